@@ -1,0 +1,3 @@
+//! Kernel roofline and model latency.
+
+fn main() {}

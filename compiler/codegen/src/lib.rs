@@ -1,0 +1,1 @@
+//! Loop dialect to machine code: JIT and shared objects.

@@ -1,0 +1,1 @@
+//! The public API of the qc compiler: options, pipelines, compile, jit.

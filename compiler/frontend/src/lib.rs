@@ -1,0 +1,1 @@
+//! Reads ONNX and PaddlePaddle models into the graph dialect.

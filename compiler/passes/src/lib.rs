@@ -1,0 +1,1 @@
+//! Every IR to IR transformation of qc.

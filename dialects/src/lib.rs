@@ -1,0 +1,1 @@
+//! The graph, quant and loop dialects: op declarations and their meaning.

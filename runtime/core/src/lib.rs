@@ -1,0 +1,1 @@
+//! Tensors, loader and predictor for compiled models.

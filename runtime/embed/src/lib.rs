@@ -1,0 +1,1 @@
+//! The executor and C ABI that every compiled model carries.

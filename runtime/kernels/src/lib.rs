@@ -1,0 +1,1 @@
+//! Microkernels, their table and their packers.

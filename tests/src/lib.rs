@@ -1,0 +1,1 @@
+//! File tests, differential tests, golden tests, tidy test.

@@ -1,0 +1,3 @@
+//! The qc command line.
+
+fn main() {}
