@@ -5,11 +5,12 @@
 
 pub mod graph;
 pub mod phase;
+pub mod quant;
 
 use qc_ir::{Diag, HostTensor, Module, Registry};
 
 /// All dialects and phases: what parsing, verifying and interpreting need.
-pub static REGISTRY: Registry = Registry { dialects: &[graph::GRAPH], phases: phase::PHASES, interpret };
+pub static REGISTRY: Registry = Registry { dialects: &[graph::GRAPH, quant::QUANT], phases: phase::PHASES, interpret };
 
 /// Runs the first function of a module on its inputs, in whatever phase it is.
 ///
