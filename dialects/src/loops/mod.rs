@@ -74,8 +74,7 @@ impl Ukernel {
     /// # Errors
     /// One sentence on what does not fit the kernel's argument struct.
     pub fn call(self, m: &Module) -> Result<Call, String> {
-        let (family, variant) =
-            kernel_of(m, self).ok_or_else(|| format!("there is no kernel `{}`", self.kernel(m)))?;
+        let (family, variant) = kernel_of(m, self).ok_or_else(|| format!("there is no kernel `{}`", self.kernel(m)))?;
         let operands = self.operands(m);
         let (names, at) = (strings(&self.ptrs(m))?, self.at(m));
         if names.len() != at.len() || names.len() > operands.len() {
