@@ -1,0 +1,4 @@
+//! ONNX models.
+
+pub(crate) mod proto;
+pub(crate) mod tensor;

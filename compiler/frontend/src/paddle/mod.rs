@@ -1,0 +1,4 @@
+//! Paddle models: a program and its parameters.
+
+pub(crate) mod params;
+pub(crate) mod program;
