@@ -1,1 +1,46 @@
-//! The intermediate representation of qc: arenas, types, text form, verifier, rewriter, pass manager.
+//! The intermediate representation of qc. It names no op: dialects declare theirs with [`ops!`].
+//!
+//! Five concepts: a [`Module`] owns everything; a [`Func`] has a body [`Region`]; a region is one block of ops; an
+//! [`Op`] has operands, results, attributes, nested regions and a location; a [`Value`] is the result of an op or an
+//! argument of a region. Everything but the module is a four-byte id.
+
+mod attr;
+mod consts;
+mod declare;
+mod diag;
+mod edit;
+mod id;
+mod interp;
+mod lex;
+mod loc;
+mod manager;
+mod module;
+mod opdef;
+mod parse;
+mod pass;
+mod print;
+mod rewrite;
+mod tensor;
+mod types;
+mod verify;
+
+pub use attr::{Attr, AttrKind, Attrs};
+pub use consts::{Const, ConstPool, content_hash};
+pub use diag::{Diag, Severity};
+pub use edit::{Builder, Insert};
+pub use id::{ConstId, FuncId, LocId, OpId, QuantId, RegionId, ValueId};
+pub use interp::run_region;
+pub use loc::{LocTable, Node};
+pub use manager::{
+    ManagerOptions, NoSink, PassReport, Select, Sink, check, distance, reproducer_pipeline, round_trips, run,
+    seeded_inputs,
+};
+pub use module::{Func, Module, Op, Region, Use, Value, ValueDef, store_of};
+pub use opdef::{AttrSpec, EvalFn, InferFn, OpDef, PhaseDef, Registry, Slot, SlotKind, Traits, VerifyFn};
+pub use parse::{parse, read_sidecar};
+pub use pass::{Keeps, Pass, PassCx, Step, parse_pipeline, print_pipeline};
+pub use print::{PrintOptions, print, quote_name, sidecar, ty as print_type, types as print_types};
+pub use rewrite::{Pattern, Rewriter, remove_dead};
+pub use tensor::{Data, HostTensor, indices, strides};
+pub use types::{BufferTy, Dims, Elem, Quant, Store, TensorTy, Type};
+pub use verify::verify;

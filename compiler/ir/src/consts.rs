@@ -1,0 +1,56 @@
+//! The constant pool: tensors that ops refer to by id, each stored once.
+
+use crate::id::ConstId;
+use crate::tensor::HostTensor;
+use crate::types::TensorTy;
+use id_arena::Arena;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One constant.
+#[derive(Clone, Debug)]
+pub struct Const {
+    /// Name in the text form, unique in the pool.
+    pub name: Box<str>,
+    /// Type; its element may be quantized, the tensor then holds the stored integers.
+    pub ty: TensorTy,
+    /// The elements, shared between clones of a module.
+    pub tensor: Arc<HostTensor>,
+}
+
+/// All constants of a module.
+#[derive(Clone, Debug, Default)]
+pub struct ConstPool {
+    consts: Arena<Const, ConstId>,
+    names: HashMap<Box<str>, ConstId>,
+}
+
+impl ConstPool {
+    /// Adds a constant; a name that is taken gets a number appended.
+    pub fn add(&mut self, name: &str, ty: TensorTy, tensor: Arc<HostTensor>) -> ConstId {
+        let mut unique: Box<str> = name.into();
+        let mut n = 1;
+        while self.names.contains_key(&unique) {
+            unique = format!("{name}.{n}").into();
+            n += 1;
+        }
+        let id = self.consts.alloc(Const { name: unique.clone(), ty, tensor });
+        self.names.insert(unique, id);
+        id
+    }
+
+    /// The constant of an id.
+    pub fn get(&self, id: ConstId) -> &Const {
+        &self.consts[id]
+    }
+
+    /// The constant of a name.
+    pub fn by_name(&self, name: &str) -> Option<ConstId> {
+        self.names.get(name).copied()
+    }
+}
+
+/// 64-bit FNV-1a of `bytes`, the name under which a dump's sidecar file keeps a large constant.
+pub fn content_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}

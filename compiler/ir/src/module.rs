@@ -1,0 +1,324 @@
+//! `Module` owns everything; functions, regions, ops and values are ids into its arenas.
+//!
+//! A region is one block: arguments, ordered ops, results. Control flow is ops with regions, so there is no CFG and no
+//! dominance: a value is visible after its op in the same region, and in regions nested there. Fields of ops are
+//! private; `edit.rs` is the only writer, so use lists cannot go stale.
+
+use crate::attr::{Attr, Attrs};
+use crate::consts::ConstPool;
+use crate::id::{FuncId, LocId, OpId, QuantId, RegionId, ValueId};
+use crate::loc::LocTable;
+use crate::opdef::OpDef;
+use crate::types::{Elem, Quant, Store, TensorTy, Type};
+use id_arena::Arena;
+
+/// A function: a named region.
+#[derive(Clone, Debug)]
+pub struct Func {
+    /// Name without `@`.
+    pub name: Box<str>,
+    /// The body.
+    pub body: RegionId,
+    /// Names of the model's outputs, in order.
+    pub outputs: Vec<Box<str>>,
+}
+
+/// One block of ops.
+#[derive(Clone, Debug, Default)]
+pub struct Region {
+    pub(crate) args: Vec<ValueId>,
+    pub(crate) ops: Vec<OpId>,
+    pub(crate) results: Vec<ValueId>,
+    pub(crate) parent: Option<OpId>,
+}
+
+/// An op.
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub(crate) def: &'static OpDef,
+    pub(crate) operands: Vec<Option<ValueId>>,
+    pub(crate) results: Vec<ValueId>,
+    pub(crate) attrs: Attrs,
+    pub(crate) regions: Vec<RegionId>,
+    pub(crate) loc: LocId,
+    pub(crate) parent: Option<RegionId>,
+}
+
+/// Who defines a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ValueDef {
+    /// Result `n` of an op.
+    Result(OpId, usize),
+    /// Argument `n` of a region.
+    Arg(RegionId, usize),
+}
+
+/// Who uses a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// Operand `n` of an op.
+    Operand(OpId, usize),
+    /// Result `n` of a region.
+    Return(RegionId, usize),
+}
+
+/// A value.
+#[derive(Clone, Debug)]
+pub struct Value {
+    pub(crate) ty: Type,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) def: ValueDef,
+    pub(crate) uses: Vec<Use>,
+}
+
+/// A program.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// The model's file name, for messages.
+    pub name: String,
+    /// Name of the phase the program is in.
+    pub phase: &'static str,
+    /// Constants.
+    pub consts: ConstPool,
+    /// Locations.
+    pub locs: LocTable,
+    pub(crate) funcs: Arena<Func, FuncId>,
+    pub(crate) regions: Arena<Region, RegionId>,
+    pub(crate) ops: Arena<Op, OpId>,
+    pub(crate) values: Arena<Value, ValueId>,
+    pub(crate) quants: Arena<Quant, QuantId>,
+}
+
+impl Module {
+    /// An empty program.
+    pub fn new(name: impl Into<String>, phase: &'static str) -> Module {
+        Module {
+            name: name.into(),
+            phase,
+            consts: ConstPool::default(),
+            locs: LocTable::default(),
+            funcs: Arena::new(),
+            regions: Arena::new(),
+            ops: Arena::new(),
+            values: Arena::new(),
+            quants: Arena::new(),
+        }
+    }
+
+    /// All functions.
+    pub fn funcs(&self) -> impl Iterator<Item = (FuncId, &Func)> {
+        self.funcs.iter()
+    }
+
+    /// The first function: the model itself.
+    pub fn main(&self) -> Option<&Func> {
+        self.funcs.iter().next().map(|(_, f)| f)
+    }
+
+    /// The body of the first function.
+    ///
+    /// # Panics
+    /// When the module has no function, which the verifier rejects.
+    pub fn body(&self) -> RegionId {
+        self.main().expect("invariant: a verified module has a function").body
+    }
+
+    /// Arguments of a region.
+    pub fn args(&self, region: RegionId) -> &[ValueId] {
+        &self.regions[region].args
+    }
+
+    /// Ops of a region, in program order.
+    pub fn ops(&self, region: RegionId) -> &[OpId] {
+        &self.regions[region].ops
+    }
+
+    /// Results of a region.
+    pub fn returns(&self, region: RegionId) -> &[ValueId] {
+        &self.regions[region].results
+    }
+
+    /// The op that holds a region; `None` for a function body.
+    pub fn region_parent(&self, region: RegionId) -> Option<OpId> {
+        self.regions[region].parent
+    }
+
+    /// The definition of an op.
+    pub fn def(&self, op: OpId) -> &'static OpDef {
+        self.ops[op].def
+    }
+
+    /// Whether `op` is an op of this definition.
+    pub fn is(&self, op: OpId, def: &'static OpDef) -> bool {
+        self.ops[op].def == def
+    }
+
+    /// Operands; `None` where an optional one is left out.
+    pub fn operands(&self, op: OpId) -> &[Option<ValueId>] {
+        &self.ops[op].operands
+    }
+
+    /// Operand `i`, if there is one.
+    pub fn operand(&self, op: OpId, i: usize) -> Option<ValueId> {
+        self.ops[op].operands.get(i).copied().flatten()
+    }
+
+    /// Results.
+    pub fn results(&self, op: OpId) -> &[ValueId] {
+        &self.ops[op].results
+    }
+
+    /// The only result.
+    ///
+    /// # Panics
+    /// When the op has none: a bug of the caller.
+    pub fn result(&self, op: OpId) -> ValueId {
+        self.ops[op].results[0]
+    }
+
+    /// Nested regions.
+    pub fn regions(&self, op: OpId) -> &[RegionId] {
+        &self.ops[op].regions
+    }
+
+    /// The op's own attributes, without defaults.
+    pub fn attrs(&self, op: OpId) -> &Attrs {
+        &self.ops[op].attrs
+    }
+
+    /// An attribute, or its declared default.
+    pub fn attr(&self, op: OpId, name: &str) -> Option<Attr> {
+        let op = &self.ops[op];
+        match op.attrs.get(name) {
+            Some(a) => Some(a.clone()),
+            None => op.def.attr(name)?.default.map(|d| d()),
+        }
+    }
+
+    /// Where an op comes from.
+    pub fn loc(&self, op: OpId) -> LocId {
+        self.ops[op].loc
+    }
+
+    /// The region an op stands in; `None` when it was erased.
+    pub fn parent(&self, op: OpId) -> Option<RegionId> {
+        self.ops[op].parent
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, v: ValueId) -> &Type {
+        &self.values[v].ty
+    }
+
+    /// The tensor type of a value.
+    ///
+    /// # Panics
+    /// When the value is no tensor, which the verifier excludes for operands of tensor ops.
+    pub fn tensor_ty(&self, v: ValueId) -> &TensorTy {
+        self.values[v].ty.tensor().expect("invariant: operand of a tensor op is a tensor")
+    }
+
+    /// The dims of a tensor value; panics as [`Module::tensor_ty`].
+    pub fn dims(&self, v: ValueId) -> &[usize] {
+        &self.tensor_ty(v).dims
+    }
+
+    /// The name hint of a value.
+    pub fn name(&self, v: ValueId) -> Option<&str> {
+        self.values[v].name.as_deref()
+    }
+
+    /// Who defines a value.
+    pub fn value_def(&self, v: ValueId) -> ValueDef {
+        self.values[v].def
+    }
+
+    /// The op that computes a value; `None` for region arguments.
+    pub fn producer(&self, v: ValueId) -> Option<OpId> {
+        match self.values[v].def {
+            ValueDef::Result(op, _) => Some(op),
+            ValueDef::Arg(..) => None,
+        }
+    }
+
+    /// All uses of a value.
+    pub fn uses(&self, v: ValueId) -> &[Use] {
+        &self.values[v].uses
+    }
+
+    /// The op that is the only user of a value; `None` if the value is returned or used more than once.
+    pub fn only_user(&self, v: ValueId) -> Option<OpId> {
+        match self.values[v].uses[..] {
+            [Use::Operand(op, _)] => Some(op),
+            _ => None,
+        }
+    }
+
+    /// The quantized format of an id.
+    pub fn quant(&self, id: QuantId) -> &Quant {
+        &self.quants[id]
+    }
+
+    /// All quantized formats, in order of interning.
+    pub fn quants(&self) -> impl Iterator<Item = (QuantId, &Quant)> {
+        self.quants.iter()
+    }
+
+    /// The quantized format of a tensor value, if it is quantized.
+    pub fn quant_of(&self, v: ValueId) -> Option<&Quant> {
+        match self.ty(v).tensor()?.elem {
+            Elem::Quant(q) => Some(self.quant(q)),
+            _ => None,
+        }
+    }
+
+    /// The storage of an element: itself, or that of its quantized format.
+    pub fn storage(&self, elem: Elem) -> Elem {
+        match elem {
+            Elem::Quant(q) => self.quant(q).store.elem(),
+            plain => plain,
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn elem_bytes(&self, elem: Elem) -> usize {
+        elem.bytes(|q| self.quant(q).store)
+    }
+
+    /// Interns a format: equal formats get one id.
+    pub fn intern_quant(&mut self, quant: Quant) -> QuantId {
+        if let Some((id, _)) = self.quants.iter().find(|(_, q)| **q == quant) {
+            return id;
+        }
+        self.quants.alloc(quant)
+    }
+
+    /// All ops of a region and of the regions nested in it, in program order, outer before inner.
+    pub fn walk(&self, region: RegionId) -> Vec<OpId> {
+        let mut out = Vec::new();
+        self.walk_into(region, &mut out);
+        out
+    }
+
+    fn walk_into(&self, region: RegionId, out: &mut Vec<OpId>) {
+        for &op in &self.regions[region].ops {
+            out.push(op);
+            for &inner in &self.ops[op].regions {
+                self.walk_into(inner, out);
+            }
+        }
+    }
+
+    /// The number of ops in all functions.
+    pub fn op_count(&self) -> usize {
+        self.funcs.iter().map(|(_, f)| self.walk(f.body).len()).sum()
+    }
+}
+
+/// A store that a quantized element must have: shorthand for verifiers.
+pub fn store_of(m: &Module, elem: Elem) -> Option<Store> {
+    match elem {
+        Elem::Quant(q) => Some(m.quant(q).store),
+        _ => None,
+    }
+}

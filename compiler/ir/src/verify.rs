@@ -1,0 +1,132 @@
+//! The verifier. What holds for every module that passes:
+//!
+//! - every op has the operands and attributes its declaration asks for, and no others;
+//! - its result types are those that inference gives;
+//! - its own verifier agrees;
+//! - operands are defined before their use, in the same region or one around it;
+//! - use lists and operand lists agree;
+//! - only dialects of the module's phase appear, and the phase's own check agrees.
+//!
+//! It reports all errors, not the first.
+
+use crate::diag::Diag;
+use crate::id::{OpId, RegionId, ValueId};
+use crate::module::{Module, Use, ValueDef};
+use crate::opdef::{Registry, SlotKind};
+use std::collections::HashSet;
+
+/// Checks a module; an empty list means it is valid.
+pub fn verify(m: &Module, registry: &Registry) -> Vec<Diag> {
+    let mut errors = Vec::new();
+    if m.main().is_none() {
+        errors.push(Diag::error("the module has no function"));
+    }
+    for (_, func) in m.funcs() {
+        let mut seen = HashSet::new();
+        verify_region(m, func.body, &mut seen, &mut errors);
+    }
+    match registry.phase(m.phase) {
+        None => errors.push(Diag::bug(format!("unknown phase `{}`", m.phase))),
+        Some(phase) => {
+            for (_, func) in m.funcs() {
+                for op in m.walk(func.body) {
+                    let def = m.def(op);
+                    if !phase.dialects.contains(&def.dialect()) {
+                        let text = format!("{} may not appear in phase `{}`", def.name, phase.name);
+                        errors.push(Diag::error(text).at(m.loc(op)));
+                    }
+                }
+            }
+            if errors.is_empty() {
+                errors.extend((phase.verify)(m));
+            }
+        }
+    }
+    errors
+}
+
+fn verify_region(m: &Module, region: RegionId, seen: &mut HashSet<ValueId>, errors: &mut Vec<Diag>) {
+    let mut local: Vec<ValueId> = m.args(region).to_vec();
+    seen.extend(local.iter().copied());
+    for &op in m.ops(region) {
+        let mut fail = |message: String| {
+            errors.push(Diag::error(format!("{}: {message}", m.def(op).name)).at(m.loc(op)));
+        };
+        for (i, v) in m.operands(op).iter().enumerate() {
+            let Some(v) = *v else { continue };
+            if !seen.contains(&v) {
+                fail(format!("operand {i} is used before it is defined"));
+            }
+            if !m.uses(v).contains(&Use::Operand(op, i)) {
+                fail(format!("operand {i} is missing from its use list"));
+            }
+        }
+        if let Err(message) = check_signature(m, op).and_then(|()| check_types(m, op)).and_then(|()| check_op(m, op)) {
+            fail(message);
+        }
+        for &inner in m.regions(op) {
+            verify_region(m, inner, seen, errors);
+        }
+        for (i, &v) in m.results(op).iter().enumerate() {
+            if m.value_def(v) != ValueDef::Result(op, i) {
+                errors.push(Diag::bug(format!("{}: result {i} has another definition", m.def(op).name)));
+            }
+            seen.insert(v);
+            local.push(v);
+        }
+    }
+    for &v in m.returns(region) {
+        if !seen.contains(&v) {
+            errors.push(Diag::error("a returned value is not defined in the region"));
+        }
+    }
+    for v in local {
+        seen.remove(&v);
+    }
+}
+
+/// Operand count, attribute names and kinds.
+pub(crate) fn check_signature(m: &Module, op: OpId) -> Result<(), String> {
+    let def = m.def(op);
+    let operands = m.operands(op);
+    let variadic = def.operands.last().is_some_and(|s| s.kind == SlotKind::Variadic);
+    let fixed = def.operands.len() - usize::from(variadic);
+    if operands.len() < fixed || (!variadic && operands.len() > fixed) {
+        return Err(format!("takes {fixed} operands, not {}", operands.len()));
+    }
+    for (i, v) in operands.iter().enumerate() {
+        let slot = def.operands[i.min(def.operands.len() - 1)];
+        if v.is_none() && slot.kind != SlotKind::Optional {
+            return Err(format!("operand `{}` is missing", slot.name));
+        }
+    }
+    for (name, value) in m.attrs(op).iter() {
+        let spec = def.attr(name).ok_or_else(|| format!("has no attribute `{name}`"))?;
+        if value.kind() != spec.kind {
+            return Err(format!("attribute `{name}` must be {:?}, not {:?}", spec.kind, value.kind()));
+        }
+    }
+    match def.attrs.iter().find(|s| s.default.is_none() && m.attrs(op).get(s.name).is_none()) {
+        Some(spec) => Err(format!("attribute `{}` is missing", spec.name)),
+        None => Ok(()),
+    }
+}
+
+fn check_types(m: &Module, op: OpId) -> Result<(), String> {
+    let Some(infer) = m.def(op).infer else { return Ok(()) };
+    let inferred = infer(m, op)?;
+    let actual: Vec<_> = m.results(op).iter().map(|&v| m.ty(v).clone()).collect();
+    if inferred == actual {
+        return Ok(());
+    }
+    Err(format!(
+        "result type {} differs from inferred {}",
+        crate::print::types(m, &actual),
+        crate::print::types(m, &inferred)
+    ))
+}
+
+/// The op's own verifier.
+pub(crate) fn check_op(m: &Module, op: OpId) -> Result<(), String> {
+    m.def(op).verify.map_or(Ok(()), |verify| verify(m, op))
+}

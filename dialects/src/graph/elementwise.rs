@@ -1,0 +1,84 @@
+//! Element-wise ops. The interpreter, quantization through tables and fusion follow from the declarations.
+
+use super::matmul::{broadcast, broadcast_index};
+use super::{arg, dims_of, f32_ty, f32s};
+use qc_ir::{HostTensor, Module, OpId, Type};
+
+qc_ir::ops! { dialect ELEMENTWISE = "graph";
+    /// `lhs + rhs` with NumPy broadcasting.
+    op Add = "graph.add"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_add);
+    /// `lhs - rhs` with NumPy broadcasting.
+    op Sub = "graph.sub"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_sub);
+    /// `lhs * rhs` with NumPy broadcasting.
+    op Mul = "graph.mul"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_mul);
+    /// `lhs / rhs` with NumPy broadcasting.
+    op Div = "graph.div"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_div);
+    /// The larger of `lhs` and `rhs`, with NumPy broadcasting.
+    op Max = "graph.max"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_max);
+    /// The smaller of `lhs` and `rhs`, with NumPy broadcasting.
+    op Min = "graph.min"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_min);
+    /// `max(x, 0)`.
+    op Relu = "graph.relu"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer_unary) eval(eval_relu);
+    /// `min(max(x, min), max)`.
+    op Clip = "graph.clip"(x) -> (out) { min: Float, max: Float } [PURE ELEMENTWISE]
+        infer(infer_unary) verify(verify_clip) eval(eval_clip);
+}
+
+fn infer_binary(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    f32_ty(broadcast(dims_of(m, op, 0)?, dims_of(m, op, 1)?)?)
+}
+
+fn infer_unary(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    f32_ty(dims_of(m, op, 0)?)
+}
+
+fn verify_clip(m: &Module, op: OpId) -> Result<(), String> {
+    let (min, max) = (Clip(op).min(m), Clip(op).max(m));
+    if min <= max { Ok(()) } else { Err(format!("min {min} is not at most max {max}")) }
+}
+
+fn binary(args: &[Option<&HostTensor>], f: impl Fn(f32, f32) -> f32) -> Result<Vec<HostTensor>, String> {
+    let (a, b) = (f32s(args, 0)?, f32s(args, 1)?);
+    let (da, db) = (arg(args, 0)?.dims(), arg(args, 1)?.dims());
+    let dims = broadcast(da, db)?;
+    let out = broadcast_index(da, &dims).zip(broadcast_index(db, &dims)).map(|(i, j)| f(a[i], b[j])).collect();
+    Ok(vec![HostTensor::f32(dims, out)])
+}
+
+fn unary(args: &[Option<&HostTensor>], f: impl Fn(f32) -> f32) -> Result<Vec<HostTensor>, String> {
+    let out = f32s(args, 0)?.iter().map(|&x| f(x)).collect();
+    Ok(vec![HostTensor::f32(arg(args, 0)?.dims(), out)])
+}
+
+fn eval_add(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    binary(args, |a, b| a + b)
+}
+
+fn eval_sub(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    binary(args, |a, b| a - b)
+}
+
+fn eval_mul(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    binary(args, |a, b| a * b)
+}
+
+fn eval_div(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    binary(args, |a, b| a / b)
+}
+
+fn eval_max(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    binary(args, |a, b| if a > b { a } else { b })
+}
+
+fn eval_min(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    binary(args, |a, b| if a < b { a } else { b })
+}
+
+fn eval_relu(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    unary(args, |x| x.max(0.0))
+}
+
+fn eval_clip(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (min, max) = (Clip(op).min(m) as f32, Clip(op).max(m) as f32);
+    unary(args, |x| x.max(min).min(max))
+}

@@ -1,0 +1,130 @@
+//! Matrix product.
+
+use super::{check_size, dims_of, f32_ty, f32s};
+use qc_ir::{HostTensor, Module, OpId, Type};
+
+qc_ir::ops! { dialect MATMUL = "graph";
+    /// Matrix product with NumPy broadcasting of the batch dims, plus an optional bias per output column.
+    ///
+    /// `out[.., i, j] = bias[j] + sum_k a[.., i, k] * b[.., k, j]`; `transpose_a` and `transpose_b` swap the last two dims
+    /// of an operand first. Both operands have rank 2 or more.
+    op Matmul = "graph.matmul"(a, b, bias: Optional) -> (out) {
+        transpose_a: Bool = false, transpose_b: Bool = false
+    } [PURE] infer(infer_matmul) eval(eval_matmul);
+}
+
+/// The geometry of a matrix product, checked.
+#[derive(Clone, Debug)]
+pub struct MatmulShape {
+    /// Batch dims of the result.
+    pub batch: Vec<usize>,
+    /// Rows of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+}
+
+impl Matmul {
+    /// The geometry.
+    ///
+    /// # Errors
+    /// One sentence on what does not fit.
+    pub fn shape(self, m: &Module) -> Result<MatmulShape, String> {
+        let (a, b) = (dims_of(m, self.0, 0)?, dims_of(m, self.0, 1)?);
+        if a.len() < 2 || b.len() < 2 {
+            return Err(format!("operands have shapes {a:?} and {b:?}; rank 2 or more is needed"));
+        }
+        let matrix =
+            |d: &[usize], t: bool| if t { (d[d.len() - 1], d[d.len() - 2]) } else { (d[d.len() - 2], d[d.len() - 1]) };
+        let ((rows, k), (k2, n)) = (matrix(a, self.transpose_a(m)), matrix(b, self.transpose_b(m)));
+        if k != k2 {
+            return Err(format!("inner dims {k} and {k2} of shapes {a:?} and {b:?} differ"));
+        }
+        let batch = broadcast(&a[..a.len() - 2], &b[..b.len() - 2])?;
+        Ok(MatmulShape { batch, m: rows, n, k })
+    }
+}
+
+/// The NumPy broadcast of two shapes.
+///
+/// # Errors
+/// When a pair of dims is neither equal nor 1.
+pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+    let rank = a.len().max(b.len());
+    let dim = |d: &[usize], i: usize| (i + d.len()).checked_sub(rank).map_or(1, |i| d[i]);
+    let one = |i: usize| match (dim(a, i), dim(b, i)) {
+        (x, y) if x == y || y == 1 => Ok(x),
+        (1, y) => Ok(y),
+        _ => Err(format!("shapes {a:?} and {b:?} do not broadcast")),
+    };
+    let out = (0..rank).map(one).collect::<Result<Vec<_>, _>>()?;
+    check_size(&out)?;
+    Ok(out)
+}
+
+/// For each element of `out`, the position of the element of a tensor of shape `dims` that broadcasts to it.
+pub fn broadcast_index(dims: &[usize], out: &[usize]) -> impl Iterator<Item = usize> {
+    let own = qc_ir::strides(dims);
+    let skip = out.len() - dims.len();
+    let step: Vec<usize> =
+        (0..out.len()).map(|i| if i < skip || dims[i - skip] == 1 { 0 } else { own[i - skip] }).collect();
+    let out = out.to_vec();
+    let total: usize = out.iter().product();
+    let mut at = vec![0usize; out.len()];
+    let mut offset = 0usize;
+    (0..total).map(move |n| {
+        if n > 0 {
+            for d in (0..out.len()).rev() {
+                at[d] += 1;
+                offset += step[d];
+                if at[d] < out[d] {
+                    break;
+                }
+                offset -= step[d] * out[d];
+                at[d] = 0;
+            }
+        }
+        offset
+    })
+}
+
+fn infer_matmul(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let s = Matmul(op).shape(m)?;
+    if let Some(bias) = Matmul(op).bias(m)
+        && m.dims(bias) != [s.n]
+    {
+        return Err(format!("bias has shape {:?}, not [{}]", m.dims(bias), s.n));
+    }
+    let dims: Vec<usize> = s.batch.iter().copied().chain([s.m, s.n]).collect();
+    check_size(&dims)?;
+    f32_ty(dims)
+}
+
+fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let view = Matmul(op);
+    let s = view.shape(m)?;
+    let (a, b) = (f32s(args, 0)?, f32s(args, 1)?);
+    let bias = args.get(2).copied().flatten().map(|_| f32s(args, 2)).transpose()?;
+    let (ta, tb) = (view.transpose_a(m), view.transpose_b(m));
+    let (da, db) = (dims_of(m, op, 0)?, dims_of(m, op, 1)?);
+    let starts_a = broadcast_index(&da[..da.len() - 2], &s.batch);
+    let starts_b = broadcast_index(&db[..db.len() - 2], &s.batch);
+    let mut out = Vec::with_capacity(s.batch.iter().product::<usize>() * s.m * s.n);
+    for (sa, sb) in starts_a.zip(starts_b) {
+        let (a, b) = (&a[sa * s.m * s.k..][..s.m * s.k], &b[sb * s.k * s.n..][..s.k * s.n]);
+        for i in 0..s.m {
+            let row = out.len();
+            out.extend((0..s.n).map(|j| bias.map_or(0.0, |v| v[j])));
+            for k in 0..s.k {
+                let x = if ta { a[k * s.m + i] } else { a[i * s.k + k] };
+                for (j, o) in out[row..].iter_mut().enumerate() {
+                    *o += x * if tb { b[j * s.k + k] } else { b[k * s.n + j] };
+                }
+            }
+        }
+    }
+    let dims: Vec<usize> = s.batch.iter().copied().chain([s.m, s.n]).collect();
+    Ok(vec![HostTensor::f32(dims, out)])
+}

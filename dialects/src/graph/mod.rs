@@ -1,0 +1,103 @@
+//! The graph dialect: named tensor ops as models have them, with f32 meaning, over logical NCHW shapes.
+//!
+//! A quantized graph is the same ops between `graph.dequantize` and `graph.quantize`. Each file holds one topic:
+//! declarations first, then per op its inference, verification and evaluation.
+
+pub mod constant;
+pub mod conv;
+pub mod elementwise;
+pub mod matmul;
+pub mod norm;
+pub mod pool;
+pub mod quantize;
+pub mod reduce;
+pub mod shape;
+
+pub use constant::Constant;
+pub use conv::Conv2d;
+pub use elementwise::{Add, Clip, Div, Max, Min, Mul, Relu, Sub};
+pub use matmul::Matmul;
+pub use norm::{BatchNorm, Lrn, Softmax};
+pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
+pub use quantize::{Dequantize, Observe, Quantize};
+pub use reduce::ReduceMean;
+pub use shape::{Cast, Concat, Pad, Reshape, Slice, Transpose};
+
+use qc_ir::{Elem, HostTensor, Module, OpId, TensorTy, Type};
+
+/// The dims of operand `i`.
+pub(crate) fn dims_of(m: &Module, op: OpId, i: usize) -> Result<&[usize], String> {
+    tensor_of(m, op, i).map(|t| &t.dims[..])
+}
+
+/// The tensor type of operand `i`.
+pub(crate) fn tensor_of(m: &Module, op: OpId, i: usize) -> Result<&TensorTy, String> {
+    let v = m.operand(op, i).ok_or_else(|| format!("operand {i} is missing"))?;
+    m.ty(v).tensor().ok_or_else(|| format!("operand {i} is no tensor"))
+}
+
+/// The dims of operand `i`, which must have rank 4.
+pub(crate) fn nchw(m: &Module, op: OpId, i: usize) -> Result<[usize; 4], String> {
+    let dims = dims_of(m, op, i)?;
+    <[usize; 4]>::try_from(dims).map_err(|_| format!("operand {i} has rank {}, not 4", dims.len()))
+}
+
+/// One f32 tensor type.
+pub(crate) fn f32_ty(dims: impl Into<Box<[usize]>>) -> Result<Vec<Type>, String> {
+    Ok(vec![Type::Tensor(TensorTy::new(Elem::F32, dims))])
+}
+
+/// The f32 elements of argument `i` of an evaluation.
+pub(crate) fn f32s<'a>(args: &[Option<&'a HostTensor>], i: usize) -> Result<&'a [f32], String> {
+    args.get(i).copied().flatten().and_then(HostTensor::as_f32).ok_or_else(|| format!("operand {i} is not f32"))
+}
+
+/// A required argument of an evaluation.
+pub(crate) fn arg<'a>(args: &[Option<&'a HostTensor>], i: usize) -> Result<&'a HostTensor, String> {
+    args.get(i).copied().flatten().ok_or_else(|| format!("operand {i} is missing"))
+}
+
+/// Attribute values as unsigned numbers of a fixed count.
+pub(crate) fn sizes<const N: usize>(name: &str, values: &[i64]) -> Result<[usize; N], String> {
+    let all: Option<Vec<usize>> = values.iter().map(|&x| usize::try_from(x).ok()).collect();
+    all.and_then(|v| v.try_into().ok()).ok_or_else(|| format!("`{name}` must be {N} non-negative numbers"))
+}
+
+/// Product of dims, refusing tensors that cannot be addressed.
+pub(crate) fn check_size(dims: &[usize]) -> Result<(), String> {
+    let len = dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|&n| n <= 1 << 31);
+    len.map(|_| ()).ok_or_else(|| format!("shape {dims:?} has more than 2^31 elements"))
+}
+
+/// All ops of the dialect.
+pub static GRAPH: &[&qc_ir::OpDef] = &[
+    Constant::DEF,
+    Conv2d::DEF,
+    Matmul::DEF,
+    Add::DEF,
+    Sub::DEF,
+    Mul::DEF,
+    Div::DEF,
+    Max::DEF,
+    Min::DEF,
+    Relu::DEF,
+    Clip::DEF,
+    BatchNorm::DEF,
+    Lrn::DEF,
+    Softmax::DEF,
+    MaxPool::DEF,
+    AvgPool::DEF,
+    GlobalAvgPool::DEF,
+    GlobalMaxPool::DEF,
+    AdaptiveAvgPool::DEF,
+    ReduceMean::DEF,
+    Concat::DEF,
+    Slice::DEF,
+    Pad::DEF,
+    Reshape::DEF,
+    Transpose::DEF,
+    Cast::DEF,
+    Quantize::DEF,
+    Dequantize::DEF,
+    Observe::DEF,
+];

@@ -1,0 +1,90 @@
+//! Normalisation: batch norm, local response normalisation, softmax.
+
+use super::{arg, dims_of, f32_ty, f32s};
+use qc_ir::{HostTensor, Module, OpId, Type};
+
+qc_ir::ops! { dialect NORM = "graph";
+    /// Batch normalisation in inference form, per channel (axis 1):
+    /// `out = (x - mean) / sqrt(var + epsilon) * scale + bias`.
+    op BatchNorm = "graph.batch_norm"(x, scale, bias, mean, var) -> (out) { epsilon: Float = 1e-5 } [PURE]
+        infer(infer_batch_norm) eval(eval_batch_norm);
+    /// Local response normalisation across channels (axis 1):
+    /// `out[c] = x[c] * (bias + alpha * sum x[i]^2)^-beta` over `size` channels starting at `c - (size - 1) / 2`.
+    op Lrn = "graph.lrn"(x) -> (out) { size: Int, alpha: Float, beta: Float, bias: Float } [PURE]
+        infer(infer_lrn) eval(eval_lrn);
+    /// `exp(x - max) / sum exp(x - max)` along `axis`.
+    op Softmax = "graph.softmax"(x) -> (out) { axis: Int } [PURE] infer(infer_softmax) eval(eval_softmax);
+}
+
+fn infer_batch_norm(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let dims = dims_of(m, op, 0)?;
+    let channels = *dims.get(1).ok_or("the input has no channel axis")?;
+    for i in 1..5 {
+        if dims_of(m, op, i)? != [channels] {
+            return Err(format!("parameter {i} has shape {:?}, not [{channels}]", dims_of(m, op, i)?));
+        }
+    }
+    f32_ty(dims)
+}
+
+fn eval_batch_norm(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let dims = arg(args, 0)?.dims();
+    let (x, scale, bias) = (f32s(args, 0)?, f32s(args, 1)?, f32s(args, 2)?);
+    let (mean, var) = (f32s(args, 3)?, f32s(args, 4)?);
+    let epsilon = BatchNorm(op).epsilon(m) as f32;
+    let inner: usize = dims[2..].iter().product();
+    let normal = |(i, x): (usize, &f32)| {
+        let c = i / inner % dims[1];
+        (x - mean[c]) / (var[c] + epsilon).sqrt() * scale[c] + bias[c]
+    };
+    Ok(vec![HostTensor::f32(dims, x.iter().enumerate().map(normal).collect())])
+}
+
+fn infer_lrn(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let dims = dims_of(m, op, 0)?;
+    if dims.len() < 2 || Lrn(op).size(m) < 1 {
+        return Err("needs a channel axis and a positive size".into());
+    }
+    f32_ty(dims)
+}
+
+fn eval_lrn(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let view = Lrn(op);
+    let (x, dims) = (f32s(args, 0)?, arg(args, 0)?.dims());
+    let (alpha, beta, bias) = (view.alpha(m) as f32, view.beta(m) as f32, view.bias(m) as f32);
+    let (channels, inner): (usize, usize) = (dims[1], dims[2..].iter().product());
+    let size = view.size(m) as usize;
+    let before = (size - 1) / 2;
+    let one = |(i, &value): (usize, &f32)| {
+        let c = i / inner % channels;
+        let base = i - c * inner;
+        let window = c.saturating_sub(before)..(c + size - before).min(channels);
+        let sum: f32 = window.map(|j| x[base + j * inner] * x[base + j * inner]).sum();
+        value * (bias + alpha * sum).powf(-beta)
+    };
+    Ok(vec![HostTensor::f32(dims, x.iter().enumerate().map(one).collect())])
+}
+
+fn infer_softmax(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let dims = dims_of(m, op, 0)?;
+    let axis = Softmax(op).axis(m);
+    if usize::try_from(axis).map_or(true, |a| a >= dims.len()) {
+        return Err(format!("axis {axis} is outside rank {}", dims.len()));
+    }
+    f32_ty(dims)
+}
+
+fn eval_softmax(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (x, dims) = (f32s(args, 0)?, arg(args, 0)?.dims());
+    let axis = Softmax(op).axis(m) as usize;
+    let (n, inner): (usize, usize) = (dims[axis], dims[axis + 1..].iter().product());
+    let mut out = x.to_vec();
+    for start in (0..x.len() / n.max(1)).map(|i| i / inner * inner * n + i % inner) {
+        let at = |k: usize| start + k * inner;
+        let max = (0..n).fold(f32::NEG_INFINITY, |a, k| a.max(x[at(k)]));
+        (0..n).for_each(|k| out[at(k)] = (x[at(k)] - max).exp());
+        let sum: f32 = (0..n).map(|k| out[at(k)]).sum();
+        (0..n).for_each(|k| out[at(k)] /= sum);
+    }
+    Ok(vec![HostTensor::f32(dims, out)])
+}

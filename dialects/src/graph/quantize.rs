@@ -1,0 +1,116 @@
+//! Quantize and dequantize: the borders between real numbers and their quantized form; and observed ranges.
+
+use super::{arg, dims_of, f32_ty, f32s};
+use qc_ir::{Data, Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
+
+qc_ir::ops! { dialect QUANTIZE = "graph";
+    /// `q = clamp(round_half_even(x / scale) + zero, lo, hi)` in the format `quant`; NaN gives `lo`.
+    op Quantize = "graph.quantize"(x) -> (out) { quant: Quant } [PURE] infer(infer_quantize) eval(eval_quantize);
+    /// `(q - zero) * scale`.
+    op Dequantize = "graph.dequantize"(q) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize);
+    /// The input itself. Says that calibration saw values from `min` to `max` here.
+    op Observe = "graph.observe"(x) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe);
+}
+
+/// Quantizes one number: the definition that all other code follows.
+///
+/// The clamp comes before the rounding; both bounds are integers, so that is the same number, and no float is out of
+/// the range of the conversion.
+pub fn quantize(x: f32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
+    let (low, high) = ((lo - zero) as f32, (hi - zero) as f32);
+    let v = x / scale;
+    let v = if v > low { v.min(high) } else { low };
+    v.round_ties_even() as i32 + zero
+}
+
+/// The index along the quantized axis of element `i` of a tensor with `dims`.
+pub fn axis_index(quant: &Quant, dims: &[usize]) -> impl Fn(usize) -> usize {
+    let (inner, size) = match quant.axis {
+        Some(axis) => (dims[axis + 1..].iter().product::<usize>().max(1), dims[axis].max(1)),
+        None => (1, 1),
+    };
+    move |i| i / inner % size
+}
+
+/// Checks that a format fits a tensor: as many scales as the axis is long, finite and positive.
+pub fn check_quant(quant: &Quant, dims: &[usize]) -> Result<(), String> {
+    let size = match quant.axis {
+        None => 1,
+        Some(axis) => *dims.get(axis).ok_or_else(|| format!("axis {axis} is outside rank {}", dims.len()))?,
+    };
+    if quant.scales.len() != size && !(quant.scales.len() == 1 && quant.axis.is_none()) {
+        return Err(format!("{} scales for an axis of {size}", quant.scales.len()));
+    }
+    if quant.zeros.len() != 1 && quant.zeros.len() != size {
+        return Err(format!("{} zero points for an axis of {size}", quant.zeros.len()));
+    }
+    if let Some(bad) = quant.scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+        return Err(format!("scale {bad} is not a positive number"));
+    }
+    let (lo, hi) = quant.store.bounds();
+    if quant.lo < lo || quant.hi > hi || quant.lo > quant.hi {
+        return Err(format!("bounds {}..{} do not fit the storage", quant.lo, quant.hi));
+    }
+    match quant.zeros.iter().find(|&&z| z < lo || z > hi) {
+        Some(zero) => Err(format!("zero point {zero} does not fit the storage")),
+        None => Ok(()),
+    }
+}
+
+fn infer_quantize(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let (dims, id) = (dims_of(m, op, 0)?, Quantize(op).quant(m));
+    check_quant(m.quant(id), dims)?;
+    Ok(vec![Type::Tensor(TensorTy::new(Elem::Quant(id), dims))])
+}
+
+fn eval_quantize(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let q = m.quant(Quantize(op).quant(m));
+    Ok(vec![quantize_tensor(q, arg(args, 0)?)?])
+}
+
+/// Quantizes a float tensor.
+///
+/// # Errors
+/// When the tensor is not f32.
+pub fn quantize_tensor(q: &Quant, x: &HostTensor) -> Result<HostTensor, String> {
+    let values = f32s(&[Some(x)], 0)?;
+    let axis = axis_index(q, x.dims());
+    let one = |(i, &v): (usize, &f32)| quantize(v, q.scale(axis(i)), q.zero(axis(i)), q.lo, q.hi);
+    let all = values.iter().enumerate().map(one);
+    let data = match q.store {
+        Store::U8 => Data::U8(all.map(|v| v as u8).collect()),
+        Store::I8 => Data::I8(all.map(|v| v as i8).collect()),
+        Store::I32 => Data::I32(all.collect()),
+    };
+    HostTensor::new(x.dims(), data).ok_or_else(|| "wrong number of elements".into())
+}
+
+fn infer_dequantize(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let v = Dequantize(op).q(m);
+    let quant = m.quant_of(v).ok_or("the operand is not quantized")?;
+    check_quant(quant, m.dims(v))?;
+    f32_ty(m.dims(v))
+}
+
+fn eval_dequantize(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let quant = m.quant_of(Dequantize(op).q(m)).ok_or("the operand is not quantized")?;
+    Ok(vec![dequantize_tensor(quant, arg(args, 0)?)])
+}
+
+/// Dequantizes a tensor of stored integers.
+pub fn dequantize_tensor(q: &Quant, x: &HostTensor) -> HostTensor {
+    let axis = axis_index(q, x.dims());
+    let one = |i: usize| {
+        let stored = x.int(i).unwrap_or(0);
+        (stored - i64::from(q.zero(axis(i)))) as f32 * q.scale(axis(i))
+    };
+    HostTensor::f32(x.dims(), (0..x.len()).map(one).collect())
+}
+
+fn infer_observe(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    f32_ty(dims_of(m, op, 0)?)
+}
+
+fn eval_observe(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    Ok(vec![arg(args, 0)?.clone()])
+}

@@ -1,0 +1,36 @@
+//! Reductions.
+
+use super::{arg, dims_of, f32_ty, f32s};
+use qc_ir::{HostTensor, Module, OpId, Type};
+
+qc_ir::ops! { dialect REDUCE = "graph";
+    /// The mean over `axes`; reduced dims stay as 1 with `keepdims`.
+    op ReduceMean = "graph.reduce_mean"(x) -> (out) { axes: Ints, keepdims: Bool = true } [PURE]
+        infer(infer_reduce_mean) eval(eval_reduce_mean);
+}
+
+fn infer_reduce_mean(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let dims = dims_of(m, op, 0)?;
+    let (axes, keep) = (ReduceMean(op).axes(m), ReduceMean(op).keepdims(m));
+    if axes.iter().any(|&a| a < 0 || a as usize >= dims.len()) {
+        return Err(format!("axes {axes:?} are outside rank {}", dims.len()));
+    }
+    let reduced = |i: usize| axes.contains(&(i as i64));
+    let out = dims.iter().enumerate().filter(|(i, _)| keep || !reduced(*i));
+    f32_ty(out.map(|(i, &d)| if reduced(i) { 1 } else { d }).collect::<Vec<_>>())
+}
+
+fn eval_reduce_mean(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (x, dims) = (f32s(args, 0)?, arg(args, 0)?.dims());
+    let axes = ReduceMean(op).axes(m);
+    let kept: Vec<usize> =
+        dims.iter().enumerate().map(|(i, &d)| if axes.contains(&(i as i64)) { 1 } else { d }).collect();
+    let mut sums = vec![0.0f32; kept.iter().product()];
+    for (&value, at) in x.iter().zip(super::matmul::broadcast_index(&kept, dims)) {
+        sums[at] += value;
+    }
+    let count = (x.len() / sums.len().max(1)) as f32;
+    let ty = infer_reduce_mean(m, op)?;
+    let dims = ty[0].tensor().map(|t| t.dims.to_vec()).unwrap_or_default();
+    Ok(vec![HostTensor::f32(dims, sums.into_iter().map(|s| s / count).collect())])
+}
