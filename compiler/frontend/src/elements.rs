@@ -90,8 +90,8 @@ pub(crate) fn checked_dims(dims: &[i64]) -> Option<(Vec<usize>, usize)> {
 
 /// The largest rank of any tensor.
 pub(crate) const MAX_RANK: usize = 8;
-/// The largest number of elements of any tensor: far above real models, far below what overflows byte counts.
-pub(crate) const MAX_ELEMENTS: usize = 1 << 36;
+/// The largest number of elements of any tensor: the same bound as the graph dialect has.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 31;
 
 /// A tensor of `dims` from raw bytes.
 ///

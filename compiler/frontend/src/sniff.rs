@@ -35,14 +35,13 @@ impl fmt::Display for Format {
 
 /// Recognises a model. Only the structure of the outermost level is looked at; the contents may still be broken.
 pub fn sniff(bytes: &[u8]) -> Format {
+    // Text first: its leading white space may happen to read as a protobuf tag and length.
+    let text = bytes.trim_ascii_start();
+    if text.starts_with(b"{") && text[..text.len().min(4096)].windows(5).any(|w| w == b"\"pir\"") {
+        return Format::PaddlePir;
+    }
     if let Some(format) = sniff_protobuf(bytes) {
         return format;
-    }
-    let text = bytes.trim_ascii_start();
-    if text.starts_with(b"{") {
-        let head = &text[..text.len().min(4096)];
-        let pir = head.windows(5).any(|w| w == b"\"pir\"");
-        return if pir { Format::PaddlePir } else { Format::Unknown };
     }
     match bytes {
         [0x80, 2..=5, ..] => Format::Pickle,

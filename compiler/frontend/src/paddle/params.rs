@@ -280,7 +280,7 @@ mod tests {
         let mut levels = good.clone();
         levels[4..12].fill(0xff);
         assert!(read_combined(&[declared("a", &[2])], &levels).is_err());
-        let huge = stream(5, &[1 << 35], &[]);
+        let huge = stream(5, &[1 << 30], &[]);
         assert!(read_combined(&[declared("a", &[-1])], &huge).unwrap_err()[0].to_string().contains("are needed"));
     }
 
