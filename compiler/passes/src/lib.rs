@@ -1,1 +1,19 @@
-//! Every IR to IR transformation of qc.
+//! Every IR to IR transformation of qc. A pass is one file with one function and a before/after in its documentation.
+
+pub mod graph;
+pub mod quant;
+
+use qc_ir::Pass;
+
+/// All passes, in the order in which a pipeline uses them.
+pub static ALL: &[Pass] = &[
+    graph::canonicalize::PASS,
+    graph::const_fold::PASS,
+    graph::fold_batch_norm::PASS,
+    graph::cse::PASS,
+    quant::quantize::PASS,
+    quant::activations_to_u8::PASS,
+    quant::hoist_quantize::PASS,
+    quant::drop_inner_qdq::PASS,
+    quant::lower_to_quant::PASS,
+];

@@ -1,0 +1,46 @@
+//! Merges pure ops that compute the same thing from the same operands.
+//!
+//! before  %a = graph.relu(%x)   %b = graph.relu(%x)   %c = graph.add(%a, %b)
+//! after   %a = graph.relu(%x)   %c = graph.add(%a, %a)
+
+use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Traits};
+use std::collections::HashMap;
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "cse",
+    summary: "merges ops that compute the same thing",
+    from: "",
+    to: "",
+    keeps: Keeps::Exact,
+    run,
+};
+
+fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
+    let body = m.body();
+    let mut seen: HashMap<String, OpId> = HashMap::new();
+    for op in m.ops(body).to_vec() {
+        if !m.def(op).traits.has(Traits::PURE) || !m.regions(op).is_empty() {
+            continue;
+        }
+        let key = format!("{:?} {:?} {:?}", m.def(op), m.operands(op), m.attrs(op));
+        match seen.get(&key) {
+            None => {
+                seen.insert(key, op);
+            }
+            Some(&first) => {
+                let fused = {
+                    let locs = [m.loc(first), m.loc(op)];
+                    m.locs.fuse(&locs)
+                };
+                m.set_loc(first, fused);
+                for (old, new) in m.results(op).to_vec().into_iter().zip(m.results(first).to_vec()) {
+                    m.replace_uses(old, new);
+                }
+                m.erase(op);
+                cx.count("merged");
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Passes on float graphs.
+
+pub mod canonicalize;
+pub mod const_fold;
+pub mod cse;
+pub mod fold_batch_norm;
+
+use qc_dialects::graph::Constant;
+use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Rewriter, TensorTy, ValueId};
+use std::sync::Arc;
+
+/// The tensor of a value that a `graph.constant` defines.
+pub fn constant(m: &Module, v: ValueId) -> Option<Arc<HostTensor>> {
+    let c = Constant::producing(m, v)?;
+    Some(m.consts.get(c.value(m)).tensor.clone())
+}
+
+/// The elements of a constant f32 value.
+pub fn constant_f32(m: &Module, v: ValueId) -> Option<Vec<f32>> {
+    constant(m, v)?.as_f32().map(<[f32]>::to_vec)
+}
+
+/// The value of a constant that has one element everywhere.
+pub fn splat(m: &Module, v: ValueId) -> Option<f32> {
+    let values = constant_f32(m, v)?;
+    let first = *values.first()?;
+    values.iter().all(|x| x.to_bits() == first.to_bits()).then_some(first)
+}
+
+/// Makes a constant op before the root.
+pub fn add_constant(rw: &mut Rewriter<'_>, name: &str, ty: TensorTy, tensor: HostTensor) -> Option<ValueId> {
+    let c = rw.m.consts.add(name, ty, Arc::new(tensor));
+    let op = rw.create(Constant::DEF, &[], Attrs::new().with("value", c))?;
+    let v = rw.m.result(op);
+    let unique = rw.m.consts.get(c).name.clone();
+    rw.m.set_name(v, &unique);
+    Some(v)
+}
+
+/// Makes an f32 constant named after `like`.
+pub fn add_f32(rw: &mut Rewriter<'_>, like: &str, dims: &[usize], data: Vec<f32>) -> Option<ValueId> {
+    add_constant(rw, like, TensorTy::new(Elem::F32, dims), HostTensor::f32(dims, data))
+}
+
+/// The values of a constant operand that broadcasts along `axis` of `dims` and is 1 elsewhere; one value is repeated.
+pub fn per_channel(m: &Module, v: ValueId, dims: &[usize], axis: usize) -> Option<Vec<f32>> {
+    let values = constant_f32(m, v)?;
+    let own = m.dims(v);
+    let skip = dims.len().checked_sub(own.len())?;
+    let fits = own.iter().enumerate().all(|(i, &d)| d == 1 || (i + skip == axis && d == dims[axis]));
+    let size = dims[axis];
+    match values.len() {
+        1 if fits => Some(vec![values[0]; size]),
+        n if fits && n == size => Some(values),
+        _ => None,
+    }
+}
+
+/// The op that computes `v`, if `v` has no other user than `user`.
+pub fn sole_producer(m: &Module, v: ValueId, user: OpId) -> Option<OpId> {
+    (m.only_user(v) == Some(user)).then(|| m.producer(v)).flatten()
+}

@@ -1,0 +1,81 @@
+//! Drops quantize/dequantize pairs inside what one kernel computes.
+//!
+//! before  %c = graph.conv2d(..)  %q = graph.quantize(%c)  %d = graph.dequantize(%q)  %y = graph.add(%d, %r)
+//! after   %c = graph.conv2d(..)  %y = graph.add(%c, %r)
+//!
+//! The rule, which users see as "inner pairs": the pair stands between a convolution or matrix product and the
+//! residual addition or the activation that becomes part of its epilogue. The kernel holds the accumulator there, so
+//! rounding it to 8 bits would only cost accuracy. The sum must be quantized itself, its other side too. Of two
+//! convolutions that meet in an addition, the later one takes it. `--exact-qdq` leaves this pass out.
+
+use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
+use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "drop-inner-qdq",
+    summary: "drops quantization between an accumulator and its epilogue",
+    from: "",
+    to: "",
+    keeps: Keeps::OneStep,
+    run,
+};
+
+fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
+    cx.rewrite(
+        m,
+        &[
+            Pattern { name: "before-add", root: Add::DEF, apply: before_add },
+            Pattern { name: "before-relu", root: Relu::DEF, apply: before_activation },
+            Pattern { name: "before-clip", root: Clip::DEF, apply: before_activation },
+        ],
+    )
+}
+
+/// The accumulator behind `v = dequantize(quantize(acc))`, if nothing else sees the pair.
+pub fn accumulator(m: &Module, v: ValueId, user: OpId) -> Option<ValueId> {
+    let dq = super::super::graph::sole_producer(m, v, user)?;
+    let q = Dequantize::of(m, dq)?.q(m);
+    let quantize = Quantize::of(m, super::super::graph::sole_producer(m, q, dq)?)?;
+    let acc = quantize.x(m);
+    let op = super::super::graph::sole_producer(m, acc, quantize.0)?;
+    (m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF)).then_some(acc)
+}
+
+/// Whether `v` is quantized by its only user, perhaps behind an activation.
+fn ends_quantized(m: &Module, v: ValueId) -> bool {
+    let Some(user) = m.only_user(v) else { return false };
+    if m.is(user, Relu::DEF) || m.is(user, Clip::DEF) {
+        return m.only_user(m.result(user)).is_some_and(|u| m.is(u, Quantize::DEF));
+    }
+    m.is(user, Quantize::DEF)
+}
+
+/// Position of the op that computes `v` in its region, for choosing the later of two.
+pub fn position(m: &Module, v: ValueId) -> usize {
+    let place = |op: OpId| m.parent(op).and_then(|r| m.ops(r).iter().position(|&o| o == op));
+    m.producer(v).and_then(place).unwrap_or(0)
+}
+
+fn before_add(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+    let m = &*rw.m;
+    let (a, b) = (m.operand(op, 0)?, m.operand(op, 1)?);
+    (m.ty(a) == m.ty(b) && ends_quantized(m, m.result(op))).then_some(())?;
+    let quantized = |v: ValueId| Dequantize::producing(m, v).is_some();
+    (quantized(a) && quantized(b)).then_some(())?;
+    let pick = match (accumulator(m, a, op), accumulator(m, b, op)) {
+        (Some(x), Some(y)) if position(m, x) > position(m, y) => (0, x),
+        (_, Some(y)) => (1, y),
+        (Some(x), None) => (0, x),
+        (None, None) => return None,
+    };
+    rw.m.set_operand(op, pick.0, Some(pick.1));
+    Some(())
+}
+
+fn before_activation(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+    let v = rw.m.operand(op, 0)?;
+    let acc = accumulator(rw.m, v, op)?;
+    rw.m.set_operand(op, 0, Some(acc));
+    Some(())
+}

@@ -1,0 +1,150 @@
+//! Turns `dequantize → op → quantize` into integer ops with their epilogue.
+//!
+//! before  %d = graph.dequantize(%xq)   %w = graph.dequantize(%wq)   %c = graph.conv2d(%d, %w, %b)
+//!         %s = graph.add(%c, %rd)      %r = graph.relu(%s)          %y = graph.quantize(%r) {quant = !q}
+//! after   %y = quant.conv2d(%xq, %wq, %bq, %rq) {to = !q, lo}
+//!
+//! Weights must be s8, symmetric, constant, with scales along the output channels; the bias becomes i32 in units of the
+//! accumulator. A convolution whose result is not quantized gives f32. What does not fit stays float, and the report
+//! says why. Movement ops and max pooling pass bytes through when input and output share a format; a change of format is
+//! a table.
+
+mod compute;
+mod elementwise;
+
+use qc_dialects::graph::{
+    Add, AvgPool, Clip, Concat, Conv2d, Dequantize, GlobalAvgPool, Matmul, MaxPool, Mul, Quantize, Relu, Reshape,
+    Slice, Transpose,
+};
+use qc_dialects::phase;
+use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, Quant, QuantId, Rewriter, Store, Type, ValueId};
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "lower-to-quant",
+    summary: "turns dequantize, op, quantize into integer ops",
+    from: phase::QUANTIZED,
+    to: phase::FUSED,
+    keeps: Keeps::OneStep,
+    run,
+};
+
+fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
+    // First everything that ends in a quantized result, so that no accumulator becomes f32 that need not.
+    cx.rewrite(m, &[Pattern { name: "to-u8", root: Quantize::DEF, apply: to_u8 }])?;
+    cx.rewrite(
+        m,
+        &[
+            Pattern { name: "relu-to-f32", root: Relu::DEF, apply: compute::activation_to_f32 },
+            Pattern { name: "clip-to-f32", root: Clip::DEF, apply: compute::activation_to_f32 },
+        ],
+    )?;
+    cx.rewrite(
+        m,
+        &[
+            Pattern { name: "conv-to-f32", root: Conv2d::DEF, apply: compute::linear_to_f32 },
+            Pattern { name: "matmul-to-f32", root: Matmul::DEF, apply: compute::linear_to_f32 },
+        ],
+    )
+}
+
+/// The quantized tensor behind a dequantization, if it is u8 with one scale.
+pub(crate) fn dequantized(m: &Module, v: ValueId) -> Option<ValueId> {
+    let q = Dequantize::producing(m, v)?.q(m);
+    let format = m.quant_of(q)?;
+    (format.store == Store::U8 && format.axis.is_none()).then_some(q)
+}
+
+/// The format a `graph.quantize` gives, if integer ops can produce it.
+fn target(m: &Module, op: Quantize) -> Option<(QuantId, Quant)> {
+    let id = op.quant(m);
+    let format = m.quant(id);
+    (format.store == Store::U8 && format.axis.is_none()).then(|| (id, format.clone()))
+}
+
+/// An activation function as bounds on real numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub min: f32,
+    pub max: f32,
+}
+
+impl Bounds {
+    pub(crate) const NONE: Bounds = Bounds { min: f32::NEG_INFINITY, max: f32::INFINITY };
+
+    /// The bounds that `op` imposes on its operand, if it is an activation.
+    pub(crate) fn of(m: &Module, op: OpId) -> Option<Bounds> {
+        if m.is(op, Relu::DEF) {
+            return Some(Bounds { min: 0.0, max: f32::INFINITY });
+        }
+        Clip::of(m, op).map(|c| Bounds { min: c.min(m) as f32, max: c.max(m) as f32 })
+    }
+
+    /// The bounds on stored integers of `format`.
+    pub(crate) fn stored(self, q: &Quant) -> (i64, i64) {
+        let one = |x: f32| qc_dialects::graph::quantize::quantize(x, q.scale(0), q.zero(0), q.lo, q.hi);
+        (i64::from(one(self.min)), i64::from(one(self.max)))
+    }
+}
+
+/// What stands between a quantization and the op that computes: at most one activation.
+pub(crate) struct Tail {
+    /// The op that computes.
+    pub op: OpId,
+    /// All ops from there to the quantization.
+    pub chain: Vec<OpId>,
+    /// The activation.
+    pub bounds: Bounds,
+}
+
+fn tail(m: &Module, root: OpId) -> Option<Tail> {
+    let first = crate::graph::sole_producer(m, m.operand(root, 0)?, root)?;
+    match Bounds::of(m, first) {
+        Some(bounds) => match crate::graph::sole_producer(m, m.operand(first, 0)?, first) {
+            Some(op) if m.def(op).name != Dequantize::DEF.name => {
+                Some(Tail { op, chain: vec![op, first, root], bounds })
+            }
+            _ => Some(Tail { op: first, chain: vec![first, root], bounds: Bounds::NONE }),
+        },
+        None => Some(Tail { op: first, chain: vec![first, root], bounds: Bounds::NONE }),
+    }
+}
+
+fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
+    let quantize = Quantize(root);
+    let (id, format) = target(rw.m, quantize)?;
+    if let Some(x) = dequantized(rw.m, quantize.x(rw.m)) {
+        return elementwise::requantize(rw, root, x, id, &format);
+    }
+    // An op with several users still moves or pools bytes for this one.
+    let t = match tail(rw.m, root) {
+        Some(t) => t,
+        None => {
+            let op = rw.m.producer(quantize.x(rw.m))?;
+            Tail { op, chain: vec![op, root], bounds: Bounds::NONE }
+        }
+    };
+    let def = rw.m.def(t.op);
+    let is = |d: &'static qc_ir::OpDef| def == d;
+    let shared = tail(rw.m, root).is_none();
+    match () {
+        () if is(Concat::DEF) || is(Reshape::DEF) || is(Transpose::DEF) || is(Slice::DEF) => {
+            elementwise::movement(rw, root, &t, id, &format)
+        }
+        () if is(MaxPool::DEF) => elementwise::max_pool(rw, root, &t, id, &format),
+        () if shared => None,
+        () if is(Conv2d::DEF) || is(Matmul::DEF) => compute::linear(rw, root, &t, None, id, &format),
+        () if is(Add::DEF) => {
+            compute::residual(rw, root, &t, id, &format).or_else(|| elementwise::binary(rw, root, &t, id, &format))
+        }
+        () if is(Mul::DEF) => elementwise::binary(rw, root, &t, id, &format),
+        () if is(AvgPool::DEF) || is(GlobalAvgPool::DEF) => elementwise::avg_pool(rw, root, &t, id, &format),
+        () if is(Relu::DEF) || is(Clip::DEF) => elementwise::unary(rw, root, &t, id, &format),
+        () => None,
+    }
+}
+
+/// `to` of an integer op.
+pub(crate) fn element(id: QuantId) -> Type {
+    Type::Scalar(Elem::Quant(id))
+}

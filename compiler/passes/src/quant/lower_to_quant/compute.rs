@@ -1,0 +1,182 @@
+//! Convolutions and matrix products, with bias, residual and activation.
+
+use super::{Bounds, Tail, dequantized, element};
+use crate::graph::{add_constant, constant, constant_f32, sole_producer};
+use qc_dialects::graph::{Conv2d, Dequantize, Matmul};
+use qc_dialects::quant::{QConv2d, QMatmul};
+use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, Type, ValueId};
+
+/// Operands of an integer convolution or product that were found to fit.
+struct Linear {
+    x: ValueId,
+    weight: ValueId,
+    bias: Option<ValueId>,
+    transposed: bool,
+}
+
+/// Why a convolution or matrix product cannot be computed in integers; `None` when it can.
+pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
+    match operands(m, op) {
+        Err(reason) => Some(reason),
+        Ok(l) => accumulator_bias(m, &l).err(),
+    }
+}
+
+/// The quantized operands of a convolution or matrix product.
+fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
+    let (x, w) = (m.operand(op, 0).ok_or("no input")?, m.operand(op, 1).ok_or("no weight")?);
+    let x = dequantized(m, x).ok_or("its input has no quantized range")?;
+    let stored = Dequantize::producing(m, w).ok_or("its weight is not quantized")?.q(m);
+    let tensor = constant(m, stored).ok_or("its weight is not constant")?;
+    let q = m.quant_of(stored).ok_or("its weight is not quantized")?;
+    if q.store != Store::I8 || tensor.as_i8().is_none() {
+        return Err("its weight is not stored as s8".into());
+    }
+    if q.zeros.iter().any(|&z| z != 0) {
+        return Err("its weight has a zero point".into());
+    }
+    let transposed = match Matmul::of(m, op) {
+        None => false,
+        Some(mm) => {
+            if mm.transpose_a(m) || tensor.dims().len() != 2 {
+                return Err("its operands are not in the form of a layer".into());
+            }
+            !mm.transpose_b(m)
+        }
+    };
+    if q.axis.is_some_and(|a| a != usize::from(transposed)) {
+        return Err("its weight scales do not run along the output channels".into());
+    }
+    Ok(Linear { x, weight: stored, bias: m.operand(op, 2), transposed })
+}
+
+/// The bias in units of the accumulator, checked not to overflow it.
+fn accumulator_bias(m: &Module, l: &Linear) -> Result<Option<Vec<i32>>, String> {
+    let (xq, wq) = (m.quant_of(l.x).ok_or("no format")?, m.quant_of(l.weight).ok_or("no format")?);
+    let tensor = constant(m, l.weight).ok_or("its weight is not constant")?;
+    let channels = tensor.dims()[usize::from(l.transposed)];
+    let unit = |c: usize| f64::from(xq.scale(0)) * f64::from(wq.scale(c));
+    let bias = match l.bias {
+        None => None,
+        Some(b) => Some(stored_bias(m, b, channels, unit).ok_or("its bias is not constant")?),
+    };
+    let taps = tensor.len() / channels.max(1);
+    let reach = taps as f64 * 255.0 * 128.0;
+    let largest = bias.as_ref().map_or(0.0, |b| b.iter().fold(0.0f64, |a, x| a.max(x.abs())));
+    if reach + largest > f64::from(i32::MAX) {
+        return Err("its accumulator could overflow 32 bits".into());
+    }
+    Ok(bias.map(|b| b.into_iter().map(|x| x as i32).collect()))
+}
+
+/// The bias divided by the accumulator's unit and rounded; stored integers in that unit are taken as they are.
+fn stored_bias(m: &Module, b: ValueId, channels: usize, unit: impl Fn(usize) -> f64) -> Option<Vec<f64>> {
+    if let Some(dq) = Dequantize::producing(m, b) {
+        let (q, t) = (m.quant_of(dq.q(m))?, constant(m, dq.q(m))?);
+        let close = |c: usize| (f64::from(q.scale(c)) / unit(c) - 1.0).abs() < 1e-5 && q.zero(c) == 0;
+        if q.store == Store::I32 && (0..channels).all(close) {
+            return t.as_i32().map(|v| v.iter().map(|&x| f64::from(x)).collect());
+        }
+        let real = qc_dialects::graph::quantize::dequantize_tensor(q, &t);
+        let real = real.as_f32()?;
+        return Some((0..channels).map(|c| (f64::from(real[c]) / unit(c)).round_ties_even()).collect());
+    }
+    let real = constant_f32(m, b)?;
+    (real.len() == channels).then_some(())?;
+    Some((0..channels).map(|c| (f64::from(real[c]) / unit(c)).round_ties_even()).collect())
+}
+
+/// Makes the integer op before `root`, with the locations of `chain`.
+fn build(
+    rw: &mut Rewriter<'_>,
+    root: OpId,
+    op: OpId,
+    chain: &[OpId],
+    residual: Option<ValueId>,
+    epilogue: Attrs,
+) -> Option<()> {
+    let l = operands(rw.m, op).ok()?;
+    let bias = accumulator_bias(rw.m, &l).ok()?;
+    let bias = match bias {
+        None => None,
+        Some(b) => {
+            let n = b.len();
+            Some(add_constant(rw, "bias", TensorTy::new(Elem::I32, [n]), HostTensor::i32([n], b))?)
+        }
+    };
+    let weight = if l.transposed { transpose(rw, l.weight)? } else { l.weight };
+    let mut attrs = epilogue;
+    let def = match Conv2d::of(rw.m, op) {
+        Some(conv) => {
+            attrs.set("strides", conv.strides(rw.m).to_vec().into());
+            attrs.set("pads", conv.pads(rw.m).to_vec().into());
+            attrs.set("dilations", conv.dilations(rw.m).to_vec().into());
+            attrs.set("groups", conv.groups(rw.m).into());
+            QConv2d::DEF
+        }
+        None => QMatmul::DEF,
+    };
+    let loc = rw.fuse_locs(chain);
+    let new = rw.create_at(root, loc, def, &[Some(l.x), Some(weight), bias, residual], attrs)?;
+    let (old, new) = (rw.m.result(root), rw.m.result(new));
+    rw.replace(old, new);
+    Some(())
+}
+
+/// The `[n, k]` form of a `[k, n]` weight.
+fn transpose(rw: &mut Rewriter<'_>, weight: ValueId) -> Option<ValueId> {
+    let (t, q) = (constant(rw.m, weight)?, rw.m.quant_of(weight)?.clone());
+    let [k, n] = t.dims()[..] else { return None };
+    let source = t.as_i8()?;
+    let data = Data::I8((0..n * k).map(|i| source[i % k * n + i / k]).collect());
+    let id = rw.m.intern_quant(Quant { axis: q.axis.map(|_| 0), ..q });
+    let name = rw.m.name(weight).unwrap_or("weight").to_string();
+    add_constant(rw, &name, TensorTy::new(Elem::Quant(id), [n, k]), HostTensor::new([n, k], data)?)
+}
+
+fn quantized_epilogue(bounds: Bounds, id: QuantId, format: &Quant) -> Attrs {
+    let (lo, hi) = bounds.stored(format);
+    Attrs::new().with("to", element(id)).with("lo", lo).with("hi", hi)
+}
+
+/// A convolution or product whose result is quantized.
+pub fn linear(
+    rw: &mut Rewriter<'_>,
+    root: OpId,
+    t: &Tail,
+    residual: Option<ValueId>,
+    id: QuantId,
+    format: &Quant,
+) -> Option<()> {
+    build(rw, root, t.op, &t.chain, residual, quantized_epilogue(t.bounds, id, format))
+}
+
+/// A convolution or product plus a quantized tensor, the sum being quantized.
+pub fn residual(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: &Quant) -> Option<()> {
+    for (acc, res) in [(1, 0), (0, 1)] {
+        let (acc, res) = (rw.m.operand(t.op, acc)?, rw.m.operand(t.op, res)?);
+        let Some(op) = sole_producer(rw.m, acc, t.op) else { continue };
+        let linear = rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF);
+        let Some(res) = dequantized(rw.m, res).filter(|&r| linear && rw.m.dims(r) == rw.m.dims(acc)) else { continue };
+        let chain: Vec<OpId> = [op].iter().chain(&t.chain).copied().collect();
+        return build(rw, root, op, &chain, Some(res), quantized_epilogue(t.bounds, id, format));
+    }
+    None
+}
+
+fn real_epilogue(bounds: Bounds) -> Attrs {
+    Attrs::new().with("to", Type::Scalar(Elem::F32)).with("min", bounds.min).with("max", bounds.max)
+}
+
+/// An activation behind a convolution or product whose result stays f32.
+pub fn activation_to_f32(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
+    let op = sole_producer(rw.m, rw.m.operand(root, 0)?, root)?;
+    (rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)).then_some(())?;
+    let bounds = Bounds::of(rw.m, root)?;
+    build(rw, root, op, &[op, root], None, real_epilogue(bounds))
+}
+
+/// A convolution or product whose result stays f32.
+pub fn linear_to_f32(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
+    build(rw, root, root, &[root], None, real_epilogue(Bounds::NONE))
+}

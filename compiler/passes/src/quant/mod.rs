@@ -1,0 +1,7 @@
+//! Passes that bring quantization in, move it, and turn it into integer ops.
+
+pub mod activations_to_u8;
+pub mod drop_inner_qdq;
+pub mod hoist_quantize;
+pub mod lower_to_quant;
+pub mod quantize;

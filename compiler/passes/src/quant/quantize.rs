@@ -1,0 +1,234 @@
+//! Quantizes a float graph by the ranges that calibration observed: the lossy step.
+//!
+//! before  %o = graph.observe(%x) {min = -1.0, max = 3.0}   %y = graph.conv2d(%o, %w, %b)
+//! after   %q = graph.quantize(%x) {quant}  %d = graph.dequantize(%q)
+//!         %v = graph.dequantize(@w as s8)  %y = graph.conv2d(%d, %v, %b)
+//!
+//! A tensor is quantized when an op that has an integer kernel reads it. Activations get one scale: the observed range,
+//! widened to hold 0 exactly. Tensors that only movement or max pooling separates share a range. Weights get one scale
+//! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
+//! epilogue stays float. Without observed ranges the pass changes nothing.
+
+use crate::graph::{constant_f32, sole_producer};
+use qc_dialects::graph::quantize::quantize_tensor;
+use qc_dialects::graph::{
+    Add, AvgPool, Clip, Concat, Constant, Conv2d, Dequantize, GlobalAvgPool, Matmul, MaxPool, Mul, Observe, Quantize,
+    Relu, Reshape, Slice, Transpose,
+};
+use qc_dialects::phase;
+use qc_ir::{
+    Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy, Use, ValueId,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "quantize",
+    summary: "quantizes activations by observed ranges and weights per channel",
+    from: phase::CANONICAL,
+    to: phase::QUANTIZED,
+    keeps: Keeps::Budget,
+    run,
+};
+
+fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
+    let ranges = take_ranges(m);
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    let formats = formats(m, &ranges);
+    for op in m.ops(m.body()).to_vec() {
+        if has_integer_kernel(m, op) {
+            quantize_weights(m, op)?;
+        }
+    }
+    let mut values: Vec<ValueId> = formats.keys().copied().collect();
+    values.sort();
+    for v in values {
+        if wants_format(m, v) {
+            quantize_edge(m, v, &formats[&v])?;
+            cx.count("quantized");
+        }
+    }
+    Ok(())
+}
+
+/// Removes the observations and returns what they say about each value.
+fn take_ranges(m: &mut Module) -> HashMap<ValueId, (f32, f32)> {
+    let mut ranges = HashMap::new();
+    for op in m.ops(m.body()).to_vec() {
+        if let Some(observe) = Observe::of(m, op) {
+            let (x, out) = (observe.x(m), observe.out(m));
+            ranges.insert(x, (observe.min(m) as f32, observe.max(m) as f32));
+            m.replace_uses(out, x);
+            m.erase(op);
+        }
+    }
+    ranges
+}
+
+/// Whether integer kernels exist for an op, given quantized operands.
+fn has_integer_kernel(m: &Module, op: OpId) -> bool {
+    let always = [Add::DEF, Mul::DEF, AvgPool::DEF, GlobalAvgPool::DEF];
+    if Conv2d::of(m, op).is_some() || Matmul::of(m, op).is_some() {
+        let weight = m.operand(op, 1).filter(|&w| m.dims(w).len() == 4 || m.dims(w).len() == 2);
+        return weight.is_some_and(|w| constant_f32(m, w).is_some());
+    }
+    always.iter().any(|d| m.is(op, d)) || is_movement(m, op)
+}
+
+fn is_movement(m: &Module, op: OpId) -> bool {
+    [Concat::DEF, Reshape::DEF, Transpose::DEF, Slice::DEF, MaxPool::DEF].iter().any(|d| m.is(op, d))
+}
+
+/// Whether a value should be quantized: read by an op with an integer kernel, and not inside an epilogue.
+fn wants_format(m: &Module, v: ValueId) -> bool {
+    let reads = |u: &Use| match u {
+        Use::Operand(op, i) => {
+            let data = *i == 0 || !(m.is(*op, Conv2d::DEF) || m.is(*op, Matmul::DEF));
+            data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leads_to_compute(m, m.result(*op)))
+        }
+        Use::Return(..) => false,
+    };
+    m.uses(v).iter().any(reads) && !inside_epilogue(m, v) && m.tensor_ty(v).elem == Elem::F32
+}
+
+/// Whether moving `v` around ends at an op that computes with it, rather than at the model's results.
+fn leads_to_compute(m: &Module, v: ValueId) -> bool {
+    m.uses(v).iter().any(|u| match u {
+        Use::Operand(op, _) if is_movement(m, *op) => leads_to_compute(m, m.result(*op)),
+        Use::Operand(op, _) => has_integer_kernel(m, *op),
+        Use::Return(..) => false,
+    })
+}
+
+/// Whether `v` is an accumulator whose only user becomes part of its kernel's epilogue.
+fn inside_epilogue(m: &Module, v: ValueId) -> bool {
+    let Some(user) = m.only_user(v) else { return false };
+    let Some(producer) = m.producer(v) else { return false };
+    let linear = has_integer_kernel(m, producer) && (m.is(producer, Conv2d::DEF) || m.is(producer, Matmul::DEF));
+    if m.is(user, Relu::DEF) || m.is(user, Clip::DEF) {
+        return linear || m.is(producer, Add::DEF);
+    }
+    if !linear || !m.is(user, Add::DEF) {
+        return false;
+    }
+    let other = if m.operand(user, 0) == Some(v) { m.operand(user, 1) } else { m.operand(user, 0) };
+    let Some(other) = other.filter(|&o| o != v && m.ty(o) == m.ty(v)) else { return false };
+    let rival = sole_producer(m, other, user).is_some_and(|p| m.is(p, Conv2d::DEF) || m.is(p, Matmul::DEF));
+    let position = super::drop_inner_qdq::position;
+    constant_f32(m, other).is_none() && (!rival || position(m, v) > position(m, other))
+}
+
+/// A format per value: values joined by movement share the union of their ranges.
+fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId, Quant> {
+    let mut groups = Groups::default();
+    for op in m.ops(m.body()) {
+        if is_movement(m, *op) && !m.is(*op, Constant::DEF) {
+            for &v in m.operands(*op).iter().flatten() {
+                groups.join(v, m.result(*op));
+            }
+        }
+    }
+    let mut joined: HashMap<ValueId, (f32, f32)> = HashMap::new();
+    let mut values: Vec<_> = ranges.iter().collect();
+    values.sort_by_key(|(v, _)| **v);
+    for (&v, &(lo, hi)) in &values {
+        let slot = joined.entry(groups.root(v)).or_insert((0.0, 0.0));
+        *slot = (slot.0.min(lo), slot.1.max(hi));
+    }
+    values.iter().map(|(v, _)| (**v, activation_format(joined[&groups.root(**v)]))).collect()
+}
+
+/// The u8 format that covers `lo..=hi`, which holds 0; an empty range gives scale 1.
+pub fn activation_format((lo, hi): (f32, f32)) -> Quant {
+    let (lo, hi) = (lo.min(0.0), hi.max(0.0));
+    let scale = (hi - lo) / 255.0;
+    if !(scale.is_normal() && scale.is_finite()) {
+        return Quant::per_tensor(Store::U8, 1.0, 0);
+    }
+    let zero = (-lo / scale).round_ties_even().clamp(0.0, 255.0);
+    Quant::per_tensor(Store::U8, scale, zero as i32)
+}
+
+#[derive(Default)]
+struct Groups(HashMap<ValueId, ValueId>);
+
+impl Groups {
+    fn root(&self, mut v: ValueId) -> ValueId {
+        while let Some(&up) = self.0.get(&v) {
+            v = up;
+        }
+        v
+    }
+
+    fn join(&mut self, a: ValueId, b: ValueId) {
+        let (a, b) = (self.root(a), self.root(b));
+        if a != b {
+            self.0.insert(a, b);
+        }
+    }
+}
+
+fn quantize_edge(m: &mut Module, v: ValueId, format: &Quant) -> Result<(), Diag> {
+    let users: Vec<Use> = m.uses(v).to_vec();
+    let first = match m.producer(v) {
+        Some(op) => next_op(m, op),
+        None => m.ops(m.body()).first().copied(),
+    };
+    let Some(first) = first else { return Ok(()) };
+    let id = m.intern_quant(format.clone());
+    let mut b = Builder::before(m, first);
+    let q = Quantize::build(&mut b, &[Some(v)], Attrs::new().with("quant", id))?.out(b.m);
+    let d = Dequantize::build(&mut b, &[Some(q)], Attrs::new())?.out(b.m);
+    if let Some(name) = m.name(v).map(str::to_string) {
+        m.set_name(q, &format!("{name}.q"));
+    }
+    for u in users {
+        if let Use::Operand(op, i) = u {
+            m.set_operand(op, i, Some(d));
+        }
+    }
+    Ok(())
+}
+
+fn next_op(m: &Module, op: OpId) -> Option<OpId> {
+    let ops = m.ops(m.parent(op)?);
+    ops.get(ops.iter().position(|&o| o == op)? + 1).copied()
+}
+
+/// Replaces the constant weight of a convolution or matrix product by its quantized form.
+fn quantize_weights(m: &mut Module, op: OpId) -> Result<(), Diag> {
+    let axis = match Matmul::of(m, op) {
+        Some(mm) => usize::from(!mm.transpose_b(m)),
+        None if m.is(op, Conv2d::DEF) => 0,
+        None => return Ok(()),
+    };
+    let Some(weight) = m.operand(op, 1) else { return Ok(()) };
+    let Some(values) = constant_f32(m, weight) else { return Ok(()) };
+    let dims = m.dims(weight).to_vec();
+    let format = weight_format(&values, &dims, axis);
+    let tensor = quantize_tensor(&format, &HostTensor::f32(dims.clone(), values)).map_err(Diag::bug)?;
+    let ty = TensorTy::new(Elem::Quant(m.intern_quant(format)), dims);
+    let name = m.name(weight).unwrap_or("weight").to_string();
+    let c = m.consts.add(&format!("{name}.q"), ty, Arc::new(tensor));
+    let mut b = Builder::before(m, op);
+    let stored = Constant::build(&mut b, &[], Attrs::new().with("value", c))?.out(b.m);
+    let real = Dequantize::build(&mut b, &[Some(stored)], Attrs::new())?.out(b.m);
+    m.set_operand(op, 1, Some(real));
+    Ok(())
+}
+
+/// `max |w| / 127` per index of `axis`; a channel of zeros gets scale 1.
+fn weight_format(values: &[f32], dims: &[usize], axis: usize) -> Quant {
+    let (inner, size) = (dims[axis + 1..].iter().product::<usize>().max(1), dims[axis]);
+    let mut largest = vec![0.0f32; size];
+    for (i, w) in values.iter().enumerate() {
+        let slot = &mut largest[i / inner % size];
+        *slot = slot.max(w.abs());
+    }
+    let scale = |x: f32| if (x / 127.0).is_normal() { x / 127.0 } else { 1.0 };
+    let format = Quant::per_axis(Store::I8, axis, largest.into_iter().map(scale).collect());
+    Quant { lo: -127, ..format }
+}

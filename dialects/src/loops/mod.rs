@@ -1,0 +1,212 @@
+//! The loop dialect: buffers, steps, loops, kernel calls, and scalar code for what no kernel covers.
+//!
+//! A step is a `loop.parallel` in the body of the main function. Its region sees a range of tasks and computes exactly
+//! those, in any order, so steps can be split over threads. The main function's arguments are the model's inputs, then
+//! its outputs, all row-major.
+//!
+//! Addresses are affine: an `at` row holds a byte offset and one factor per index operand.
+
+pub mod interp;
+
+use qc_ir::{Attr, BufferTy, Elem, Module, OpId, Type, ValueId};
+use qc_kernels::table::{self, Family, Variant};
+
+qc_ir::ops! { dialect LOOPS = "loop";
+    /// A buffer in the arena. `offset` is its place there, -1 before planning.
+    op Alloc = "loop.alloc"() -> (buf) { offset: Int = -1i64 } [NONE] verify(verify_alloc);
+    /// Constant memory. `pack` says how the constant is to be laid out for a kernel; it is empty once that is done.
+    op ConstBuffer = "loop.data"() -> (buf) { value: Const, pack: Fields = Vec::<(Box<str>, Attr)>::new() }
+        [PURE] verify(verify_alloc);
+    /// A step: the region runs tasks `begin..end` of `0..tasks`, any split of which gives the same bytes.
+    op Parallel = "loop.parallel"() { tasks: Int } [NONE] verify(verify_parallel);
+    /// Runs the region for `lo, lo + step, .. < hi`.
+    op For = "loop.for"(lo, hi) { step: Int = 1i64 } [NONE] verify(verify_for);
+    /// An index constant.
+    op Index = "loop.index"() -> (out) { value: Int } [PURE] infer(infer_index);
+    /// Index arithmetic: `op` is add, sub, mul, div (floor), min or max.
+    op Arith = "loop.arith"(lhs, rhs) -> (out) { op: Str } [PURE] infer(infer_index) verify(verify_arith);
+    /// Calls a kernel. The operands are buffers, one per name in `ptrs`, then indices. Pointer `p` is the origin of its
+    /// buffer plus `at[p][0] + sum_i at[p][1 + i] * index_i`. The last indices fill the fields named in `dyn`; `args` are
+    /// the constant fields. `kernel` is `family.variant`, and the name of a row once selected.
+    op Ukernel = "loop.ukernel"(operands: Variadic) {
+        kernel: Str, ptrs: List, at: List, dyn_fields: List = Vec::<Attr>::new(), args: Fields
+    } [NONE] verify(verify_ukernel);
+    /// A scalar constant of type `to`.
+    op Scalar = "loop.scalar"() -> (out) { value: Float, to: Type } [PURE] infer(infer_scalar);
+    /// Loads one element at byte `at[0] + sum_i at[1 + i] * index_i` behind the buffer's origin.
+    op Load = "loop.load"(buf, indices: Variadic) -> (out) { at: Ints } [NONE] infer(infer_load);
+    /// Stores one element; addressed as `loop.load`.
+    op Store = "loop.store"(value, buf, indices: Variadic) { at: Ints } [NONE] verify(verify_store);
+    /// Scalar arithmetic on equal types: `op` is add, sub, mul, div, max or min. `max` is `if a > b { a } else { b }`.
+    op Binary = "loop.binary"(lhs, rhs) -> (out) { op: Str } [PURE] infer(infer_binary);
+    /// Converts a scalar; floats are truncated towards zero and saturate.
+    op Convert = "loop.convert"(x) -> (out) { to: Type } [PURE] infer(infer_convert);
+}
+
+/// The kernel family and variant that a `loop.ukernel` names, by `family.variant` or by row.
+pub fn kernel_of(m: &Module, op: Ukernel) -> Option<(Family, Variant)> {
+    let name = op.kernel(m);
+    match name.split_once('.') {
+        Some((family, variant)) => Some((Family::from_name(family)?, Variant::from_name(variant)?)),
+        None => table::by_name(&name).map(|row| (row.family, row.variant)),
+    }
+}
+
+/// The arguments of a kernel call, taken apart.
+pub struct Call {
+    /// Family.
+    pub family: Family,
+    /// Variant.
+    pub variant: Variant,
+    /// Field name, buffer, byte offset and factors of the indices.
+    pub pointers: Vec<(String, ValueId, i64, Vec<i64>)>,
+    /// All index operands.
+    pub indices: Vec<ValueId>,
+    /// Field name and the index operand that fills it.
+    pub dynamic: Vec<(String, ValueId)>,
+    /// Field name and value.
+    pub constant: Vec<(Box<str>, Attr)>,
+}
+
+impl Ukernel {
+    /// The call in parts.
+    ///
+    /// # Errors
+    /// One sentence on what does not fit the kernel's argument struct.
+    pub fn call(self, m: &Module) -> Result<Call, String> {
+        let (family, variant) =
+            kernel_of(m, self).ok_or_else(|| format!("there is no kernel `{}`", self.kernel(m)))?;
+        let operands = self.operands(m);
+        let (names, at) = (strings(&self.ptrs(m))?, self.at(m));
+        if names.len() != at.len() || names.len() > operands.len() {
+            return Err("needs one `at` row and one buffer per name in `ptrs`".into());
+        }
+        let (buffers, indices) = operands.split_at(names.len());
+        let mut pointers = Vec::new();
+        for ((name, &buf), row) in names.into_iter().zip(buffers).zip(&at) {
+            let Attr::Ints(row) = row else { return Err("`at` must hold lists of integers".into()) };
+            if row.len() != indices.len() + 1 {
+                return Err(format!("`at` of {name} needs {} entries", indices.len() + 1));
+            }
+            if m.ty(buf).buffer().is_none() {
+                return Err(format!("{name} is no buffer"));
+            }
+            pointers.push((name, buf, row[0], row[1..].to_vec()));
+        }
+        let fields = strings(&self.dyn_fields(m))?;
+        let first = indices.len().checked_sub(fields.len()).ok_or("more `dyn_fields` than indices")?;
+        let dynamic: Vec<_> = fields.into_iter().zip(indices[first..].iter().copied()).collect();
+        let constant = self.args(m);
+        let names = pointers.iter().map(|p| p.0.as_str()).chain(dynamic.iter().map(|d| d.0.as_str()));
+        for name in names.chain(constant.iter().map(|c| &*c.0)) {
+            family.field(name).ok_or_else(|| format!("{} kernels have no field `{name}`", family.name()))?;
+        }
+        Ok(Call { family, variant, pointers, indices: indices.to_vec(), dynamic, constant })
+    }
+}
+
+fn strings(list: &[Attr]) -> Result<Vec<String>, String> {
+    let one = |a: &Attr| match a {
+        Attr::Str(s) => Ok(s.to_string()),
+        _ => Err("expected a list of strings".to_string()),
+    };
+    list.iter().map(one).collect()
+}
+
+/// The buffer type of a value.
+///
+/// # Errors
+/// When it is none.
+pub fn buffer(m: &Module, v: ValueId) -> Result<&BufferTy, String> {
+    m.ty(v).buffer().ok_or_else(|| "expected a buffer".to_string())
+}
+
+fn verify_alloc(m: &Module, op: OpId) -> Result<(), String> {
+    let b = buffer(m, m.result(op))?;
+    if b.strides.len() != b.dims.len() {
+        return Err("needs one stride per dim".into());
+    }
+    let last: usize = b.dims.iter().zip(&b.strides).map(|(d, s)| d.saturating_sub(1) * s).sum();
+    let end = b.origin + last + m.elem_bytes(b.elem);
+    if end > b.bytes { Err(format!("elements reach byte {end} of {}", b.bytes)) } else { Ok(()) }
+}
+
+fn region_args(m: &Module, op: OpId, count: usize) -> Result<(), String> {
+    match m.regions(op) {
+        [r] if m.args(*r).len() == count && m.args(*r).iter().all(|&v| *m.ty(v) == Type::Index) => Ok(()),
+        _ => Err(format!("needs one region with {count} index arguments")),
+    }
+}
+
+fn verify_parallel(m: &Module, op: OpId) -> Result<(), String> {
+    if Parallel(op).tasks(m) < 1 {
+        return Err("needs at least one task".into());
+    }
+    region_args(m, op, 2)
+}
+
+fn verify_for(m: &Module, op: OpId) -> Result<(), String> {
+    if For(op).step(m) < 1 || [For(op).lo(m), For(op).hi(m)].iter().any(|&v| *m.ty(v) != Type::Index) {
+        return Err("needs index bounds and a positive step".into());
+    }
+    region_args(m, op, 1)
+}
+
+fn infer_index(_: &Module, _: OpId) -> Result<Vec<Type>, String> {
+    Ok(vec![Type::Index])
+}
+
+fn verify_arith(m: &Module, op: OpId) -> Result<(), String> {
+    match &*Arith(op).op(m) {
+        "add" | "sub" | "mul" | "div" | "min" | "max" => Ok(()),
+        other => Err(format!("unknown operation `{other}`")),
+    }
+}
+
+fn verify_ukernel(m: &Module, op: OpId) -> Result<(), String> {
+    Ukernel(op).call(m).map(|_| ())
+}
+
+fn infer_scalar(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    match Scalar(op).to(m) {
+        Type::Scalar(e) => Ok(vec![Type::Scalar(e)]),
+        _ => Err("`to` must be an element type".into()),
+    }
+}
+
+fn check_at(m: &Module, indices: &[ValueId], at: &[i64]) -> Result<(), String> {
+    let fits = at.len() == indices.len() + 1 && indices.iter().all(|&v| *m.ty(v) == Type::Index);
+    if fits { Ok(()) } else { Err("`at` needs one entry, and one per index".into()) }
+}
+
+fn infer_load(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let view = Load(op);
+    check_at(m, &view.indices(m), &view.at(m))?;
+    Ok(vec![Type::Scalar(m.storage(buffer(m, view.buf(m))?.elem))])
+}
+
+fn verify_store(m: &Module, op: OpId) -> Result<(), String> {
+    let view = Store(op);
+    check_at(m, &view.indices(m), &view.at(m))?;
+    let elem = m.storage(buffer(m, view.buf(m))?.elem);
+    if *m.ty(view.value(m)) == Type::Scalar(elem) { Ok(()) } else { Err("value and buffer differ in type".into()) }
+}
+
+fn infer_binary(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let view = Binary(op);
+    let (a, b) = (m.ty(view.lhs(m)), m.ty(view.rhs(m)));
+    if !matches!(&*view.op(m), "add" | "sub" | "mul" | "div" | "max" | "min") {
+        return Err(format!("unknown operation `{}`", view.op(m)));
+    }
+    match a {
+        Type::Scalar(Elem::F32 | Elem::I32 | Elem::I64) if a == b => Ok(vec![a.clone()]),
+        _ => Err("needs two f32, i32 or i64 scalars of one type".into()),
+    }
+}
+
+fn infer_convert(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    match (m.ty(Convert(op).x(m)), Convert(op).to(m)) {
+        (Type::Scalar(_), Type::Scalar(to)) if to.word().is_some() => Ok(vec![Type::Scalar(to)]),
+        _ => Err("needs a scalar and a plain element type".into()),
+    }
+}

@@ -1,0 +1,177 @@
+//! Integer convolution and matrix product.
+
+use super::numeric::{Residual, ratio, requantize, requantize_residual};
+use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
+use crate::graph::conv::ConvShape;
+use crate::graph::{dims_of, nchw};
+use qc_ir::{HostTensor, Module, OpId, Quant, Store, Type, ValueId};
+
+qc_ir::ops! { dialect COMPUTE = "quant";
+    /// Integer 2-D convolution with its epilogue.
+    ///
+    /// `acc = bias[o] + sum (x - x_zero) * weight`; a quantized result is `requantize(acc, x_scale * w_scale[o] / out_scale)`
+    /// plus the rescaled residual, clamped to `lo..=hi`; an f32 result is `acc * (x_scale * w_scale[o])`, clamped to
+    /// `min..=max`. What lies outside the input counts as `x_zero`. `bias` is i32.
+    op QConv2d = "quant.conv2d"(x, weight, bias: Optional, residual: Optional) -> (out) {
+        strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
+        to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
+    } [PURE] infer(infer_conv2d) verify(verify_compute) eval(eval_conv2d);
+    /// Integer product of `x` `[.., k]` with constant `weight` `[n, k]`, epilogue as `quant.conv2d`.
+    op QMatmul = "quant.matmul"(x, weight, bias: Optional, residual: Optional) -> (out) {
+        to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
+    } [PURE] infer(infer_matmul) verify(verify_compute) eval(eval_matmul);
+}
+
+/// What happens to an accumulator of output channel `o`.
+pub struct Epilogue {
+    /// Factor per output channel: to units of the result.
+    pub scales: Vec<f32>,
+    /// The result's format; `None` for f32.
+    pub out: Option<Quant>,
+    /// The residual's factors.
+    pub residual: Option<Residual>,
+    /// Bounds of a quantized result.
+    pub lo: i32,
+    /// Upper bound.
+    pub hi: i32,
+    /// Bounds of a real result.
+    pub min: f32,
+    /// Upper bound.
+    pub max: f32,
+}
+
+impl Epilogue {
+    /// The epilogue of a `quant.conv2d` or `quant.matmul`.
+    ///
+    /// # Errors
+    /// When an operand has no fitting format.
+    pub fn of(m: &Module, op: OpId) -> Result<Epilogue, String> {
+        // Both ops declare the same operands and epilogue attributes, so one view reads them for either.
+        let view = QMatmul(op);
+        let x = activation(m, op, 0)?;
+        let w = weight_format(m, view.weight(m))?;
+        let out = result_format(m, &view.to(m))?;
+        let unit = out.as_ref().map_or(1.0, |q| q.scale(0));
+        let channels = dims_of(m, op, 1)?[0];
+        let scales = (0..channels).map(|o| ratio(x.scale(0), w.scale(o), unit)).collect();
+        let residual = match (view.residual(m), &out) {
+            (None, _) => None,
+            (Some(_), None) => return Err("a residual needs a quantized result".into()),
+            (Some(_), Some(q)) => {
+                let r = activation(m, op, 3)?;
+                Some(Residual::new(r.scale(0), r.zero(0), q.scale(0), q.zero(0)))
+            }
+        };
+        let (lo, hi) = (view.lo(m) as i32, view.hi(m) as i32);
+        Ok(Epilogue { scales, out, residual, lo, hi, min: view.min(m) as f32, max: view.max(m) as f32 })
+    }
+}
+
+/// The format of a weight operand: s8, symmetric, per output channel or per tensor.
+fn weight_format(m: &Module, weight: ValueId) -> Result<&Quant, String> {
+    let q = m.quant_of(weight).ok_or("the weight is not quantized")?;
+    let symmetric = q.zeros.iter().all(|&z| z == 0);
+    let fits = q.store == Store::I8 && symmetric && q.axis.is_none_or(|a| a == 0);
+    fits.then_some(q).ok_or_else(|| "the weight must be s8, symmetric, per output channel".into())
+}
+
+fn check_extra(m: &Module, op: OpId, out: &[usize], channels: usize) -> Result<(), String> {
+    let view = QMatmul(op);
+    if let Some(bias) = view.bias(m)
+        && m.dims(bias) != [channels]
+    {
+        return Err(format!("bias has shape {:?}, not [{channels}]", m.dims(bias)));
+    }
+    match view.residual(m) {
+        Some(r) if m.dims(r) != out => Err(format!("residual has shape {:?}, not {out:?}", m.dims(r))),
+        _ => Ok(()),
+    }
+}
+
+impl QConv2d {
+    /// The geometry.
+    ///
+    /// # Errors
+    /// As [`ConvShape::new`].
+    pub fn shape(self, m: &Module) -> Result<ConvShape, String> {
+        let (x, w) = (nchw(m, self.0, 0)?, nchw(m, self.0, 1)?);
+        ConvShape::new(x, w, &self.strides(m), &self.pads(m), &self.dilations(m), self.groups(m))
+    }
+}
+
+fn infer_conv2d(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let s = QConv2d(op).shape(m)?;
+    check_extra(m, op, &s.out, s.weight[0])?;
+    result_ty(m, &QConv2d(op).to(m), s.out.to_vec())
+}
+
+fn infer_matmul(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let (x, w) = (dims_of(m, op, 0)?, dims_of(m, op, 1)?);
+    match (x, w) {
+        ([batch @ .., k], [n, k2]) if k == k2 => {
+            let dims: Vec<usize> = batch.iter().copied().chain([*n]).collect();
+            check_extra(m, op, &dims, *n)?;
+            result_ty(m, &QMatmul(op).to(m), dims)
+        }
+        _ => Err(format!("shapes {x:?} and {w:?} do not multiply")),
+    }
+}
+
+fn verify_compute(m: &Module, op: OpId) -> Result<(), String> {
+    check_bounds(QMatmul(op).lo(m), QMatmul(op).hi(m))?;
+    Epilogue::of(m, op).map(|_| ())
+}
+
+/// Applies the epilogue to accumulators whose output channel is `index / inner % channels`.
+fn finish(e: &Epilogue, dims: Vec<usize>, acc: &[i32], res: Option<&[i32]>, inner: usize) -> Result<Vec<HostTensor>, String> {
+    let channel = |i: usize| i / inner % e.scales.len();
+    let Some(out) = &e.out else {
+        let real = |(i, &a): (usize, &i32)| (a as f32 * e.scales[channel(i)]).max(e.min).min(e.max);
+        return Ok(vec![HostTensor::f32(dims, acc.iter().enumerate().map(real).collect())]);
+    };
+    let one = |(i, &a): (usize, &i32)| match (e.residual, res) {
+        (Some(r), Some(res)) => requantize_residual(a, e.scales[channel(i)], res[i], r, e.lo, e.hi),
+        _ => requantize(a, e.scales[channel(i)], out.zero(0), e.lo, e.hi),
+    };
+    u8s(dims, acc.iter().enumerate().map(one).collect())
+}
+
+fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (s, e) = (QConv2d(op).shape(m)?, Epilogue::of(m, op)?);
+    let zero = activation(m, op, 0)?.zero(0);
+    let x: Vec<i32> = ints(args, 0)?.into_iter().map(|v| v - zero).collect();
+    let w = ints(args, 1)?;
+    let bias = args.get(2).copied().flatten().map(|_| ints(args, 2)).transpose()?;
+    let res = args.get(3).copied().flatten().map(|_| ints(args, 3)).transpose()?;
+    let [n, channels, oh, ow] = s.out;
+    let mut acc = Vec::with_capacity(s.out.iter().product());
+    for b in 0..n {
+        for o in 0..channels {
+            for i in 0..oh * ow {
+                let mut sum = bias.as_ref().map_or(0, |v| v[o]);
+                s.taps([b, o, i / ow, i % ow], |wi, xi| sum += x[xi] * w[wi]);
+                acc.push(sum);
+            }
+        }
+    }
+    finish(&e, s.out.to_vec(), &acc, res.as_deref(), oh * ow)
+}
+
+fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let e = Epilogue::of(m, op)?;
+    let zero = activation(m, op, 0)?.zero(0);
+    let (x, w) = (ints(args, 0)?, ints(args, 1)?);
+    let bias = args.get(2).copied().flatten().map(|_| ints(args, 2)).transpose()?;
+    let res = args.get(3).copied().flatten().map(|_| ints(args, 3)).transpose()?;
+    let (n, k) = (dims_of(m, op, 1)?[0], dims_of(m, op, 1)?[1]);
+    let mut acc = Vec::new();
+    for row in x.chunks_exact(k.max(1)) {
+        for o in 0..n {
+            let dot: i32 = row.iter().zip(&w[o * k..][..k]).map(|(a, b)| (a - zero) * b).sum();
+            acc.push(bias.as_ref().map_or(0, |v| v[o]) + dot);
+        }
+    }
+    let ty = infer_matmul(m, op)?;
+    let dims = ty[0].tensor().map(|t| t.dims.to_vec()).unwrap_or_default();
+    finish(&e, dims, &acc, res.as_deref(), 1)
+}

@@ -1,0 +1,72 @@
+//! The quant dialect: what integer kernels can do, each op with its whole epilogue.
+//!
+//! Activations are u8 with a zero point, weights are s8 constants, symmetric, per output channel; accumulators are
+//! exact i32. `to` names the result's element: a quantized format, or `f32` for a result in real numbers. `lo` and
+//! `hi` clamp a quantized result (an activation function that fused), `min` and `max` a real one.
+
+pub mod compute;
+pub mod elementwise;
+pub mod numeric;
+pub mod pool;
+
+pub use compute::{QConv2d, QMatmul};
+pub use elementwise::{QAdd, QLut, QMul};
+pub use pool::{QAvgPool, QMaxPool};
+
+use qc_ir::{Data, Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
+
+/// All ops of the dialect.
+pub static QUANT: &[&qc_ir::OpDef] =
+    &[QConv2d::DEF, QMatmul::DEF, QAdd::DEF, QMul::DEF, QLut::DEF, QMaxPool::DEF, QAvgPool::DEF];
+
+/// The per-tensor u8 format of operand `i`.
+pub(crate) fn activation(m: &Module, op: OpId, i: usize) -> Result<&Quant, String> {
+    let v = m.operand(op, i).ok_or_else(|| format!("operand {i} is missing"))?;
+    let q = m.quant_of(v).ok_or_else(|| format!("operand {i} is not quantized"))?;
+    if q.store != Store::U8 || q.axis.is_some() {
+        return Err(format!("operand {i} is not u8 with one scale"));
+    }
+    Ok(q)
+}
+
+/// The format that `to` names; `None` for f32.
+pub(crate) fn result_format(m: &Module, to: &Type) -> Result<Option<Quant>, String> {
+    match to {
+        Type::Scalar(Elem::F32) => Ok(None),
+        Type::Scalar(Elem::Quant(q)) => {
+            let q = m.quant(*q);
+            let fits = q.store == Store::U8 && q.axis.is_none();
+            fits.then(|| Some(q.clone())).ok_or_else(|| "the result must be u8 with one scale".into())
+        }
+        _ => Err("`to` must be f32 or a quantized format".into()),
+    }
+}
+
+/// A tensor type whose element is named by `to`.
+pub(crate) fn result_ty(m: &Module, to: &Type, dims: Vec<usize>) -> Result<Vec<Type>, String> {
+    result_format(m, to)?;
+    let Type::Scalar(elem) = to else { return Err("`to` must be an element type".into()) };
+    Ok(vec![Type::Tensor(TensorTy::new(*elem, dims))])
+}
+
+/// Checks `lo..=hi` against u8.
+pub(crate) fn check_bounds(lo: i64, hi: i64) -> Result<(), String> {
+    if 0 <= lo && lo <= hi && hi <= 255 { Ok(()) } else { Err(format!("bounds {lo}..{hi} do not fit u8")) }
+}
+
+/// The stored integers of argument `i` of an evaluation.
+pub(crate) fn ints(args: &[Option<&HostTensor>], i: usize) -> Result<Vec<i32>, String> {
+    let t = args.get(i).copied().flatten().ok_or_else(|| format!("operand {i} is missing"))?;
+    match t.data() {
+        Data::U8(v) => Ok(v.iter().map(|&x| i32::from(x)).collect()),
+        Data::I8(v) => Ok(v.iter().map(|&x| i32::from(x)).collect()),
+        Data::I32(v) => Ok(v.clone()),
+        _ => Err(format!("operand {i} holds no small integers")),
+    }
+}
+
+/// A u8 tensor from integers within its range.
+pub(crate) fn u8s(dims: Vec<usize>, values: Vec<i32>) -> Result<Vec<HostTensor>, String> {
+    let data = Data::U8(values.into_iter().map(|v| v as u8).collect());
+    HostTensor::new(dims, data).map(|t| vec![t]).ok_or_else(|| "wrong number of elements".into())
+}

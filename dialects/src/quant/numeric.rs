@@ -1,0 +1,103 @@
+//! The arithmetic of quantized ops, fixed once: see "Numbers" in ARCHITECTURE.md.
+//!
+//! Interpreters, packers and generated code take their constants from here; kernels compute the same functions with
+//! vector instructions.
+
+/// `1.5 * 2^23`: added to a float below `2^22` in magnitude, it leaves the number, rounded half to even, in the low bits.
+pub const MAGIC: f32 = 12_582_912.0;
+
+/// Clamps `w = value + MAGIC` to `lo..=hi` and takes the integer.
+fn from_magic(w: f32, lo: i32, hi: i32) -> i32 {
+    let (low, high) = (MAGIC + lo as f32, MAGIC + hi as f32);
+    let w = if w > low { w } else { low };
+    let w = if w < high { w } else { high };
+    w.to_bits() as i32 - MAGIC.to_bits() as i32
+}
+
+/// Requantizes an accumulator: `acc * scale + zero`, rounded once, half to even, within `lo..=hi`.
+pub fn requantize(acc: i32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
+    from_magic((acc as f32).mul_add(scale, zero as f32 + MAGIC), lo, hi)
+}
+
+/// How a second quantized operand enters a sum: `res * scale + offset` in units of the result.
+#[derive(Clone, Copy, Debug)]
+pub struct Residual {
+    /// Factor of the stored integer.
+    pub scale: f32,
+    /// What remains of both zero points.
+    pub offset: f32,
+}
+
+impl Residual {
+    /// For an operand with `res_scale` and `res_zero` and a result with `out_scale` and `out_zero`.
+    pub fn new(res_scale: f32, res_zero: i32, out_scale: f32, out_zero: i32) -> Residual {
+        let scale = ratio(res_scale, 1.0, out_scale);
+        let offset = (f64::from(out_zero) - f64::from(res_zero) * f64::from(scale)) as f32;
+        Residual { scale, offset }
+    }
+}
+
+/// Requantizes an accumulator plus a residual.
+pub fn requantize_residual(acc: i32, scale: f32, res: i32, r: Residual, lo: i32, hi: i32) -> i32 {
+    let v = (acc as f32).mul_add(scale, (res as f32).mul_add(r.scale, r.offset));
+    from_magic(v + MAGIC, lo, hi)
+}
+
+/// Factors of a quantized sum.
+#[derive(Clone, Copy, Debug)]
+pub struct Sum {
+    /// Factor of the first operand.
+    pub a_scale: f32,
+    /// Factor of the second operand.
+    pub b_scale: f32,
+    /// What remains of the zero points.
+    pub offset: f32,
+}
+
+impl Sum {
+    /// For operands and result given as `(scale, zero)`.
+    pub fn new(a: (f32, i32), b: (f32, i32), out: (f32, i32)) -> Sum {
+        let (a_scale, b_scale) = (ratio(a.0, 1.0, out.0), ratio(b.0, 1.0, out.0));
+        let zeros = f64::from(a.1) * f64::from(a_scale) + f64::from(b.1) * f64::from(b_scale);
+        Sum { a_scale, b_scale, offset: (f64::from(out.1) - zeros) as f32 }
+    }
+
+    /// The sum of two stored integers.
+    pub fn apply(&self, a: i32, b: i32, lo: i32, hi: i32) -> i32 {
+        let v = (a as f32).mul_add(self.a_scale, (b as f32).mul_add(self.b_scale, self.offset));
+        from_magic(v + MAGIC, lo, hi)
+    }
+}
+
+/// The product of two stored integers, requantized by `scale`.
+pub fn multiply(a: i32, b: i32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
+    requantize(a * b, scale, zero, lo, hi)
+}
+
+/// Factors of a quantized average: `sum / count * scale + offset` over raw integers.
+#[derive(Clone, Copy, Debug)]
+pub struct Average {
+    /// Input scale over output scale.
+    pub scale: f32,
+    /// What remains of the zero points.
+    pub offset: f32,
+}
+
+impl Average {
+    /// For input and output given as `(scale, zero)`.
+    pub fn new(input: (f32, i32), out: (f32, i32)) -> Average {
+        let scale = ratio(input.0, 1.0, out.0);
+        Average { scale, offset: (f64::from(out.1) - f64::from(input.1) * f64::from(scale)) as f32 }
+    }
+
+    /// The average of integers that sum to `sum`; a window of padding only (`count` 0) gives the offset.
+    pub fn apply(&self, sum: i32, count: usize, lo: i32, hi: i32) -> i32 {
+        let scale = if count == 0 { 0.0 } else { self.scale / count as f32 };
+        from_magic((sum as f32).mul_add(scale, self.offset + MAGIC), lo, hi)
+    }
+}
+
+/// `a * b / c`, computed in f64 and rounded once.
+pub fn ratio(a: f32, b: f32, c: f32) -> f32 {
+    (f64::from(a) * f64::from(b) / f64::from(c)) as f32
+}

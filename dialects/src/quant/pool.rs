@@ -1,0 +1,127 @@
+//! Integer pooling.
+
+use super::numeric::Average;
+use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
+use crate::graph::nchw;
+use crate::graph::pool::{Count, PoolShape, Span};
+use qc_ir::{HostTensor, Module, OpId, Type};
+
+qc_ir::ops! { dialect QPOOL = "quant";
+    /// The largest stored integer under each window, clamped to `lo..=hi`; input and result share one format.
+    op QMaxPool = "quant.max_pool"(x) -> (out) {
+        kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false, lo: Int = 0i64, hi: Int = 255i64
+    } [PURE] infer(infer_max_pool) verify(verify_max_pool) eval(eval_max_pool);
+    /// The mean under each window, rescaled to the result's format. Windows that reach into padding are only allowed
+    /// with `count = "exclusive"` or an input whose zero point is 0, because padding adds nothing to the raw sum.
+    op QAvgPool = "quant.avg_pool"(x) -> (out) {
+        kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false, count: Str = "exclusive",
+        to: Type, lo: Int = 0i64, hi: Int = 255i64
+    } [PURE] infer(infer_avg_pool) verify(verify_avg_pool) eval(eval_avg_pool);
+}
+
+fn shape(m: &Module, op: OpId) -> Result<PoolShape, String> {
+    // Both ops declare the same geometry, so one view reads it for either.
+    let view = QMaxPool(op);
+    PoolShape::new(nchw(m, op, 0)?, &view.kernel(m), &view.strides(m), &view.pads(m), view.ceil_mode(m))
+}
+
+impl QMaxPool {
+    /// The geometry.
+    ///
+    /// # Errors
+    /// As [`PoolShape::new`].
+    pub fn shape(self, m: &Module) -> Result<PoolShape, String> {
+        shape(m, self.0)
+    }
+}
+
+impl QAvgPool {
+    /// The geometry.
+    ///
+    /// # Errors
+    /// As [`PoolShape::new`].
+    pub fn shape(self, m: &Module) -> Result<PoolShape, String> {
+        shape(m, self.0)
+    }
+
+    /// What the sums are divided by.
+    ///
+    /// # Errors
+    /// For an unknown word.
+    pub fn count_mode(self, m: &Module) -> Result<Count, String> {
+        match &*self.count(m) {
+            "exclusive" => Ok(Count::Exclusive),
+            "kernel" => Ok(Count::Kernel),
+            "inclusive" => Ok(Count::Inclusive),
+            other => Err(format!("`count` is exclusive, kernel or inclusive, not `{other}`")),
+        }
+    }
+
+    /// The factors of the average.
+    ///
+    /// # Errors
+    /// When input or result have no fitting format.
+    pub fn factors(self, m: &Module) -> Result<Average, String> {
+        let x = activation(m, self.0, 0)?;
+        let out = result_format(m, &self.to(m))?.ok_or("the result must be quantized")?;
+        Ok(Average::new((x.scale(0), x.zero(0)), (out.scale(0), out.zero(0))))
+    }
+}
+
+fn infer_max_pool(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let s = shape(m, op)?;
+    let elem = crate::graph::tensor_of(m, op, 0)?.elem;
+    result_ty(m, &Type::Scalar(elem), vec![s.input[0], s.input[1], s.out[0], s.out[1]])
+}
+
+fn verify_max_pool(m: &Module, op: OpId) -> Result<(), String> {
+    activation(m, op, 0)?;
+    check_bounds(QMaxPool(op).lo(m), QMaxPool(op).hi(m))
+}
+
+fn infer_avg_pool(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let s = shape(m, op)?;
+    result_ty(m, &QAvgPool(op).to(m), vec![s.input[0], s.input[1], s.out[0], s.out[1]])
+}
+
+fn verify_avg_pool(m: &Module, op: OpId) -> Result<(), String> {
+    let view = QAvgPool(op);
+    check_bounds(view.lo(m), view.hi(m))?;
+    view.factors(m)?;
+    let (s, count, zero) = (view.shape(m)?, view.count_mode(m)?, activation(m, op, 0)?.zero(0));
+    let padded = s.pads != [0; 4] || view.ceil_mode(m);
+    if count != Count::Exclusive && padded && zero != 0 {
+        return Err("padding counts but the zero point is not 0".into());
+    }
+    Ok(())
+}
+
+fn windows(s: &PoolShape, x: &[i32], mut window: impl FnMut(&mut dyn Iterator<Item = i32>, Span, Span) -> i32) -> Vec<i32> {
+    let (h, w) = (s.input[2], s.input[3]);
+    let mut out = Vec::new();
+    for plane in x.chunks_exact((h * w).max(1)) {
+        for oy in 0..s.out[0] {
+            for ox in 0..s.out[1] {
+                let (ys, xs) = (s.span(0, oy), s.span(1, ox));
+                let mut taps = (ys.start..ys.end).flat_map(|y| plane[y * w..][xs.start..xs.end].iter().copied());
+                out.push(window(&mut taps, ys, xs));
+            }
+        }
+    }
+    out
+}
+
+fn eval_max_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let s = shape(m, op)?;
+    let (lo, hi) = (QMaxPool(op).lo(m) as i32, QMaxPool(op).hi(m) as i32);
+    let out = windows(&s, &ints(args, 0)?, |taps, _, _| taps.fold(0, i32::max).clamp(lo, hi));
+    u8s(vec![s.input[0], s.input[1], s.out[0], s.out[1]], out)
+}
+
+fn eval_avg_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let view = QAvgPool(op);
+    let (s, count, average) = (view.shape(m)?, view.count_mode(m)?, view.factors(m)?);
+    let (lo, hi) = (view.lo(m) as i32, view.hi(m) as i32);
+    let out = windows(&s, &ints(args, 0)?, |taps, y, x| average.apply(taps.sum(), s.divisor(count, y, x), lo, hi));
+    u8s(vec![s.input[0], s.input[1], s.out[0], s.out[1]], out)
+}
