@@ -163,7 +163,8 @@ mod tests {
         assert_eq!(reshape(&[2, 3, 4], &[0, -1], false).unwrap(), [2, 12]);
         assert_eq!(reshape(&[2, 3, 4], &[-1], false).unwrap(), [24]);
         assert_eq!(reshape(&[0, 3], &[0, 3], true).unwrap(), [0, 3]);
-        for bad in [&[5, -1][..], &[-1, -1], &[0, 0, 0, 0], &[i64::MIN], &[1 << 40, 1 << 40, -1], &[-2, -12], &[0, -1]] {
+        for bad in [&[5, -1][..], &[-1, -1], &[0, 0, 0, 0], &[i64::MIN], &[1 << 40, 1 << 40, -1], &[-2, -12], &[0, -1]]
+        {
             assert!(reshape(&[2, 3, 4], bad, bad == [0, -1]).is_err(), "{bad:?}");
         }
     }

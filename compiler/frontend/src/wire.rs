@@ -170,7 +170,8 @@ mod tests {
     use super::*;
 
     static LEAF: Message = Message { name: "Leaf", bytes: 400, fields: &[(1, Field::Text)] };
-    static ROOT: Message = Message { name: "Root", bytes: 8, fields: &[(1, Field::Message(&LEAF)), (2, Field::Number(1))] };
+    static ROOT: Message =
+        Message { name: "Root", bytes: 8, fields: &[(1, Field::Message(&LEAF)), (2, Field::Number(1))] };
 
     #[test]
     fn accepts_fields_it_does_not_know() {

@@ -183,8 +183,7 @@ impl Graph {
             Count::Kernel => "kernel",
             Count::Inclusive => "inclusive",
         };
-        let attrs =
-            attrs! { kernel: p.kernel, strides: p.strides, pads: p.pads, ceil_mode: p.ceil_mode, count: word };
+        let attrs = attrs! { kernel: p.kernel, strides: p.strides, pads: p.pads, ceil_mode: p.ceil_mode, count: word };
         self.emit_f32(graph::AvgPool::DEF, &[Some(x)], attrs)
     }
 
@@ -232,7 +231,9 @@ fn arith_known(op: Arith, x: &HostTensor, y: &HostTensor, dims: Vec<usize>) -> O
     let out = pairs.map(|(i, j)| op.of_i64(x.int(i)?, y.int(j)?)).collect::<Option<Vec<i64>>>()?;
     match x.data().elem() {
         Elem::I64 => Some(HostTensor::i64(dims, out)),
-        Elem::I32 => out.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>().map(|v| HostTensor::i32(dims, v)),
+        Elem::I32 => {
+            out.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>().map(|v| HostTensor::i32(dims, v))
+        }
         _ => None,
     }
 }

@@ -79,11 +79,16 @@ pub(crate) struct Graph {
     /// Constants that exist as values, by address of the tensor, which the pool keeps alive.
     constants: HashMap<*const HostTensor, ValueId>,
     quants: HashMap<QuantKey, QuantId>,
+    /// What short dequantized constants stand for, for ops that take them as attributes.
+    reals: HashMap<ValueId, HostTensor>,
     /// Bytes that folding may still produce.
     fold_bytes: usize,
 }
 
 type QuantKey = (Store, Option<usize>, Vec<u32>, Vec<i32>, i32, i32);
+
+/// The longest dequantized constant that may serve as an attribute.
+const MAX_ATTRIBUTE_LEN: usize = 16;
 
 /// What folding may produce besides a multiple of the model's own size.
 const FOLD_BASE_BYTES: usize = 16 << 20;
@@ -105,6 +110,7 @@ impl Graph {
             renamed: 0,
             constants: HashMap::new(),
             quants: HashMap::new(),
+            reals: HashMap::new(),
             fold_bytes,
         }
     }
@@ -215,16 +221,33 @@ impl Graph {
         Ok(*self.quants.entry(key).or_insert_with(|| m.intern_quant(quant)))
     }
 
+    /// A constant of stored integers and its dequantize.
+    ///
+    /// # Errors
+    /// When format and tensor do not fit.
+    pub fn dequantized_constant(&mut self, name: &str, tensor: HostTensor, quant: Quant) -> Result<Value, Refusal> {
+        let real = (tensor.len() <= MAX_ATTRIBUTE_LEN).then(|| (quant.clone(), tensor.clone()));
+        let stored = self.quant_constant(name, tensor, quant)?;
+        let value = self.emit(graph::Dequantize::DEF, &[Some(&stored)], attrs! {})?;
+        if let (Some((quant, tensor)), Value::Runtime(v)) = (real, &value) {
+            self.reals.insert(*v, graph::quantize::dequantize_tensor(&quant, &tensor));
+        }
+        Ok(value)
+    }
+
+    /// What a short dequantized constant stands for.
+    pub fn real(&self, v: &Value) -> Option<&HostTensor> {
+        match v {
+            Value::Runtime(v) => self.reals.get(v),
+            Value::Known(_) => None,
+        }
+    }
+
     /// Makes an op.
     ///
     /// # Errors
     /// What the op's declaration says, or a result that is empty or of too high a rank.
-    pub fn emit(
-        &mut self,
-        def: &'static OpDef,
-        operands: &[Option<&Value>],
-        attrs: Attrs,
-    ) -> Result<Value, Refusal> {
+    pub fn emit(&mut self, def: &'static OpDef, operands: &[Option<&Value>], attrs: Attrs) -> Result<Value, Refusal> {
         let operands: Vec<Option<ValueId>> = operands.iter().map(|v| v.map(|v| self.value(v))).collect();
         let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc: self.loc };
         let op = b.create(def, &operands, attrs).map_err(|diag| Refusal::invalid(diag.message))?;

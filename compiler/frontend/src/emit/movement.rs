@@ -41,8 +41,7 @@ impl Graph {
             return Ok(x.clone());
         }
         if let Some(t) = x.known()
-            && let Some(v) =
-                self.folded(bytes_like(t.data(), t.len()), || t.reshaped(dims))
+            && let Some(v) = self.folded(bytes_like(t.data(), t.len()), || t.reshaped(dims))
         {
             return Ok(v);
         }
@@ -208,7 +207,8 @@ fn concat_dims(parts: &[&HostTensor], axis: usize) -> Option<Vec<usize>> {
 
 fn concat_known(parts: &[&HostTensor], dims: Vec<usize>, axis: usize) -> Option<HostTensor> {
     fn join<T: Copy>(parts: &[&[T]], outer: usize) -> Vec<T> {
-        let row = |o: usize| parts.iter().flat_map(move |p| p[p.len() / outer * o..][..p.len() / outer].iter().copied());
+        let row =
+            |o: usize| parts.iter().flat_map(move |p| p[p.len() / outer * o..][..p.len() / outer].iter().copied());
         (0..outer).flat_map(row).collect()
     }
     let outer = dims[..axis].iter().product::<usize>().max(1);

@@ -80,7 +80,9 @@ fn opset(model: &ModelProto) -> Result<i64, ImportErrors> {
     let main = model.opset_import.iter().filter(|o| o.domain.is_empty() || o.domain == "ai.onnx");
     let version = main.map(|o| o.version).max().ok_or_else(|| refuse("the model names no ONNX operator set".into()))?;
     if version < OLDEST_OPSET {
-        return Err(refuse(format!("the model uses ONNX operator set {version}, {OLDEST_OPSET} is the oldest supported")));
+        return Err(refuse(format!(
+            "the model uses ONNX operator set {version}, {OLDEST_OPSET} is the oldest supported"
+        )));
     }
     Ok(version)
 }
@@ -188,7 +190,8 @@ impl<'a> Importer<'a> {
         let result = match (lower, inputs) {
             (Some(lower), Some(inputs)) => {
                 let used = proto.output.iter().map(|o| read.contains(o.as_str())).collect();
-                let node = Node { proto, inputs, used, opset: self.opset, files: self.source.files };
+                let reals = inputs.iter().map(|v| self.g.real(v.as_ref()?).cloned()).collect();
+                let node = Node { proto, inputs, reals, used, opset: self.opset, files: self.source.files };
                 self.g.at_node(&node_name(proto), &proto.op_type);
                 let before = self.g.made();
                 let lowered = lower(&mut self.g, &node);
@@ -305,8 +308,7 @@ impl<'a> Importer<'a> {
             if let Some(value) = self.lookup(&o.name, None) {
                 let dims = self.g.dims(&value);
                 let open = declare(o).dims.is_none_or(|d| d.first() == Some(&None));
-                let batched =
-                    shapes.fixed_batch.is_none() && open && dims.first() == Some(&(shapes.batch as usize));
+                let batched = shapes.fixed_batch.is_none() && open && dims.first() == Some(&(shapes.batch as usize));
                 outputs.push(Port { name: o.name.clone(), elem: self.g.elem(&value), dims, batched });
                 values.push((o.name.clone(), value));
             }

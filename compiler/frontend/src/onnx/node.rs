@@ -12,6 +12,8 @@ pub(crate) struct Node<'a> {
     pub proto: &'a NodeProto,
     /// `None` where an optional input is left out.
     pub inputs: Vec<Option<Value>>,
+    /// Per input: the numbers of a dequantized constant, for use as an attribute.
+    pub reals: Vec<Option<HostTensor>>,
     /// Per output: whether anything reads it.
     pub used: Vec<bool>,
     /// Version of the operator set.
@@ -86,7 +88,8 @@ impl<'a> Node<'a> {
     /// When it is computed by the model.
     pub fn known(&self, i: usize, what: &str) -> Result<Option<&HostTensor>, Refusal> {
         let Some(v) = self.optional(i) else { return Ok(None) };
-        v.known().map(Some).ok_or_else(|| {
+        let real = self.reals.get(i).and_then(Option::as_ref);
+        v.known().or(real).map(Some).ok_or_else(|| {
             Refusal::unsupported(format!("{what} are computed by the model; they must be constant"))
                 .remedy("export the model with constant shapes and attributes, or simplify it first")
         })

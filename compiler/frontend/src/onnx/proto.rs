@@ -160,12 +160,7 @@ pub(crate) struct DimensionProto {
 pub(crate) static MODEL: Message = Message {
     name: "ModelProto",
     bytes: size_of::<ModelProto>(),
-    fields: &[
-        (1, Field::Number(1)),
-        (2, Field::Text),
-        (7, Field::Message(&GRAPH)),
-        (8, Field::Message(&OPERATOR_SET)),
-    ],
+    fields: &[(1, Field::Number(1)), (2, Field::Text), (7, Field::Message(&GRAPH)), (8, Field::Message(&OPERATOR_SET))],
 };
 
 static OPERATOR_SET: Message = Message {

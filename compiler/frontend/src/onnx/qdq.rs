@@ -86,13 +86,15 @@ pub(super) fn dequantize_linear(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> 
             let store = store_of(elem).ok_or_else(|| unsupported_store(elem))?;
             let quant = format(n, &dims, Some(store))?;
             let (quant, tensor) = without_zero_scales(quant, &k.tensor);
-            g.quant_constant(&k.name, tensor, quant)?
+            return Ok(g.dequantized_constant(&k.name, tensor, quant)?.into());
         }
         Value::Runtime(_) => match g.quant_of(x).cloned() {
             Some(own) => {
                 let stated = format(n, &dims, Some(own.store))?;
                 if !same_format(&own, &stated) {
-                    return Err(Refusal::unsupported("its scale or zero point differs from that of its QuantizeLinear"));
+                    return Err(Refusal::unsupported(
+                        "its scale or zero point differs from that of its QuantizeLinear",
+                    ));
                 }
                 x.clone()
             }
@@ -126,7 +128,7 @@ fn dequantize_plain(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Lowered> {
 
 /// A scale of 0 makes every number 0. The same numbers are written here as zero points with the scale 1, because a scale
 /// must be positive.
-fn without_zero_scales(mut quant: Quant, t: &HostTensor) -> (Quant, HostTensor) {
+fn without_zero_scales(quant: Quant, t: &HostTensor) -> (Quant, HostTensor) {
     if !quant.scales.contains(&0.0) || quantize::check_quant(&ones(&quant), t.dims()).is_err() {
         return (quant, t.clone());
     }
@@ -141,8 +143,7 @@ fn without_zero_scales(mut quant: Quant, t: &HostTensor) -> (Quant, HostTensor) 
         Store::I32 => Data::I32(stored.map(|v| v as i32).collect()),
     };
     let tensor = HostTensor::new(t.dims(), data).unwrap_or_else(|| t.clone());
-    quant.scales.iter_mut().filter(|s| **s == 0.0).for_each(|s| *s = 1.0);
-    (quant, tensor)
+    (ones(&quant), tensor)
 }
 
 /// The format with every scale of 0 replaced.

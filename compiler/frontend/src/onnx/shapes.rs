@@ -54,7 +54,8 @@ pub(super) fn constant_of_shape(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> 
 pub(super) fn expand(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
     let target = n.known_ints(1, "the dims")?.ok_or_else(|| Refusal::invalid("it has no shape"))?;
-    let target = checked_dims(&target).ok_or_else(|| Refusal::invalid(format!("the shape {target:?} is impossible")))?;
+    let target =
+        checked_dims(&target).ok_or_else(|| Refusal::invalid(format!("the shape {target:?} is impossible")))?;
     let from = g.dims(x);
     let dims = broadcast(&from, &target.0).map_err(Refusal::invalid)?;
     if dims == from {

@@ -396,7 +396,8 @@ impl<'a> Importer<'a> {
             Some(Slot::Ready(tensor)) => Some(tensor.clone()),
             Some(Slot::Failed) => None,
             None => {
-                let reason = format!("\"{name}\" is neither an input, nor a parameter, nor the result of an earlier op");
+                let reason =
+                    format!("\"{name}\" is neither an input, nor a parameter, nor the result of an earlier op");
                 self.errors.push(node_error(user, Refusal::invalid(reason)));
                 self.env.insert(name, Slot::Failed);
                 None

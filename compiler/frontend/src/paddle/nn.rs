@@ -70,7 +70,8 @@ fn fused_activation(g: &mut Graph, op: &Op<'_>, value: Value) -> Result<Value> {
 fn flattened(g: &mut Graph, x: &Value, columns: i64) -> Result<(Value, Vec<usize>)> {
     let dims = g.dims(x);
     let at = usize::try_from(columns).ok().filter(|&c| c > 0 && c < dims.len());
-    let at = at.ok_or_else(|| Refusal::invalid(format!("num_col_dims is {columns} for an operand of shape {dims:?}")))?;
+    let at =
+        at.ok_or_else(|| Refusal::invalid(format!("num_col_dims is {columns} for an operand of shape {dims:?}")))?;
     Ok((g.reshape(x, &shape::two_d(&dims, at))?, dims))
 }
 

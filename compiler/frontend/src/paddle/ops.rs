@@ -89,10 +89,10 @@ pub(super) fn find(op_type: &str) -> Option<&'static Row> {
 /// Why an op type that is not in the table is refused.
 pub(super) fn unsupported(op_type: &str) -> Refusal {
     match op_type {
-        "fake_quantize_abs_max" | "fake_channel_wise_quantize_abs_max" => Refusal::unsupported(
-            "its scale is measured anew in every run, so there is no fixed scale to compile",
-        )
-        .remedy("train with range_abs_max or moving_average_abs_max, or freeze the program"),
+        "fake_quantize_abs_max" | "fake_channel_wise_quantize_abs_max" => {
+            Refusal::unsupported("its scale is measured anew in every run, so there is no fixed scale to compile")
+                .remedy("train with range_abs_max or moving_average_abs_max, or freeze the program")
+        }
         "quantize" | "dequantize" | "requantize" => {
             Refusal::unsupported("this program was already converted to oneDNN INT8")
                 .remedy("give the float or quantization-aware program it was made from")

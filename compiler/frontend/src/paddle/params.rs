@@ -60,9 +60,9 @@ impl Declared {
 
     fn check(&self, desc: &TensorDesc) -> Result<(), ImportError> {
         let known = self.dims.iter().all(|&d| d > 0);
-        // A single number is written as [] or [1], depending on the writer's version.
-        let single = |dims: &[i64]| dims.iter().all(|&d| d == 1);
-        if known && self.dims != desc.dims && !(single(&self.dims) && single(&desc.dims)) {
+        // Writers differ in dims of 1: a number is [] or [1], a row of scales [16] or [1, 16].
+        let real = |dims: &[i64]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
+        if known && real(&self.dims) != real(&desc.dims) {
             return Err(self.error(format!("the stored tensor has the shape {:?}", desc.dims)));
         }
         Ok(())
@@ -145,7 +145,16 @@ pub(crate) fn read_separate(declared: &[Declared], files: &dyn Files) -> Result<
             Err(e) => errors.push(e),
         }
     }
-    if errors.is_empty() { Ok(params) } else { Err(errors) }
+    if errors.is_empty() {
+        return Ok(params);
+    }
+    if params.is_empty() && errors.len() > 1 {
+        let reason = "none of the parameter files is there or readable; if all parameters are in one file (params, \
+                      __params__, .pdiparams), give that file"
+            .into();
+        errors.insert(0, ImportError::Broken { reason });
+    }
+    Err(errors)
 }
 
 fn read_one(d: &Declared, files: &dyn Files) -> Result<HostTensor, ImportError> {
@@ -175,19 +184,17 @@ pub(crate) fn read_combined(declared: &[Declared], bytes: &[u8]) -> Result<Param
             errors.push(d.error("missing: the parameter file ends before it"));
             continue;
         }
-        let read = cursor.stream().map_err(|e| d.error(e)).and_then(|stream| {
-            d.check(&stream.desc)?;
-            stream.tensor().map_err(|e| d.error(e))
-        });
-        match read {
+        let Some(stream) = cursor.stream().map_err(|e| errors.push(d.error(e))).ok() else {
+            // Where the next tensor begins is no longer certain.
+            let unread = rest.len();
+            errors.extend(rest.next().map(|d| d.error(format!("not read, as {} more", unread - 1))));
+            break;
+        };
+        match d.check(&stream.desc).and_then(|()| stream.tensor().map_err(|e| d.error(e))) {
             Ok(tensor) => {
                 params.insert(d.name.clone(), tensor);
             }
-            Err(e) => {
-                errors.push(e);
-                // Where the next tensor begins is no longer certain.
-                errors.extend(rest.by_ref().map(|d| d.error("not read, because of the error before it")));
-            }
+            Err(e) => errors.push(e),
         }
     }
     if errors.is_empty() {
@@ -299,8 +306,9 @@ mod tests {
         assert_eq!(params["fc/w"].as_f32(), Some(&[4.0][..]));
         let bad = [declared("gone", &[1]), declared("../x", &[1]), declared("long", &[1])];
         let errors = read_separate(&bad, &dir).unwrap_err();
-        assert_eq!(errors.len(), 3);
-        assert!(errors[0].to_string().contains("does not exist"));
-        assert!(errors[1].to_string().contains("leaves"));
+        assert_eq!(errors.len(), 4);
+        assert!(errors[0].to_string().contains(".pdiparams"));
+        assert!(errors[1].to_string().contains("does not exist"));
+        assert!(errors[2].to_string().contains("leaves"));
     }
 }

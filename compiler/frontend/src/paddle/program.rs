@@ -144,8 +144,7 @@ pub(crate) static PROGRAM: Message = Message {
     fields: &[(1, Field::Message(&BLOCK)), (4, Field::Message(&VERSION))],
 };
 
-static VERSION: Message =
-    Message { name: "Version", bytes: size_of::<Version>(), fields: &[(1, Field::Number(1))] };
+static VERSION: Message = Message { name: "Version", bytes: size_of::<Version>(), fields: &[(1, Field::Number(1))] };
 
 static BLOCK: Message = Message {
     name: "BlockDesc",
@@ -159,17 +158,11 @@ static VAR: Message = Message {
     fields: &[(1, Field::Text), (2, Field::Message(&VAR_TYPE))],
 };
 
-static VAR_TYPE: Message = Message {
-    name: "VarType",
-    bytes: size_of::<VarType>(),
-    fields: &[(3, Field::Message(&LOD_TENSOR))],
-};
+static VAR_TYPE: Message =
+    Message { name: "VarType", bytes: size_of::<VarType>(), fields: &[(3, Field::Message(&LOD_TENSOR))] };
 
-static LOD_TENSOR: Message = Message {
-    name: "LoDTensorDesc",
-    bytes: size_of::<LoDTensorDesc>(),
-    fields: &[(1, Field::Message(&TENSOR_DESC))],
-};
+static LOD_TENSOR: Message =
+    Message { name: "LoDTensorDesc", bytes: size_of::<LoDTensorDesc>(), fields: &[(1, Field::Message(&TENSOR_DESC))] };
 
 /// A `TensorDesc` alone, as it stands in a parameter file.
 pub(crate) static TENSOR_DESC: Message =
@@ -186,11 +179,8 @@ static OP: Message = Message {
     ],
 };
 
-static OP_VAR: Message = Message {
-    name: "OpDesc.Var",
-    bytes: size_of::<OpVar>(),
-    fields: &[(1, Field::Text), (2, Field::Text)],
-};
+static OP_VAR: Message =
+    Message { name: "OpDesc.Var", bytes: size_of::<OpVar>(), fields: &[(1, Field::Text), (2, Field::Text)] };
 
 static OP_ATTR: Message = Message {
     name: "OpDesc.Attr",

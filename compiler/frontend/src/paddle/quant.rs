@@ -36,14 +36,7 @@ fn format(thresholds: &[f32], axis: Option<usize>, keeps_lowest: bool) -> Quant 
     let usable = |t: f32| if (0.0..=1e-30).contains(&t) { t + 1e-6 } else { t };
     let scales = thresholds.iter().map(|&t| usable(t) / MAX_LEVEL as f32).collect();
     let axis = if thresholds.len() == 1 { None } else { axis };
-    Quant {
-        store: Store::I8,
-        axis,
-        scales,
-        zeros: Box::new([0]),
-        lo: if keeps_lowest { -128 } else { -127 },
-        hi: 127,
-    }
+    Quant { store: Store::I8, axis, scales, zeros: Box::new([0]), lo: if keeps_lowest { -128 } else { -127 }, hi: 127 }
 }
 
 fn in_scale(op: &Op<'_>) -> Result<f32> {
@@ -223,9 +216,9 @@ pub(super) fn weight_of_product(g: &mut Graph, p: &Product<'_>, factors: &Factor
         *scale = 1.0;
     }
     let (lo, hi) = Store::I8.bounds();
-    let quant = Quant { store: Store::I8, axis: per_axis.then_some(axis), scales: scales.into(), zeros: [0].into(), lo, hi };
-    let constant = g.quant_constant(&p.weight.name, HostTensor::i8(dims, stored), quant)?;
-    g.emit(graph::Dequantize::DEF, &[Some(&constant)], attrs! {}).map(Some)
+    let quant =
+        Quant { store: Store::I8, axis: per_axis.then_some(axis), scales: scales.into(), zeros: [0].into(), lo, hi };
+    g.dequantized_constant(&p.weight.name, HostTensor::i8(dims, stored), quant).map(Some)
 }
 
 /// The elements as s8, if all of them are integers in its range.
@@ -268,7 +261,10 @@ pub(super) fn dequantize_linear(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
         (_, Some(own)) if own.scales == quant.scales && own.axis == quant.axis => x.clone(),
         (_, Some(_)) => return Err(Refusal::unsupported("its scale differs from that of its quantize_linear")),
         (Value::Known(k), None) => match integers(&k.tensor) {
-            Some(stored) => g.quant_constant(&k.name, HostTensor::i8(k.tensor.dims(), stored), quant)?,
+            Some(stored) => {
+                let stored = HostTensor::i8(k.tensor.dims(), stored);
+                return Ok(g.dequantized_constant(&k.name, stored, quant)?.into());
+            }
             None => return Err(Refusal::unsupported("it dequantizes constants that are no 8-bit integers")),
         },
         (Value::Runtime(_), None) => {
