@@ -1,1 +1,51 @@
 //! Reads ONNX and PaddlePaddle models into the graph dialect.
+//!
+//! [`import`] takes the bytes of a model and a resolver for the files beside it; it does no I/O itself. What the bytes are
+//! is found out from the bytes. Input is untrusted: a broken or hostile model gives an error value, never a panic, and
+//! memory stays in proportion to the input. Everything that keeps a model from being imported is reported at once.
+
+mod elements;
+mod emit;
+mod error;
+mod files;
+mod inputs;
+mod onnx;
+mod options;
+mod paddle;
+mod shape;
+mod sniff;
+mod wire;
+
+pub use error::{ImportError, ImportErrors};
+pub use files::{FileError, Files, NoFiles, PathError, check_external_path};
+pub use options::{Disposition, Imported, NodeReport, Options, Port, Source};
+pub use prost::bytes::Bytes;
+pub use sniff::{Format, sniff};
+
+/// Imports a model into the graph dialect with static shapes.
+///
+/// # Errors
+/// [`ImportErrors`] with everything that keeps the model from being imported.
+pub fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
+    let refuse = |reason: &str, remedy: &str| {
+        Err(ImportError::NotAModel { reason: reason.into(), remedy: remedy.into() }.into())
+    };
+    match sniff(&source.model) {
+        Format::Onnx => onnx::import(source, options),
+        Format::PaddleProgram => paddle::import(source, options),
+        Format::PaddlePir => refuse(
+            "this is a Paddle 3 program in JSON, which is not supported yet",
+            "save it as a .pdmodel (FLAGS_enable_pir_api=0) or convert it to ONNX with paddle2onnx",
+        ),
+        Format::Pickle => refuse(
+            "this is a Python pickle, such as .pdparams or a PyTorch checkpoint",
+            "export an inference model: paddle.jit.save, or torch.onnx.export",
+        ),
+        Format::Zip => {
+            refuse("this is a zip archive, such as a TorchScript file", "unpack it, or export the model to ONNX")
+        }
+        Format::Unknown => {
+            refuse("the bytes are neither ONNX nor a Paddle program", "give the .onnx, .pdmodel or __model__ file")
+        }
+    }
+}

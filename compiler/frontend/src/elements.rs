@@ -1,0 +1,131 @@
+//! Stored element types and their little-endian bytes. Floats of any width become f32.
+
+use half::{bf16, f16};
+use qc_ir::{Data, HostTensor};
+
+/// How the elements of a stored tensor are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stored {
+    F16,
+    Bf16,
+    F32,
+    F64,
+    I8,
+    U8,
+    I16,
+    I32,
+    I64,
+    Bool,
+}
+
+impl Stored {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Stored::I8 | Stored::U8 | Stored::Bool => 1,
+            Stored::F16 | Stored::Bf16 | Stored::I16 => 2,
+            Stored::F32 | Stored::I32 => 4,
+            Stored::F64 | Stored::I64 => 8,
+        }
+    }
+
+    /// The name users know.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stored::F16 => "float16",
+            Stored::Bf16 => "bfloat16",
+            Stored::F32 => "float32",
+            Stored::F64 => "float64",
+            Stored::I8 => "int8",
+            Stored::U8 => "uint8",
+            Stored::I16 => "int16",
+            Stored::I32 => "int32",
+            Stored::I64 => "int64",
+            Stored::Bool => "bool",
+        }
+    }
+
+    /// Decodes whole elements; a remainder is ignored. 16-bit integers become i32.
+    pub fn decode(self, bytes: &[u8]) -> Data {
+        let two = || bytes.as_chunks::<2>().0.iter();
+        let four = || bytes.as_chunks::<4>().0.iter();
+        let eight = || bytes.as_chunks::<8>().0.iter();
+        match self {
+            Stored::F16 => Data::F32(two().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
+            Stored::Bf16 => Data::F32(two().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
+            Stored::F32 => Data::F32(four().map(|b| f32::from_le_bytes(*b)).collect()),
+            Stored::F64 => Data::F32(eight().map(|b| f64::from_le_bytes(*b) as f32).collect()),
+            Stored::I8 => Data::I8(bytes.iter().map(|&b| b as i8).collect()),
+            Stored::U8 => Data::U8(bytes.to_vec()),
+            Stored::I16 => Data::I32(two().map(|b| i32::from(i16::from_le_bytes(*b))).collect()),
+            Stored::I32 => Data::I32(four().map(|b| i32::from_le_bytes(*b)).collect()),
+            Stored::I64 => Data::I64(eight().map(|b| i64::from_le_bytes(*b)).collect()),
+            Stored::Bool => Data::Bool(bytes.iter().map(|&b| b != 0).collect()),
+        }
+    }
+
+    /// "float32 [64, 3, 7, 7], 37632 bytes".
+    pub fn describe(self, dims: &[i64]) -> String {
+        let size = dims.iter().try_fold(self.bytes() as i64, |a, &d| a.checked_mul(d));
+        match size.filter(|_| dims.iter().all(|&d| d >= 0)) {
+            Some(size) => format!("{} {dims:?}, {size} bytes", self.word()),
+            None => format!("{} {dims:?}", self.word()),
+        }
+    }
+}
+
+/// Dims as sizes and the number of elements, if none is negative, the rank is at most [`MAX_RANK`] and the product fits.
+pub(crate) fn checked_dims(dims: &[i64]) -> Option<(Vec<usize>, usize)> {
+    if dims.len() > MAX_RANK {
+        return None;
+    }
+    let sizes: Vec<usize> = dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
+    // Zero dims do not hide the size of the others.
+    let bound = sizes.iter().try_fold(1usize, |a, &d| a.checked_mul(d.max(1)))?;
+    (bound <= MAX_ELEMENTS).then(|| {
+        let len = sizes.iter().product();
+        (sizes, len)
+    })
+}
+
+/// The largest rank of any tensor.
+pub(crate) const MAX_RANK: usize = 8;
+/// The largest number of elements of any tensor: the same bound as the graph dialect has.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 31;
+
+/// A tensor of `dims` from raw bytes.
+///
+/// # Errors
+/// A sentence when the dims are impossible or the byte count does not match them.
+pub(crate) fn tensor_from_bytes(stored: Stored, dims: &[i64], bytes: &[u8]) -> Result<HostTensor, String> {
+    let (sizes, len) = checked_dims(dims).ok_or_else(|| format!("the shape {dims:?} is impossible"))?;
+    if bytes.len() != len * stored.bytes() {
+        return Err(format!("{} are declared, {} bytes are there", stored.describe(dims), bytes.len()));
+    }
+    HostTensor::new(sizes, stored.decode(bytes)).ok_or_else(|| format!("the shape {dims:?} does not fit the data"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrow_and_wide_floats_become_f32() {
+        let t = tensor_from_bytes(Stored::F16, &[2], &[0x00, 0x3c, 0x01, 0x00]).unwrap();
+        assert_eq!(t.as_f32(), Some(&[1.0, 2f32.powi(-24)][..]));
+        let t = tensor_from_bytes(Stored::Bf16, &[1], &[0xc0, 0xbf]).unwrap();
+        assert_eq!(t.as_f32(), Some(&[-1.5][..]));
+        let t = tensor_from_bytes(Stored::F64, &[], &0.1f64.to_le_bytes()).unwrap();
+        assert_eq!(t.as_f32(), Some(&[0.1f32][..]));
+    }
+
+    #[test]
+    fn impossible_shapes_are_errors() {
+        assert!(tensor_from_bytes(Stored::F32, &[-1], &[]).is_err());
+        assert!(tensor_from_bytes(Stored::F32, &[1 << 62, 1 << 62], &[]).is_err());
+        assert!(tensor_from_bytes(Stored::F32, &[1 << 62, 0], &[]).is_err());
+        assert!(tensor_from_bytes(Stored::F32, &[1; 9], &[0; 4]).is_err());
+        assert!(tensor_from_bytes(Stored::F32, &[2], &[0; 7]).unwrap_err().contains("8 bytes"));
+        assert!(tensor_from_bytes(Stored::F32, &[3, 0], &[]).is_ok());
+    }
+}

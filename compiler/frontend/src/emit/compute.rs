@@ -1,0 +1,266 @@
+//! Ops that compute. Window geometry is resolved by the readers; what is left here is what both share.
+
+use super::{Graph, Value};
+use crate::error::Refusal;
+use qc_dialects::graph;
+use qc_dialects::graph::matmul::{broadcast, broadcast_index};
+use qc_ir::{Elem, HostTensor, OpDef, attrs};
+
+/// Attributes of a convolution.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Conv {
+    pub strides: [i64; 2],
+    /// Top, left, bottom, right.
+    pub pads: [i64; 4],
+    pub dilations: [i64; 2],
+    pub groups: i64,
+}
+
+/// Attributes of a pooling op.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pool {
+    pub kernel: [i64; 2],
+    pub strides: [i64; 2],
+    /// Top, left, bottom, right.
+    pub pads: [i64; 4],
+    pub ceil_mode: bool,
+}
+
+/// What an average pool divides by; see `graph.avg_pool`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Count {
+    Exclusive,
+    Kernel,
+    Inclusive,
+}
+
+/// A binary operator with NumPy broadcasting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arith {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Max,
+    Min,
+}
+
+impl Arith {
+    fn def(self) -> &'static OpDef {
+        match self {
+            Arith::Add => graph::Add::DEF,
+            Arith::Sub => graph::Sub::DEF,
+            Arith::Mul => graph::Mul::DEF,
+            Arith::Div => graph::Div::DEF,
+            Arith::Max => graph::Max::DEF,
+            Arith::Min => graph::Min::DEF,
+        }
+    }
+
+    fn of_f32(self, a: f32, b: f32) -> f32 {
+        match self {
+            Arith::Add => a + b,
+            Arith::Sub => a - b,
+            Arith::Mul => a * b,
+            Arith::Div => a / b,
+            Arith::Max => a.max(b),
+            Arith::Min => a.min(b),
+        }
+    }
+
+    fn of_i64(self, a: i64, b: i64) -> Option<i64> {
+        match self {
+            Arith::Add => a.checked_add(b),
+            Arith::Sub => a.checked_sub(b),
+            Arith::Mul => a.checked_mul(b),
+            Arith::Div => a.checked_div(b),
+            Arith::Max => Some(a.max(b)),
+            Arith::Min => Some(a.min(b)),
+        }
+    }
+}
+
+impl Graph {
+    /// A binary operator. Known operands are computed at import; integers must be known.
+    pub fn arith(&mut self, op: Arith, a: &Value, b: &Value) -> Result<Value, Refusal> {
+        if let (Some(x), Some(y)) = (a.known(), b.known()) {
+            let dims = broadcast(x.dims(), y.dims()).map_err(Refusal::invalid)?;
+            let bytes = dims.iter().product::<usize>().saturating_mul(8);
+            if let Some(v) = self.folded(bytes, || arith_known(op, x, y, dims)) {
+                return Ok(v);
+            }
+        }
+        self.emit_f32(op.def(), &[Some(a), Some(b)], attrs! {})
+    }
+
+    /// `x * factor`; `x` itself for 1.
+    pub fn times(&mut self, x: &Value, factor: f32) -> Result<Value, Refusal> {
+        if factor == 1.0 { Ok(x.clone()) } else { self.arith(Arith::Mul, x, &scalar(factor)) }
+    }
+
+    /// `x + term`; `x` itself for 0.
+    pub fn plus(&mut self, x: &Value, term: f32) -> Result<Value, Refusal> {
+        if term == 0.0 { Ok(x.clone()) } else { self.arith(Arith::Add, x, &scalar(term)) }
+    }
+
+    /// A convolution.
+    pub fn conv2d(
+        &mut self,
+        input: &Value,
+        weight: &Value,
+        bias: Option<&Value>,
+        conv: &Conv,
+    ) -> Result<Value, Refusal> {
+        let attrs = attrs! {
+            strides: conv.strides, pads: conv.pads, dilations: conv.dilations, groups: conv.groups,
+        };
+        self.emit_f32(graph::Conv2d::DEF, &[Some(input), Some(weight), bias], attrs)
+    }
+
+    /// A matrix product with NumPy's rules, those for vectors included.
+    pub fn matmul(&mut self, a: &Value, b: &Value, bias: Option<&Value>, t: [bool; 2]) -> Result<Value, Refusal> {
+        let (da, db) = (self.dims(a), self.dims(b));
+        if da.is_empty() || db.is_empty() {
+            return Err(Refusal::invalid("a matrix product needs operands of rank 1 or more"));
+        }
+        let a2 = if da.len() == 1 { self.reshape(a, &[1, da[0]])? } else { a.clone() };
+        let b2 = if db.len() == 1 { self.reshape(b, &[db[0], 1])? } else { b.clone() };
+        let attrs = attrs! { transpose_a: t[0] && da.len() > 1, transpose_b: t[1] && db.len() > 1 };
+        let out = self.emit_f32(graph::Matmul::DEF, &[Some(&a2), Some(&b2), bias], attrs)?;
+        let mut dims = self.dims(&out);
+        if db.len() == 1 {
+            dims.pop();
+        }
+        if da.len() == 1 {
+            dims.remove(dims.len() - 1 - usize::from(db.len() > 1));
+        }
+        self.reshape(&out, &dims)
+    }
+
+    /// `max(x, 0)`.
+    pub fn relu(&mut self, x: &Value) -> Result<Value, Refusal> {
+        self.emit_f32(graph::Relu::DEF, &[Some(x)], attrs! {})
+    }
+
+    /// `min(max(x, min), max)`; `x` itself for infinite bounds.
+    pub fn clip(&mut self, x: &Value, min: f32, max: f32) -> Result<Value, Refusal> {
+        if min == f32::NEG_INFINITY && max == f32::INFINITY {
+            return Ok(x.clone());
+        }
+        self.emit_f32(graph::Clip::DEF, &[Some(x)], attrs! { min: min, max: max })
+    }
+
+    /// `exp(x) / sum exp(x)` along an axis.
+    pub fn softmax(&mut self, x: &Value, axis: usize) -> Result<Value, Refusal> {
+        self.emit_f32(graph::Softmax::DEF, &[Some(x)], attrs! { axis: axis })
+    }
+
+    /// Batch normalisation; parameters are scale, bias, mean and variance.
+    pub fn batch_norm(&mut self, x: &Value, params: [&Value; 4], epsilon: f32) -> Result<Value, Refusal> {
+        let [scale, bias, mean, var] = params;
+        let operands = [Some(x), Some(scale), Some(bias), Some(mean), Some(var)];
+        self.emit_f32(graph::BatchNorm::DEF, &operands, attrs! { epsilon: epsilon })
+    }
+
+    /// Local response normalisation; `alpha` multiplies the plain sum of squares.
+    pub fn lrn(&mut self, x: &Value, size: i64, alpha: f32, beta: f32, bias: f32) -> Result<Value, Refusal> {
+        if !(1..=1 << 16).contains(&size) {
+            return Err(Refusal::invalid(format!("the window has {size} channels")));
+        }
+        self.emit_f32(graph::Lrn::DEF, &[Some(x)], attrs! { size: size, alpha: alpha, beta: beta, bias: bias })
+    }
+
+    /// The largest element under each window.
+    pub fn max_pool(&mut self, x: &Value, p: &Pool) -> Result<Value, Refusal> {
+        let attrs = attrs! { kernel: p.kernel, strides: p.strides, pads: p.pads, ceil_mode: p.ceil_mode };
+        self.emit_f32(graph::MaxPool::DEF, &[Some(x)], attrs)
+    }
+
+    /// The mean under each window.
+    pub fn avg_pool(&mut self, x: &Value, p: &Pool, count: Count) -> Result<Value, Refusal> {
+        let word = match count {
+            Count::Exclusive => "exclusive",
+            Count::Kernel => "kernel",
+            Count::Inclusive => "inclusive",
+        };
+        let attrs = attrs! { kernel: p.kernel, strides: p.strides, pads: p.pads, ceil_mode: p.ceil_mode, count: word };
+        self.emit_f32(graph::AvgPool::DEF, &[Some(x)], attrs)
+    }
+
+    /// The mean of each plane.
+    pub fn global_avg_pool(&mut self, x: &Value) -> Result<Value, Refusal> {
+        self.nchw(x)?;
+        self.emit_f32(graph::GlobalAvgPool::DEF, &[Some(x)], attrs! {})
+    }
+
+    /// The largest element of each plane.
+    pub fn global_max_pool(&mut self, x: &Value) -> Result<Value, Refusal> {
+        self.nchw(x)?;
+        self.emit_f32(graph::GlobalMaxPool::DEF, &[Some(x)], attrs! {})
+    }
+
+    /// Means over windows that cover the plane for a given output size.
+    pub fn adaptive_avg_pool(&mut self, x: &Value, output: [i64; 2]) -> Result<Value, Refusal> {
+        self.nchw(x)?;
+        self.emit_f32(graph::AdaptiveAvgPool::DEF, &[Some(x)], attrs! { output: output })
+    }
+
+    /// The mean over `axes`.
+    pub fn reduce_mean(&mut self, x: &Value, axes: &[usize], keepdims: bool) -> Result<Value, Refusal> {
+        if axes.is_empty() {
+            return Ok(x.clone());
+        }
+        self.emit_f32(graph::ReduceMean::DEF, &[Some(x)], attrs! { axes: axes, keepdims: keepdims })
+    }
+}
+
+/// A known f32 of rank 0.
+pub(crate) fn scalar(value: f32) -> Value {
+    HostTensor::f32(Vec::new(), vec![value]).into()
+}
+
+fn arith_known(op: Arith, x: &HostTensor, y: &HostTensor, dims: Vec<usize>) -> Option<HostTensor> {
+    let pairs = broadcast_index(x.dims(), &dims).zip(broadcast_index(y.dims(), &dims));
+    if let (Some(a), Some(b)) = (x.as_f32(), y.as_f32()) {
+        let out = pairs.map(|(i, j)| op.of_f32(a[i], b[j])).collect();
+        return Some(HostTensor::f32(dims, out));
+    }
+    if x.data().elem() != y.data().elem() {
+        return None;
+    }
+    let out = pairs.map(|(i, j)| op.of_i64(x.int(i)?, y.int(j)?)).collect::<Option<Vec<i64>>>()?;
+    match x.data().elem() {
+        Elem::I64 => Some(HostTensor::i64(dims, out)),
+        Elem::I32 => {
+            out.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>().map(|v| HostTensor::i32(dims, v))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::known_i64s;
+    use super::*;
+
+    #[test]
+    fn integers_are_computed_at_import() {
+        let mut g = Graph::new("t", 0);
+        let v = g.arith(Arith::Mul, &known_i64s(vec![2, 3]), &known_i64s(vec![7])).unwrap();
+        assert_eq!(v.known().unwrap().as_i64(), Some(&[14, 21][..]));
+        assert!(g.arith(Arith::Div, &known_i64s(vec![1]), &known_i64s(vec![0])).is_err());
+        assert!(g.arith(Arith::Add, &known_i64s(vec![i64::MAX]), &known_i64s(vec![1])).is_err());
+    }
+
+    #[test]
+    fn vectors_follow_numpy() {
+        let mut g = Graph::new("t", 0);
+        let (v, m) = (g.input("v", Elem::F32, &[3]), g.input("m", Elem::F32, &[2, 3, 3]));
+        let vm = g.matmul(&v, &m, None, [false, false]).unwrap();
+        assert_eq!(g.dims(&vm), [2, 3]);
+        let mv = g.matmul(&m, &v, None, [false, false]).unwrap();
+        assert_eq!(g.dims(&mv), [2, 3]);
+        let vv = g.matmul(&v, &v, None, [false, false]).unwrap();
+        assert!(g.dims(&vv).is_empty());
+    }
+}

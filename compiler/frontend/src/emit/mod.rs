@@ -1,0 +1,310 @@
+//! Making graph ops: the layer between the two readers and the IR.
+//!
+//! A tensor is either known at import (shape arithmetic, parameters) or computed when the model runs. Known tensors are
+//! worked on here and become `graph.constant` only when an op needs them. Everything that a hostile model could blow up
+//! is bounded: ranks, element counts, and the bytes that folding may produce.
+
+mod compute;
+mod movement;
+
+pub(crate) use compute::{Arith, Conv, Count, Pool, scalar};
+pub(crate) use movement::{Range, cast_known, gather};
+
+use crate::elements::MAX_RANK;
+use crate::error::Refusal;
+use qc_dialects::graph;
+use qc_dialects::phase;
+use qc_ir::{
+    Attrs, Builder, Data, Elem, FuncId, HostTensor, Insert, LocId, Module, OpDef, Quant, QuantId, RegionId, Store,
+    TensorTy, Type, ValueId, attrs,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A tensor of the model.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    /// Computed when the model runs.
+    Runtime(ValueId),
+    /// Known at import.
+    Known(Known),
+}
+
+/// A tensor known at import, with the name that its constant will have.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub name: Arc<str>,
+    pub tensor: Arc<HostTensor>,
+}
+
+impl Value {
+    /// The tensor, if it is known.
+    pub fn known(&self) -> Option<&HostTensor> {
+        match self {
+            Value::Known(k) => Some(&k.tensor),
+            Value::Runtime(_) => None,
+        }
+    }
+
+    /// The same known tensor under the name of a model tensor; anything else unchanged.
+    pub fn named(self, name: &str) -> Value {
+        match self {
+            Value::Known(k) if k.name.is_empty() => Value::Known(Known { name: name.into(), ..k }),
+            other => other,
+        }
+    }
+}
+
+impl From<HostTensor> for Value {
+    fn from(tensor: HostTensor) -> Value {
+        Value::Known(Known { name: "".into(), tensor: Arc::new(tensor) })
+    }
+}
+
+/// A vector of known integers, as shapes are.
+pub(crate) fn known_i64s(values: Vec<i64>) -> Value {
+    HostTensor::i64(vec![values.len()], values).into()
+}
+
+/// The module being made.
+pub(crate) struct Graph {
+    pub m: Module,
+    func: FuncId,
+    body: RegionId,
+    loc: LocId,
+    /// Ops made so far, without constants.
+    made: usize,
+    /// Constants whose name was taken.
+    renamed: usize,
+    /// Constants that exist as values, by address of the tensor, which the pool keeps alive.
+    constants: HashMap<*const HostTensor, ValueId>,
+    quants: HashMap<QuantKey, QuantId>,
+    /// What short dequantized constants stand for, for ops that take them as attributes.
+    reals: HashMap<ValueId, HostTensor>,
+    /// Bytes that folding may still produce.
+    fold_bytes: usize,
+}
+
+type QuantKey = (Store, Option<usize>, Vec<u32>, Vec<i32>, i32, i32);
+
+/// The longest dequantized constant that may serve as an attribute.
+const MAX_ATTRIBUTE_LEN: usize = 16;
+
+/// What folding may produce besides a multiple of the model's own size.
+const FOLD_BASE_BYTES: usize = 16 << 20;
+
+impl Graph {
+    /// An empty model called `name`, read from `source_bytes` bytes.
+    pub fn new(name: &str, source_bytes: usize) -> Graph {
+        let mut m = Module::new(name, phase::IMPORTED);
+        let func = m.add_func("main", &[]);
+        let body = m.body();
+        let loc = m.locs.unknown();
+        let fold_bytes = FOLD_BASE_BYTES.saturating_add(source_bytes.saturating_mul(4));
+        Graph {
+            m,
+            func,
+            body,
+            loc,
+            made: 0,
+            renamed: 0,
+            constants: HashMap::new(),
+            quants: HashMap::new(),
+            reals: HashMap::new(),
+            fold_bytes,
+        }
+    }
+
+    /// Adds a model input.
+    pub fn input(&mut self, name: &str, elem: Elem, dims: &[usize]) -> Value {
+        let v = self.m.add_arg(self.body, Type::Tensor(TensorTy::new(elem, dims)));
+        self.m.set_name(v, name);
+        Value::Runtime(v)
+    }
+
+    /// Ops made from here on come from this model node.
+    pub fn at_node(&mut self, name: &str, op_type: &str) {
+        self.loc = self.m.locs.node(name, op_type);
+    }
+
+    /// How many ops were made, constants not counted.
+    pub fn made(&self) -> usize {
+        self.made
+    }
+
+    /// Dims of a tensor.
+    pub fn dims(&self, v: &Value) -> Vec<usize> {
+        match v {
+            Value::Runtime(v) => self.m.dims(*v).to_vec(),
+            Value::Known(k) => k.tensor.dims().to_vec(),
+        }
+    }
+
+    /// Element type of a tensor.
+    pub fn elem(&self, v: &Value) -> Elem {
+        match v {
+            Value::Runtime(v) => self.m.tensor_ty(*v).elem,
+            Value::Known(k) => k.tensor.data().elem(),
+        }
+    }
+
+    /// The quantized format of a tensor, if it is quantized.
+    pub fn quant_of(&self, v: &Value) -> Option<&Quant> {
+        match v {
+            Value::Runtime(v) => self.m.quant_of(*v),
+            Value::Known(_) => None,
+        }
+    }
+
+    /// The dims of an NCHW tensor.
+    pub fn nchw(&self, v: &Value) -> Result<[usize; 4], Refusal> {
+        let dims = self.dims(v);
+        <[usize; 4]>::try_from(dims.as_slice())
+            .map_err(|_| Refusal::unsupported(format!("only 2-D images are supported, the input has shape {dims:?}")))
+    }
+
+    /// The value of a tensor in the module; a known one becomes a constant.
+    pub fn value(&mut self, v: &Value) -> ValueId {
+        match v {
+            Value::Runtime(v) => *v,
+            Value::Known(k) => {
+                if let Some(&v) = self.constants.get(&Arc::as_ptr(&k.tensor)) {
+                    return v;
+                }
+                let ty = TensorTy::new(k.tensor.data().elem(), k.tensor.dims());
+                let value = self.constant(&k.name, ty, k.tensor.clone());
+                self.constants.insert(Arc::as_ptr(&k.tensor), value);
+                value
+            }
+        }
+    }
+
+    fn constant(&mut self, name: &str, ty: TensorTy, tensor: Arc<HostTensor>) -> ValueId {
+        let name = self.fresh_name(if name.is_empty() { "c" } else { name });
+        let id = self.m.consts.add(&name, ty, tensor);
+        let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc: self.loc };
+        let made = graph::Constant::build(&mut b, &[], attrs! { value: id });
+        let v = made.expect("invariant: a constant has no operand that could be wrong").out(&self.m);
+        self.m.set_name(v, &name);
+        v
+    }
+
+    /// `name`, or with a number behind it if it is taken. One counter for all names, so that the search is short.
+    fn fresh_name(&mut self, name: &str) -> String {
+        let mut fresh = name.to_string();
+        while self.m.consts.by_name(&fresh).is_some() {
+            self.renamed += 1;
+            fresh = format!("{name}.{}", self.renamed);
+        }
+        fresh
+    }
+
+    /// A constant of stored integers in a quantized format.
+    ///
+    /// # Errors
+    /// When format and tensor do not fit.
+    pub fn quant_constant(&mut self, name: &str, tensor: HostTensor, quant: Quant) -> Result<Value, Refusal> {
+        let id = self.quant(quant, tensor.dims())?;
+        let ty = TensorTy::new(Elem::Quant(id), tensor.dims());
+        Ok(Value::Runtime(self.constant(name, ty, Arc::new(tensor))))
+    }
+
+    /// The id of a format for tensors of `dims`.
+    ///
+    /// # Errors
+    /// When the format does not fit them.
+    pub fn quant(&mut self, quant: Quant, dims: &[usize]) -> Result<QuantId, Refusal> {
+        graph::quantize::check_quant(&quant, dims).map_err(Refusal::invalid)?;
+        let scales = quant.scales.iter().map(|s| s.to_bits()).collect();
+        let key = (quant.store, quant.axis, scales, quant.zeros.to_vec(), quant.lo, quant.hi);
+        let m = &mut self.m;
+        Ok(*self.quants.entry(key).or_insert_with(|| m.intern_quant(quant)))
+    }
+
+    /// A constant of stored integers and its dequantize.
+    ///
+    /// # Errors
+    /// When format and tensor do not fit.
+    pub fn dequantized_constant(&mut self, name: &str, tensor: HostTensor, quant: Quant) -> Result<Value, Refusal> {
+        let real = (tensor.len() <= MAX_ATTRIBUTE_LEN).then(|| (quant.clone(), tensor.clone()));
+        let stored = self.quant_constant(name, tensor, quant)?;
+        let value = self.emit(graph::Dequantize::DEF, &[Some(&stored)], attrs! {})?;
+        if let (Some((quant, tensor)), Value::Runtime(v)) = (real, &value) {
+            self.reals.insert(*v, graph::quantize::dequantize_tensor(&quant, &tensor));
+        }
+        Ok(value)
+    }
+
+    /// What a short dequantized constant stands for.
+    pub fn real(&self, v: &Value) -> Option<&HostTensor> {
+        match v {
+            Value::Runtime(v) => self.reals.get(v),
+            Value::Known(_) => None,
+        }
+    }
+
+    /// Makes an op.
+    ///
+    /// # Errors
+    /// What the op's declaration says, or a result that is empty or of too high a rank.
+    pub fn emit(&mut self, def: &'static OpDef, operands: &[Option<&Value>], attrs: Attrs) -> Result<Value, Refusal> {
+        let operands: Vec<Option<ValueId>> = operands.iter().map(|v| v.map(|v| self.value(v))).collect();
+        let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc: self.loc };
+        let op = b.create(def, &operands, attrs).map_err(|diag| Refusal::invalid(diag.message))?;
+        self.made += 1;
+        let v = self.m.result(op);
+        let dims = self.m.dims(v);
+        if dims.len() > MAX_RANK || dims.contains(&0) {
+            return Err(Refusal::unsupported(format!("the result has the shape {dims:?}")));
+        }
+        Ok(Value::Runtime(v))
+    }
+
+    /// Makes an op whose operands must all be f32.
+    ///
+    /// # Errors
+    /// As [`Graph::emit`], and for operands of other element types.
+    pub fn emit_f32(
+        &mut self,
+        def: &'static OpDef,
+        operands: &[Option<&Value>],
+        attrs: Attrs,
+    ) -> Result<Value, Refusal> {
+        for v in operands.iter().flatten() {
+            self.expect_f32(v)?;
+        }
+        self.emit(def, operands, attrs)
+    }
+
+    /// Refuses tensors that are not f32.
+    pub fn expect_f32(&self, v: &Value) -> Result<(), Refusal> {
+        match self.elem(v) {
+            Elem::F32 => Ok(()),
+            Elem::Quant(_) => Err(Refusal::unsupported("an operand is quantized; only float operands are supported")
+                .remedy("put a dequantize before the node")),
+            other => {
+                let word = other.word().unwrap_or("unknown");
+                Err(Refusal::unsupported(format!("an operand is {word}; only float operands are supported")))
+            }
+        }
+    }
+
+    /// A folded result, if it stays within the bytes that folding may produce.
+    fn folded(&mut self, bytes: usize, make: impl FnOnce() -> Option<HostTensor>) -> Option<Value> {
+        self.fold_bytes = self.fold_bytes.checked_sub(bytes)?;
+        make().map(Value::from)
+    }
+
+    /// Names the outputs and returns the module.
+    pub fn finish(mut self, outputs: &[(String, Value)]) -> Module {
+        let values: Vec<ValueId> = outputs.iter().map(|(_, v)| self.value(v)).collect();
+        self.m.set_returns(self.body, &values);
+        self.m.func_mut(self.func).outputs = outputs.iter().map(|(n, _)| n.as_str().into()).collect();
+        self.m
+    }
+}
+
+/// Bytes of a host tensor with this many elements like those of `data`.
+fn bytes_like(data: &Data, len: usize) -> usize {
+    data.elem().bytes(|_| Store::U8).saturating_mul(len)
+}

@@ -1,0 +1,140 @@
+//! Static shapes for the model's inputs: the batch, overrides by the user, and what stays open.
+
+use crate::elements::{MAX_RANK, checked_dims};
+use crate::error::ImportError;
+use crate::options::Options;
+
+/// An input as the model declares it; an open dim is `None`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Declared {
+    pub name: String,
+    /// `None` when the model states no shape at all.
+    pub dims: Option<Vec<Option<i64>>>,
+}
+
+/// The shapes that the model is compiled for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Shapes {
+    /// Per input: dims, and whether dim 0 is the batch.
+    pub inputs: Vec<(Vec<usize>, bool)>,
+    /// The batch of the inputs.
+    pub batch: i64,
+    /// The batch, when the model fixes it.
+    pub fixed_batch: Option<i64>,
+}
+
+/// The largest batch.
+const MAX_BATCH: i64 = 1 << 16;
+
+/// Decides the shape of every input.
+///
+/// # Errors
+/// One entry per input whose shape stays open, per override that does not fit, and for a batch that the model rules out.
+pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes, Vec<ImportError>> {
+    let mut errors = Vec::new();
+    if let Some(batch) = options.batch.filter(|b| !(1..=MAX_BATCH).contains(b)) {
+        errors.push(port("batch", format!("{batch} is not a batch"), "choose one from 1 to 65536"));
+    }
+    for name in options.shapes.keys().filter(|n| declared.iter().all(|d| d.name != **n)) {
+        let names: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+        errors.push(port(name, "the model has no such input", format!("its inputs are {}", names.join(", "))));
+    }
+    let given = |d: &Declared| options.shapes.get(&d.name);
+    let open_batch = |d: &Declared| given(d).is_none() && d.dims.as_ref().is_some_and(|s| s.first() == Some(&None));
+    let fixed_batch = match declared.iter().any(open_batch) {
+        true => None,
+        false => declared.iter().find_map(|d| {
+            let first = given(d).and_then(|s| s.first().copied().filter(|&n| n > 0));
+            Some((d, first.or(*d.dims.as_ref()?.first()?)?))
+        }),
+    };
+    if let (Some((input, fixed)), Some(asked)) = (fixed_batch, options.batch)
+        && fixed != asked
+    {
+        errors.push(ImportError::FixedBatch { input: input.name.clone(), fixed, asked });
+    }
+    let fixed_batch = fixed_batch.map(|(_, n)| n);
+    let batch = fixed_batch.or(options.batch).unwrap_or(1);
+    let mut inputs = Vec::new();
+    for d in declared {
+        match resolve_one(d, given(d), batch) {
+            Ok(dims) => inputs.push((dims, open_batch(d))),
+            Err(e) => errors.push(e),
+        }
+    }
+    if errors.is_empty() { Ok(Shapes { inputs, batch, fixed_batch }) } else { Err(errors) }
+}
+
+fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec<usize>, ImportError> {
+    let open = |dims: &str| {
+        let remedy = format!("state it with `--shape {}=1,3,224,224` (its own numbers)", d.name);
+        port(&d.name, format!("the shape {dims} is not fixed in the model"), remedy)
+    };
+    let dims: Vec<i64> = match (given, &d.dims) {
+        (None, None) => return Err(open("")),
+        (None, Some(dims)) => {
+            let fill = |(i, n): (usize, &Option<i64>)| n.or((i == 0).then_some(batch));
+            let filled: Option<Vec<i64>> = dims.iter().enumerate().map(fill).collect();
+            filled.ok_or_else(|| open(&describe(dims)))?
+        }
+        (Some(given), declared) => {
+            if let Some(declared) = declared.as_ref().filter(|s| s.len() != given.len()) {
+                let text = format!("the model says {}, `--shape` has {} numbers", describe(declared), given.len());
+                return Err(port(&d.name, text, "give one number per dim"));
+            }
+            given.iter().enumerate().map(|(i, &n)| if i == 0 && n <= 0 { batch } else { n }).collect()
+        }
+    };
+    let checked = checked_dims(&dims).filter(|(sizes, _)| !sizes.contains(&0));
+    checked.map(|(sizes, _)| sizes).ok_or_else(|| {
+        port(&d.name, format!("the shape {dims:?} is impossible"), format!("use up to {MAX_RANK} positive dims"))
+    })
+}
+
+fn port(name: &str, reason: impl Into<String>, remedy: impl Into<String>) -> ImportError {
+    ImportError::Port { name: name.into(), reason: reason.into(), remedy: remedy.into() }
+}
+
+fn describe(dims: &[Option<i64>]) -> String {
+    let words: Vec<String> = dims.iter().map(|d| d.map_or("?".into(), |n| n.to_string())).collect();
+    format!("[{}]", words.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(name: &str, dims: &[i64]) -> Declared {
+        let dims = dims.iter().map(|&d| (d > 0).then_some(d)).collect();
+        Declared { name: name.into(), dims: Some(dims) }
+    }
+
+    #[test]
+    fn an_open_leading_dim_is_the_batch() {
+        let options = Options { batch: Some(4), ..Options::default() };
+        let shapes = resolve(&[input("x", &[-1, 3, 8, 8])], &options).unwrap();
+        assert_eq!(shapes, Shapes { inputs: vec![(vec![4, 3, 8, 8], true)], batch: 4, fixed_batch: None });
+        assert_eq!(resolve(&[input("x", &[-1, 3])], &Options::default()).unwrap().inputs[0].0, [1, 3]);
+    }
+
+    #[test]
+    fn a_fixed_batch_stays_and_is_told() {
+        let declared = [input("x", &[6, 3])];
+        assert_eq!(resolve(&declared, &Options::default()).unwrap().fixed_batch, Some(6));
+        let errors = resolve(&declared, &Options { batch: Some(1), ..Options::default() }).unwrap_err();
+        assert_eq!(errors, [ImportError::FixedBatch { input: "x".into(), fixed: 6, asked: 1 }]);
+    }
+
+    #[test]
+    fn open_dims_need_an_override() {
+        let declared = [input("x", &[-1, 3, -1, -1])];
+        let text = resolve(&declared, &Options::default()).unwrap_err()[0].to_string();
+        assert!(text.contains("\"x\"") && text.contains("--shape x=") && text.contains("[?, 3, ?, ?]"), "{text}");
+        let mut options = Options::default();
+        options.shapes.insert("x".into(), vec![-1, 3, 32, 64]);
+        assert_eq!(resolve(&declared, &options).unwrap().inputs[0].0, [1, 3, 32, 64]);
+        options.shapes.insert("y".into(), vec![1]);
+        options.shapes.insert("x".into(), vec![1, 3]);
+        assert_eq!(resolve(&declared, &options).unwrap_err().len(), 2);
+    }
+}

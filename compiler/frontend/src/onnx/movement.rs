@@ -1,0 +1,159 @@
+//! ONNX operators that move or convert elements.
+
+use super::node::{Lowered, Node};
+use super::{plain_elem, tensor};
+use crate::emit::{Graph, Range, Value};
+use crate::error::Refusal;
+use crate::shape;
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+const SAME_SHAPE: &str = "the shape stays the same";
+
+fn reshaped(g: &mut Graph, x: &Value, dims: &[usize]) -> Result<Lowered> {
+    Ok(Lowered::identity(g.reshape(x, dims)?, SAME_SHAPE))
+}
+
+pub(super) fn reshape(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let target = n.ints_either("shape", 1)?.ok_or_else(|| Refusal::invalid("it has no shape"))?;
+    let dims = shape::reshape(&g.dims(x), &target, n.flag("allowzero", false)?)?;
+    reshaped(g, x, &dims)
+}
+
+pub(super) fn flatten(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let axis = match n.int("axis")?.unwrap_or(1) {
+        a if a == dims.len() as i64 => dims.len(),
+        a => shape::axis(a, dims.len())?,
+    };
+    reshaped(g, x, &shape::two_d(&dims, axis))
+}
+
+pub(super) fn squeeze(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let axes = n.ints_either("axes", 1)?.unwrap_or_default();
+    let dims = shape::squeeze(&g.dims(x), &axes, false)?;
+    reshaped(g, x, &dims)
+}
+
+pub(super) fn unsqueeze(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let list = n.ints_either("axes", 1)?.ok_or_else(|| Refusal::invalid("it has no axes"))?;
+    let mut dims = g.dims(x);
+    let axes = shape::axes(&list, dims.len().saturating_add(list.len()))?;
+    if axes.len() != list.len() {
+        return Err(Refusal::invalid(format!("the axes {list:?} repeat")));
+    }
+    for a in axes {
+        dims.insert(a, 1);
+    }
+    reshaped(g, x, &dims)
+}
+
+pub(super) fn transpose(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let rank = g.dims(x).len();
+    let perm = match n.ints("perm")? {
+        Some(perm) => perm.iter().map(|&p| shape::axis(p, rank)).collect::<Result<Vec<_>>>()?,
+        None => (0..rank).rev().collect(),
+    };
+    Ok(Lowered::identity(g.transpose(x, &perm)?, "it changes no axis"))
+}
+
+pub(super) fn concat(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let inputs = n.all()?;
+    let first = inputs.first().ok_or_else(|| Refusal::invalid("it has no input"))?;
+    let axis = n.int("axis")?.ok_or_else(|| Refusal::invalid("it has no axis"))?;
+    let axis = shape::axis(axis, g.dims(first).len())?;
+    Ok(Lowered::identity(g.concat(&inputs, axis)?, "its result is known at import, or its only input"))
+}
+
+/// Bounds are attributes before operator set 10 and inputs since.
+pub(super) fn slice(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let missing = || Refusal::invalid("starts or ends are missing");
+    let starts = n.ints_either("starts", 1)?.ok_or_else(missing)?;
+    let ends = n.ints_either("ends", 2)?.ok_or_else(missing)?;
+    let axes = n.ints_either("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = n.known_ints(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+        return Err(Refusal::invalid("starts, ends, axes and steps differ in number"));
+    }
+    let mut ranges: Vec<Range> = dims.iter().map(|&d| Range::full(d)).collect();
+    for i in 0..starts.len() {
+        let a = shape::axis(axes[i], dims.len())?;
+        if steps[i] == 0 {
+            return Err(Refusal::invalid("a step is 0"));
+        }
+        ranges[a] = Range::clamped(starts[i], ends[i], steps[i], dims[a]);
+    }
+    Ok(Lowered::identity(g.slice(x, &ranges)?, "it keeps all elements, or its result is known at import"))
+}
+
+/// Sizes are an attribute before operator set 13 and an input since; without sizes the parts are equal.
+pub(super) fn split(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let axis = shape::axis(n.int("axis")?.unwrap_or(0), dims.len())?;
+    let parts = n.proto.output.len();
+    let sizes = match n.ints_either("split", 1)? {
+        Some(sizes) => sizes,
+        None => {
+            // The last part is smaller when the parts do not come out even.
+            let size = dims[axis].div_ceil(parts.max(1)) as i64;
+            let left = |i: usize| (dims[axis] as i64 - size * i as i64).clamp(0, size);
+            (0..parts).map(left).collect()
+        }
+    };
+    let sum = sizes.iter().try_fold(0i64, |a, &s| a.checked_add(s).filter(|_| s > 0));
+    if sizes.len() != parts || sum != Some(dims[axis] as i64) {
+        return Err(Refusal::invalid(format!("{} cannot be split into {sizes:?} for {parts} outputs", dims[axis])));
+    }
+    let (mut values, mut start) = (Vec::new(), 0);
+    for size in sizes {
+        let end = start + size as usize;
+        values.push(g.narrow(x, axis, start, end)?);
+        start = end;
+    }
+    Ok(Lowered::many(values))
+}
+
+/// Pads are an attribute before operator set 11 and an input since.
+pub(super) fn pad(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let rank = g.dims(x).len();
+    let mode = n.text("mode")?.unwrap_or("constant");
+    if mode != "constant" {
+        return Err(Refusal::unsupported(format!("padding of the mode `{mode}` is not supported")));
+    }
+    let given = n.ints_either("pads", 1)?.ok_or_else(|| Refusal::invalid("it has no pads"))?;
+    let value = match n.known_number(2, "the value")? {
+        Some(value) => value,
+        None => n.float("value")?.unwrap_or(0.0),
+    };
+    let pads = match n.known_ints(3, "axes")? {
+        None => given,
+        Some(list) => {
+            if given.len() != 2 * list.len() {
+                return Err(Refusal::invalid(format!("{} pads for {} axes", given.len(), list.len())));
+            }
+            let mut pads = vec![0; 2 * rank];
+            for (i, &a) in list.iter().enumerate() {
+                let a = shape::axis(a, rank)?;
+                (pads[a], pads[rank + a]) = (given[i], given[list.len() + i]);
+            }
+            pads
+        }
+    };
+    Ok(Lowered::identity(g.pad(x, &pads, value)?, "all pads are 0"))
+}
+
+pub(super) fn cast(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let to = n.int("to")?.ok_or_else(|| Refusal::invalid("it has no target type"))?;
+    let stored = i32::try_from(to).map_err(|_| format!("type number {to}")).and_then(tensor::stored_type);
+    let stored = stored.map_err(Refusal::unsupported)?;
+    Ok(Lowered::identity(g.cast(n.input(0)?, plain_elem(stored))?, "its type stays the same, or it is known at import"))
+}

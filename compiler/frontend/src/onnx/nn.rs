@@ -1,0 +1,183 @@
+//! ONNX operators of neural networks: convolution, products, pooling, normalisation.
+
+use super::node::{Lowered, Node};
+use crate::emit::{Arith, Conv, Count, Graph, Pool, Value};
+use crate::error::Refusal;
+use crate::shape::{self, Window, checked_pads, pair};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The window of a convolution or pool and its pads.
+fn window(n: &Node<'_>, input: [usize; 2], kernel: [i64; 2]) -> Result<(Window, [i64; 4])> {
+    let both = |name| n.ints(name)?.map_or(Ok([1, 1]), |v| pair(name, v));
+    let window = Window { input, kernel, strides: both("strides")?, dilations: both("dilations")? }.checked()?;
+    let pads = match n.text("auto_pad")?.unwrap_or("NOTSET") {
+        "NOTSET" | "" => match n.ints("pads")? {
+            None => [0; 4],
+            Some(&[top, left, bottom, right]) => [top, left, bottom, right],
+            Some(p) => return Err(Refusal::invalid(format!("{} pads for a 2-D window", p.len()))),
+        },
+        "VALID" => [0; 4],
+        "SAME_UPPER" => window.same_pads(false),
+        "SAME_LOWER" => window.same_pads(true),
+        other => return Err(Refusal::invalid(format!("auto_pad is `{other}`"))),
+    };
+    Ok((window, checked_pads(pads)?))
+}
+
+pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (x, w) = (n.input(0)?, n.input(1)?);
+    let [_, _, height, width] = g.nchw(x)?;
+    let [_, _, kh, kw] = g.nchw(w)?;
+    let kernel = [kh as i64, kw as i64];
+    if let Some(k) = n.ints("kernel_shape")?.filter(|k| *k != kernel) {
+        return Err(Refusal::invalid(format!("kernel_shape {k:?} does not match the weight's {kernel:?}")));
+    }
+    let (window, pads) = window(n, [height, width], kernel)?;
+    let groups = n.int("group")?.unwrap_or(1);
+    let conv = Conv { strides: window.strides, pads, dilations: window.dilations, groups };
+    Ok(g.conv2d(x, w, n.optional(2), &conv)?.into())
+}
+
+pub(super) fn matmul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    Ok(g.matmul(n.input(0)?, n.input(1)?, None, [false, false])?.into())
+}
+
+/// `alpha * a * b + beta * c`; the factors go into constants where there are any.
+pub(super) fn gemm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    for v in [a, b] {
+        if g.dims(v).len() != 2 {
+            return Err(Refusal::invalid(format!("an operand has the shape {:?}, not two dims", g.dims(v))));
+        }
+    }
+    let flags = [n.flag("transA", false)?, n.flag("transB", false)?];
+    let (alpha, beta) = (n.float("alpha")?.unwrap_or(1.0), n.float("beta")?.unwrap_or(1.0));
+    let columns = g.dims(b)[usize::from(!flags[1])];
+    let b = if b.known().is_some() { g.times(b, alpha)? } else { b.clone() };
+    let left = if b_is_scaled(n) { 1.0 } else { alpha };
+    let c = match n.optional(2) {
+        Some(c) if beta != 0.0 => Some(g.times(c, beta)?),
+        _ => None,
+    };
+    let row = c.as_ref().filter(|c| is_row(&g.dims(c), columns)).cloned();
+    if let Some(row) = row.filter(|_| left == 1.0) {
+        let row = g.reshape(&row, &[columns])?;
+        return Ok(g.matmul(a, &b, Some(&row), flags)?.into());
+    }
+    let product = g.matmul(a, &b, None, flags)?;
+    let product = g.times(&product, left)?;
+    Ok(match c {
+        Some(c) => {
+            let sum = g.arith(Arith::Add, &product, &c)?;
+            if g.dims(&sum) != g.dims(&product) {
+                return Err(Refusal::invalid(format!("the addend has the shape {:?}", g.dims(&c))));
+            }
+            sum
+        }
+        None => product,
+    }
+    .into())
+}
+
+fn b_is_scaled(n: &Node<'_>) -> bool {
+    n.optional(1).is_some_and(|b| b.known().is_some())
+}
+
+/// Whether a tensor is one number per column.
+fn is_row(dims: &[usize], columns: usize) -> bool {
+    matches!(*dims, [c] | [1, c] if c == columns)
+}
+
+pub(super) fn batch_norm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    if n.flag("training_mode", false)? || (1..n.used.len()).any(|i| n.used[i]) {
+        return Err(Refusal::unsupported("it is in training mode").remedy("export the model for inference"));
+    }
+    if !n.flag("spatial", true)? {
+        return Err(Refusal::unsupported("statistics per element (spatial = 0) are not supported"));
+    }
+    let params = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
+    let epsilon = n.float("epsilon")?.unwrap_or(1e-5);
+    Ok(g.batch_norm(n.input(0)?, params, epsilon)?.into())
+}
+
+/// The attributes of a pool, with ceil mode turned into pads where the pads do not count.
+fn pool(g: &Graph, n: &Node<'_>, pads_count: bool) -> Result<Pool> {
+    let [_, _, height, width] = g.nchw(n.input(0)?)?;
+    let kernel = n.ints("kernel_shape")?.ok_or_else(|| Refusal::invalid("it has no kernel_shape"))?;
+    let (window, pads) = window(n, [height, width], pair("kernel_shape", kernel)?)?;
+    if window.dilations != [1, 1] {
+        return Err(Refusal::unsupported("dilated pooling is not supported"));
+    }
+    let mut pool = Pool { kernel: window.kernel, strides: window.strides, pads, ceil_mode: false };
+    if n.int("ceil_mode")?.unwrap_or(0) != 0 {
+        let none = || Refusal::invalid(format!("kernel {kernel:?} does not fit the input {height} x {width}"));
+        let grown = window.ceil_pads(pads).ok_or_else(none)?;
+        match pads_count {
+            false => pool.pads = grown,
+            // More pads would be counted; ceil mode itself does not count them.
+            true => pool.ceil_mode = grown != pads,
+        }
+    }
+    Ok(pool)
+}
+
+pub(super) fn max_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    n.expect_unused(1, "Indices")?;
+    let pool = pool(g, n, false)?;
+    Ok(g.max_pool(n.input(0)?, &pool)?.into())
+}
+
+pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let pads_count = n.flag("count_include_pad", false)?;
+    let pool = pool(g, n, pads_count)?;
+    let count = if pads_count { Count::Inclusive } else { Count::Exclusive };
+    Ok(g.avg_pool(n.input(0)?, &pool, count)?.into())
+}
+
+pub(super) fn global_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    Ok(g.global_avg_pool(n.input(0)?)?.into())
+}
+
+pub(super) fn global_max_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    Ok(g.global_max_pool(n.input(0)?)?.into())
+}
+
+/// ONNX divides alpha by the window size.
+pub(super) fn lrn(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let size = n.int("size")?.ok_or_else(|| Refusal::invalid("it has no size"))?;
+    let alpha = n.float("alpha")?.unwrap_or(1e-4) / size as f32;
+    let (beta, bias) = (n.float("beta")?.unwrap_or(0.75), n.float("bias")?.unwrap_or(1.0));
+    Ok(g.lrn(n.input(0)?, size, alpha, beta, bias)?.into())
+}
+
+/// Before operator set 13 all dims from the axis on are one; since then it is the axis alone.
+pub(super) fn softmax(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let axis = n.int("axis")?.unwrap_or(if n.opset < 13 { 1 } else { -1 });
+    if n.opset >= 13 {
+        return Ok(g.softmax(x, shape::axis(axis, dims.len())?)?.into());
+    }
+    let axis = if axis == dims.len() as i64 { dims.len() } else { shape::axis(axis, dims.len())? };
+    if axis < dims.len() && dims[axis + 1..].iter().all(|&d| d == 1) {
+        return Ok(g.softmax(x, axis)?.into());
+    }
+    let flat = g.reshape(x, &shape::two_d(&dims, axis))?;
+    let out = g.softmax(&flat, 1)?;
+    Ok(g.reshape(&out, &dims)?.into())
+}
+
+/// Axes are an attribute before operator set 18 and an input since.
+pub(super) fn reduce_mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let rank = g.dims(x).len();
+    let given = n.ints_either("axes", 1)?.unwrap_or_default();
+    let axes = match given.is_empty() {
+        true if n.flag("noop_with_empty_axes", false)? => Vec::new(),
+        true => (0..rank).collect(),
+        false => shape::axes(&given, rank)?,
+    };
+    let value: Value = g.reduce_mean(x, &axes, n.flag("keepdims", true)?)?;
+    Ok(Lowered::identity(value, "it reduces no axis"))
+}

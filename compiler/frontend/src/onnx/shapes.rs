@@ -1,0 +1,112 @@
+//! ONNX operators of shape arithmetic: their results are known at import.
+
+use super::node::{Lowered, Node};
+use crate::elements::checked_dims;
+use crate::emit::{Graph, Value, gather as gather_known, known_i64s};
+use crate::error::Refusal;
+use crate::shape as resolve;
+use qc_dialects::graph::matmul::{broadcast, broadcast_index};
+use qc_ir::{Data, HostTensor};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The largest tensor made from a number alone.
+const MAX_FILL: usize = 1 << 20;
+
+pub(super) fn constant(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    if let Some(t) = n.tensor("value")? {
+        return Ok(Value::from(t).into());
+    }
+    let t = if let Some(f) = n.float("value_float")? {
+        HostTensor::f32(Vec::new(), vec![f])
+    } else if let Some(i) = n.int("value_int")? {
+        HostTensor::i64(Vec::new(), vec![i])
+    } else if let Some(v) = n.floats("value_floats")? {
+        HostTensor::f32(vec![v.len()], v.to_vec())
+    } else if let Some(v) = n.ints("value_ints")? {
+        HostTensor::i64(vec![v.len()], v.to_vec())
+    } else {
+        return Err(Refusal::unsupported("its value is no tensor, float or integer"));
+    };
+    Ok(Value::from(t).into())
+}
+
+pub(super) fn shape(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let dims = g.dims(n.input(0)?);
+    let rank = dims.len() as i64;
+    let place = |i: i64| (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize;
+    let start = place(n.int("start")?.unwrap_or(0));
+    let end = place(n.int("end")?.unwrap_or(rank)).max(start);
+    Ok(known_i64s(dims[start..end].iter().map(|&d| d as i64).collect()).into())
+}
+
+pub(super) fn constant_of_shape(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let dims = n.known_ints(0, "the dims")?.ok_or_else(|| Refusal::invalid("it has no shape"))?;
+    let (sizes, len) = checked_dims(&dims)
+        .filter(|(_, len)| *len <= MAX_FILL)
+        .ok_or_else(|| Refusal::unsupported(format!("the shape {dims:?} is too large for a constant")))?;
+    let value = n.tensor("value")?.unwrap_or_else(|| HostTensor::f32(vec![1], vec![0.0]));
+    let filled = gather_known(&value, sizes, std::iter::repeat_n(0, len));
+    let t = filled.ok_or_else(|| Refusal::invalid("its value has no element"))?;
+    Ok(Value::from(t).into())
+}
+
+pub(super) fn expand(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let target = n.known_ints(1, "the dims")?.ok_or_else(|| Refusal::invalid("it has no shape"))?;
+    let target =
+        checked_dims(&target).ok_or_else(|| Refusal::invalid(format!("the shape {target:?} is impossible")))?;
+    let from = g.dims(x);
+    let dims = broadcast(&from, &target.0).map_err(Refusal::invalid)?;
+    if dims == from {
+        return Ok(Lowered::identity(x.clone(), "the shape stays the same"));
+    }
+    let small = dims.iter().product::<usize>() <= MAX_FILL;
+    if let Some(t) = x.known().filter(|_| small) {
+        let expanded = gather_known(t, dims.clone(), broadcast_index(&from, &dims));
+        return Ok(expanded.map(Value::from).ok_or_else(|| Refusal::invalid("it has no element"))?.into());
+    }
+    if dims.iter().product::<usize>() == from.iter().product() {
+        return Ok(g.reshape(x, &dims)?.into());
+    }
+    Err(Refusal::unsupported("it repeats values that the model computes"))
+}
+
+/// Gathering along an axis: on known data, or a single index or a run of indices of computed data.
+pub(super) fn gather(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let axis = resolve::axis(n.int("axis")?.unwrap_or(0), dims.len())?;
+    let indices = n.known(1, "the indices")?.ok_or_else(|| Refusal::invalid("it has no indices"))?;
+    if matches!(indices.data(), Data::F32(_)) {
+        return Err(Refusal::invalid("the indices are no integers"));
+    }
+    let at: Vec<usize> = (0..indices.len())
+        .map(|i| resolve::axis(indices.int(i).unwrap_or(-1), dims[axis]))
+        .collect::<Result<_>>()
+        .map_err(|_| Refusal::invalid(format!("an index is outside dim {} of {dims:?}", dims[axis])))?;
+    let mut out = dims.clone();
+    out.splice(axis..=axis, indices.dims().iter().copied());
+    if let Some(t) = x.known() {
+        let inner: usize = dims[axis + 1..].iter().product();
+        let outer: usize = dims[..axis].iter().product();
+        let small = outer.checked_mul(at.len()).and_then(|n| n.checked_mul(inner)).filter(|&n| n <= MAX_FILL);
+        if small.is_some() {
+            let place = |o: usize| {
+                let at = &at;
+                at.iter().flat_map(move |&i| (0..inner).map(move |k| (o * dims_axis(t, axis) + i) * inner + k))
+            };
+            let gathered = gather_known(t, out, (0..outer).flat_map(place));
+            return Ok(gathered.map(Value::from).ok_or_else(|| Refusal::invalid("it gathers nothing"))?.into());
+        }
+    }
+    if at.is_empty() || at.windows(2).any(|w| w[1] != w[0] + 1) {
+        return Err(Refusal::unsupported("only a run of consecutive indices can be gathered from computed values"));
+    }
+    let part = g.narrow(x, axis, at[0], at[0] + at.len())?;
+    Ok(Lowered::identity(g.reshape(&part, &out)?, "it keeps all elements"))
+}
+
+fn dims_axis(t: &HostTensor, axis: usize) -> usize {
+    t.dims()[axis]
+}

@@ -1,0 +1,121 @@
+//! Element-wise Paddle ops, and those that change nothing in inference.
+
+use super::op::{Lowered, Op};
+use crate::emit::{Arith, Graph, Value};
+use crate::error::Refusal;
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// Paddle's broadcasting: the first dim of the smaller operand meets dim `axis` of the larger one; -1 aligns the last.
+fn aligned(g: &mut Graph, small: &Value, rank: usize, axis: i64) -> Result<Value> {
+    let mut dims = g.dims(small);
+    let Ok(axis) = usize::try_from(axis) else { return Ok(small.clone()) };
+    while axis + dims.len() > rank && dims.last() == Some(&1) {
+        dims.pop();
+    }
+    if axis + dims.len() > rank {
+        return Err(Refusal::invalid(format!("an operand of shape {dims:?} does not fit behind axis {axis}")));
+    }
+    dims.resize(rank - axis, 1);
+    g.reshape(small, &dims)
+}
+
+pub(super) fn binary(g: &mut Graph, op: Arith, x: &Value, y: &Value, axis: i64) -> Result<Value> {
+    let (rx, ry) = (g.dims(x).len(), g.dims(y).len());
+    if axis > rx.max(ry) as i64 {
+        return Err(Refusal::invalid(format!("axis {axis} is outside rank {}", rx.max(ry))));
+    }
+    if rx >= ry {
+        let y = aligned(g, y, rx, axis)?;
+        return g.arith(op, x, &y);
+    }
+    let x = aligned(g, x, ry, axis)?;
+    g.arith(op, &x, y)
+}
+
+fn lower_binary(g: &mut Graph, op: &Op<'_>, arith: Arith) -> Result<Lowered> {
+    let axis = op.int("axis")?.unwrap_or(-1);
+    Ok(binary(g, arith, op.input("X")?, op.input("Y")?, axis)?.into())
+}
+
+pub(super) fn add(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    lower_binary(g, op, Arith::Add)
+}
+
+pub(super) fn sub(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    lower_binary(g, op, Arith::Sub)
+}
+
+pub(super) fn mul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    lower_binary(g, op, Arith::Mul)
+}
+
+pub(super) fn div(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    lower_binary(g, op, Arith::Div)
+}
+
+pub(super) fn max(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    lower_binary(g, op, Arith::Max)
+}
+
+pub(super) fn min(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    lower_binary(g, op, Arith::Min)
+}
+
+pub(super) fn relu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    Ok(g.relu(op.input("X")?)?.into())
+}
+
+pub(super) fn relu6(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let threshold = op.float("threshold")?.unwrap_or(6.0);
+    Ok(g.clip(op.input("X")?, 0.0, threshold)?.into())
+}
+
+pub(super) fn brelu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (min, max) = (op.float("t_min")?.unwrap_or(0.0), op.float("t_max")?.unwrap_or(24.0));
+    Ok(g.clip(op.input("X")?, min, max)?.into())
+}
+
+pub(super) fn clip(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let bound = |slot, name| match op.known_number(slot)? {
+        Some(bound) => Ok(Some(bound)),
+        None => op.float(name),
+    };
+    let missing = || Refusal::invalid("a bound is missing");
+    let min = bound("Min", "min")?.ok_or_else(missing)?;
+    let max = bound("Max", "max")?.ok_or_else(missing)?;
+    Ok(Lowered::identity(g.clip(op.input("X")?, min, max)?, "it has no bounds"))
+}
+
+pub(super) fn scale(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let factor = match op.known_number("ScaleTensor")? {
+        Some(factor) => factor,
+        None => op.float("scale")?.unwrap_or(1.0),
+    };
+    let bias = op.float("bias")?.unwrap_or(0.0);
+    let value = if op.flag("bias_after_scale", true)? {
+        let scaled = g.times(x, factor)?;
+        g.plus(&scaled, bias)?
+    } else {
+        let moved = g.plus(x, bias)?;
+        g.times(&moved, factor)?
+    };
+    Ok(Lowered::identity(value, "a scale of 1 and a bias of 0 change nothing"))
+}
+
+pub(super) fn identity(_: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    Ok(Lowered::identity(op.input("X")?.clone(), "it copies its input"))
+}
+
+pub(super) fn dropout(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    // Old files have a truth value, which means `upscale_in_train`.
+    let upscale = match op.text("dropout_implementation") {
+        Ok(text) => text == "upscale_in_train",
+        Err(_) => op.flag("dropout_implementation", false)?,
+    };
+    let keep = 1.0 - op.float("dropout_prob")?.unwrap_or(0.5);
+    let value = if upscale { x.clone() } else { g.times(x, keep)? };
+    Ok(Lowered::identity(value, "dropout does nothing in inference"))
+}

@@ -1,0 +1,471 @@
+//! Paddle models: decoding the program, reading its parameters, and the walk over the ops.
+
+mod elementwise;
+mod movement;
+mod nn;
+mod op;
+mod ops;
+pub(crate) mod params;
+pub(crate) mod program;
+mod quant;
+mod shapes;
+
+use crate::emit::{Graph, Known, Value, scalar};
+use crate::error::{ImportError, ImportErrors, Refusal};
+use crate::inputs::{self, Declared, Shapes};
+use crate::onnx::plain_elem;
+use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
+use crate::wire;
+use op::{Lowered, Op, Tensor, arguments, find_attr};
+use program::{BlockDesc, OpDesc, ProgramDesc, VarDesc};
+use prost::Message;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Variable kinds, as Paddle numbers them, that have no stored tensor.
+const KINDS_WITHOUT_DATA: [i32; 4] = [9, 10, 15, 17];
+
+/// A variable's state during the walk.
+enum Slot {
+    Ready(Tensor),
+    /// Its producer was refused; users are not reported again.
+    Failed,
+}
+
+struct Importer<'a> {
+    g: Graph,
+    block: &'a BlockDesc,
+    version: i64,
+    env: HashMap<&'a str, Slot>,
+    /// Live ops that read a variable.
+    readers: HashMap<&'a str, Vec<usize>>,
+    /// `fake_dequantize_*` ops that went into the weights of the product before them.
+    absorbed: HashSet<usize>,
+    errors: Vec<ImportError>,
+    report: Vec<NodeReport>,
+}
+
+/// Imports a Paddle program with its parameters.
+///
+/// # Errors
+/// Everything that keeps the model from being imported.
+pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
+    let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
+    wire::check(&source.model, &program::PROGRAM).map_err(|e| broken(e.to_string()))?;
+    let program = ProgramDesc::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
+    let block = program.blocks.first().ok_or_else(|| broken("the program has no block".into()))?;
+    let version = program.version.and_then(|v| v.version).unwrap_or(0);
+    let vars: HashMap<&str, &VarDesc> = block.vars.iter().map(|v| (v.name.as_str(), v)).collect();
+    let feeds = ports(block, "feed");
+    let fetches = ports(block, "fetch");
+    if fetches.is_empty() {
+        return Err(broken("the program has no fetch op, so it has no output".into()));
+    }
+    let live = live_ops(block, &fetches);
+    let (params, mut errors) = match read_params(source, block, &live) {
+        Ok(params) => (params, Vec::new()),
+        Err(list) => (params::Params::new(), list),
+    };
+    let declared: Vec<Declared> = feeds.iter().map(|name| declare(name, vars.get(name).copied())).collect();
+    let shapes = inputs::resolve(&declared, options).map_err(|list| errors.extend(list));
+    let (Ok(shapes), true) = (shapes, errors.is_empty()) else {
+        // Shapes and parameters are needed for anything else, but which ops are unknown can be told already.
+        errors.extend(unknown_ops(block, &live));
+        return Err(ImportErrors { list: errors });
+    };
+    let bytes = source.model.len() + source.params.as_ref().map_or(0, |p| p.len());
+    let mut importer = Importer {
+        g: Graph::new(&source.name, bytes),
+        block,
+        version,
+        env: HashMap::new(),
+        readers: readers(block, &live),
+        absorbed: HashSet::new(),
+        errors,
+        report: Vec::new(),
+    };
+    importer.parameters(params);
+    let inputs = importer.inputs(&feeds, &vars, &shapes);
+    importer.ops(&live);
+    importer.finish(&fetches, &vars, inputs, &shapes, describe(source, version))
+}
+
+fn describe(source: &Source<'_>, version: i64) -> String {
+    let version = match version {
+        0 => "1.x".into(),
+        v => format!("{}.{}.{}", v / 1_000_000, v / 1000 % 1000, v % 1000),
+    };
+    let params = if source.params.is_some() { "combined parameters" } else { "separate parameters" };
+    format!("Paddle program, version {version}, {params}")
+}
+
+/// The name of an op for people.
+fn op_name(op: &OpDesc) -> String {
+    let out = op.outputs.iter().filter(|o| o.parameter != "XShape").flat_map(|o| &o.arguments).next();
+    format!("{}:{}", op.r#type, out.map_or("", String::as_str))
+}
+
+/// The variables that `feed` ops make or `fetch` ops take, in the order of their columns.
+fn ports<'a>(block: &'a BlockDesc, kind: &str) -> Vec<&'a str> {
+    let of = |op: &'a OpDesc| {
+        let slots = if kind == "feed" { arguments(&op.outputs, "Out") } else { arguments(&op.inputs, "X") };
+        let column = find_attr(op, "col").and_then(|a| a.i).unwrap_or(0);
+        slots.first().map(|name| (column, name.as_str()))
+    };
+    let mut list: Vec<(i32, &str)> = block.ops.iter().filter(|op| op.r#type == kind).filter_map(of).collect();
+    list.sort_by_key(|(column, _)| *column);
+    list.into_iter().map(|(_, name)| name).collect()
+}
+
+fn is_port(op: &OpDesc) -> bool {
+    op.r#type == "feed" || op.r#type == "fetch"
+}
+
+/// Which ops the outputs depend on. A name may be written more than once, so this goes backwards.
+fn live_ops(block: &BlockDesc, fetches: &[&str]) -> Vec<bool> {
+    let mut needed: HashSet<&str> = fetches.iter().copied().collect();
+    let mut live = vec![false; block.ops.len()];
+    for (op, live) in block.ops.iter().zip(&mut live).rev().filter(|(op, _)| !is_port(op)) {
+        let mut outputs = op.outputs.iter().flat_map(|o| &o.arguments);
+        *live = outputs.clone().any(|name| needed.contains(name.as_str()));
+        if *live {
+            outputs.by_ref().for_each(|name| {
+                needed.remove(name.as_str());
+            });
+            needed.extend(op.inputs.iter().flat_map(|i| &i.arguments).map(String::as_str));
+        }
+    }
+    live
+}
+
+fn readers<'a>(block: &'a BlockDesc, live: &[bool]) -> HashMap<&'a str, Vec<usize>> {
+    let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, op) in block.ops.iter().enumerate().filter(|(i, op)| live[*i] || op.r#type == "fetch") {
+        for name in op.inputs.iter().flat_map(|s| &s.arguments) {
+            readers.entry(name).or_default().push(i);
+        }
+    }
+    readers
+}
+
+fn unknown_ops(block: &BlockDesc, live: &[bool]) -> Vec<ImportError> {
+    let unknown = block.ops.iter().zip(live).filter(|(op, live)| **live && ops::find(&op.r#type).is_none());
+    unknown.map(|(op, _)| node_error(op, ops::unsupported(&op.r#type))).collect()
+}
+
+fn node_error(op: &OpDesc, refusal: Refusal) -> ImportError {
+    let Refusal { reason, remedy } = refusal;
+    ImportError::Node { node: op_name(op), op_type: op.r#type.clone(), reason, remedy }
+}
+
+/// All parameters of a combined file, or those files that a live op reads.
+fn read_params(source: &Source<'_>, block: &BlockDesc, live: &[bool]) -> Result<params::Params, Vec<ImportError>> {
+    let stored = |v: &&VarDesc| v.persistable == Some(true) && !KINDS_WITHOUT_DATA.contains(&v.r#type.kind);
+    let mut declared: Vec<params::Declared> = block.vars.iter().filter(stored).map(parameter).collect();
+    if let Some(bytes) = &source.params {
+        return params::read_combined(&declared, bytes);
+    }
+    let live_ops = block.ops.iter().zip(live).filter(|(_, live)| **live);
+    let read: HashSet<&str> =
+        live_ops.flat_map(|(op, _)| &op.inputs).flat_map(|s| &s.arguments).map(String::as_str).collect();
+    declared.retain(|d| read.contains(d.name.as_str()));
+    params::read_separate(&declared, source.files)
+}
+
+fn parameter(v: &VarDesc) -> params::Declared {
+    let tensor = v.r#type.tensor.as_ref().map(|t| &t.tensor);
+    params::Declared {
+        name: v.name.clone(),
+        data_type: tensor.map_or(-1, |t| t.data_type),
+        // Without a description nothing is known about the shape.
+        dims: tensor.map_or_else(|| vec![-1], |t| t.dims.clone()),
+    }
+}
+
+fn declare(name: &str, var: Option<&VarDesc>) -> Declared {
+    let tensor = var.and_then(|v| v.r#type.tensor.as_ref());
+    let dims = tensor.map(|t| t.tensor.dims.iter().map(|&d| (d > 0).then_some(d)).collect());
+    Declared { name: name.into(), dims }
+}
+
+impl<'a> Importer<'a> {
+    fn parameters(&mut self, mut params: params::Params) {
+        for v in &self.block.vars {
+            if let Some(tensor) = params.remove(&v.name) {
+                let known = Known { name: v.name.as_str().into(), tensor: Arc::new(tensor) };
+                self.env.insert(&v.name, Slot::Ready(Tensor::Plain(Value::Known(known))));
+            }
+        }
+    }
+
+    fn inputs(&mut self, feeds: &[&'a str], vars: &HashMap<&str, &VarDesc>, shapes: &Shapes) -> Vec<Port> {
+        let mut made = Vec::new();
+        for (&name, (dims, batched)) in feeds.iter().zip(&shapes.inputs) {
+            let tensor = vars.get(name).and_then(|v| v.r#type.tensor.as_ref());
+            let stored = match tensor {
+                Some(t) if t.lod_level.unwrap_or(0) > 0 => Err("it is a ragged sequence (LoD)".into()),
+                Some(t) => params::stored_type(t.tensor.data_type),
+                None => Err("it is no dense tensor".into()),
+            };
+            match stored {
+                Ok(stored) => {
+                    let elem = plain_elem(stored);
+                    let value = self.g.input(name, elem, dims);
+                    self.env.insert(name, Slot::Ready(Tensor::Plain(value)));
+                    made.push(Port { name: name.into(), elem, dims: dims.clone(), batched: *batched });
+                }
+                Err(reason) => {
+                    let remedy = "export the model with dense float inputs".into();
+                    self.errors.push(ImportError::Port { name: name.into(), reason, remedy });
+                    self.env.insert(name, Slot::Failed);
+                }
+            }
+        }
+        made
+    }
+
+    fn ops(&mut self, live: &[bool]) {
+        for (i, op) in self.block.ops.iter().enumerate().filter(|(_, op)| !is_port(op)) {
+            let disposition = if live[i] {
+                self.op(i, op)
+            } else {
+                Some(Disposition::Folded("no output of the model depends on it"))
+            };
+            if let Some(disposition) = disposition {
+                self.report.push(NodeReport { node: op_name(op), op_type: op.r#type.clone(), disposition });
+            }
+        }
+    }
+
+    /// Lowers one op; `None` when it was refused.
+    fn op(&mut self, i: usize, desc: &'a OpDesc) -> Option<Disposition> {
+        let Some(row) = ops::find(&desc.r#type) else {
+            self.errors.push(node_error(desc, ops::unsupported(&desc.r#type)));
+            self.fail_outputs(desc);
+            return None;
+        };
+        let Some(inputs) = self.op_inputs(desc) else {
+            self.fail_outputs(desc);
+            return None;
+        };
+        self.g.at_node(&op_name(desc), &desc.r#type);
+        let before = self.g.made();
+        match self.lower(i, desc, row, inputs) {
+            Ok(lowered) => {
+                let why = lowered.why;
+                self.bind(desc, row.out, lowered);
+                Some(if self.g.made() > before { Disposition::Mapped } else { Disposition::Folded(why) })
+            }
+            Err(refusal) => {
+                self.errors.push(node_error(desc, refusal));
+                self.fail_outputs(desc);
+                None
+            }
+        }
+    }
+
+    fn lower(
+        &mut self,
+        i: usize,
+        desc: &'a OpDesc,
+        row: &ops::Row,
+        mut inputs: Vec<(&'a str, Vec<Tensor>)>,
+    ) -> Result<Lowered, Refusal> {
+        if self.absorbed.contains(&i) {
+            let value = inputs.iter().find(|(slot, _)| *slot == "X").and_then(|(_, v)| v.first());
+            let Some(Tensor::Plain(value)) = value else { return Err(Refusal::invalid("its input `X` is missing")) };
+            return Ok(Lowered::identity(value.clone(), "it is part of the weight's scale"));
+        }
+        if let Some(dequantize) = self.absorb(i, desc, row.out, &mut inputs)? {
+            self.absorbed.insert(dequantize);
+        }
+        let inputs = self.plain(inputs)?;
+        let op = Op { desc, inputs, version: self.version };
+        (row.lower)(&mut self.g, &op)
+    }
+
+    /// Writes integers that stand for steps as what they are: `real / step`.
+    fn plain(&mut self, inputs: Vec<(&'a str, Vec<Tensor>)>) -> Result<Vec<(&'a str, Vec<Value>)>, Refusal> {
+        let mut out = Vec::new();
+        for (slot, tensors) in inputs {
+            let mut values = Vec::new();
+            for t in tensors {
+                values.push(match t {
+                    Tensor::Plain(value) => value,
+                    Tensor::Steps { real, step } => {
+                        let by = scalar(step);
+                        self.g.arith(crate::emit::Arith::Div, &real, &by)?
+                    }
+                });
+            }
+            out.push((slot, values));
+        }
+        Ok(out)
+    }
+
+    /// If op `i` is a product of quantized operands that a `fake_dequantize_*` follows: gives it real operands, and says
+    /// which op that is. See [`quant`].
+    fn absorb(
+        &mut self,
+        i: usize,
+        desc: &OpDesc,
+        out: &str,
+        inputs: &mut [(&'a str, Vec<Tensor>)],
+    ) -> Result<Option<usize>, Refusal> {
+        let (data_slot, weight_slot) = match desc.r#type.as_str() {
+            "conv2d" | "depthwise_conv2d" => ("Input", "Filter"),
+            "mul" | "matmul" | "matmul_v2" => ("X", "Y"),
+            _ => return Ok(None),
+        };
+        let find = |name: &str| inputs.iter().find(|(slot, _)| *slot == name).and_then(|(_, v)| v.first());
+        let (Some(Tensor::Steps { real, step }), Some(Tensor::Plain(Value::Known(weight)))) =
+            (find(data_slot), find(weight_slot))
+        else {
+            return Ok(None);
+        };
+        if find("Bias").is_some() || find("ResidualData").is_some() {
+            return Ok(None);
+        }
+        let Some((dequantize, factors)) = self.dequantize_behind(i, desc, out)? else { return Ok(None) };
+        let view = Op { desc, inputs: Vec::new(), version: self.version };
+        let (real, weight) = (real.clone(), weight.clone());
+        let product = quant::Product {
+            op_type: &desc.r#type,
+            weight: &weight,
+            step: *step,
+            rank: self.g.dims(&real).len(),
+            transposed: view.flag("trans_y", false)? || view.flag("transpose_Y", false)?,
+            columns: view.int("x_num_col_dims")?.unwrap_or(1),
+        };
+        let Some(weight) = quant::weight_of_product(&mut self.g, &product, &factors)? else { return Ok(None) };
+        for (slot, values) in inputs {
+            if *slot == data_slot {
+                *values = vec![Tensor::Plain(real.clone())];
+            } else if *slot == weight_slot {
+                *values = vec![Tensor::Plain(weight.clone())];
+            }
+        }
+        Ok(Some(dequantize))
+    }
+
+    /// The `fake_dequantize_*` op that alone reads the result of op `i`, with its factors.
+    fn dequantize_behind(
+        &mut self,
+        i: usize,
+        desc: &OpDesc,
+        out: &str,
+    ) -> Result<Option<(usize, quant::Factors)>, Refusal> {
+        let Some(name) = arguments(&desc.outputs, out).first() else { return Ok(None) };
+        let Some(&[reader]) = self.readers.get(name.as_str()).map(Vec::as_slice) else { return Ok(None) };
+        let next = &self.block.ops[reader];
+        let fits = matches!(next.r#type.as_str(), "fake_dequantize_max_abs" | "fake_channel_wise_dequantize_max_abs");
+        if reader <= i || !fits || arguments(&next.inputs, "X").first() != Some(name) {
+            return Ok(None);
+        }
+        let mut scales = Vec::new();
+        for slot in next.inputs.iter().filter(|s| s.parameter != "X") {
+            let known = |name: &String| match self.env.get(name.as_str()) {
+                Some(Slot::Ready(Tensor::Plain(value))) => Some(value.clone()),
+                _ => None,
+            };
+            let Some(values) = slot.arguments.iter().map(known).collect() else { return Ok(None) };
+            scales.push((slot.parameter.as_str(), values));
+        }
+        let op = Op { desc: next, inputs: scales, version: self.version };
+        Ok(quant::Factors::of(&op).ok().map(|factors| (reader, factors)))
+    }
+
+    /// The inputs of an op; `None` if one comes from a refused op or is not defined.
+    fn op_inputs(&mut self, desc: &'a OpDesc) -> Option<Vec<(&'a str, Vec<Tensor>)>> {
+        let mut slots = Some(Vec::new());
+        for slot in desc.inputs.iter().filter(|s| !s.arguments.is_empty()) {
+            let values: Option<Vec<Tensor>> = slot.arguments.iter().map(|name| self.lookup(name, desc)).collect();
+            slots = match (slots, values) {
+                (Some(mut list), Some(values)) => {
+                    list.push((slot.parameter.as_str(), values));
+                    Some(list)
+                }
+                _ => None,
+            };
+        }
+        slots
+    }
+
+    fn lookup(&mut self, name: &'a str, user: &OpDesc) -> Option<Tensor> {
+        match self.env.get(name) {
+            Some(Slot::Ready(tensor)) => Some(tensor.clone()),
+            Some(Slot::Failed) => None,
+            None => {
+                let reason =
+                    format!("\"{name}\" is neither an input, nor a parameter, nor the result of an earlier op");
+                self.errors.push(node_error(user, Refusal::invalid(reason)));
+                self.env.insert(name, Slot::Failed);
+                None
+            }
+        }
+    }
+
+    fn fail_outputs(&mut self, desc: &'a OpDesc) {
+        for name in desc.outputs.iter().flat_map(|s| &s.arguments) {
+            self.env.insert(name, Slot::Failed);
+        }
+    }
+
+    fn bind(&mut self, desc: &'a OpDesc, out: &str, lowered: Lowered) {
+        for (name, tensor) in arguments(&desc.outputs, out).iter().zip(lowered.values) {
+            let tensor = match tensor {
+                Tensor::Plain(value) => Tensor::Plain(value.named(name)),
+                steps => steps,
+            };
+            let (Tensor::Plain(value) | Tensor::Steps { real: value, .. }) = &tensor;
+            if let Value::Runtime(v) = *value
+                && self.g.m.name(v).is_none()
+            {
+                self.g.m.set_name(v, name);
+            }
+            self.env.insert(name, Slot::Ready(tensor));
+        }
+        if let Some((slot, value)) = lowered.extra {
+            for name in arguments(&desc.outputs, slot) {
+                self.env.insert(name, Slot::Ready(Tensor::Plain(value.clone())));
+            }
+        }
+    }
+
+    fn finish(
+        mut self,
+        fetches: &[&'a str],
+        vars: &HashMap<&str, &VarDesc>,
+        inputs: Vec<Port>,
+        shapes: &Shapes,
+        format: String,
+    ) -> Result<Imported, ImportErrors> {
+        let (mut values, mut outputs) = (Vec::new(), Vec::new());
+        for &name in fetches {
+            let value = match self.env.get(name) {
+                Some(Slot::Ready(tensor)) => self.plain(vec![(name, vec![tensor.clone()])]),
+                Some(Slot::Failed) => continue,
+                None => Err(Refusal::invalid("no op computes it")),
+            };
+            match value.map(|list| list.into_iter().flat_map(|(_, v)| v).next()) {
+                Ok(Some(value)) => {
+                    let dims = self.g.dims(&value);
+                    let open = declare(name, vars.get(name).copied()).dims.is_none_or(|d| d.first() == Some(&None));
+                    let fits = dims.first() == Some(&(shapes.batch as usize));
+                    let batched = shapes.fixed_batch.is_none() && open && fits;
+                    outputs.push(Port { name: name.into(), elem: self.g.elem(&value), dims, batched });
+                    values.push((name.to_string(), value));
+                }
+                Ok(None) => {}
+                Err(Refusal { reason, remedy }) => {
+                    self.errors.push(ImportError::Port { name: name.into(), reason, remedy });
+                }
+            }
+        }
+        if !self.errors.is_empty() {
+            return Err(ImportErrors { list: self.errors });
+        }
+        let module = self.g.finish(&values);
+        Ok(Imported { module, inputs, outputs, report: self.report, fixed_batch: shapes.fixed_batch, format })
+    }
+}

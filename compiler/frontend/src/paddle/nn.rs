@@ -1,0 +1,213 @@
+//! Paddle ops of neural networks: convolution, products, pooling, normalisation.
+
+use super::elementwise::binary;
+use super::movement::at_least_one_dim;
+use super::op::{Lowered, Op};
+use crate::emit::{Arith, Conv, Count, Graph, Pool, Value};
+use crate::error::Refusal;
+use crate::shape::{self, Window, checked_pads, pair};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The first version of the 2.x line, which counts padding differently in averages.
+const VERSION_2: i64 = 2_000_000;
+
+/// The window of a convolution or pool and its pads.
+fn window(op: &Op<'_>, input: [usize; 2], kernel: [i64; 2], dilations: [i64; 2]) -> Result<(Window, [i64; 4])> {
+    let strides = op.ints("strides")?.map_or(Ok([1, 1]), |v| pair("strides", &v))?;
+    let mut window = Window { input, kernel, strides, dilations };
+    let pads = match op.text("padding_algorithm")? {
+        "SAME" => {
+            // Paddle drops the dilation here.
+            window.dilations = [1, 1];
+            window = window.checked()?;
+            window.same_pads(false)
+        }
+        "VALID" => [0; 4],
+        _ => match op.ints("paddings")?.as_deref() {
+            None => [0; 4],
+            Some(&[h, w]) => [h, w, h, w],
+            Some(&[top, bottom, left, right]) => [top, left, bottom, right],
+            Some(p) => return Err(Refusal::invalid(format!("{} paddings for a 2-D window", p.len()))),
+        },
+    };
+    Ok((window.checked()?, checked_pads(pads)?))
+}
+
+pub(super) fn conv2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_float()?;
+    op.expect_nchw("data_format")?;
+    let (x, w) = (op.input("Input")?, op.input("Filter")?);
+    let [_, _, height, width] = g.nchw(x)?;
+    let [_, _, kh, kw] = g.nchw(w)?;
+    let dilations = op.ints("dilations")?.map_or(Ok([1, 1]), |v| pair("dilations", &v))?;
+    let (window, pads) = window(op, [height, width], [kh as i64, kw as i64], dilations)?;
+    let groups = op.int("groups")?.unwrap_or(1).max(1);
+    let conv = Conv { strides: window.strides, pads, dilations: window.dilations, groups };
+    let mut value = g.conv2d(x, w, op.optional("Bias"), &conv)?;
+    if let Some(residual) = op.optional("ResidualData") {
+        value = g.arith(Arith::Add, &value, residual)?;
+    }
+    Ok(fused_activation(g, op, value)?.into())
+}
+
+/// The activation that an optimised program keeps inside the convolution.
+fn fused_activation(g: &mut Graph, op: &Op<'_>, value: Value) -> Result<Value> {
+    let limit = |name| Ok(op.float(name)?.unwrap_or(6.0));
+    match op.text("fuse_activation")? {
+        "relu" => return g.relu(&value),
+        "relu6" => return g.clip(&value, 0.0, limit("fuse_alpha")?),
+        "" => {}
+        other => return Err(Refusal::unsupported(format!("the fused activation `{other}` is not supported"))),
+    }
+    if op.flag("fuse_brelu", false)? {
+        return g.clip(&value, 0.0, limit("fuse_brelu_threshold")?);
+    }
+    if op.flag("fuse_relu", false)? { g.relu(&value) } else { Ok(value) }
+}
+
+/// `x` as a matrix of its first `columns` dims against the rest.
+fn flattened(g: &mut Graph, x: &Value, columns: i64) -> Result<(Value, Vec<usize>)> {
+    let dims = g.dims(x);
+    let at = usize::try_from(columns).ok().filter(|&c| c > 0 && c < dims.len());
+    let at =
+        at.ok_or_else(|| Refusal::invalid(format!("num_col_dims is {columns} for an operand of shape {dims:?}")))?;
+    Ok((g.reshape(x, &shape::two_d(&dims, at))?, dims))
+}
+
+/// The product of two flattened operands: dims of `x` in front, of `y` behind.
+fn product(g: &mut Graph, x: (&Value, i64), y: (&Value, i64), bias: Option<&Value>) -> Result<Value> {
+    let (a, dx) = flattened(g, x.0, x.1)?;
+    let (b, dy) = flattened(g, y.0, y.1)?;
+    let out = g.matmul(&a, &b, bias, [false, false])?;
+    let dims = [&dx[..x.1 as usize], &dy[y.1 as usize..]].concat();
+    g.reshape(&out, &dims)
+}
+
+pub(super) fn mul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_float()?;
+    let (xn, yn) = (op.int("x_num_col_dims")?.unwrap_or(1), op.int("y_num_col_dims")?.unwrap_or(1));
+    Ok(product(g, (op.input("X")?, xn), (op.input("Y")?, yn), None)?.into())
+}
+
+pub(super) fn fc(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_float()?;
+    if op.flag("padding_weights", false)? {
+        return Err(Refusal::unsupported("padded weights are not supported").remedy("save the program unoptimised"));
+    }
+    let w = op.input("W")?;
+    let columns = g.dims(w).last().copied().unwrap_or(0);
+    let bias = op.optional("Bias").map(|b| g.reshape(b, &[columns])).transpose()?;
+    let xn = op.int("in_num_col_dims")?.unwrap_or(1);
+    let value = product(g, (op.input("Input")?, xn), (w, 1), bias.as_ref())?;
+    match op.text("activation_type")? {
+        "relu" => Ok(g.relu(&value)?.into()),
+        "" => Ok(value.into()),
+        other => Err(Refusal::unsupported(format!("the fused activation `{other}` is not supported"))),
+    }
+}
+
+pub(super) fn matmul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_float()?;
+    if op.int("head_number")?.unwrap_or(1) != 1 || op.ints("fused_reshape_Out")?.is_some_and(|v| !v.is_empty()) {
+        return Err(Refusal::unsupported("a fused product is not supported").remedy("save the program unoptimised"));
+    }
+    let flags = [op.flag("transpose_X", false)?, op.flag("transpose_Y", false)?];
+    let out = g.matmul(op.input("X")?, op.input("Y")?, None, flags)?;
+    let dims = at_least_one_dim(op, g.dims(&out));
+    let out = g.reshape(&out, &dims)?;
+    Ok(g.times(&out, op.float("alpha")?.unwrap_or(1.0))?.into())
+}
+
+pub(super) fn matmul_v2(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_float()?;
+    let flags = [op.flag("trans_x", false)?, op.flag("trans_y", false)?];
+    let out = g.matmul(op.input("X")?, op.input("Y")?, None, flags)?;
+    let dims = at_least_one_dim(op, g.dims(&out));
+    Ok(g.reshape(&out, &dims)?.into())
+}
+
+pub(super) fn batch_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_nchw("data_layout")?;
+    let params = [op.input("Scale")?, op.input("Bias")?, op.input("Mean")?, op.input("Variance")?];
+    let epsilon = op.float("epsilon")?.unwrap_or(1e-5);
+    let value = g.batch_norm(op.input("X")?, params, epsilon)?;
+    let value = if op.flag("fuse_with_relu", false)? { g.relu(&value)? } else { value };
+    Ok(value.into())
+}
+
+pub(super) fn affine_channel(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_nchw("data_layout")?;
+    let scaled = binary(g, Arith::Mul, op.input("X")?, op.input("Scale")?, 1)?;
+    Ok(binary(g, Arith::Add, &scaled, op.input("Bias")?, 1)?.into())
+}
+
+pub(super) fn pool2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_nchw("data_format")?;
+    let x = op.input("X")?;
+    let [_, _, height, width] = g.nchw(x)?;
+    let average = match op.text("pooling_type")? {
+        "avg" => true,
+        "max" => false,
+        other => return Err(Refusal::invalid(format!("pooling_type is `{other}`"))),
+    };
+    let kernel = pair("ksize", &op.ints("ksize")?.ok_or_else(|| Refusal::invalid("it has no ksize"))?)?;
+    let adaptive = op.flag("adaptive", false)?;
+    if op.flag("global_pooling", false)? || (adaptive && kernel == [1, 1]) {
+        return Ok(if average { g.global_avg_pool(x)? } else { g.global_max_pool(x)? }.into());
+    }
+    if adaptive && !average {
+        return Err(Refusal::unsupported("adaptive maximum pooling is not supported"));
+    }
+    if adaptive {
+        return Ok(g.adaptive_avg_pool(x, kernel)?.into());
+    }
+    let (window, pads) = window(op, [height, width], kernel, [1, 1])?;
+    let ceil_mode = op.flag("ceil_mode", false)?;
+    let pool = Pool { kernel: window.kernel, strides: window.strides, pads, ceil_mode };
+    if !average {
+        return Ok(g.max_pool(x, &pool)?.into());
+    }
+    let count = match op.flag("exclusive", true)? {
+        true => Count::Exclusive,
+        false if op.version >= VERSION_2 => Count::Inclusive,
+        false => Count::Kernel,
+    };
+    Ok(g.avg_pool(x, &pool, count)?.into())
+}
+
+pub(super) fn softmax(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let axis = shape::axis(op.int("axis")?.unwrap_or(-1), g.dims(x).len())?;
+    Ok(g.softmax(x, axis)?.into())
+}
+
+/// Paddle does not divide alpha by the window size.
+pub(super) fn lrn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_nchw("data_format")?;
+    let size = op.int("n")?.unwrap_or(5);
+    let float = |name, default| Ok(op.float(name)?.unwrap_or(default));
+    let (alpha, beta, k) = (float("alpha", 1e-4)?, float("beta", 0.75)?, float("k", 2.0)?);
+    Ok(g.lrn(op.input("X")?, size, alpha, beta, k)?.into())
+}
+
+pub(super) fn reduce_mean(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let rank = g.dims(x).len();
+    let given = op.ints("dim")?.unwrap_or_else(|| vec![0]);
+    let axes = match op.flag("reduce_all", false)? || given.is_empty() {
+        true => (0..rank).collect(),
+        false => shape::axes(&given, rank)?,
+    };
+    let value = g.reduce_mean(x, &axes, op.flag("keep_dim", false)?)?;
+    let dims = at_least_one_dim(op, g.dims(&value));
+    Ok(Lowered::identity(g.reshape(&value, &dims)?, "it reduces no axis"))
+}
+
+pub(super) fn mean(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let all: Vec<usize> = (0..g.dims(x).len()).collect();
+    let value = g.reduce_mean(x, &all, false)?;
+    let dims = at_least_one_dim(op, g.dims(&value));
+    Ok(Lowered::identity(g.reshape(&value, &dims)?, "it reduces no axis"))
+}

@@ -1,0 +1,116 @@
+//! The op types that are understood, one row each.
+
+use super::op::Lower;
+use super::{elementwise, movement, nn, quant, shapes};
+use crate::error::Refusal;
+
+/// One op type.
+pub(super) struct Row {
+    /// Type in the program.
+    pub name: &'static str,
+    /// The main output slot.
+    pub out: &'static str,
+    pub lower: Lower,
+}
+
+const fn row(name: &'static str, out: &'static str, lower: Lower) -> Row {
+    Row { name, out, lower }
+}
+
+/// Sorted by name.
+static OPS: &[Row] = &[
+    row("affine_channel", "Out", nn::affine_channel),
+    row("assign", "Out", elementwise::identity),
+    row("assign_value", "Out", shapes::assign_value),
+    row("batch_norm", "Y", nn::batch_norm),
+    row("brelu", "Out", elementwise::brelu),
+    row("cast", "Out", movement::cast),
+    row("clip", "Out", elementwise::clip),
+    row("concat", "Out", movement::concat),
+    row("conv2d", "Output", nn::conv2d),
+    row("depthwise_conv2d", "Output", nn::conv2d),
+    row("dequantize_linear", "Y", quant::dequantize_linear),
+    row("dropout", "Out", elementwise::dropout),
+    row("elementwise_add", "Out", elementwise::add),
+    row("elementwise_div", "Out", elementwise::div),
+    row("elementwise_max", "Out", elementwise::max),
+    row("elementwise_min", "Out", elementwise::min),
+    row("elementwise_mul", "Out", elementwise::mul),
+    row("elementwise_sub", "Out", elementwise::sub),
+    row("fake_channel_wise_dequantize_max_abs", "Out", quant::fake_dequantize),
+    row("fake_channel_wise_quantize_dequantize_abs_max", "Out", quant::fake_weight),
+    row("fake_dequantize_max_abs", "Out", quant::fake_dequantize),
+    row("fake_quantize_dequantize_abs_max", "Out", quant::fake_weight),
+    row("fake_quantize_dequantize_moving_average_abs_max", "Out", quant::fake_quantize_dequantize),
+    row("fake_quantize_moving_average_abs_max", "Out", quant::fake_quantize),
+    row("fake_quantize_range_abs_max", "Out", quant::fake_quantize),
+    row("fc", "Out", nn::fc),
+    row("fill_constant", "Out", shapes::fill_constant),
+    row("flatten", "Out", movement::flatten2),
+    row("flatten2", "Out", movement::flatten2),
+    row("flatten_contiguous_range", "Out", movement::flatten_range),
+    row("lrn", "Out", nn::lrn),
+    row("matmul", "Out", nn::matmul),
+    row("matmul_v2", "Out", nn::matmul_v2),
+    row("mean", "Out", nn::mean),
+    row("moving_average_abs_max_scale", "Out", elementwise::identity),
+    row("mul", "Out", nn::mul),
+    row("pad", "Out", movement::pad),
+    row("pad2d", "Out", movement::pad2d),
+    row("pool2d", "Out", nn::pool2d),
+    row("quantize_linear", "Y", quant::quantize_linear),
+    row("reduce_mean", "Out", nn::reduce_mean),
+    row("relu", "Out", elementwise::relu),
+    row("relu6", "Out", elementwise::relu6),
+    row("reshape", "Out", movement::reshape),
+    row("reshape2", "Out", movement::reshape),
+    row("scale", "Out", elementwise::scale),
+    row("shape", "Out", shapes::shape),
+    row("share_data", "Out", elementwise::identity),
+    row("slice", "Out", movement::slice),
+    row("softmax", "Out", nn::softmax),
+    row("split", "Out", movement::split),
+    row("squeeze", "Out", movement::squeeze),
+    row("squeeze2", "Out", movement::squeeze),
+    row("stack", "Y", movement::stack),
+    row("strided_slice", "Out", movement::slice),
+    row("sync_batch_norm", "Y", nn::batch_norm),
+    row("transpose", "Out", movement::transpose),
+    row("transpose2", "Out", movement::transpose),
+    row("unsqueeze", "Out", movement::unsqueeze),
+    row("unsqueeze2", "Out", movement::unsqueeze),
+];
+
+/// The row of an op type.
+pub(super) fn find(op_type: &str) -> Option<&'static Row> {
+    OPS.binary_search_by(|row| row.name.cmp(op_type)).ok().map(|i| &OPS[i])
+}
+
+/// Why an op type that is not in the table is refused.
+pub(super) fn unsupported(op_type: &str) -> Refusal {
+    match op_type {
+        "fake_quantize_abs_max" | "fake_channel_wise_quantize_abs_max" => {
+            Refusal::unsupported("its scale is measured anew in every run, so there is no fixed scale to compile")
+                .remedy("train with range_abs_max or moving_average_abs_max, or freeze the program")
+        }
+        "quantize" | "dequantize" | "requantize" => {
+            Refusal::unsupported("this program was already converted to oneDNN INT8")
+                .remedy("give the float or quantization-aware program it was made from")
+        }
+        "while" | "conditional_block" => {
+            Refusal::unsupported("control flow is not supported").remedy("export the model without control flow")
+        }
+        _ => Refusal::unsupported("this op is not supported"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted() {
+        assert!(OPS.is_sorted_by_key(|row| row.name));
+        assert!(find("conv2d").is_some() && find("conv3d").is_none());
+    }
+}

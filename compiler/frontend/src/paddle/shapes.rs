@@ -1,0 +1,75 @@
+//! Paddle ops whose results are known at import.
+
+use super::op::{Lowered, Op};
+use super::params;
+use crate::elements::checked_dims;
+use crate::emit::{Graph, Value, cast_known, gather};
+use crate::error::Refusal;
+use crate::onnx::plain_elem;
+use qc_ir::{Elem, HostTensor};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The largest tensor made from a number alone.
+const MAX_FILL: usize = 1 << 20;
+
+fn elem_of(op: &Op<'_>) -> Result<Elem> {
+    let dtype = op.int("dtype")?.unwrap_or(5);
+    let stored = i32::try_from(dtype).map_err(|_| format!("type number {dtype}")).and_then(params::stored_type);
+    stored.map(plain_elem).map_err(Refusal::unsupported)
+}
+
+pub(super) fn shape(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let dims: Vec<i32> = g.dims(op.input("Input")?).iter().map(|&d| i32::try_from(d).unwrap_or(i32::MAX)).collect();
+    Ok(Value::from(HostTensor::i32(vec![dims.len()], dims)).into())
+}
+
+pub(super) fn fill_constant(_: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let dims = op.ints_from("ShapeTensor", "ShapeTensorList", "shape")?.unwrap_or_default();
+    let (sizes, len) = checked_dims(&dims)
+        .filter(|(_, len)| *len <= MAX_FILL)
+        .ok_or_else(|| Refusal::unsupported(format!("the shape {dims:?} is too large for a constant")))?;
+    let text = op.text("str_value")?;
+    let value = match (op.known("ValueTensor")?, text.is_empty()) {
+        (Some(t), _) => t.clone(),
+        (None, true) => HostTensor::f32(vec![1], vec![op.float("value")?.unwrap_or(0.0)]),
+        (None, false) => parse_number(text)?,
+    };
+    let value = cast_known(&value, elem_of(op)?).and_then(|t| gather(&t, sizes, std::iter::repeat_n(0, len)));
+    let t = value.ok_or_else(|| Refusal::invalid("its value has no element"))?;
+    Ok(Value::from(t).into())
+}
+
+fn parse_number(text: &str) -> Result<HostTensor> {
+    if let Ok(int) = text.parse::<i64>() {
+        return Ok(HostTensor::i64(vec![1], vec![int]));
+    }
+    let float = text.parse::<f32>().map_err(|_| Refusal::invalid(format!("str_value is {text:?}")))?;
+    Ok(HostTensor::f32(vec![1], vec![float]))
+}
+
+pub(super) fn assign_value(_: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let dims = op.ints("shape")?.unwrap_or_default();
+    let elem = elem_of(op)?;
+    let floats = match op.floats("fp32_values")? {
+        Some(v) if !v.is_empty() => Some(v),
+        _ => op.floats("fp64_values")?.filter(|v| !v.is_empty()),
+    };
+    let t = match floats {
+        Some(v) => HostTensor::f32(vec![v.len()], v),
+        None => {
+            let lists = ["int32_values", "int64_values", "bool_values"];
+            let mut ints = Vec::new();
+            for name in lists {
+                if ints.is_empty() {
+                    ints = op.ints(name)?.unwrap_or_default();
+                }
+            }
+            HostTensor::i64(vec![ints.len()], ints)
+        }
+    };
+    let sizes = checked_dims(&dims).filter(|(_, len)| *len == t.len()).map(|(sizes, _)| sizes);
+    let value = sizes.and_then(|sizes| cast_known(&t, elem)?.reshaped(sizes));
+    let t = value.ok_or_else(|| Refusal::invalid(format!("{} values for the shape {dims:?}", t.len())))?;
+    Ok(Value::from(t).into())
+}
