@@ -1,0 +1,664 @@
+//! Argument structs of the kernel families: the contract between generated code and kernels.
+//!
+//! A kernel is called with one pointer to the struct of its family. Every field is a pointer, a `usize`, an `i32` or an
+//! `f32`, and the table `FIELDS` gives name, offset and kind of each, so that generated code fills any family with the
+//! same loop. A field that is not set is zero or null.
+//!
+//! Rules that hold for every family:
+//! - Strides (`*_row`, `*_px`, `*_outer`, …) are in bytes; 0 repeats the same data. Counts are at least 1.
+//! - Exactly the output elements are written; a byte that is not part of an output element keeps its value.
+//! - Inputs may be read up to 64 bytes before their first and after their last byte; the values read there never matter.
+//! - Outputs do not overlap inputs, except where a field says so.
+//! - Float clamps are `v = if v > lo { v } else { lo }`, then `v = if v < hi { v } else { hi }`: NaN becomes `lo`.
+//!   A family with clamps needs them set (`-inf`, `inf` for none): unset means 0.
+//! - `lo`, `hi` of u8 results satisfy `0 <= lo <= hi <= 255` and must be set too (`hi = 255` for none).
+//! - `lut`, if not null, is a table of 256 bytes that maps each u8 result just before it is stored.
+
+/// What a field holds, hence how generated code fills it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FieldKind {
+    /// Address that the kernel reads.
+    PtrIn,
+    /// Address that the kernel writes.
+    PtrOut,
+    /// Count, flag or stride in bytes (8 bytes wide; strides may be negative in two's complement).
+    Usize,
+    /// Signed integer (4 bytes).
+    I32,
+    /// Float (4 bytes).
+    F32,
+}
+
+/// One field of an argument struct.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Field name as in the Rust struct.
+    pub name: &'static str,
+    /// Offset in bytes from the start of the struct.
+    pub offset: usize,
+    /// Kind, which also gives the width.
+    pub kind: FieldKind,
+}
+
+trait FieldType {
+    const KIND: FieldKind;
+}
+impl<T> FieldType for *const T {
+    const KIND: FieldKind = FieldKind::PtrIn;
+}
+impl<T> FieldType for *mut T {
+    const KIND: FieldKind = FieldKind::PtrOut;
+}
+impl FieldType for usize {
+    const KIND: FieldKind = FieldKind::Usize;
+}
+impl FieldType for i32 {
+    const KIND: FieldKind = FieldKind::I32;
+}
+impl FieldType for f32 {
+    const KIND: FieldKind = FieldKind::F32;
+}
+
+macro_rules! args {
+    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name {
+            $($(#[$fdoc])* pub $field: $ty,)*
+        }
+
+        impl $name {
+            /// Name, offset and kind of every field, in memory order.
+            pub const FIELDS: &'static [Field] = &[$(Field {
+                name: stringify!($field),
+                offset: core::mem::offset_of!($name, $field),
+                kind: <$ty as FieldType>::KIND,
+            },)*];
+
+            /// All fields zero or null.
+            // SAFETY: the struct holds only raw pointers, integers and floats, for which zero bytes are a value.
+            pub const ZERO: $name = unsafe { core::mem::zeroed() };
+        }
+    };
+}
+
+args! {
+    /// u8 × s8 direct convolution or matrix product, one panel of up to 64 output columns.
+    ///
+    /// ```text
+    /// acc[o][r][n] = bias[n] + Σ_{y<seg_y, x<seg_x, k<4*k4}
+    ///     a[o*a_outer + r*a_row + y*seg_y_stride + x*seg_x_stride + k] * w[y][x][k/4][n][k%4]
+    /// ```
+    ///
+    /// A k×k convolution on channels-last data is `seg_y = kh` segments of `kw*c` contiguous bytes with `seg_x = 1`; with
+    /// dilation or on a view of channels it is `seg_x = kw` segments of `c` bytes. A fully connected layer has
+    /// `rows = batch`. `w` is one panel `[seg_y][seg_x][k4][cols16][4]` (see `pack::pack_gemm`), `cols16` being `cols`
+    /// rounded up to 16; `bias` and `scale` have `cols16` elements. Weights past the real length of a segment are zero,
+    /// so the 1 to 3 bytes of `a` read there do not matter. All three are 64-byte aligned.
+    ///
+    /// Variants by output:
+    /// - `u8`: `w = fma(f32(acc), scale[n], zero + MAGIC)`, clamped to `MAGIC + lo ..= MAGIC + hi`, low byte, `lut`.
+    /// - `u8r`: `v = fma(f32(acc), scale[n], fma(f32(res), res_scale, res_offset))`, `w = v + MAGIC`, then as `u8`.
+    /// - `f32`: `f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`.
+    /// - `i32`: `acc`.
+    GemmArgs {
+        /// First byte of the first output pixel's first tap.
+        a: *const u8,
+        /// Packed weight panel.
+        w: *const i8,
+        /// `cols16` accumulator starts.
+        bias: *const i32,
+        /// `cols16` factors (unused by `i32`).
+        scale: *const f32,
+        /// First output element; u8, f32 or i32 by variant; `cols` elements per pixel.
+        out: *mut u8,
+        /// Residual, u8, same geometry as `out` (`u8r` only). May be equal to `out`.
+        res: *const u8,
+        /// Table of 256 bytes, or null (`u8`, `u8r`).
+        lut: *const u8,
+        /// Input bytes from one output row (pixel) to the next.
+        a_row: usize,
+        /// Input bytes from one outer index to the next.
+        a_outer: usize,
+        /// Output bytes between rows.
+        out_row: usize,
+        /// Output bytes between outer indices.
+        out_outer: usize,
+        /// Residual bytes between rows.
+        res_row: usize,
+        /// Residual bytes between outer indices.
+        res_outer: usize,
+        /// Segments in y.
+        seg_y: usize,
+        /// Input bytes between segments in y.
+        seg_y_stride: usize,
+        /// Segments in x.
+        seg_x: usize,
+        /// Input bytes between segments in x.
+        seg_x_stride: usize,
+        /// Length of a segment in groups of 4 bytes.
+        k4: usize,
+        /// Rows (pixels) per outer index.
+        rows: usize,
+        /// Outer indices.
+        outer: usize,
+        /// Output columns, 1..=64.
+        cols: usize,
+        /// Factor of the residual.
+        res_scale: f32,
+        /// `f32(zero - res_zero * res_scale)`.
+        res_offset: f32,
+        /// Output zero point.
+        zero: f32,
+        /// Lowest u8 result.
+        lo: i32,
+        /// Highest u8 result.
+        hi: i32,
+        /// Lowest f32 result.
+        clamp_lo: f32,
+        /// Highest f32 result.
+        clamp_hi: f32,
+    }
+}
+
+args! {
+    /// f32 direct convolution or matrix product, one panel of up to 64 output columns; geometry of [`GemmArgs`].
+    ///
+    /// `acc` starts at `bias[n]` and is one chain of fma over y, x, k in this order; then `+ res` if not null, then the
+    /// clamp. `w` is one panel `[seg_y][seg_x][k][cols16]` (see `pack::pack_gemm_f32`), 64-byte aligned.
+    GemmF32Args {
+        /// First tap of the first output pixel.
+        a: *const f32,
+        /// Packed weight panel.
+        w: *const f32,
+        /// `cols16` accumulator starts.
+        bias: *const f32,
+        /// First output element; `cols` elements per pixel.
+        out: *mut f32,
+        /// Residual with the geometry of `out`, or null. May be equal to `out`.
+        res: *const f32,
+        /// Input bytes from one output row (pixel) to the next.
+        a_row: usize,
+        /// Input bytes from one outer index to the next.
+        a_outer: usize,
+        /// Output bytes between rows.
+        out_row: usize,
+        /// Output bytes between outer indices.
+        out_outer: usize,
+        /// Residual bytes between rows.
+        res_row: usize,
+        /// Residual bytes between outer indices.
+        res_outer: usize,
+        /// Segments in y.
+        seg_y: usize,
+        /// Input bytes between segments in y.
+        seg_y_stride: usize,
+        /// Segments in x.
+        seg_x: usize,
+        /// Input bytes between segments in x.
+        seg_x_stride: usize,
+        /// Elements per segment.
+        k: usize,
+        /// Rows (pixels) per outer index.
+        rows: usize,
+        /// Outer indices.
+        outer: usize,
+        /// Output columns, 1..=64.
+        cols: usize,
+        /// Lowest result.
+        clamp_lo: f32,
+        /// Highest result.
+        clamp_hi: f32,
+    }
+}
+
+args! {
+    /// Depthwise u8 × s8 convolution on channels-last data, any window, stride and dilation.
+    ///
+    /// ```text
+    /// acc[r][p][c] = bias[c] + Σ_{y<kh, x<kw} a[r*step_y + p*step_x + y*a_row + x*a_col + c] * w[y][x][c]
+    /// ```
+    ///
+    /// requantized as in [`GemmArgs`] variant `u8`. `w` is what `pack::pack_dw` made, 64-byte aligned; `bias` and `scale`
+    /// have `channels` elements rounded up to 16.
+    DwArgs {
+        /// First tap of the first output pixel, channel 0.
+        a: *const u8,
+        /// Packed weights.
+        w: *const i8,
+        /// Accumulator starts, one per channel.
+        bias: *const i32,
+        /// Factors, one per channel.
+        scale: *const f32,
+        /// First output pixel; `channels` bytes per pixel.
+        out: *mut u8,
+        /// Table of 256 bytes, or null.
+        lut: *const u8,
+        /// Input bytes between taps in x (pixel stride × dilation).
+        a_col: usize,
+        /// Input bytes between taps in y (row stride × dilation).
+        a_row: usize,
+        /// Input bytes from one output pixel to the next.
+        step_x: usize,
+        /// Input bytes from one output row to the next.
+        step_y: usize,
+        /// Output bytes between pixels.
+        out_px: usize,
+        /// Output bytes between rows.
+        out_row: usize,
+        /// Window height.
+        kh: usize,
+        /// Window width.
+        kw: usize,
+        /// Output rows.
+        rows: usize,
+        /// Output pixels per row.
+        cols: usize,
+        /// Channels.
+        channels: usize,
+        /// Output zero point.
+        zero: f32,
+        /// Lowest result.
+        lo: i32,
+        /// Highest result.
+        hi: i32,
+    }
+}
+
+args! {
+    /// Depthwise f32 convolution; geometry of [`DwArgs`].
+    ///
+    /// The accumulator starts at `bias[c]` and is one chain of fma over y, x; then the clamp. `w` is `[kh][kw][c16]`
+    /// (see `pack::pack_dw_f32`), `c16` being `channels` rounded up to 16; `bias` has `c16` elements.
+    DwF32Args {
+        /// First tap of the first output pixel, channel 0.
+        a: *const f32,
+        /// Packed weights.
+        w: *const f32,
+        /// Accumulator starts, one per channel.
+        bias: *const f32,
+        /// First output pixel; `channels` elements per pixel.
+        out: *mut f32,
+        /// Input bytes between taps in x.
+        a_col: usize,
+        /// Input bytes between taps in y.
+        a_row: usize,
+        /// Input bytes from one output pixel to the next.
+        step_x: usize,
+        /// Input bytes from one output row to the next.
+        step_y: usize,
+        /// Output bytes between pixels.
+        out_px: usize,
+        /// Output bytes between rows.
+        out_row: usize,
+        /// Window height.
+        kh: usize,
+        /// Window width.
+        kw: usize,
+        /// Output rows.
+        rows: usize,
+        /// Output pixels per row.
+        cols: usize,
+        /// Channels.
+        channels: usize,
+        /// Lowest result.
+        clamp_lo: f32,
+        /// Highest result.
+        clamp_hi: f32,
+    }
+}
+
+args! {
+    /// Max or average pooling on channels-last data; windows are clipped to the input, so no border is needed.
+    ///
+    /// The window of output `(oy, ox)` starts at input `(oy*stride_y - pad_top, ox*stride_x - pad_left)` and has
+    /// `kh × kw` elements, of which those inside `in_h × in_w` are real. Output rows `oy_begin .. oy_begin + rows` are
+    /// computed; `out` points at row `oy_begin`.
+    ///
+    /// - `max_u8`: maximum (0 if no element is real), clamped to `lo ..= hi`.
+    /// - `avg_u8`: `w = fma(f32(Σ), scale / f32(count), offset + MAGIC)`, clamped to `MAGIC + lo ..= MAGIC + hi`. `Σ` is
+    ///   over the raw bytes of real elements. With input zero point `z` and real factor `s = in_scale / out_scale`:
+    ///   `scale = s`, `offset = out_zero - z * s` when every divisor equals the number of real elements (mode 0, or no
+    ///   padding); otherwise this is right only for `z = 0`, because an element of padding adds nothing to `Σ`.
+    /// - `max_f32`: maximum, starting at `f32::MIN`, NaN is skipped.
+    /// - `avg_f32`: `Σ / f32(count)`, `Σ` from 0 in order y, x; 0 if no element is real.
+    PoolArgs {
+        /// Element (0, 0, channel 0) of the input.
+        a: *const u8,
+        /// First pixel of output row `oy_begin`.
+        out: *mut u8,
+        /// Input bytes between pixels.
+        a_px: usize,
+        /// Input bytes between rows.
+        a_row: usize,
+        /// Output bytes between pixels.
+        out_px: usize,
+        /// Output bytes between rows.
+        out_row: usize,
+        /// Input height.
+        in_h: usize,
+        /// Input width.
+        in_w: usize,
+        /// Window height.
+        kh: usize,
+        /// Window width.
+        kw: usize,
+        /// Stride in y.
+        stride_y: usize,
+        /// Stride in x.
+        stride_x: usize,
+        /// Rows of padding above.
+        pad_top: usize,
+        /// Columns of padding to the left.
+        pad_left: usize,
+        /// Rows of padding below (`count_mode` 2 only).
+        pad_bottom: usize,
+        /// Columns of padding to the right (`count_mode` 2 only).
+        pad_right: usize,
+        /// Index of the first output row computed.
+        oy_begin: usize,
+        /// Output rows.
+        rows: usize,
+        /// Output pixels per row.
+        cols: usize,
+        /// Channels.
+        channels: usize,
+        /// Divisor of an average: 0 number of real elements; 1 `kh * kw`; 2 the part of the window inside the padded
+        /// input, `(min(y0 + kh, in_h + pad_bottom) - y0) * (min(x0 + kw, in_w + pad_right) - x0)`.
+        count_mode: usize,
+        /// Factor of the average (`avg_u8`).
+        scale: f32,
+        /// Addend of the average (`avg_u8`).
+        offset: f32,
+        /// Lowest u8 result.
+        lo: i32,
+        /// Highest u8 result.
+        hi: i32,
+    }
+}
+
+args! {
+    /// Element-wise operation on two u8 tensors, `rows` rows of `n` bytes.
+    ///
+    /// - `add_u8`: `v = fma(f32(a), a_scale, fma(f32(b), b_scale, offset))`, `w = v + MAGIC`.
+    /// - `mul_u8`: `w = fma(f32((a - a_zero) * (b - b_zero)), scale, zero + MAGIC)`.
+    ///
+    /// Then `w` is clamped to `MAGIC + lo ..= MAGIC + hi`; low byte; `lut`. A row stride of 0 repeats one row (a vector
+    /// over channels). `out` may be equal to `a` or `b`.
+    BinaryU8Args {
+        /// First operand.
+        a: *const u8,
+        /// Second operand.
+        b: *const u8,
+        /// Result.
+        out: *mut u8,
+        /// Table of 256 bytes, or null.
+        lut: *const u8,
+        /// Bytes between rows of `a`.
+        a_row: usize,
+        /// Bytes between rows of `b`.
+        b_row: usize,
+        /// Bytes between rows of `out`.
+        out_row: usize,
+        /// Rows.
+        rows: usize,
+        /// Bytes per row.
+        n: usize,
+        /// 1: `b` has one element per row, used for all `n`.
+        b_scalar: usize,
+        /// Factor of `a` (add).
+        a_scale: f32,
+        /// Factor of `b` (add).
+        b_scale: f32,
+        /// Addend (add).
+        offset: f32,
+        /// Factor of the product (mul).
+        scale: f32,
+        /// Output zero point (mul).
+        zero: f32,
+        /// Zero point of `a` (mul).
+        a_zero: i32,
+        /// Zero point of `b` (mul).
+        b_zero: i32,
+        /// Lowest result.
+        lo: i32,
+        /// Highest result.
+        hi: i32,
+    }
+}
+
+args! {
+    /// Element-wise operation on two f32 tensors, `rows` rows of `n` elements, then the clamp.
+    ///
+    /// `max_f32` is `if a > b { a } else { b }`, `min_f32` is `if a < b { a } else { b }`. `out` may be equal to an operand.
+    BinaryF32Args {
+        /// First operand.
+        a: *const f32,
+        /// Second operand.
+        b: *const f32,
+        /// Result.
+        out: *mut f32,
+        /// Bytes between rows of `a`.
+        a_row: usize,
+        /// Bytes between rows of `b`.
+        b_row: usize,
+        /// Bytes between rows of `out`.
+        out_row: usize,
+        /// Rows.
+        rows: usize,
+        /// Elements per row.
+        n: usize,
+        /// 1: `b` has one element per row, used for all `n`.
+        b_scalar: usize,
+        /// Lowest result.
+        clamp_lo: f32,
+        /// Highest result.
+        clamp_hi: f32,
+    }
+}
+
+args! {
+    /// Element-wise operation on one tensor, `rows` rows of `n` elements.
+    ///
+    /// `lut_u8` maps every byte by `lut`; `clamp_f32` clamps. `out` may be equal to `a`.
+    UnaryArgs {
+        /// Operand (u8 or f32).
+        a: *const u8,
+        /// Result.
+        out: *mut u8,
+        /// Table of 256 bytes (`lut_u8`).
+        lut: *const u8,
+        /// Bytes between rows of `a`.
+        a_row: usize,
+        /// Bytes between rows of `out`.
+        out_row: usize,
+        /// Rows.
+        rows: usize,
+        /// Elements per row.
+        n: usize,
+        /// Lowest result (`clamp_f32`).
+        clamp_lo: f32,
+        /// Highest result (`clamp_f32`).
+        clamp_hi: f32,
+    }
+}
+
+args! {
+    /// f32 to u8: `v = x / scale`, clamped to `lo - zero ..= hi - zero` (NaN gives the lower bound), rounded half to even,
+    /// plus `zero`.
+    ///
+    /// The source may be planar (`a_px = 4`, `a_ch` = bytes of a plane) or channels-last (`a_ch = 4`); channels of the
+    /// result are contiguous.
+    QuantizeArgs {
+        /// Source, pixel 0, channel 0.
+        a: *const f32,
+        /// Result.
+        out: *mut u8,
+        /// Source bytes between pixels.
+        a_px: usize,
+        /// Source bytes between channels.
+        a_ch: usize,
+        /// Source bytes between outer indices.
+        a_outer: usize,
+        /// Result bytes between pixels.
+        out_px: usize,
+        /// Result bytes between outer indices.
+        out_outer: usize,
+        /// Pixels per outer index.
+        pixels: usize,
+        /// Channels.
+        channels: usize,
+        /// Outer indices.
+        outer: usize,
+        /// Scale of the result; finite, positive.
+        scale: f32,
+        /// Zero point of the result.
+        zero: f32,
+        /// Lowest result.
+        lo: i32,
+        /// Highest result.
+        hi: i32,
+    }
+}
+
+args! {
+    /// u8 to f32: `(f32(q) - zero) * scale`; mirror image of [`QuantizeArgs`].
+    DequantizeArgs {
+        /// Source, channels contiguous.
+        a: *const u8,
+        /// Result, pixel 0, channel 0.
+        out: *mut f32,
+        /// Source bytes between pixels.
+        a_px: usize,
+        /// Source bytes between outer indices.
+        a_outer: usize,
+        /// Result bytes between pixels.
+        out_px: usize,
+        /// Result bytes between channels.
+        out_ch: usize,
+        /// Result bytes between outer indices.
+        out_outer: usize,
+        /// Pixels per outer index.
+        pixels: usize,
+        /// Channels.
+        channels: usize,
+        /// Outer indices.
+        outer: usize,
+        /// Scale of the source.
+        scale: f32,
+        /// Zero point of the source.
+        zero: f32,
+    }
+}
+
+args! {
+    /// Strided copy over four levels, `n0` innermost, of elements of 1 (`b1`) or 4 (`b4`) bytes.
+    ///
+    /// `dst[Σ i_l * dst_sl] = src[Σ i_l * src_sl]` for all `i_l < n_l`. Source and destination do not overlap.
+    MoveArgs {
+        /// Source.
+        src: *const u8,
+        /// Destination.
+        dst: *mut u8,
+        /// Elements of the innermost level.
+        n0: usize,
+        /// Count of level 1.
+        n1: usize,
+        /// Count of level 2.
+        n2: usize,
+        /// Count of level 3 (outermost).
+        n3: usize,
+        /// Source bytes between elements of level 0.
+        src_s0: usize,
+        /// Source bytes, level 1.
+        src_s1: usize,
+        /// Source bytes, level 2.
+        src_s2: usize,
+        /// Source bytes, level 3.
+        src_s3: usize,
+        /// Destination bytes between elements of level 0.
+        dst_s0: usize,
+        /// Destination bytes, level 1.
+        dst_s1: usize,
+        /// Destination bytes, level 2.
+        dst_s2: usize,
+        /// Destination bytes, level 3.
+        dst_s3: usize,
+    }
+}
+
+args! {
+    /// Fills `outer × rows` runs of `n` contiguous elements with one value.
+    FillArgs {
+        /// First run.
+        dst: *mut u8,
+        /// Elements per run, of 1 (`b1`) or 4 (`b4`) bytes.
+        n: usize,
+        /// Runs per outer index.
+        rows: usize,
+        /// Bytes between runs.
+        row_stride: usize,
+        /// Outer indices.
+        outer: usize,
+        /// Bytes between outer indices.
+        outer_stride: usize,
+        /// The element's bits (`b1`: the low byte).
+        value: i32,
+    }
+}
+
+args! {
+    /// Softmax of `rows` vectors of `n` floats with any element stride.
+    ///
+    /// `e_i = exp(a_i - max)` by the fixed polynomial of `reference::exp`; partial sums `s_j = Σ e_i` over `i ≡ j mod 16`
+    /// in order of `i`, added by a fixed tree (`j` with `j + 8`, then `+ 4`, `+ 2`, `+ 1`); `out_i = e_i / sum`. `out` may
+    /// be equal to `a`.
+    SoftmaxArgs {
+        /// Source.
+        a: *const f32,
+        /// Result.
+        out: *mut f32,
+        /// Vectors.
+        rows: usize,
+        /// Elements per vector.
+        n: usize,
+        /// Source bytes between vectors.
+        a_row: usize,
+        /// Result bytes between vectors.
+        out_row: usize,
+        /// Source bytes between elements.
+        a_elem: usize,
+        /// Result bytes between elements.
+        out_elem: usize,
+    }
+}
+
+args! {
+    /// Local response normalization across channels, channels-last f32.
+    ///
+    /// `out[c] = a[c] * (k + alpha * Σ a[j]²)^-beta` with `j` from `c - (size-1)/2` to `c + size/2`, clipped to the
+    /// channels; sum by fma in order of `j`; power by `reference::pow_neg`. `k > 0`, `alpha >= 0`.
+    LrnArgs {
+        /// Source; `channels` contiguous floats per pixel.
+        a: *const f32,
+        /// Result.
+        out: *mut f32,
+        /// Source bytes between pixels.
+        a_px: usize,
+        /// Result bytes between pixels.
+        out_px: usize,
+        /// Pixels.
+        pixels: usize,
+        /// Channels.
+        channels: usize,
+        /// Channels in a window.
+        size: usize,
+        /// Factor of the sum of squares, already divided by `size` where the model's operator says so.
+        alpha: f32,
+        /// Negated exponent.
+        beta: f32,
+        /// Addend.
+        k: f32,
+    }
+}

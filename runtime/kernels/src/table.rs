@@ -1,0 +1,243 @@
+//! The table of kernels: what exists, what it needs, and which row to call.
+//!
+//! A row is stamped together with its function (see `row.rs`), so a kernel cannot exist without its entry. The compiler
+//! selects by family, variant and tier; tests and benchmarks walk [`ALL`].
+
+use crate::args::{self, Field};
+
+/// Kernel families; one argument struct each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// u8 × s8 convolution and matrix product, [`args::GemmArgs`].
+    Gemm,
+    /// f32 convolution and matrix product, [`args::GemmF32Args`].
+    GemmF32,
+    /// u8 × s8 depthwise convolution, [`args::DwArgs`].
+    Dw,
+    /// f32 depthwise convolution, [`args::DwF32Args`].
+    DwF32,
+    /// Pooling, [`args::PoolArgs`].
+    Pool,
+    /// Element-wise with two u8 operands, [`args::BinaryU8Args`].
+    BinaryU8,
+    /// Element-wise with two f32 operands, [`args::BinaryF32Args`].
+    BinaryF32,
+    /// Element-wise with one operand, [`args::UnaryArgs`].
+    Unary,
+    /// f32 to u8, [`args::QuantizeArgs`].
+    Quantize,
+    /// u8 to f32, [`args::DequantizeArgs`].
+    Dequantize,
+    /// Strided copy, [`args::MoveArgs`].
+    Move,
+    /// Fill, [`args::FillArgs`].
+    Fill,
+    /// Softmax, [`args::SoftmaxArgs`].
+    Softmax,
+    /// Local response normalization, [`args::LrnArgs`].
+    Lrn,
+}
+
+macro_rules! families {
+    ($($family:ident $name:literal $args:ident [$($variant:ident)*];)*) => {
+        impl Family {
+            /// All families.
+            pub const ALL: &'static [Family] = &[$(Family::$family),*];
+
+            /// Name as written in dumps.
+            pub const fn name(self) -> &'static str {
+                match self { $(Family::$family => $name),* }
+            }
+
+            /// Fields of the family's argument struct.
+            pub const fn fields(self) -> &'static [Field] {
+                match self { $(Family::$family => args::$args::FIELDS),* }
+            }
+
+            /// Size of the argument struct in bytes; its alignment is 8.
+            pub const fn args_size(self) -> usize {
+                match self { $(Family::$family => size_of::<args::$args>()),* }
+            }
+
+            /// Variants of the family; each exists at least in the scalar tier.
+            pub const fn variants(self) -> &'static [Variant] {
+                match self { $(Family::$family => &[$(Variant::$variant),*]),* }
+            }
+        }
+    };
+}
+
+families! {
+    Gemm "gemm" GemmArgs [U8 U8Res F32 I32];
+    GemmF32 "gemm_f32" GemmF32Args [F32];
+    Dw "dw" DwArgs [U8];
+    DwF32 "dw_f32" DwF32Args [F32];
+    Pool "pool" PoolArgs [MaxU8 AvgU8 MaxF32 AvgF32];
+    BinaryU8 "binary_u8" BinaryU8Args [AddU8 MulU8];
+    BinaryF32 "binary_f32" BinaryF32Args [AddF32 SubF32 MulF32 DivF32 MaxF32 MinF32];
+    Unary "unary" UnaryArgs [LutU8 ClampF32];
+    Quantize "quantize" QuantizeArgs [U8];
+    Dequantize "dequantize" DequantizeArgs [F32];
+    Move "move" MoveArgs [B1 B4];
+    Fill "fill" FillArgs [B1 B4];
+    Softmax "softmax" SoftmaxArgs [F32];
+    Lrn "lrn" LrnArgs [F32];
+}
+
+impl Family {
+    /// The field called `name`.
+    pub fn field(self, name: &str) -> Option<&'static Field> {
+        self.fields().iter().find(|f| f.name == name)
+    }
+
+    /// The family called `name`.
+    pub fn from_name(name: &str) -> Option<Family> {
+        Family::ALL.iter().copied().find(|f| f.name() == name)
+    }
+}
+
+macro_rules! variants {
+    ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
+        /// What a kernel of a family computes or stores; the family's argument struct defines each.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+        pub enum Variant { $($(#[$doc])* $variant,)* }
+
+        impl Variant {
+            /// All variants of all families.
+            pub const ALL: &'static [Variant] = &[$(Variant::$variant),*];
+
+            /// Name as written in dumps.
+            pub const fn name(self) -> &'static str {
+                match self { $(Variant::$variant => $name),* }
+            }
+        }
+    };
+}
+
+variants! {
+    /// Requantized to u8.
+    U8 "u8",
+    /// Requantized to u8 after adding a residual.
+    U8Res "u8r",
+    /// Float result.
+    F32 "f32",
+    /// Raw accumulators.
+    I32 "i32",
+    /// Maximum of bytes.
+    MaxU8 "max_u8",
+    /// Average of bytes.
+    AvgU8 "avg_u8",
+    /// Maximum of floats.
+    MaxF32 "max_f32",
+    /// Average of floats.
+    AvgF32 "avg_f32",
+    /// Sum of quantized bytes.
+    AddU8 "add_u8",
+    /// Product of quantized bytes.
+    MulU8 "mul_u8",
+    /// Sum.
+    AddF32 "add_f32",
+    /// Difference.
+    SubF32 "sub_f32",
+    /// Product.
+    MulF32 "mul_f32",
+    /// Quotient.
+    DivF32 "div_f32",
+    /// Minimum.
+    MinF32 "min_f32",
+    /// Map of bytes by table.
+    LutU8 "lut_u8",
+    /// Clamp of floats.
+    ClampF32 "clamp_f32",
+    /// Elements of one byte.
+    B1 "b1",
+    /// Elements of four bytes.
+    B4 "b4",
+}
+
+impl Variant {
+    /// The variant called `name`.
+    pub fn from_name(name: &str) -> Option<Variant> {
+        Variant::ALL.iter().copied().find(|v| v.name() == name)
+    }
+}
+
+/// Instruction tiers, lowest first; a host of one tier can run every lower one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum Isa {
+    /// Any x86-64 (SSE2).
+    Scalar,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX2, FMA and 256-bit dot products.
+    AvxVnni,
+    /// AVX-512 F, BW, DQ, VL and 512-bit dot products.
+    Avx512Vnni,
+}
+
+impl Isa {
+    /// All tiers, lowest first.
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
+
+    /// Name as in kernel names and options.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
+            Isa::Avx512Vnni => "avx512vnni",
+        }
+    }
+
+    /// The tier called `name`.
+    pub fn from_name(name: &str) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|i| i.name() == name)
+    }
+}
+
+/// The block of results that a kernel computes at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tile {
+    /// Largest number of rows (pixels); row counts that it divides into nearly equal parts run best.
+    pub mr: usize,
+    /// Columns (channels, elements).
+    pub nr: usize,
+}
+
+/// A kernel.
+pub struct UKernel {
+    /// `family_types_[MRxNR_]isa`; the symbol is `qc_k_` and this name.
+    pub name: &'static str,
+    /// Which argument struct it takes.
+    pub family: Family,
+    /// What it computes.
+    pub variant: Variant,
+    /// What the host must offer.
+    pub isa: Isa,
+    /// Its block of results.
+    pub tile: Tile,
+    /// The function. Its argument points to the family's struct, filled as that struct's documentation says; the host has
+    /// tier `isa`.
+    pub run: unsafe extern "C" fn(*const u8),
+}
+
+/// Every kernel, one slice per tier, highest tier first.
+///
+/// A tier `avxvnni` would stand between the two vector tiers; until it has rows its hosts run `avx2`.
+pub static ALL: &[&[UKernel]] = &[];
+
+/// All kernels, highest tier first.
+pub fn rows() -> impl Iterator<Item = &'static UKernel> {
+    ALL.iter().copied().flatten()
+}
+
+/// The kernel called `name`.
+pub fn by_name(name: &str) -> Option<&'static UKernel> {
+    rows().find(|k| k.name == name)
+}
+
+/// The best kernel of `family` and `variant` that a host of tier `isa` can run; `None` only if the family has no such
+/// variant.
+pub fn select(family: Family, variant: Variant, isa: Isa) -> Option<&'static UKernel> {
+    rows().find(|k| k.family == family && k.variant == variant && k.isa <= isa)
+}
