@@ -76,11 +76,10 @@ pub extern "C" fn qc_model_abi() -> u32 {
 /// `context` is null or came from [`qc_model_create`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qc_model_isa(context: *const Context) -> *const c_char {
-    const NAMES: [&core::ffi::CStr; 3] = [c"scalar", c"avx2", c"avx512vnni"];
     let mut info = ContextInfo { isa: u32::MAX, ..ContextInfo::default() };
     // SAFETY: promised by the caller.
     unsafe { api::info(context, &mut info) };
-    NAMES.get(info.isa as usize).copied().unwrap_or(c"").as_ptr()
+    ISA_NAMES.get(info.isa as usize).copied().unwrap_or(c"").as_ptr()
 }
 
 /// The model's metadata as JSON.

@@ -2,7 +2,6 @@
 
 use crate::abi::*;
 use crate::executor::{Inner, Planned, Slot};
-use crate::host::{host_tiers, tier_by_name, tier_name};
 use crate::memory::{Allocator, Block};
 use crate::pool::Pool;
 use crate::sys;
@@ -10,6 +9,7 @@ use crate::text::{Text, c_bytes};
 use crate::threads::{MAX_THREADS, default_threads};
 use crate::view::ModelView;
 use core::sync::atomic::AtomicBool;
+use qc_kernels::{Isa, host};
 
 /// Makes a context for `model`.
 ///
@@ -62,30 +62,34 @@ unsafe fn choose_tier(model: ModelView, options: &Options, why: &mut Text) -> Re
     } else {
         ("the cpu option", asked)
     };
-    let host = host_tiers();
+    let host = host::detect(Isa::Avx512Vnni) as u32;
     let offered = match cap {
         b"" => host,
-        name => {
-            let Some(isa) = tier_by_name(name) else {
-                why.str(source).str(" is '").bytes(name).str("'; known are scalar, avx2 and avx512vnni");
+        name => match ISA_NAMES.iter().position(|known| known.to_bytes() == name) {
+            Some(isa) => host.min(isa as u32),
+            None => {
+                why.str(source).str(" is '").bytes(name).str("'; known are scalar, avx2, avxvnni and avx512vnni");
                 return Err(Status::BadOption);
-            };
-            host.capped(isa)
-        }
+            }
+        },
     };
     let tiers = || model.variants().iter().map(|v| v.isa);
-    if let Some(isa) = tiers().filter(|&isa| offered.has(isa)).max() {
+    if let Some(isa) = tiers().filter(|&isa| isa <= offered).max() {
         return Ok(isa);
     }
     let least = tiers().min().unwrap_or(ISA_SCALAR);
-    why.str("model '").bytes(model.name()).str("' needs ").str(tier_name(least)).str(", ");
-    if host.has(least) {
+    why.str("model '").bytes(model.name()).str("' needs ").bytes(tier_name(least)).str(", ");
+    if least <= host {
         why.str(source).str(" caps it at ").bytes(cap);
     } else {
-        why.str("this CPU offers ").str(tier_name(host.best()));
+        why.str("this CPU offers ").bytes(tier_name(host));
         why.str("; compile it for that, or for several tiers");
     }
     Err(Status::IsaUnsupported)
+}
+
+fn tier_name(isa: u32) -> &'static [u8] {
+    ISA_NAMES.get(isa as usize).map_or(b"an unknown tier", |name| name.to_bytes())
 }
 
 fn choose_threads(options: &Options, why: &mut Text) -> Result<u32, Status> {

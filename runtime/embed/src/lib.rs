@@ -15,16 +15,12 @@ pub mod capi;
 mod create;
 pub mod executor;
 mod fpu;
-pub mod host;
 pub mod memory;
 pub mod pool;
 pub mod sys;
 pub mod text;
 pub mod threads;
 pub mod view;
-
-// The kernels are linked for the generated code, which calls them by name.
-use qc_kernels as _;
 
 /// A broken invariant in the embedded executor; there is nobody to unwind to.
 #[cfg(qc_embed)]

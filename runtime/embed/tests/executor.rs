@@ -1,5 +1,7 @@
 //! Batches, bindings and errors of the executor, over a model made by hand.
 
+#![allow(clippy::unwrap_used)]
+
 mod toy;
 
 use core::ffi::{CStr, c_char, c_void};
@@ -249,8 +251,16 @@ fn tiers_are_chosen_under_the_cap() {
         info.isa
     };
     assert_eq!(tier(c"scalar"), ISA_SCALAR);
-    let best = if qc_embed::host::host_tiers().has(ISA_AVX2) { ISA_AVX2 } else { ISA_SCALAR };
-    assert_eq!(tier(c"avx512vnni"), best);
+    assert_eq!(tier(c"avx512vnni"), qc_kernels::host::detect(qc_kernels::Isa::Avx2) as u32);
+}
+
+#[test]
+fn tiers_have_the_names_of_the_kernel_table() {
+    for (isa, name) in ISA_NAMES.iter().enumerate() {
+        assert_eq!(qc_kernels::Isa::ALL[isa].name().as_bytes(), name.to_bytes());
+        assert_eq!(qc_kernels::Isa::ALL[isa] as usize, isa);
+    }
+    assert_eq!(qc_kernels::Isa::ALL.len(), ISA_NAMES.len());
 }
 
 #[test]

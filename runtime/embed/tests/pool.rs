@@ -1,5 +1,7 @@
 //! The pool under many joins, uneven tasks, sleep, and concurrency.
 
+#![allow(clippy::unwrap_used)]
+
 use core::ffi::c_void;
 use qc_embed::memory::Allocator;
 use qc_embed::pool::Pool;
