@@ -1,0 +1,1 @@
+//! Writes C headers for compiled models.
