@@ -110,7 +110,7 @@ impl Lower<'_> {
         let c = self.integer_constants(op.0, &shape, s.groups)?;
         let call = epilogue_fields(Call::new(&format!("gemm.{}", variant(&e))), &e).set("k4", shape.k4());
         let sizes = (shape.panel_bytes(0), round64(shape.bytes()));
-        p.gemm(call, &c, &shape, sizes).emit(&mut self.emit())
+        p.gemm(call, &c, &shape, sizes).emit(self.emit())
     }
 
     /// `graph.conv2d`.
@@ -132,7 +132,7 @@ impl Lower<'_> {
         let c = self.float_constants(weight, &name, op.bias(src), &shape, s.groups)?;
         let call = clamp(Call::new("gemm_f32.f32")).set("k", shape.k());
         let sizes = (shape.panel_bytes_f32(0), round64(shape.bytes_f32()));
-        p.gemm(call, &c, &shape, sizes).emit(&mut self.emit())
+        p.gemm(call, &c, &shape, sizes).emit(self.emit())
     }
 
     fn depthwise_u8(&mut self, op: QConv2d, p: &Placed, e: &Epilogue) -> Result<(), Diag> {

@@ -82,12 +82,19 @@ pub struct Emit<'m> {
     pub m: &'m mut Module,
     region: RegionId,
     loc: LocId,
+    macs: usize,
 }
 
 impl<'m> Emit<'m> {
     /// Appends to `region` with location `loc`.
     pub fn new(m: &'m mut Module, region: RegionId, loc: LocId) -> Emit<'m> {
-        Emit { m, region, loc }
+        Emit { m, region, loc, macs: 0 }
+    }
+
+    /// Notes the multiply-accumulates of the next step.
+    pub fn with_macs(mut self, macs: usize) -> Emit<'m> {
+        self.macs = macs;
+        self
     }
 
     fn builder(&mut self) -> Builder<'_> {
@@ -102,13 +109,16 @@ impl<'m> Emit<'m> {
         tasks: usize,
         body: impl FnOnce(&mut Emit<'_>, ValueId, ValueId) -> Result<(), Diag>,
     ) -> Result<(), Diag> {
-        let attrs = Attrs::new().with("tasks", tasks);
+        let mut attrs = Attrs::new().with("tasks", tasks);
+        if self.macs > 0 {
+            attrs.set("macs", Attr::from(self.macs));
+        }
         let op = self.builder().create_with(Parallel::DEF, &[], attrs, vec![], &[vec![Type::Index, Type::Index]])?;
         let region = self.m.regions(op)[0];
         let [begin, end] = [self.m.args(region)[0], self.m.args(region)[1]];
         self.m.set_name(begin, "begin");
         self.m.set_name(end, "end");
-        body(&mut Emit { m: self.m, region, loc: self.loc }, begin, end)
+        body(&mut Emit { m: self.m, region, loc: self.loc, macs: 0 }, begin, end)
     }
 
     /// A loop over `lo..hi`.
@@ -134,7 +144,7 @@ impl<'m> Emit<'m> {
         let region = self.m.regions(op)[0];
         let i = self.m.args(region)[0];
         self.m.set_name(i, "i");
-        body(&mut Emit { m: self.m, region, loc: self.loc }, i)
+        body(&mut Emit { m: self.m, region, loc: self.loc, macs: 0 }, i)
     }
 
     /// A loop over `0..count`; none for a single iteration, whose index is the constant 0.

@@ -86,7 +86,8 @@ impl Gemm {
     }
 
     /// Builds the step.
-    pub fn emit(self, e: &mut Emit<'_>) -> Result<(), Diag> {
+    pub fn emit(self, e: Emit<'_>) -> Result<(), Diag> {
+        let mut e = e.with_macs(self.macs);
         let call = self.call.clone().set("rows", self.rows.count);
         let panels = self.cols.div_ceil(PANEL);
         let split = self.macs >= SMALL_MACS;
@@ -392,7 +393,7 @@ impl Lower<'_> {
             out_bytes: bytes_of(out_elem) as i64,
             macs,
         };
-        gemm.emit(&mut self.emit())
+        gemm.emit(self.emit())
     }
 }
 
