@@ -104,8 +104,8 @@ impl<'a> Dynamic<'a> {
             (elf::DT_RELASZ, relocations.size),
             (elf::DT_RELAENT, RELA_BYTES),
             (elf::DT_RELACOUNT, n_relative),
-            (elf::DT_FLAGS, elf::DF_BIND_NOW.0 as u64),
-            (elf::DT_FLAGS_1, elf::DF_1_NOW.0 as u64),
+            (elf::DT_FLAGS, elf::DF_BIND_NOW.0),
+            (elf::DT_FLAGS_1, elf::DF_1_NOW.0),
             (elf::DT_NULL, 0),
         ] {
             write_dynamic(tag, value, &mut out);

@@ -2,13 +2,14 @@
 
 use super::dynamic::Dynamic;
 use super::input::Kind;
-use super::layout::{Layout, Out, PAGE, STUB_BYTES};
+use super::layout::{Layout, NOTE_HEADER_BYTES, Out, PAGE, STUB_BYTES};
 use super::program::{Fix, Patch, Program, Target};
 use super::record::{
     FileHeader, ProgramHeader, RELA_BYTES, Rela, SYMBOL_BYTES, SectionHeader, StringTable, SymbolRecord,
 };
 use super::{LinkError, LinkInput};
 use object::elf;
+use qc_runtime::note::{self, Seal};
 
 /// Writes a laid-out program.
 pub fn emit(input: &LinkInput, program: &Program, layout: Layout) -> Result<Vec<u8>, LinkError> {
@@ -17,7 +18,8 @@ pub fn emit(input: &LinkInput, program: &Program, layout: Layout) -> Result<Vec<
     let mut put = |offset: u64, bytes: &[u8]| {
         file[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     };
-    put(layout.span(Out::Note).offset, &note(input.note));
+    let note_offset = layout.span(Out::Note).offset;
+    put(note_offset, &notes(input.note));
     put(layout.span(Out::Hash).offset, &layout.dynamic.hash_table(program));
     put(layout.span(Out::DynamicSymbols).offset, &layout.dynamic.symbols(program, &layout));
     put(layout.span(Out::DynamicStrings).offset, &layout.dynamic.strings.bytes);
@@ -45,18 +47,27 @@ pub fn emit(input: &LinkInput, program: &Program, layout: Layout) -> Result<Vec<
     tables.write(&mut head);
     program_headers(&layout).iter().for_each(|header| header.write(&mut head));
     file[..head.len()].copy_from_slice(&head);
+    let digest_offset = (note_offset + NOTE_HEADER_BYTES + note::SEAL_DIGEST_OFFSET) as usize;
+    let covered_bytes = weights.offset;
+    file[digest_offset - 8..digest_offset].copy_from_slice(&covered_bytes.to_le_bytes());
+    let digest = Seal::digest(&file[..covered_bytes as usize], digest_offset);
+    file[digest_offset..digest_offset + digest.len()].copy_from_slice(&digest);
     Ok(file)
 }
 
-/// The note: name "qc", type 1, the text.
-fn note(text: &str) -> Vec<u8> {
+/// The seal, empty as yet, and the text.
+fn notes(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    for word in [3, text.len() as u32, 1] {
-        out.extend_from_slice(&word.to_le_bytes());
+    for (n_type, contents) in [(note::TYPE_SEAL, &[0; note::SEAL_BYTES][..]), (note::TYPE_JSON, text.as_bytes())] {
+        for word in [note::OWNER.len() as u32 + 1, contents.len() as u32, n_type] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.extend_from_slice(note::OWNER.as_bytes());
+        // The name ends in at least one zero; its padded length is part of `NOTE_HEADER_BYTES`.
+        out.resize((out.len() + 1).next_multiple_of(4), 0);
+        out.extend_from_slice(contents);
+        out.resize(out.len().next_multiple_of(4), 0);
     }
-    out.extend_from_slice(b"qc\0\0");
-    out.extend_from_slice(text.as_bytes());
-    out.resize(out.len().next_multiple_of(4), 0);
     out
 }
 

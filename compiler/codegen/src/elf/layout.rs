@@ -6,6 +6,7 @@ use super::program::{Patch, Program, SectionId, Target};
 use super::record::{FILE_HEADER_BYTES, PROGRAM_HEADER_BYTES, ProgramHeader, RELA_BYTES, SYMBOL_BYTES};
 use super::{LinkInput, record};
 use object::elf;
+use qc_runtime::note::SEAL_BYTES;
 use std::collections::BTreeMap;
 
 /// Size of a page of x86-64; segments begin on one, so that no page has two kinds of access.
@@ -13,6 +14,9 @@ pub const PAGE: u64 = 4096;
 
 /// Bytes of a stub: `jmp [slot]`, padded.
 pub const STUB_BYTES: u64 = 8;
+
+/// Bytes of a note before its contents: lengths and type, and the owner's name, padded.
+pub const NOTE_HEADER_BYTES: u64 = 16;
 
 /// Readable bytes after the weights.
 const WEIGHTS_SLACK: u64 = qc_embed::abi::SLACK_BYTES as u64;
@@ -307,7 +311,7 @@ fn indirections(program: &Program) -> (BTreeMap<Target, u64>, BTreeMap<usize, u6
     (slots, stubs)
 }
 
-/// Size of `.note.qc`: header, name and text, padded.
+/// Size of `.note.qc`: the seal and the text, each with its header.
 fn note_bytes(text: &str) -> u64 {
-    16 + (text.len() as u64).next_multiple_of(4)
+    2 * NOTE_HEADER_BYTES + SEAL_BYTES as u64 + (text.len() as u64).next_multiple_of(4)
 }
