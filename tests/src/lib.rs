@@ -1,1 +1,3 @@
-//! File tests, differential tests, golden tests, tidy test.
+//! What the tests share: the ladder of equivalence.
+
+pub mod ladder;

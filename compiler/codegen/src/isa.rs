@@ -7,15 +7,15 @@ use crate::CodegenError;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 
-/// The target for generated code.
+/// The target for generated code; shared objects need position-independent code, the JIT wants the other kind.
 ///
 /// # Errors
 /// When this build of Cranelift lacks it, which would be a defect.
-pub fn target() -> Result<OwnedTargetIsa, CodegenError> {
+pub fn target(position_independent: bool) -> Result<OwnedTargetIsa, CodegenError> {
     let mut flags = settings::builder();
     let options = [
         ("opt_level", "speed"),
-        ("is_pic", "true"),
+        ("is_pic", if position_independent { "true" } else { "false" }),
         ("use_colocated_libcalls", "false"),
         ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
         ("enable_probestack", "false"),

@@ -64,7 +64,7 @@ impl AlignedBytes {
 pub fn jit(input: &ImageInput<'_>, dump: Option<&mut String>) -> Result<JitModel, CodegenError> {
     let (weights, places) = Weights::collect(input.variants);
     let aligned = AlignedBytes::new(weights.bytes());
-    let mut builder = JITBuilder::with_isa(target()?, default_libcall_names());
+    let mut builder = JITBuilder::with_isa(target(false)?, default_libcall_names());
     for row in table::rows() {
         builder.symbol(format!("qc_k_{}", row.name), row.run as *const u8);
     }
@@ -74,4 +74,15 @@ pub fn jit(input: &ImageInput<'_>, dump: Option<&mut String>) -> Result<JitModel
     module.finalize_definitions()?;
     let (address, _) = module.get_finalized_data(id);
     Ok(JitModel { model: address.cast(), module: Some(module), _weights: aligned })
+}
+
+/// A predictor that owns a model in executable memory.
+///
+/// # Errors
+/// When the tables contradict themselves, which would be a defect.
+pub fn predictor(model: JitModel) -> Result<qc_runtime::Predictor, qc_runtime::LoadError> {
+    let table = model.model();
+    // SAFETY: the predictor keeps `model`, which owns code, tables and weights, until the last context is gone, and
+    // `define` built the tables as `qc_embed::abi` says.
+    unsafe { qc_runtime::Predictor::from_raw(Box::new(model), table) }
 }

@@ -18,7 +18,7 @@ pub fn shared_object(
     dump: Option<&mut String>,
 ) -> Result<Vec<u8>, CodegenError> {
     let (weights, places) = Weights::collect(input.variants);
-    let builder = ObjectBuilder::new(target()?, "model", default_libcall_names())?;
+    let builder = ObjectBuilder::new(target(true)?, "model", default_libcall_names())?;
     let mut module = ObjectModule::new(builder);
     define(&mut module, input, &places, weights.bytes().len(), dump)?;
     let object = module.finish().emit().map_err(|e| CodegenError::Cranelift(e.to_string()))?;

@@ -1,1 +1,336 @@
-//! The public API of the qc compiler: options, pipelines, compile, jit.
+//! The public API of the qc compiler.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use qc_compiler::{CompileOptions, Compiler};
+//! let compiled = Compiler::new(CompileOptions::default()).compile("resnet50.onnx".as_ref())?;
+//! let predictor = compiled.jit()?;
+//! let mut context = predictor.context(&Default::default())?;
+//! context.input_mut::<f32>(0, 1)?.fill(0.0);
+//! context.run()?;
+//! let probabilities: &[f32] = context.output(0)?;
+//! # Ok(()) }
+//! ```
+//!
+//! [`Compiler::compile`] runs a model through all phases up to planned loop code, once per batch variant;
+//! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
+
+mod artefact;
+mod error;
+pub mod options;
+pub mod pipeline;
+pub mod ranges;
+pub mod report;
+mod source;
+
+pub use artefact::{write_artefact, write_whole};
+pub use error::CompileError;
+pub use options::{CompileOptions, Precision, TargetCpu};
+pub use qc_dialects::{REGISTRY, interpret};
+pub use qc_runtime::{Context, ContextOptions, Predictor};
+pub use ranges::Ranges;
+pub use report::{Account, Fate, OpAccount};
+pub use source::ModelFile;
+
+use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
+use qc_dialects::loops::Parallel;
+use qc_frontend::{Imported, ImportErrors, Options};
+use qc_ir::{Diag, Module, NoSink, PassReport, Sink};
+use qc_kernels::table::Isa;
+use qc_runtime::note::{IoNote, Note, OpNote};
+use std::path::Path;
+
+/// Batch sizes that get code of their own unless the options say otherwise.
+const DEFAULT_BATCHES: [usize; 2] = [1, 8];
+
+/// Compiles models.
+#[derive(Clone, Debug, Default)]
+pub struct Compiler {
+    options: CompileOptions,
+}
+
+/// A model in planned loop code, ready to become machine code.
+pub struct Compiled {
+    /// Name, the prefix of exported functions.
+    pub name: String,
+    /// What became of every op of the model.
+    pub account: Account,
+    /// Format and writer of the model.
+    pub format: String,
+    /// Time per pass of the first variant.
+    pub passes: Vec<PassReport>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    fixed_batch: usize,
+    sha256: [u8; 32],
+    tiers: Vec<Isa>,
+    /// Selected modules: tier, batch, program.
+    variants: Vec<(Isa, usize, Module)>,
+    record: std::collections::BTreeMap<String, String>,
+}
+
+impl Compiler {
+    /// A compiler with these options.
+    pub fn new(options: CompileOptions) -> Compiler {
+        Compiler { options }
+    }
+
+    /// Imports a model for one batch size.
+    ///
+    /// # Errors
+    /// Everything that keeps it from being imported.
+    pub fn import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, CompileError> {
+        self.try_import(file, batch).map_err(|errors| {
+            CompileError::Import { file: file.path.display().to_string(), errors }
+        })
+    }
+
+    fn try_import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, ImportErrors> {
+        let options = Options { batch: batch.map(|b| b as i64), shapes: self.options.shapes.clone() };
+        qc_frontend::import(&file.source(), &options)
+    }
+
+    /// The canonical float graph of a model at the batch it was made for, or 1: what calibration observes.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn canonical(&self, file: &ModelFile) -> Result<Imported, CompileError> {
+        let mut imported = self.import(file, None)?;
+        self.run(&mut imported.module, &pipeline::float(&self.options), &mut NoSink)?;
+        Ok(imported)
+    }
+
+    /// Compiles the model at `path`.
+    ///
+    /// # Errors
+    /// I/O, what is wrong with the model, or a defect of qc.
+    pub fn compile(&self, path: &Path) -> Result<Compiled, CompileError> {
+        let file = ModelFile::open(path, self.options.params.as_deref())?;
+        self.compile_file(&file, &mut NoSink)
+    }
+
+    /// Compiles a model whose files are in memory; `sink` receives dumps.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn compile_file(&self, file: &ModelFile, sink: &mut dyn Sink) -> Result<Compiled, CompileError> {
+        let first = self.import(file, None)?;
+        let ports = (ports(&first.inputs), ports(&first.outputs));
+        let item = first.fixed_batch.unwrap_or(1);
+        let independent = ports.0.iter().chain(&ports.1).all(|p| p.batched);
+        let (report, format, fixed) = (first.report.clone(), first.format.clone(), first.fixed_batch);
+        let (account, passes, module) = self.lower(first, &report, sink)?;
+        let mut programs = vec![(1, module)];
+        let wanted = if self.options.batches.is_empty() { &DEFAULT_BATCHES[..] } else { &self.options.batches };
+        for &batch in wanted.iter().filter(|b| **b > 1) {
+            if fixed.is_none() && independent {
+                programs.extend(self.other_batch(file, batch, &ports)?.map(|m| (batch, m)));
+            }
+        }
+        let tiers = self.options.target.tiers();
+        let mut variants = Vec::new();
+        for &isa in &tiers {
+            for (batch, program) in &programs {
+                let mut selected = program.clone();
+                let pass = format!("select-kernels{{isa={}}}", isa.name());
+                self.run(&mut selected, &pass, &mut NoSink)?;
+                variants.push((isa, *batch, selected));
+            }
+        }
+        let stem = self.options.name.clone().unwrap_or_else(|| file.stem());
+        Ok(Compiled {
+            name: qc_codegen::header::c_identifier(&stem),
+            account,
+            format,
+            passes,
+            inputs: ports.0,
+            outputs: ports.1,
+            fixed_batch: if independent { 0 } else { usize::try_from(item.max(1)).unwrap_or(1).min(1) },
+            sha256: file.sha256(),
+            tiers,
+            variants,
+            record: self.options.record(),
+        })
+    }
+
+    /// The program for another batch; `None` if the model cannot be imported for it, or its shapes do not scale.
+    fn other_batch(
+        &self,
+        file: &ModelFile,
+        batch: usize,
+        first: &(Vec<Port>, Vec<Port>),
+    ) -> Result<Option<Module>, CompileError> {
+        let Ok(imported) = self.try_import(file, Some(batch)) else { return Ok(None) };
+        let own = (ports(&imported.inputs), ports(&imported.outputs));
+        let scales = |a: &Port, b: &Port| {
+            a.dims.len() == b.dims.len() && a.dims[1..] == b.dims[1..] && a.dims[0] * batch == b.dims[0]
+        };
+        let all = |a: &[Port], b: &[Port]| a.iter().zip(b).all(|(a, b)| scales(a, b));
+        if !all(&first.0, &own.0) || !all(&first.1, &own.1) {
+            return Ok(None);
+        }
+        let report = imported.report.clone();
+        self.lower(imported, &report, &mut NoSink).map(|(_, _, m)| Some(m))
+    }
+
+    /// Runs an imported model down to planned loop code.
+    fn lower(
+        &self,
+        imported: Imported,
+        report: &[qc_frontend::NodeReport],
+        sink: &mut dyn Sink,
+    ) -> Result<(Account, Vec<PassReport>, Module), CompileError> {
+        let mut m = imported.module;
+        let mut passes = self.run(&mut m, &pipeline::float(&self.options), sink)?;
+        if let Some(ranges) = &self.options.ranges
+            && self.options.precision != Precision::Fp32
+        {
+            let attached = ranges::attach(&mut m, ranges).map_err(|d| CompileError::from_diag(&d, &m))?;
+            if attached == 0 {
+                return Err(CompileError::Option(
+                    "the ranges file names no tensor of this model; calibrate this very model".into(),
+                ));
+            }
+        }
+        passes.extend(self.run(&mut m, pipeline::int8(&self.options), sink)?);
+        let account = Account::of(report, &m);
+        if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
+            return Err(CompileError::Model {
+                text: "the model has no quantization; give ranges from `qc calibrate`, or use --precision auto".into(),
+            });
+        }
+        passes.extend(self.run(&mut m, pipeline::LOOPS, sink)?);
+        Ok((account, passes, m))
+    }
+
+    /// Runs a pipeline on a module.
+    ///
+    /// # Errors
+    /// What a pass says.
+    pub fn run(&self, m: &mut Module, text: &str, sink: &mut dyn Sink) -> Result<Vec<PassReport>, CompileError> {
+        let from_diag = |d: Diag, m: &Module| CompileError::from_diag(&d, m);
+        let steps = qc_ir::parse_pipeline(text, qc_passes::ALL).map_err(|d| from_diag(d, m))?;
+        qc_ir::run(m, &steps, &REGISTRY, &self.options.manager, sink).map_err(|d| from_diag(d, m))
+    }
+}
+
+fn ports(ports: &[qc_frontend::Port]) -> Vec<Port> {
+    let one = |p: &qc_frontend::Port| {
+        let batched = p.batched && !p.dims.is_empty();
+        Port { name: p.name.clone(), elem: p.elem, dims: p.dims.clone(), batched }
+    };
+    ports.iter().map(one).collect()
+}
+
+impl Compiled {
+    /// The metadata of the artefact.
+    pub fn note(&self) -> Note {
+        let io = |ports: &[Port]| -> Vec<IoNote> {
+            let one = |p: &Port| IoNote {
+                name: p.name.clone(),
+                elem: runtime_elem(p.elem),
+                shape: p.dims.iter().map(|&d| d as i64).collect(),
+                batched: p.batched,
+            };
+            ports.iter().map(one).collect()
+        };
+        let mut batches: Vec<u32> = self.variants.iter().map(|(_, b, _)| *b as u32).collect();
+        batches.sort_unstable();
+        batches.dedup();
+        let weights = Weights::collect(&self.inputs_of_variants()).0.bytes().len();
+        Note {
+            format: qc_embed::abi::ABI_VERSION,
+            name: self.name.clone(),
+            generator: format!("qc {}", env!("CARGO_PKG_VERSION")),
+            tiers: self.tiers.iter().map(|t| t.name().to_string()).collect(),
+            batches,
+            fixed_batch: self.fixed_batch as u64,
+            model_sha256: self.sha256.iter().map(|b| format!("{b:02x}")).collect(),
+            options: self.record.clone(),
+            inputs: io(&self.inputs),
+            outputs: io(&self.outputs),
+            ops: self.step_notes(),
+            weights_bytes: weights as u64,
+        }
+    }
+
+    /// The steps of the first variant.
+    fn step_notes(&self) -> Vec<OpNote> {
+        let Some((_, _, m)) = self.variants.first() else { return Vec::new() };
+        let steps = m.ops(m.body()).iter().filter_map(|&op| Parallel::of(m, op).map(|p| (op, p)));
+        let one = |(op, p): (qc_ir::OpId, Parallel)| {
+            let nodes = m.locs.nodes(m.loc(op));
+            let join = |f: fn(&qc_ir::Node) -> &str| nodes.iter().map(f).collect::<Vec<_>>().join("+");
+            let inner = m.regions(op).iter().flat_map(|&r| m.walk(r));
+            let kernel = inner.filter_map(|o| qc_dialects::loops::Ukernel::of(m, o)).map(|k| k.kernel(m).to_string());
+            OpNote {
+                name: join(|n| &n.name),
+                op: join(|n| &n.op_type),
+                kernel: kernel.last(),
+                macs: p.macs(m) as u64,
+                float_reason: None,
+            }
+        };
+        steps.map(one).collect()
+    }
+
+    fn inputs_of_variants(&self) -> Vec<VariantInput<'_>> {
+        self.variants.iter().map(|(isa, batch, module)| VariantInput { module, isa: *isa, batch: *batch }).collect()
+    }
+
+    /// The image, ready for either end.
+    fn with_image<T>(&self, f: impl FnOnce(&ImageInput<'_>) -> T) -> T {
+        let json = serde_json::to_string(&self.note()).unwrap_or_default();
+        f(&ImageInput {
+            name: &self.name,
+            json: &json,
+            sha256: self.sha256,
+            inputs: &self.inputs,
+            outputs: &self.outputs,
+            fixed_batch: self.fixed_batch,
+            variants: &self.inputs_of_variants(),
+        })
+    }
+
+    /// Machine code in this process.
+    ///
+    /// # Errors
+    /// A defect of qc.
+    pub fn jit(&self) -> Result<Predictor, CompileError> {
+        let model = self.with_image(|image| qc_codegen::jit::jit(image, None))?;
+        Ok(qc_codegen::jit::predictor(model)?)
+    }
+
+    /// The bytes of a self-contained shared object called `soname`.
+    ///
+    /// # Errors
+    /// A defect of qc.
+    pub fn shared_object(&self, soname: &str) -> Result<Vec<u8>, CompileError> {
+        Ok(self.with_image(|image| qc_codegen::shared_object::shared_object(image, soname, None))?)
+    }
+
+    /// The C99 header of the shared object.
+    pub fn c_header(&self) -> String {
+        qc_codegen::header::c_header(&self.note())
+    }
+
+    /// The generated code of all steps in Cranelift's text form.
+    ///
+    /// # Errors
+    /// A defect of qc.
+    pub fn clif(&self) -> Result<String, CompileError> {
+        let mut text = String::new();
+        self.with_image(|image| qc_codegen::jit::jit(image, Some(&mut text)))?;
+        Ok(text)
+    }
+}
+
+fn runtime_elem(elem: qc_ir::Elem) -> qc_runtime::Elem {
+    match elem {
+        qc_ir::Elem::F32 | qc_ir::Elem::Quant(_) => qc_runtime::Elem::F32,
+        qc_ir::Elem::U8 | qc_ir::Elem::Bool => qc_runtime::Elem::U8,
+        qc_ir::Elem::I8 => qc_runtime::Elem::I8,
+        qc_ir::Elem::I32 => qc_runtime::Elem::I32,
+        qc_ir::Elem::I64 => qc_runtime::Elem::I64,
+    }
+}

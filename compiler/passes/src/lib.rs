@@ -13,6 +13,7 @@ pub static ALL: &[Pass] = &[
     graph::const_fold::PASS,
     graph::fold_batch_norm::PASS,
     graph::cse::PASS,
+    quant::strip_qdq::PASS,
     quant::quantize::PASS,
     quant::activations_to_u8::PASS,
     quant::hoist_quantize::PASS,

@@ -9,7 +9,7 @@
 //! says why. Movement ops and max pooling pass bytes through when input and output share a format; a change of format is
 //! a table.
 
-mod compute;
+pub mod compute;
 mod elementwise;
 
 use qc_dialects::graph::{
@@ -64,8 +64,10 @@ fn target(m: &Module, op: Quantize) -> Option<(QuantId, Quant)> {
 
 /// An activation function as bounds on real numbers.
 #[derive(Clone, Copy)]
-pub(crate) struct Bounds {
+pub struct Bounds {
+    /// Lower bound.
     pub min: f32,
+    /// Upper bound.
     pub max: f32,
 }
 
@@ -88,7 +90,7 @@ impl Bounds {
 }
 
 /// What stands between a quantization and the op that computes: at most one activation.
-pub(crate) struct Tail {
+pub struct Tail {
     /// The op that computes.
     pub op: OpId,
     /// All ops from there to the quantization.

@@ -5,3 +5,4 @@ pub mod drop_inner_qdq;
 pub mod hoist_quantize;
 pub mod lower_to_quant;
 pub mod quantize;
+pub mod strip_qdq;

@@ -1,0 +1,117 @@
+//! What a compilation can be told.
+
+use crate::ranges::Ranges;
+use qc_ir::ManagerOptions;
+use qc_kernels::table::Isa;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Which arithmetic is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Precision {
+    /// INT8 where the model or the ranges say how, f32 elsewhere.
+    #[default]
+    Auto,
+    /// As `Auto`, but a model without any quantization is an error.
+    Int8,
+    /// f32 everywhere; quantization in the model is removed.
+    Fp32,
+}
+
+/// The instruction tiers an artefact holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum TargetCpu {
+    /// The best one of this machine.
+    #[default]
+    Host,
+    /// This one.
+    Tier(Isa),
+    /// All; the best is chosen when the artefact is loaded.
+    Fat,
+}
+
+impl TargetCpu {
+    /// The target called `word`.
+    ///
+    /// # Errors
+    /// A sentence that lists the words.
+    pub fn parse(word: &str) -> Result<TargetCpu, String> {
+        match word {
+            "host" => Ok(TargetCpu::Host),
+            "fat" => Ok(TargetCpu::Fat),
+            _ => match Isa::from_name(word) {
+                Some(isa) if tiers().contains(&isa) => Ok(TargetCpu::Tier(isa)),
+                _ => {
+                    let names: Vec<&str> = tiers().iter().map(|i| i.name()).collect();
+                    Err(format!("unknown target CPU `{word}`; known are host, {}, fat", names.join(", ")))
+                }
+            },
+        }
+    }
+
+    /// The tiers, lowest first.
+    pub fn tiers(&self) -> Vec<Isa> {
+        match self {
+            TargetCpu::Host => vec![tiers().into_iter().rfind(|t| *t <= host()).unwrap_or(Isa::Scalar)],
+            TargetCpu::Tier(isa) => vec![*isa],
+            TargetCpu::Fat => tiers(),
+        }
+    }
+}
+
+/// The best tier of this machine.
+pub fn host() -> Isa {
+    qc_kernels::host::detect(Isa::Avx512Vnni)
+}
+
+/// The tiers that have kernels of their own, lowest first.
+pub fn tiers() -> Vec<Isa> {
+    let has_rows = |isa: &Isa| qc_kernels::table::rows().any(|r| r.isa == *isa);
+    Isa::ALL.into_iter().filter(has_rows).collect()
+}
+
+/// How a model is compiled.
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// Arithmetic.
+    pub precision: Precision,
+    /// Ranges of activations, for float models.
+    pub ranges: Option<Ranges>,
+    /// Instruction tiers.
+    pub target: TargetCpu,
+    /// Keep quantize/dequantize pairs inside what one kernel computes.
+    pub exact_qdq: bool,
+    /// Batch sizes with code of their own; empty for the default.
+    pub batches: Vec<usize>,
+    /// Shapes of inputs by name; a leading -1 stands for the batch.
+    pub shapes: BTreeMap<String, Vec<i64>>,
+    /// Where Paddle's combined parameters are, if not beside the model.
+    pub params: Option<PathBuf>,
+    /// Name of the model, the prefix of its exported functions; the file's stem by default.
+    pub name: Option<String>,
+    /// What the pass manager does besides running passes.
+    pub manager: ManagerOptions,
+}
+
+impl CompileOptions {
+    /// The options that differ from the defaults, as the artefact records them.
+    pub fn record(&self) -> BTreeMap<String, String> {
+        let mut record = BTreeMap::new();
+        match self.precision {
+            Precision::Auto => {}
+            Precision::Int8 => {
+                record.insert("precision".into(), "int8".into());
+            }
+            Precision::Fp32 => {
+                record.insert("precision".into(), "fp32".into());
+            }
+        }
+        if self.exact_qdq {
+            record.insert("exact-qdq".into(), "true".into());
+        }
+        if let Some(r) = &self.ranges {
+            record.insert("ranges".into(), format!("{} over {} samples", r.method, r.samples));
+        }
+        record
+    }
+}

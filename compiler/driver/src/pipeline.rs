@@ -1,0 +1,32 @@
+//! The pipelines, as text that the command line, reproducers and tests read alike.
+
+use crate::options::{CompileOptions, Precision};
+
+/// Brings an imported graph into one form; names of tensors in ranges files are those of its result.
+pub const FLOAT: &str = "canonicalize,const-fold,fold-batch-norm,canonicalize,const-fold,cse";
+
+/// Removes quantization.
+pub const STRIP: &str = "strip-qdq,const-fold,fold-batch-norm,canonicalize,cse";
+
+/// From a canonical graph to integer ops.
+pub const INT8: &str =
+    "quantize,activations-to-u8,hoist-quantize,cse,drop-inner-qdq,hoist-quantize,lower-to-quant,cse";
+
+/// [`INT8`] with every quantize/dequantize pair computed as written.
+pub const INT8_EXACT: &str = "quantize,activations-to-u8,hoist-quantize,cse,lower-to-quant,cse";
+
+/// From integer ops to planned loop code.
+pub const LOOPS: &str = "lower-to-loops,pack-weights,plan-memory";
+
+/// The part before ranges are attached.
+pub fn float(options: &CompileOptions) -> String {
+    match options.precision {
+        Precision::Fp32 => format!("{FLOAT},{STRIP}"),
+        Precision::Auto | Precision::Int8 => FLOAT.into(),
+    }
+}
+
+/// The part up to integer ops.
+pub fn int8(options: &CompileOptions) -> &'static str {
+    if options.exact_qdq { INT8_EXACT } else { INT8 }
+}

@@ -1,0 +1,141 @@
+//! Ranges of activations, as calibration found them: a small file that people can read, edit and compare.
+
+use crate::CompileError;
+use qc_dialects::graph::Observe;
+use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Module, Use, ValueId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The range of one tensor.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Range {
+    /// Smallest value seen.
+    pub min: f32,
+    /// Largest value seen.
+    pub max: f32,
+}
+
+/// Ranges by tensor name, and how they were found.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Ranges {
+    /// Version of this format.
+    pub schema: String,
+    /// The program that made the file.
+    pub generator: String,
+    /// SHA-256 of the model.
+    pub model_sha256: String,
+    /// How ranges were derived from values.
+    pub method: String,
+    /// How inputs were prepared, if they were pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<String>,
+    /// Number of samples.
+    pub samples: usize,
+    /// The ranges.
+    pub tensors: BTreeMap<String, Range>,
+}
+
+/// The format this version writes and reads.
+pub const SCHEMA: &str = "qc.ranges/1";
+
+impl Ranges {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// I/O, or a file that is no ranges file.
+    pub fn read(path: &Path) -> Result<Ranges, CompileError> {
+        let text = std::fs::read_to_string(path).map_err(|source| CompileError::Io { path: path.into(), source })?;
+        let refuse = |reason: String| CompileError::Ranges { path: path.into(), reason };
+        let ranges: Ranges =
+            serde_json::from_str(&text).map_err(|e| refuse(format!("not a ranges file of qc calibrate: {e}")))?;
+        if ranges.schema != SCHEMA {
+            return Err(refuse(format!("has format `{}`, this version reads `{SCHEMA}`", ranges.schema)));
+        }
+        let bad = |r: &Range| !(r.min.is_finite() && r.max.is_finite() && r.min <= r.max);
+        match ranges.tensors.iter().find(|(_, r)| bad(r)) {
+            Some((name, r)) => Err(refuse(format!("the range {}..{} of \"{name}\" is no interval", r.min, r.max))),
+            None => Ok(ranges),
+        }
+    }
+}
+
+/// The smallest and largest value of every float tensor of a model, merged over samples.
+#[derive(Clone, Default, Debug)]
+pub struct MinMax {
+    seen: BTreeMap<String, Range>,
+}
+
+impl MinMax {
+    /// Takes in one tensor; NaN is left out.
+    pub fn observe(&mut self, name: &str, tensor: &HostTensor) {
+        let Some(values) = tensor.as_f32() else { return };
+        let (mut lo, mut hi) = (f32::INFINITY, f32::NEG_INFINITY);
+        for &x in values.iter().filter(|x| x.is_finite()) {
+            lo = lo.min(x);
+            hi = hi.max(x);
+        }
+        if lo <= hi {
+            let r = self.seen.entry(name.to_string()).or_insert(Range { min: lo, max: hi });
+            *r = Range { min: r.min.min(lo), max: r.max.max(hi) };
+        }
+    }
+
+    /// Takes in what another observer saw.
+    pub fn merge(&mut self, other: &MinMax) {
+        for (name, o) in &other.seen {
+            let r = self.seen.entry(name.clone()).or_insert(*o);
+            *r = Range { min: r.min.min(o.min), max: r.max.max(o.max) };
+        }
+    }
+
+    /// The ranges.
+    pub fn into_tensors(self) -> BTreeMap<String, Range> {
+        self.seen
+    }
+}
+
+/// Runs a canonical float module on `inputs` and takes in all its tensors.
+///
+/// # Errors
+/// As the interpreter.
+pub fn observe(m: &Module, inputs: &[HostTensor], seen: &mut MinMax) -> Result<(), Diag> {
+    for (&v, input) in m.args(m.body()).iter().zip(inputs) {
+        seen.observe(m.name(v).unwrap_or(""), input);
+    }
+    qc_ir::run_region(m, m.body(), inputs, &mut |_, v, t| {
+        if let Some(name) = m.name(v) {
+            seen.observe(name, t);
+        }
+    })?;
+    Ok(())
+}
+
+/// Puts a `graph.observe` behind every tensor of a canonical module that has a range; returns how many there are.
+///
+/// # Errors
+/// A defect in the module.
+pub fn attach(m: &mut Module, ranges: &Ranges) -> Result<usize, Diag> {
+    let body = m.body();
+    let mut values: Vec<(ValueId, Option<qc_ir::OpId>)> =
+        m.args(body).iter().map(|&v| (v, m.ops(body).first().copied())).collect();
+    for pair in m.ops(body).to_vec().windows(2) {
+        values.extend(m.results(pair[0]).iter().map(|&v| (v, Some(pair[1]))));
+    }
+    let mut count = 0;
+    for (v, next) in values {
+        let float = m.ty(v).tensor().is_some_and(|t| t.elem == Elem::F32);
+        let range = m.name(v).and_then(|n| ranges.tensors.get(n)).copied();
+        let (Some(range), Some(next)) = (range.filter(|_| float), next) else { continue };
+        let uses: Vec<Use> = m.uses(v).to_vec();
+        let attrs = Attrs::new().with("min", range.min).with("max", range.max);
+        let observed = Observe::build(&mut Builder::before(m, next), &[Some(v)], attrs)?.out(m);
+        for u in uses {
+            if let Use::Operand(op, i) = u {
+                m.set_operand(op, i, Some(observed));
+            }
+        }
+        count += 1;
+    }
+    Ok(count)
+}
