@@ -86,7 +86,7 @@ impl Graph {
         if let (Some(x), Some(y)) = (a.known(), b.known()) {
             let dims = broadcast(x.dims(), y.dims()).map_err(Refusal::invalid)?;
             let bytes = dims.iter().product::<usize>().saturating_mul(8);
-            if let Some(v) = self.folded(bytes, || arith_known(op, x, y, dims)) {
+            if let Some(v) = self.folded_from(a, bytes, || arith_known(op, x, y, dims)) {
                 return Ok(v);
             }
         }

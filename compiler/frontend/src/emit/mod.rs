@@ -289,6 +289,15 @@ impl Graph {
         }
     }
 
+    /// As [`Graph::folded`]; the result keeps the name of `from`.
+    fn folded_from(&mut self, from: &Value, bytes: usize, make: impl FnOnce() -> Option<HostTensor>) -> Option<Value> {
+        let made = self.folded(bytes, make)?;
+        Some(match from {
+            Value::Known(k) => made.named(&k.name),
+            Value::Runtime(_) => made,
+        })
+    }
+
     /// A folded result, if it stays within the bytes that folding may produce.
     fn folded(&mut self, bytes: usize, make: impl FnOnce() -> Option<HostTensor>) -> Option<Value> {
         self.fold_bytes = self.fold_bytes.checked_sub(bytes)?;

@@ -41,7 +41,7 @@ impl Graph {
             return Ok(x.clone());
         }
         if let Some(t) = x.known()
-            && let Some(v) = self.folded(bytes_like(t.data(), t.len()), || t.reshaped(dims))
+            && let Some(v) = self.folded_from(x, bytes_like(t.data(), t.len()), || t.reshaped(dims))
         {
             return Ok(v);
         }
@@ -65,7 +65,7 @@ impl Graph {
             let step: Vec<usize> = perm.iter().map(|&p| own[p]).collect();
             let at = |i: Vec<usize>| i.iter().zip(&step).map(|(a, b)| a * b).sum();
             let make = || gather(t, dims.clone(), indices(&dims).map(at));
-            if let Some(v) = self.folded(bytes_like(t.data(), t.len()), make) {
+            if let Some(v) = self.folded_from(x, bytes_like(t.data(), t.len()), make) {
                 return Ok(v);
             }
         }
@@ -89,7 +89,7 @@ impl Graph {
                 i.iter().enumerate().map(one).sum()
             };
             let make = || gather(t, dims.clone(), indices(&dims).map(at));
-            if let Some(v) = self.folded(bytes_like(t.data(), t.len()), make) {
+            if let Some(v) = self.folded_from(x, bytes_like(t.data(), t.len()), make) {
                 return Ok(v);
             }
         }
@@ -143,7 +143,7 @@ impl Graph {
             return Err(Refusal::unsupported("a quantized tensor is converted without a dequantize"));
         }
         if let Some(t) = x.known()
-            && let Some(v) = self.folded(t.len().saturating_mul(8), || cast_known(t, to))
+            && let Some(v) = self.folded_from(x, t.len().saturating_mul(8), || cast_known(t, to))
         {
             return Ok(v);
         }

@@ -99,10 +99,11 @@ fn describe(source: &Source<'_>, version: i64) -> String {
     format!("Paddle program, version {version}, {params}")
 }
 
-/// The name of an op for people.
+/// The name of an op for people: its type and the variable it makes.
 fn op_name(op: &OpDesc) -> String {
-    let out = op.outputs.iter().filter(|o| o.parameter != "XShape").flat_map(|o| &o.arguments).next();
-    format!("{}:{}", op.r#type, out.map_or("", String::as_str))
+    let main = ["Out", "Output", "Y"].iter().find_map(|slot| arguments(&op.outputs, slot).first());
+    let any = || op.outputs.iter().flat_map(|o| &o.arguments).next();
+    format!("{}:{}", op.r#type, main.or_else(any).map_or("", String::as_str))
 }
 
 /// The variables that `feed` ops make or `fetch` ops take, in the order of their columns.
