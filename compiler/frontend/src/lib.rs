@@ -4,11 +4,15 @@
 //! is found out from the bytes. Input is untrusted: a broken or hostile model gives an error value, never a panic, and
 //! memory stays in proportion to the input. Everything that keeps a model from being imported is reported at once.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod elements;
 mod emit;
 mod error;
 mod files;
 mod inputs;
+#[cfg(test)]
+mod mutation;
 mod onnx;
 mod options;
 mod paddle;

@@ -2,6 +2,8 @@
 //!
 //! A refusal is no failure, a wrong result is. Which operators were refused is printed.
 
+#![allow(clippy::unwrap_used)]
+
 use flate2::read::GzDecoder;
 use prost::Message;
 use qc_frontend::{Bytes, ImportErrors, Imported, NoFiles, Options, Source, import};
