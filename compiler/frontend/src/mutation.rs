@@ -2,7 +2,7 @@
 
 use crate::onnx::tests as onnx;
 use crate::paddle::tests as paddle;
-use crate::{Bytes, NoFiles, Options, Source, import};
+use crate::{Bytes, Format, NoFiles, Options, Source, import, sniff, wire};
 use prost::Message;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,6 +54,123 @@ fn mutate(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
             }
         }
     }
+    out
+}
+
+/// A message taken apart along the schema, so that edits keep all lengths right and reach the importer's own logic.
+#[derive(Clone)]
+enum Tree {
+    Message(Vec<(u32, Tree)>),
+    Bytes(Vec<u8>),
+    Int(u64),
+    /// Four or eight bytes.
+    Fixed(Vec<u8>),
+}
+
+fn take_apart(bytes: &[u8], schema: &wire::Message) -> Vec<(u32, Tree)> {
+    let mut reader = wire::Reader::new(bytes);
+    let mut fields = Vec::new();
+    while let Ok(Some(raw)) = reader.next("model") {
+        let inner = schema.fields.iter().find(|(n, _)| *n == raw.number).map(|(_, f)| f);
+        let tree = match (raw.wire, inner) {
+            (0, _) => Tree::Int(raw.int),
+            (2, Some(wire::Field::Message(m))) => Tree::Message(take_apart(raw.payload, m)),
+            (2, _) => Tree::Bytes(raw.payload.to_vec()),
+            _ => Tree::Fixed(raw.payload.to_vec()),
+        };
+        fields.push((raw.number, tree));
+    }
+    fields
+}
+
+fn put_together(fields: &[(u32, Tree)], out: &mut Vec<u8>) {
+    use prost::encoding::{WireType, encode_key, encode_varint};
+    for (number, tree) in fields {
+        let mut inner = Vec::new();
+        match tree {
+            Tree::Int(i) => {
+                encode_key(*number, WireType::Varint, out);
+                encode_varint(*i, out);
+                continue;
+            }
+            Tree::Fixed(b) => {
+                encode_key(*number, if b.len() == 8 { WireType::SixtyFourBit } else { WireType::ThirtyTwoBit }, out);
+                out.extend(b);
+                continue;
+            }
+            Tree::Message(fields) => put_together(fields, &mut inner),
+            Tree::Bytes(b) => inner.extend(b),
+        }
+        encode_key(*number, WireType::LengthDelimited, out);
+        encode_varint(inner.len() as u64, out);
+        out.extend(inner);
+    }
+}
+
+/// Numbers at which sizes, axes and counts go wrong.
+const NUMBERS: [i64; 16] =
+    [0, 1, 2, 3, 7, 8, 64, 255, 65_536, 1 << 20, i32::MAX as i64, 1 << 32, i64::MAX, -1, -2, i64::MIN];
+
+/// Texts of the model, for swapping names and op types.
+fn texts(fields: &[(u32, Tree)], out: &mut Vec<Vec<u8>>) {
+    for (_, tree) in fields {
+        match tree {
+            Tree::Message(inner) => texts(inner, out),
+            Tree::Bytes(b) if b.len() < 40 => out.push(b.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// One edit somewhere in the tree.
+fn edit(fields: &mut Vec<(u32, Tree)>, texts: &[Vec<u8>], rng: &mut Rng) {
+    if fields.is_empty() {
+        return;
+    }
+    let at = rng.below(fields.len());
+    if let Tree::Message(inner) = &mut fields[at].1
+        && rng.below(8) != 0
+    {
+        return edit(inner, texts, rng);
+    }
+    match (rng.below(6), &mut fields[at].1) {
+        (0, _) => {
+            fields.remove(at);
+        }
+        (1, _) => {
+            let copy = fields[at].clone();
+            fields.insert(at, copy);
+        }
+        (2, _) => {
+            let other = rng.below(fields.len());
+            fields.swap(at, other);
+        }
+        (_, Tree::Int(i)) => *i = NUMBERS[rng.below(NUMBERS.len())] as u64,
+        (_, Tree::Fixed(b)) => b.fill([0, 0x7f, 0x80, 0xff][rng.below(4)]),
+        (3, Tree::Bytes(b)) if !b.is_empty() => {
+            let at = rng.below(b.len());
+            b[at] = rng.next() as u8;
+        }
+        (_, Tree::Bytes(b)) if b.len() < 40 && !texts.is_empty() => *b = texts[rng.below(texts.len())].clone(),
+        (_, Tree::Bytes(b)) => b.truncate(rng.below(b.len())),
+        (_, Tree::Message(inner)) => inner.truncate(rng.below(inner.len())),
+    }
+}
+
+/// One to three edits that keep the file well formed.
+fn edit_fields(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let schema = match sniff(bytes) {
+        Format::Onnx => &crate::onnx::proto::MODEL,
+        _ => &crate::paddle::program::PROGRAM,
+    };
+    let mut tree = take_apart(bytes, schema);
+    let mut all = Vec::new();
+    texts(&tree, &mut all);
+    for _ in 0..=rng.below(3) {
+        edit(&mut tree, &all, rng);
+    }
+    let mut out = Vec::new();
+    put_together(&tree, &mut out);
     out
 }
 
@@ -112,8 +229,9 @@ fn attack(case: &Case, rounds: usize, seed: u64) -> usize {
         let mut rng = Rng(seed.wrapping_add(round as u64));
         let (mut model, mut params) = (case.model.clone(), case.params.clone());
         match &mut params {
-            Some(params) if rng.below(3) == 0 => *params = mutate(params, &mut rng),
-            _ => model = mutate(&model, &mut rng),
+            Some(params) if rng.below(5) == 0 => *params = mutate(params, &mut rng),
+            _ if rng.below(4) == 0 => model = mutate(&model, &mut rng),
+            _ => model = edit_fields(&model, &mut rng),
         }
         let params = params.map(Bytes::from);
         let source = Source { name: case.name.clone(), model: model.into(), params, files: &NoFiles };
@@ -134,10 +252,10 @@ fn attack(case: &Case, rounds: usize, seed: u64) -> usize {
 #[test]
 fn damaged_models_are_errors_not_panics() {
     for case in small_models() {
-        let accepted = attack(&case, 5000, 1);
-        println!("{}: {accepted} of 5000 damaged copies still import", case.name);
+        let accepted = attack(&case, 10_000, 1);
+        println!("{}: {accepted} of 10000 damaged copies still import", case.name);
         // Flips in weights and names do no harm, so some must get through; most must not.
-        assert!((50..4950).contains(&accepted), "{}: {accepted}", case.name);
+        assert!((500..9500).contains(&accepted), "{}: {accepted}", case.name);
     }
 }
 
