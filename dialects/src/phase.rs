@@ -1,6 +1,7 @@
 //! The phases, from the model to the machine: which dialects may appear, and what holds besides.
 
-use qc_ir::{Diag, Module, PhaseDef};
+use crate::loops::Alloc;
+use qc_ir::{Diag, Module, OpId, PhaseDef, Type};
 
 /// Ops as the model has them.
 pub const IMPORTED: &str = "imported";
@@ -21,10 +22,82 @@ pub static PHASES: &[PhaseDef] = &[
     PhaseDef { name: CANONICAL, dialects: &["graph"], verify: nothing },
     PhaseDef { name: QUANTIZED, dialects: &["graph"], verify: nothing },
     PhaseDef { name: FUSED, dialects: &["graph", "quant"], verify: nothing },
-    PhaseDef { name: LOOPS, dialects: &["loop"], verify: nothing },
-    PhaseDef { name: PLANNED, dialects: &["loop"], verify: nothing },
+    PhaseDef { name: LOOPS, dialects: &["loop"], verify: verify_loops },
+    PhaseDef { name: PLANNED, dialects: &["loop"], verify: verify_planned },
 ];
 
 fn nothing(_: &Module) -> Vec<Diag> {
     Vec::new()
+}
+
+/// The main function's arguments are buffers.
+fn verify_loops(m: &Module) -> Vec<Diag> {
+    let plain = m.args(m.body()).iter().all(|&v| matches!(m.ty(v), Type::Buffer(_)));
+    if plain { Vec::new() } else { vec![Diag::error("arguments of loop code must be buffers")] }
+}
+
+/// Buffers that live at the same time do not overlap, and all are aligned.
+fn verify_planned(m: &Module) -> Vec<Diag> {
+    let mut errors = verify_loops(m);
+    let lives = buffer_lives(m);
+    for (i, a) in lives.iter().enumerate() {
+        let start = Alloc(a.op).offset(m);
+        if start < 0 || start % 64 != 0 {
+            errors.push(Diag::error(format!("loop.alloc: offset {start} is no multiple of 64")).at(m.loc(a.op)));
+        }
+        for b in &lives[..i] {
+            let other = Alloc(b.op).offset(m);
+            let in_time = a.first <= b.last && b.first <= a.last;
+            let in_space = start < other + b.bytes as i64 && other < start + a.bytes as i64;
+            if in_time && in_space {
+                let text = format!("loop.alloc: bytes at {start} and {other} are used at the same time");
+                errors.push(Diag::error(text).at(m.loc(a.op)));
+            }
+        }
+    }
+    errors
+}
+
+/// When a buffer is in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// The `loop.alloc`.
+    pub op: OpId,
+    /// Its size.
+    pub bytes: usize,
+    /// First and last op of the main function's body that uses it, by position.
+    pub first: usize,
+    /// Last use.
+    pub last: usize,
+}
+
+/// The lives of all buffers that are used, in program order.
+pub fn buffer_lives(m: &Module) -> Vec<Life> {
+    let body = m.body();
+    let mut lives: Vec<Life> = Vec::new();
+    let mut slots = std::collections::HashMap::new();
+    for (position, &op) in m.ops(body).iter().enumerate() {
+        if let Some(alloc) = Alloc::of(m, op) {
+            slots.insert(alloc.buf(m), (op, None::<usize>));
+            continue;
+        }
+        let inside = m.regions(op).iter().flat_map(|&r| m.walk(r));
+        for used in std::iter::once(op).chain(inside) {
+            for v in m.operands(used).iter().flatten() {
+                let Some((alloc, slot)) = slots.get_mut(v) else { continue };
+                let index = *slot.get_or_insert_with(|| {
+                    let bytes = m.ty(*v).buffer().map_or(0, |b| b.bytes);
+                    lives.push(Life { op: *alloc, bytes, first: position, last: position });
+                    lives.len() - 1
+                });
+                lives[index].last = position;
+            }
+        }
+    }
+    lives
+}
+
+/// Bytes of the arena of a planned module.
+pub fn arena_bytes(m: &Module) -> usize {
+    buffer_lives(m).iter().map(|l| Alloc(l.op).offset(m).max(0) as usize + l.bytes).max().unwrap_or(0)
 }

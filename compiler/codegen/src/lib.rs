@@ -1,1 +1,41 @@
 //! Loop dialect to machine code: JIT and shared objects.
+//!
+//! The only user of Cranelift. Code generation is generic over `cranelift_module::Module`; only the last step differs
+//! between the JIT and a shared object.
+
+pub mod clif;
+pub mod elf;
+pub mod embed_object;
+pub mod header;
+pub mod image;
+pub mod isa;
+pub mod jit;
+pub mod shared_object;
+
+/// Why code could not be generated. All but [`CodegenError::Port`] are defects of the compiler.
+#[derive(Debug, thiserror::Error)]
+pub enum CodegenError {
+    /// Loop code that breaks a rule of the dialect.
+    #[error("loop code cannot be compiled: {0}")]
+    LoopCode(String),
+    /// A failure inside Cranelift.
+    #[error("Cranelift: {0}")]
+    Cranelift(String),
+    /// A failure inside the linker.
+    #[error("linking failed: {0}")]
+    Link(#[from] elf::LinkError),
+    /// An input or output that the artefact's interface cannot describe.
+    #[error("input or output `{name}` {reason}")]
+    Port {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+impl From<cranelift_module::ModuleError> for CodegenError {
+    fn from(e: cranelift_module::ModuleError) -> CodegenError {
+        CodegenError::Cranelift(e.to_string())
+    }
+}

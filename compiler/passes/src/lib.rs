@@ -1,6 +1,8 @@
 //! Every IR to IR transformation of qc. A pass is one file with one function and a before/after in its documentation.
 
 pub mod graph;
+pub mod loops;
+pub mod lower;
 pub mod quant;
 
 use qc_ir::Pass;
@@ -16,4 +18,8 @@ pub static ALL: &[Pass] = &[
     quant::hoist_quantize::PASS,
     quant::drop_inner_qdq::PASS,
     quant::lower_to_quant::PASS,
+    lower::PASS,
+    loops::pack_weights::PASS,
+    loops::plan_memory::PASS,
+    loops::select_kernels::PASS,
 ];

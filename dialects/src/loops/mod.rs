@@ -17,8 +17,9 @@ qc_ir::ops! { dialect LOOPS = "loop";
     /// Constant memory. `pack` says how the constant is to be laid out for a kernel; it is empty once that is done.
     op ConstBuffer = "loop.data"() -> (buf) { value: Const, pack: Fields = Vec::<(Box<str>, Attr)>::new() }
         [PURE] verify(verify_alloc);
-    /// A step: the region runs tasks `begin..end` of `0..tasks`, any split of which gives the same bytes.
-    op Parallel = "loop.parallel"() { tasks: Int } [NONE] verify(verify_parallel);
+    /// A step: the region runs tasks `begin..end` of `0..tasks`, any split of which gives the same bytes. `macs` counts
+    /// the multiply-accumulates of all tasks, for profiles.
+    op Parallel = "loop.parallel"() { tasks: Int, macs: Int = 0i64 } [NONE] verify(verify_parallel);
     /// Runs the region for `lo, lo + step, .. < hi`.
     op For = "loop.for"(lo, hi) { step: Int = 1i64 } [NONE] verify(verify_for);
     /// An index constant.
@@ -74,8 +75,7 @@ impl Ukernel {
     /// # Errors
     /// One sentence on what does not fit the kernel's argument struct.
     pub fn call(self, m: &Module) -> Result<Call, String> {
-        let (family, variant) =
-            kernel_of(m, self).ok_or_else(|| format!("there is no kernel `{}`", self.kernel(m)))?;
+        let (family, variant) = kernel_of(m, self).ok_or_else(|| format!("there is no kernel `{}`", self.kernel(m)))?;
         let operands = self.operands(m);
         let (names, at) = (strings(&self.ptrs(m))?, self.at(m));
         if names.len() != at.len() || names.len() > operands.len() {

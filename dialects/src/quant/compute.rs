@@ -123,7 +123,13 @@ fn verify_compute(m: &Module, op: OpId) -> Result<(), String> {
 }
 
 /// Applies the epilogue to accumulators whose output channel is `index / inner % channels`.
-fn finish(e: &Epilogue, dims: Vec<usize>, acc: &[i32], res: Option<&[i32]>, inner: usize) -> Result<Vec<HostTensor>, String> {
+fn finish(
+    e: &Epilogue,
+    dims: Vec<usize>,
+    acc: &[i32],
+    res: Option<&[i32]>,
+    inner: usize,
+) -> Result<Vec<HostTensor>, String> {
     let channel = |i: usize| i / inner % e.scales.len();
     let Some(out) = &e.out else {
         let real = |(i, &a): (usize, &i32)| (a as f32 * e.scales[channel(i)]).max(e.min).min(e.max);

@@ -96,7 +96,11 @@ fn verify_avg_pool(m: &Module, op: OpId) -> Result<(), String> {
     Ok(())
 }
 
-fn windows(s: &PoolShape, x: &[i32], mut window: impl FnMut(&mut dyn Iterator<Item = i32>, Span, Span) -> i32) -> Vec<i32> {
+fn windows(
+    s: &PoolShape,
+    x: &[i32],
+    mut window: impl FnMut(&mut dyn Iterator<Item = i32>, Span, Span) -> i32,
+) -> Vec<i32> {
     let (h, w) = (s.input[2], s.input[3]);
     let mut out = Vec::new();
     for plane in x.chunks_exact((h * w).max(1)) {

@@ -20,6 +20,8 @@ mod numbers;
 #[cfg(not(qc_embed))]
 pub mod pack;
 #[cfg(not(qc_embed))]
+pub mod peak;
+#[cfg(not(qc_embed))]
 pub mod reference;
 mod row;
 pub mod table;

@@ -8,7 +8,7 @@
 
 use super::{add_f32, constant_f32, per_channel, sole_producer, splat};
 use qc_dialects::graph::{
-    Add, AdaptiveAvgPool, Clip, Conv2d, Div, GlobalAvgPool, Matmul, Mul, Pad, ReduceMean, Relu, Reshape, Slice, Sub,
+    AdaptiveAvgPool, Add, Clip, Conv2d, Div, GlobalAvgPool, Matmul, Mul, Pad, ReduceMean, Relu, Reshape, Slice, Sub,
     Transpose,
 };
 use qc_dialects::phase;

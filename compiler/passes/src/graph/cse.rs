@@ -7,14 +7,8 @@ use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Traits};
 use std::collections::HashMap;
 
 /// The pass.
-pub const PASS: Pass = Pass {
-    name: "cse",
-    summary: "merges ops that compute the same thing",
-    from: "",
-    to: "",
-    keeps: Keeps::Exact,
-    run,
-};
+pub const PASS: Pass =
+    Pass { name: "cse", summary: "merges ops that compute the same thing", from: "", to: "", keeps: Keeps::Exact, run };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let body = m.body();

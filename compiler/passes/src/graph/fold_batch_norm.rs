@@ -40,8 +40,7 @@ fn factors(m: &Module, bn: BatchNorm) -> Option<(Vec<f32>, Vec<f32>)> {
     let (scale, bias) = (constant_f32(m, bn.scale(m))?, constant_f32(m, bn.bias(m))?);
     let (mean, var) = (constant_f32(m, bn.mean(m))?, constant_f32(m, bn.var(m))?);
     let epsilon = bn.epsilon(m);
-    let g: Vec<f64> =
-        scale.iter().zip(&var).map(|(&s, &v)| f64::from(s) / (f64::from(v) + epsilon).sqrt()).collect();
+    let g: Vec<f64> = scale.iter().zip(&var).map(|(&s, &v)| f64::from(s) / (f64::from(v) + epsilon).sqrt()).collect();
     let shift = (0..g.len()).map(|c| (f64::from(bias[c]) - f64::from(mean[c]) * g[c]) as f32).collect();
     let g: Vec<f32> = g.into_iter().map(|x| x as f32).collect();
     g.iter().all(|x| x.is_finite()).then_some((g, shift))
@@ -72,13 +71,7 @@ fn bn_to_mul_add(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
 }
 
 /// Replaces `op`, which computes `producer * g (+ shift)` per output channel, by the producer with scaled weights.
-pub fn scale_linear(
-    rw: &mut Rewriter<'_>,
-    op: OpId,
-    producer: OpId,
-    g: &[f32],
-    shift: Option<&[f32]>,
-) -> Option<()> {
+pub fn scale_linear(rw: &mut Rewriter<'_>, op: OpId, producer: OpId, g: &[f32], shift: Option<&[f32]>) -> Option<()> {
     let weight = rw.m.operand(producer, 1)?;
     let matmul = Matmul::of(rw.m, producer);
     let rank = rw.m.dims(weight).len();
@@ -108,7 +101,7 @@ pub fn scale_linear(
     Some(())
 }
 
-fn channel_of(dims: &[usize], axis: usize) -> impl Fn(usize) -> usize {
+fn channel_of(dims: &[usize], axis: usize) -> impl Fn(usize) -> usize + use<> {
     let (inner, size) = (dims[axis + 1..].iter().product::<usize>().max(1), dims[axis]);
     move |i| i / inner % size
 }

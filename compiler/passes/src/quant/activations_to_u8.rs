@@ -56,8 +56,7 @@ fn movable(m: &Module, v: ValueId) -> bool {
     m.uses(v).iter().all(|u| match u {
         qc_ir::Use::Return(..) => false,
         qc_ir::Use::Operand(op, _) => {
-            m.is(*op, Dequantize::DEF)
-                || (moves(m, *op) && m.operands(*op).len() == 1 && movable(m, m.result(*op)))
+            m.is(*op, Dequantize::DEF) || (moves(m, *op) && m.operands(*op).len() == 1 && movable(m, m.result(*op)))
         }
     })
 }
@@ -74,4 +73,3 @@ fn retype(m: &mut Module, v: ValueId, id: qc_ir::QuantId) {
         }
     }
 }
-

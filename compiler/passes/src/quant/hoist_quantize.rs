@@ -7,9 +7,8 @@
 //! monotonic (a window of padding only, which could tell, keeps its place). Done when every use of the result is a
 //! quantization to one format. A slice waits until all slices of its operand agree.
 
-use qc_dialects::graph::{Concat, MaxPool, Quantize, Reshape, Slice, Transpose};
-use qc_dialects::quant::QMaxPool;
-use qc_ir::{Attrs, Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, QuantId, Rewriter, Use, ValueId};
+use qc_dialects::graph::{Concat, Dequantize, MaxPool, Quantize, Reshape, Slice, Transpose};
+use qc_ir::{Attrs, Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, QuantId, Rewriter, Use, ValueId};
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -49,9 +48,11 @@ fn above_movement(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let moved = rw.m.producer(v)?;
     let plain = [Concat::DEF, Reshape::DEF, Transpose::DEF].iter().any(|d| rw.m.is(moved, d));
     let slice = rw.m.is(moved, Slice::DEF);
-    let pool = rw.m.is(moved, MaxPool::DEF);
-    (plain || slice || pool).then_some(())?;
     (format_of_uses(rw.m, v)? == format).then_some(())?;
+    if rw.m.is(moved, MaxPool::DEF) {
+        return above_pool(rw, moved, format);
+    }
+    (plain || slice).then_some(())?;
     if slice {
         let source = rw.m.operand(moved, 0)?;
         (format_of_uses(rw.m, source)? == format).then_some(())?;
@@ -64,13 +65,21 @@ fn above_movement(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     }
     let (def, attrs) = (rw.m.def(moved), rw.m.attrs(moved).clone());
     let loc = rw.m.loc(moved);
-    let new = if pool {
-        rw.m.quant(format).store.elem().eq(&Elem::U8).then_some(())?;
-        rw.create_at(moved, loc, QMaxPool::DEF, &quantized, attrs)?
-    } else {
-        rw.create_at(moved, loc, def, &quantized, attrs)?
-    };
+    let new = rw.create_at(moved, loc, def, &quantized, attrs)?;
     let (old, new) = (rw.m.result(op), rw.m.result(new));
     rw.replace(old, new);
+    Some(())
+}
+
+/// Quantizes what a max pool reads as well, so that it becomes an integer op.
+fn above_pool(rw: &mut Rewriter<'_>, pool: OpId, format: QuantId) -> Option<()> {
+    let x = rw.m.operand(pool, 0)?;
+    Dequantize::producing(rw.m, x).is_none().then_some(())?;
+    let loc = rw.m.loc(pool);
+    let q = rw.create_at(pool, loc, Quantize::DEF, &[Some(x)], Attrs::new().with("quant", format))?;
+    let q = rw.m.result(q);
+    let d = rw.create_at(pool, loc, Dequantize::DEF, &[Some(q)], Attrs::new())?;
+    let d = rw.m.result(d);
+    rw.m.set_operand(pool, 0, Some(d));
     Some(())
 }

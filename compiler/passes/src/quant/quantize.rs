@@ -134,9 +134,9 @@ fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId
     let mut joined: HashMap<ValueId, (f32, f32)> = HashMap::new();
     let mut values: Vec<_> = ranges.iter().collect();
     values.sort_by_key(|(v, _)| **v);
-    for (&v, &(lo, hi)) in &values {
-        let slot = joined.entry(groups.root(v)).or_insert((0.0, 0.0));
-        *slot = (slot.0.min(lo), slot.1.max(hi));
+    for (v, (lo, hi)) in &values {
+        let slot = joined.entry(groups.root(**v)).or_insert((0.0f32, 0.0f32));
+        *slot = (slot.0.min(*lo), slot.1.max(*hi));
     }
     values.iter().map(|(v, _)| (**v, activation_format(joined[&groups.root(**v)]))).collect()
 }

@@ -9,7 +9,7 @@ use crate::numbers::{
 };
 use alloc::vec::Vec;
 
-/// `e^x` within 1 ulp for normal results; 0 below -104 and for NaN, infinity above 89.
+/// `e^x` within 1.1 ulp for normal results; 0 below -104 and for NaN, infinity above 89.
 ///
 /// `x = n ln 2 + r`; a polynomial of degree 6 in `r`; `2^n` in two factors, so that subnormal results are rounded once.
 pub fn exp(x: f32) -> f32 {

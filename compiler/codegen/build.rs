@@ -1,0 +1,66 @@
+//! Builds what every `model.so` carries: kernels and executor as one relocatable object, embedded by `embed_object.rs`.
+//!
+//! The two crates are compiled by the same `rustc` as this build, always optimized, whatever profile the rest has. Link
+//! time optimization folds the parts of `core` they use into one object, so that the linker needs no archive. The
+//! object depends on the sources and the compiler only: paths are mapped away and `RUSTFLAGS` are not passed on.
+
+use object::read::archive::ArchiveFile;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// A symbol the executor defines; the archive member that has it is the object.
+const ENTRY: &[u8] = b"qc_model_v1";
+
+const FLAGS: &[&str] = &[
+    "--edition=2024",
+    "--target=x86_64-unknown-linux-gnu",
+    "--cfg=qc_embed",
+    "--cap-lints=warn",
+    "-Copt-level=3",
+    "-Ccodegen-units=1",
+    "-Cpanic=abort",
+    "-Cforce-unwind-tables=no",
+    "-Crelocation-model=pic",
+    "-Cdebuginfo=0",
+];
+
+fn main() {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let runtime = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../runtime");
+    let (kernels, embed) = (runtime.join("kernels/src"), runtime.join("embed/src"));
+    for source in [&kernels, &embed] {
+        println!("cargo::rerun-if-changed={}", source.display());
+    }
+    let (rlib, archive) = (out.join("libqc_kernels.rlib"), out.join("libqc_embed.a"));
+    compile("qc_kernels", &kernels, &["--crate-type=rlib"], &rlib);
+    let dependency = format!("--extern=qc_kernels={}", rlib.display());
+    compile("qc_embed", &embed, &["--crate-type=staticlib", "-Clto=fat", &dependency], &archive);
+    let bytes = fs::read(&archive).expect("rustc wrote the archive");
+    fs::write(out.join("embed.o"), entry_member(&bytes)).expect("OUT_DIR is writable");
+}
+
+/// Runs `rustc` on a crate whose root is `source/lib.rs`.
+fn compile(name: &str, source: &Path, flags: &[&str], output: &Path) {
+    let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");
+    let status = Command::new(rustc)
+        .args(["--crate-name", name])
+        .args(FLAGS)
+        .args(flags)
+        .arg(format!("--remap-path-prefix={}={name}", source.display()))
+        .arg("-o")
+        .arg(output)
+        .arg(source.join("lib.rs"))
+        .status()
+        .expect("rustc starts");
+    assert!(status.success(), "compiling {name} for embedding failed");
+}
+
+/// The member of a static library that defines [`ENTRY`].
+fn entry_member(bytes: &[u8]) -> &[u8] {
+    let archive = ArchiveFile::parse(bytes).expect("a static library");
+    let symbols = archive.symbols().expect("a readable symbol table").expect("a symbol table");
+    let symbol = symbols.map(|symbol| symbol.expect("a symbol")).find(|symbol| symbol.name() == ENTRY);
+    let member = archive.member(symbol.expect("the executor defines its entry").offset()).expect("a member");
+    member.data(bytes).expect("a member inside the file")
+}

@@ -1,0 +1,44 @@
+//! The executor and kernels as a relocatable object, and the symbols it offers.
+
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/embed.o"));
+
+/// The object: an ELF relocatable that needs `QC_MODEL` and defines the `qc_model_*` functions and the `qc_k_*` kernels.
+pub fn bytes() -> &'static [u8] {
+    OBJECT
+}
+
+/// Symbol under which generated code defines the model's table, a `qc_embed::abi::Model`.
+pub const MODEL_SYMBOL: &str = "QC_MODEL";
+
+/// Symbol whose address the linker sets to the weights.
+pub const WEIGHTS_SYMBOL: &str = "QC_WEIGHTS";
+
+/// Functions of the C interface: `qc_model_<word>` inside, `<prefix>_<word>` outside.
+const WORDS: &[&str] = &[
+    "create",
+    "destroy",
+    "bind_input",
+    "bind_output",
+    "input",
+    "output",
+    "run",
+    "run_profiled",
+    "info",
+    "last_error",
+    "strerror",
+    "abi",
+    "isa",
+    "json",
+    "sha256",
+    "n_inputs",
+    "n_outputs",
+    "input_info",
+    "output_info",
+];
+
+/// What a model named `prefix` exports, as pairs of exported name and internal symbol.
+pub fn exports(prefix: &str) -> Vec<(String, String)> {
+    let named = WORDS.iter().map(|word| (format!("{prefix}_{word}"), format!("qc_model_{word}")));
+    let entry = qc_embed::abi::ENTRY_SYMBOL.to_string();
+    named.chain([(entry.clone(), entry)]).collect()
+}

@@ -1,0 +1,30 @@
+//! The target that Cranelift compiles for.
+//!
+//! Generated code is loops, addresses and calls, and must be the same on every machine the artefact may run on, so it
+//! is compiled for baseline x86-64 whatever the host offers; vector instructions are the kernels' matter.
+
+use crate::CodegenError;
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::settings::{self, Configurable};
+
+/// The target for generated code.
+///
+/// # Errors
+/// When this build of Cranelift lacks it, which would be a defect.
+pub fn target() -> Result<OwnedTargetIsa, CodegenError> {
+    let mut flags = settings::builder();
+    let options = [
+        ("opt_level", "speed"),
+        ("is_pic", "true"),
+        ("use_colocated_libcalls", "false"),
+        ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+        ("enable_probestack", "false"),
+        ("unwind_info", "false"),
+    ];
+    for (name, value) in options {
+        flags.set(name, value).map_err(|e| CodegenError::Cranelift(e.to_string()))?;
+    }
+    let triple = target_lexicon::triple!("x86_64-unknown-linux-gnu");
+    let builder = cranelift_codegen::isa::lookup(triple).map_err(|e| CodegenError::Cranelift(e.to_string()))?;
+    builder.finish(settings::Flags::new(flags)).map_err(|e| CodegenError::Cranelift(e.to_string()))
+}

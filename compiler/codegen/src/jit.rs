@@ -1,0 +1,77 @@
+//! The JIT: an image in executable memory of this process.
+
+use crate::CodegenError;
+use crate::embed_object::WEIGHTS_SYMBOL;
+use crate::image::{ImageInput, Weights, define};
+use crate::isa::target;
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::default_libcall_names;
+use qc_embed::abi::{ALIGN_BYTES, Model, SLACK_BYTES};
+use qc_kernels::table;
+
+/// A model in executable memory; everything its table points to lives as long as this.
+pub struct JitModel {
+    model: *const Model,
+    // Freed in `drop`; an `Option` because freeing takes the module by value.
+    module: Option<JITModule>,
+    _weights: AlignedBytes,
+}
+
+// SAFETY: after `finalize_definitions` nothing in the module is written any more, and `JITModule` has no thread affinity.
+unsafe impl Send for JitModel {}
+// SAFETY: as above; shared references only read.
+unsafe impl Sync for JitModel {}
+
+impl JitModel {
+    /// The model's table, valid as long as `self`.
+    pub fn model(&self) -> *const Model {
+        self.model
+    }
+}
+
+impl Drop for JitModel {
+    fn drop(&mut self) {
+        if let Some(module) = self.module.take() {
+            // SAFETY: the owner of this value keeps it until no context of the model exists, so no code of it runs.
+            unsafe { module.free_memory() };
+        }
+    }
+}
+
+/// Bytes at a 64-byte boundary with readable slack on both sides.
+struct AlignedBytes {
+    storage: Vec<u8>,
+    start: usize,
+}
+
+impl AlignedBytes {
+    fn new(bytes: &[u8]) -> AlignedBytes {
+        let mut storage = vec![0u8; bytes.len() + 2 * SLACK_BYTES + ALIGN_BYTES];
+        let start = SLACK_BYTES + storage[SLACK_BYTES..].as_ptr().align_offset(ALIGN_BYTES);
+        storage[start..start + bytes.len()].copy_from_slice(bytes);
+        AlignedBytes { storage, start }
+    }
+
+    fn as_ptr(&self) -> *const u8 {
+        self.storage[self.start..].as_ptr()
+    }
+}
+
+/// Compiles an image into this process.
+///
+/// # Errors
+/// Loop code that cannot be compiled, or a failure inside Cranelift.
+pub fn jit(input: &ImageInput<'_>, dump: Option<&mut String>) -> Result<JitModel, CodegenError> {
+    let (weights, places) = Weights::collect(input.variants);
+    let aligned = AlignedBytes::new(weights.bytes());
+    let mut builder = JITBuilder::with_isa(target()?, default_libcall_names());
+    for row in table::rows() {
+        builder.symbol(format!("qc_k_{}", row.name), row.run as *const u8);
+    }
+    builder.symbol(WEIGHTS_SYMBOL, aligned.as_ptr());
+    let mut module = JITModule::new(builder);
+    let id = define(&mut module, input, &places, weights.bytes().len(), dump)?;
+    module.finalize_definitions()?;
+    let (address, _) = module.get_finalized_data(id);
+    Ok(JitModel { model: address.cast(), module: Some(module), _weights: aligned })
+}

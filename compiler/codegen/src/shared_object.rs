@@ -1,0 +1,33 @@
+//! The other end: an image as a self-contained shared object.
+
+use crate::CodegenError;
+use crate::elf::{LinkInput, link};
+use crate::embed_object;
+use crate::image::{ImageInput, Weights, define};
+use crate::isa::target;
+use cranelift_module::default_libcall_names;
+use cranelift_object::{ObjectBuilder, ObjectModule};
+
+/// The bytes of a shared object.
+///
+/// # Errors
+/// Loop code that cannot be compiled, or a failure inside Cranelift or the linker.
+pub fn shared_object(
+    input: &ImageInput<'_>,
+    soname: &str,
+    dump: Option<&mut String>,
+) -> Result<Vec<u8>, CodegenError> {
+    let (weights, places) = Weights::collect(input.variants);
+    let builder = ObjectBuilder::new(target()?, "model", default_libcall_names())?;
+    let mut module = ObjectModule::new(builder);
+    define(&mut module, input, &places, weights.bytes().len(), dump)?;
+    let object = module.finish().emit().map_err(|e| CodegenError::Cranelift(e.to_string()))?;
+    Ok(link(&LinkInput {
+        objects: &[&object, embed_object::bytes()],
+        weights: weights.bytes(),
+        exports: &embed_object::exports(input.name),
+        imports: qc_embed::sys::IMPORTS,
+        note: input.json,
+        soname,
+    })?)
+}

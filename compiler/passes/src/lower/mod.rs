@@ -1,0 +1,342 @@
+//! Lowers tensors to buffers and ops to steps of kernel calls.
+//!
+//! before  %y = quant.conv2d(%x, %w, %b) {pads = [1, 1, 1, 1], to = !q1}
+//! after   %xb = loop.alloc() : buf<1x64x56x56xu8, [215296, 1, 3712, 64], 3776, 215296>
+//!         loop.parallel() {tasks = 56} do (%begin : index, %end : index) {
+//!           .. loop.ukernel(%xb, %wp, %bias, %scale, %yb, ..) {kernel = "gemm.u8", ..} .. }
+//!
+//! A lowering is ordinary code: one function per kind of op, here dispatched by name. Rank-4 tensors lie channels-last,
+//! others row-major; `place.rs` decides borders and sharing, `view.rs` does the arithmetic of strides, `emit.rs` builds
+//! steps. Nothing else in the compiler knows how a tensor lies in memory.
+
+mod conv;
+mod elementwise;
+pub mod emit;
+mod linear;
+mod movement;
+mod norm;
+mod place;
+mod pool;
+mod scalar;
+pub mod view;
+
+use emit::{Call, Emit};
+use place::Placement;
+use qc_dialects::{graph, loops, phase, quant};
+use qc_ir::{
+    Attr, Attrs, BufferTy, Builder, Data, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx, TensorTy,
+    Type, ValueId,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use view::{View, bytes_of, channels_last, row_major};
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "lower-to-loops",
+    summary: "turns tensors into buffers and ops into steps of kernel calls",
+    from: phase::FUSED,
+    to: phase::LOOPS,
+    keeps: Keeps::F32Rounding(1e-4),
+    run,
+};
+
+fn run(m: &mut Module, _: &mut PassCx) -> Result<(), Diag> {
+    let mut out = Module::new(m.name.clone(), phase::LOOPS);
+    out.locs = m.locs.clone();
+    let place = Placement::of(m);
+    let mut lower = Lower { src: m, place, out, views: HashMap::new(), outputs: Vec::new(), loc: m.locs.unknown() };
+    lower.signature()?;
+    for &op in m.ops(m.body()) {
+        lower.loc = m.loc(op);
+        lower.op(op).map_err(|d| if d.loc.is_none() { d.at(m.loc(op)) } else { d })?;
+    }
+    lower.results()?;
+    *m = lower.out;
+    Ok(())
+}
+
+/// The state of the lowering: the tensor module, the loop module, and where each tensor lies.
+struct Lower<'s> {
+    src: &'s Module,
+    place: Placement,
+    out: Module,
+    views: HashMap<ValueId, View>,
+    outputs: Vec<View>,
+    loc: LocId,
+}
+
+impl Lower<'_> {
+    /// The main function: inputs, then outputs, all row-major.
+    fn signature(&mut self) -> Result<(), Diag> {
+        let src = self.src;
+        let func = src.main().ok_or_else(|| Diag::bug("the module has no function"))?;
+        let (name, outputs) = (func.name.clone(), func.outputs.clone());
+        let inputs: Vec<ValueId> = src.args(func.body).to_vec();
+        let values: Vec<ValueId> = inputs.iter().chain(src.returns(func.body)).copied().collect();
+        let types: Vec<Type> = values
+            .iter()
+            .map(|&v| {
+                let t = src.tensor_ty(v);
+                Type::Buffer(plain_buffer(src.storage(t.elem), &t.dims))
+            })
+            .collect();
+        let f = self.out.add_func(&name, &types);
+        self.out.func_mut(f).outputs = outputs.clone();
+        let args = self.out.args(self.out.body()).to_vec();
+        for (i, (&v, &arg)) in values.iter().zip(&args).enumerate() {
+            let view = self.whole(arg, true);
+            match i.checked_sub(inputs.len()) {
+                None => {
+                    self.out.set_name(arg, src.name(v).unwrap_or("input"));
+                    self.views.insert(v, view);
+                }
+                Some(n) => {
+                    self.out.set_name(arg, &format!("out.{}", outputs.get(n).map_or("", |n| n)));
+                    self.outputs.push(view);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The view of a whole buffer value.
+    fn whole(&self, buf: ValueId, external: bool) -> View {
+        let b = self.out.ty(buf).buffer().expect("invariant: a buffer value has a buffer type");
+        View {
+            buf,
+            offset: 0,
+            dims: b.dims.to_vec(),
+            strides: b.strides.iter().map(|&s| s as i64).collect(),
+            elem: b.elem,
+            border: [0; 4],
+            external,
+        }
+    }
+
+    fn emit(&mut self) -> Emit<'_> {
+        let body = self.out.body();
+        Emit::new(&mut self.out, body, self.loc)
+    }
+
+    fn op(&mut self, op: OpId) -> Result<(), Diag> {
+        match self.src.def(op).name {
+            "graph.constant" => Ok(()),
+            "graph.reshape" => self.reshape(graph::Reshape(op)),
+            "graph.transpose" => self.transpose(graph::Transpose(op)),
+            "graph.slice" => self.slice(graph::Slice(op)),
+            "graph.concat" => self.concat(graph::Concat(op)),
+            "graph.pad" => self.pad(graph::Pad(op)),
+            "graph.conv2d" => self.conv_f32(graph::Conv2d(op)),
+            "quant.conv2d" => self.conv_u8(quant::QConv2d(op)),
+            "graph.matmul" => self.matmul_f32(graph::Matmul(op)),
+            "quant.matmul" => self.matmul_u8(quant::QMatmul(op)),
+            "graph.max_pool"
+            | "graph.avg_pool"
+            | "graph.global_avg_pool"
+            | "graph.global_max_pool"
+            | "graph.adaptive_avg_pool"
+            | "quant.max_pool"
+            | "quant.avg_pool" => self.pool(op),
+            "graph.add" | "graph.sub" | "graph.mul" | "graph.div" | "graph.max" | "graph.min" => self.binary_f32(op),
+            "quant.add" | "quant.mul" => self.binary_u8(op),
+            "graph.relu" | "graph.clip" => self.clamp(op),
+            "quant.lut" => self.lut(quant::QLut(op)),
+            "graph.quantize" => self.quantize(graph::Quantize(op)),
+            "graph.dequantize" => self.dequantize(graph::Dequantize(op)),
+            "graph.softmax" => self.softmax(graph::Softmax(op)),
+            "graph.lrn" => self.lrn(graph::Lrn(op)),
+            "graph.reduce_mean" => self.reduce_mean(graph::ReduceMean(op)),
+            "graph.cast" => self.cast(graph::Cast(op)),
+            "graph.observe" => self.alias(op),
+            other => Err(Diag::bug(format!("{other} cannot be lowered; an earlier pass should have replaced it"))),
+        }
+    }
+
+    /// A result that is its operand.
+    fn alias(&mut self, op: OpId) -> Result<(), Diag> {
+        let x = self.src.operand(op, 0).ok_or_else(|| Diag::bug("no operand"))?;
+        let view = self.view(x)?;
+        self.views.insert(self.src.result(op), view);
+        Ok(())
+    }
+
+    /// Where a tensor lies; constants are laid down at their first use.
+    fn view(&mut self, v: ValueId) -> Result<View, Diag> {
+        if let Some(view) = self.views.get(&v) {
+            return Ok(view.clone());
+        }
+        let tensor = crate::graph::constant(self.src, v).ok_or_else(|| Diag::bug("a tensor has no place yet"))?;
+        let (name, dims) = (self.src.name(v).unwrap_or("const").to_string(), tensor.dims().to_vec());
+        let view = match dims[..] {
+            [_, c, h, w] if c > 1 && h * w > 1 => {
+                let strides = channels_last(c, [h, w], tensor.data().elem());
+                let buf = self.data(&name, channels_last_tensor(&tensor), vec![])?;
+                View { dims, strides, ..self.whole(buf, false) }
+            }
+            _ => {
+                let buf = self.data(&name, (*tensor).clone(), vec![])?;
+                self.whole(buf, false)
+            }
+        };
+        self.views.insert(v, view.clone());
+        Ok(view)
+    }
+
+    /// Constant memory.
+    fn data(&mut self, name: &str, tensor: HostTensor, pack: Vec<(Box<str>, Attr)>) -> Result<ValueId, Diag> {
+        let elem = tensor.data().elem();
+        let ty = Type::Buffer(plain_buffer(elem, tensor.dims()));
+        let c = self.out.consts.add(name, TensorTy::new(elem, tensor.dims()), Arc::new(tensor));
+        let mut attrs = Attrs::new().with("value", c);
+        if !pack.is_empty() {
+            attrs.set("pack", Attr::Fields(pack));
+        }
+        let body = self.out.body();
+        let mut b = Builder::at_end(&mut self.out, body);
+        b.loc = self.loc;
+        let op = b.create_with(loops::ConstBuffer::DEF, &[], attrs, vec![ty], &[])?;
+        let v = self.out.result(op);
+        self.out.set_name(v, name);
+        Ok(v)
+    }
+
+    /// A new buffer of the arena.
+    fn alloc(&mut self, name: &str, ty: BufferTy, border: [usize; 4]) -> Result<View, Diag> {
+        let body = self.out.body();
+        let mut b = Builder::at_end(&mut self.out, body);
+        b.loc = self.loc;
+        let op = b.create_with(loops::Alloc::DEF, &[], Attrs::new(), vec![Type::Buffer(ty)], &[])?;
+        let v = self.out.result(op);
+        self.out.set_name(v, name);
+        Ok(View { border, ..self.whole(v, false) })
+    }
+
+    /// A new buffer for a tensor, with its border filled with `zero`.
+    fn fresh(&mut self, name: &str, dims: &[usize], elem: Elem, border: [usize; 4], zero: i32) -> Result<View, Diag> {
+        let [n, c, h, w] = dims[..] else {
+            return self.alloc(name, plain_buffer(elem, dims), [0; 4]);
+        };
+        let [top, left, bottom, right] = border;
+        let padded = [top + h + bottom, left + w + right];
+        let strides: Vec<usize> = channels_last(c, padded, elem).into_iter().map(|s| s as usize).collect();
+        let origin = top * strides[2] + left * strides[3];
+        let bytes = n * strides[0];
+        let view =
+            self.alloc(name, BufferTy { elem, dims: dims.into(), strides: strides.into(), origin, bytes }, border)?;
+        if border != [0; 4] {
+            self.fill_border(&view, zero)?;
+        }
+        Ok(view)
+    }
+
+    /// Fills the border of a new buffer: what lies before the first pixel, between rows, and behind the last pixel.
+    fn fill_border(&mut self, v: &View, zero: i32) -> Result<(), Diag> {
+        let [top, left, bottom, right] = v.border.map(|b| b as i64);
+        let (n, h) = (v.dims[0], v.dims[2] as i64);
+        let (image, row, pixel) = (v.strides[0], v.strides[2], v.strides[3]);
+        let width = v.dims[3] as i64 * pixel;
+        let e = v.elem_bytes();
+        let call = |start: i64, bytes: i64, rows: i64| {
+            Call::new(if e == 1 { "fill.b1" } else { "fill.b4" })
+                .view("dst", v, &[])
+                .set("n", bytes / e)
+                .set("rows", rows)
+                .set("row_stride", row)
+                .set("outer", n)
+                .set("outer_stride", image)
+                .set("value", zero)
+                .offset(&[start])
+        };
+        let runs = [
+            (-(top * row + left * pixel), top * row + left * pixel, 1),
+            (width, (left + right) * pixel, h - 1),
+            ((h - 1) * row + width, right * pixel + bottom * row, 1),
+        ];
+        self.emit().step(1, |e, _, _| {
+            for (start, bytes, rows) in runs {
+                if bytes > 0 && rows > 0 {
+                    e.call(call(start, bytes, rows))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The stored integer that stands for 0 in a tensor.
+    fn zero_of(&self, v: ValueId) -> i32 {
+        self.src.quant_of(v).map_or(0, |q| q.zero(0))
+    }
+
+    /// Where an op is to write its result `v`.
+    fn destination(&mut self, v: ValueId) -> Result<View, Diag> {
+        if let Some(view) = self.views.get(&v) {
+            return Ok(view.clone());
+        }
+        let t = self.src.tensor_ty(v).clone();
+        let view = if let Some(part) = self.place.part(v) {
+            let whole = self.destination(part.whole)?;
+            whole.narrow(part.axis, part.start, t.dims[part.axis], 1)
+        } else if let Some(i) = self.place.output(v) {
+            self.outputs[i].clone()
+        } else {
+            let name = self.src.name(v).unwrap_or("t").to_string();
+            let elem = self.src.storage(t.elem);
+            self.fresh(&name, &t.dims, elem, self.place.border(v), self.zero_of(v))?
+        };
+        self.views.insert(v, view.clone());
+        Ok(view)
+    }
+
+    /// Copies what was not written in place into the caller's outputs.
+    fn results(&mut self) -> Result<(), Diag> {
+        for (i, &v) in self.src.returns(self.src.body()).iter().enumerate() {
+            if self.place.output(v) != Some(i) {
+                let (from, to) = (self.view(v)?, self.outputs[i].clone());
+                self.copy(&from, &to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `v` channels-last with at least this border: itself, or a copy.
+    fn channels_last_view(&mut self, v: ValueId, border: [usize; 4]) -> Result<View, Diag> {
+        let view = self.view(v)?;
+        let enough = view.border.iter().zip(border).all(|(have, need)| *have >= need);
+        if view.is_channels_last() && enough && !view.external {
+            return Ok(view);
+        }
+        let (name, zero) = (self.src.name(v).unwrap_or("t").to_string(), self.zero_of(v));
+        let copy = self.fresh(&format!("{name}.nhwc"), &view.dims, view.elem, border, zero)?;
+        self.copy(&view, &copy)?;
+        Ok(copy)
+    }
+}
+
+/// A row-major buffer without border.
+fn plain_buffer(elem: Elem, dims: &[usize]) -> BufferTy {
+    let strides: Box<[usize]> = row_major(dims, elem).into_iter().map(|s| s as usize).collect();
+    let bytes = dims.iter().product::<usize>() * bytes_of(elem);
+    BufferTy { elem, dims: dims.into(), strides, origin: 0, bytes }
+}
+
+/// The elements of a rank-4 NCHW tensor in channels-last order.
+fn channels_last_tensor(t: &HostTensor) -> HostTensor {
+    fn permute<T: Copy>(v: &[T], [n, c, h, w]: [usize; 4]) -> Vec<T> {
+        let mut out = Vec::with_capacity(v.len());
+        for (b, p) in (0..n).flat_map(|b| (0..h * w).map(move |p| (b, p))) {
+            out.extend((0..c).map(|k| v[(b * c + k) * h * w + p]));
+        }
+        out
+    }
+    let dims: [usize; 4] = t.dims().try_into().expect("invariant: the caller checked the rank");
+    let data = match t.data() {
+        Data::F32(v) => Data::F32(permute(v, dims)),
+        Data::I8(v) => Data::I8(permute(v, dims)),
+        Data::U8(v) => Data::U8(permute(v, dims)),
+        Data::I32(v) => Data::I32(permute(v, dims)),
+        Data::I64(v) => Data::I64(permute(v, dims)),
+        Data::Bool(v) => Data::Bool(permute(v, dims)),
+    };
+    HostTensor::new(dims.to_vec(), data).expect("invariant: as many elements as before")
+}

@@ -1,0 +1,144 @@
+//! Decides, before any code is made, where each tensor will live.
+//!
+//! - The operands of a concat are written straight into their part of its result, where their producer can do so.
+//! - A tensor that a padded convolution reads gets a border, so that padding costs nothing; the border belongs to the
+//!   buffer, and so to every part and channel slice of it.
+//! - A result of the model is written straight into the caller's memory when its layout is row-major anyway.
+
+use qc_dialects::graph::{Concat, Constant, Conv2d, Reshape, Slice, Transpose};
+use qc_dialects::quant::QConv2d;
+use qc_ir::{Module, OpId, Use, ValueId};
+use std::collections::HashMap;
+
+/// A tensor that is written into part of another.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The concat's result.
+    pub whole: ValueId,
+    /// The axis of the concat.
+    pub axis: usize,
+    /// First index along the axis.
+    pub start: usize,
+}
+
+/// Where tensors live.
+#[derive(Default, Debug)]
+pub struct Placement {
+    parts: HashMap<ValueId, Part>,
+    borders: HashMap<ValueId, [usize; 4]>,
+    outputs: HashMap<ValueId, usize>,
+}
+
+impl Placement {
+    /// Places all tensors of the main function.
+    pub fn of(m: &Module) -> Placement {
+        let mut p = Placement::default();
+        let body = m.body();
+        // Later concats first, so that a concat inside a concat knows its whole.
+        for &op in m.ops(body).iter().rev() {
+            if Concat::of(m, op).is_some() {
+                p.place_parts(m, op);
+            }
+        }
+        for &op in m.ops(body) {
+            let view = Conv2d(op);
+            if m.is(op, Conv2d::DEF) || m.is(op, QConv2d::DEF) {
+                // Both ops declare `pads` and the input alike, so one view reads either.
+                let pads = view.pads(m);
+                p.need_border(m, view.input(m), std::array::from_fn(|i| pads[i] as usize));
+            }
+        }
+        p.place_outputs(m);
+        p
+    }
+
+    /// The part of a concat's result that a tensor is written into.
+    pub fn part(&self, v: ValueId) -> Option<Part> {
+        self.parts.get(&v).copied()
+    }
+
+    /// The border of a tensor's own buffer.
+    pub fn border(&self, v: ValueId) -> [usize; 4] {
+        self.borders.get(&v).copied().unwrap_or([0; 4])
+    }
+
+    /// The output of the model that a tensor is written into.
+    pub fn output(&self, v: ValueId) -> Option<usize> {
+        self.outputs.get(&v).copied()
+    }
+
+    fn place_parts(&mut self, m: &Module, op: OpId) {
+        let concat = Concat(op);
+        let (whole, axis) = (concat.out(m), concat.axis(m) as usize);
+        let mut start = 0;
+        for v in concat.inputs(m) {
+            let once = m.uses(v).iter().filter(|u| matches!(u, Use::Operand(o, _) if *o == op)).count() == 1;
+            let elsewhere = self.parts.contains_key(&v) || returned(m, v);
+            if once && !elsewhere && computes(m, v) && (axis == 1 || !read_by_padded_conv(m, v)) {
+                self.parts.insert(v, Part { whole, axis, start });
+            }
+            start += m.dims(v)[axis];
+        }
+    }
+
+    /// The tensor whose buffer holds `v`.
+    fn root(&self, m: &Module, mut v: ValueId) -> ValueId {
+        loop {
+            if let Some(part) = self.parts.get(&v) {
+                v = part.whole;
+            } else if let Some(slice) = Slice::producing(m, v).filter(|s| only_channels(m, *s)) {
+                v = slice.x(m);
+            } else {
+                return v;
+            }
+        }
+    }
+
+    fn need_border(&mut self, m: &Module, v: ValueId, pads: [usize; 4]) {
+        let root = self.root(m, v);
+        let border = self.borders.entry(root).or_insert([0; 4]);
+        for (b, p) in border.iter_mut().zip(pads) {
+            *b = (*b).max(p);
+        }
+    }
+
+    fn place_outputs(&mut self, m: &Module) {
+        for (i, &v) in m.returns(m.body()).iter().enumerate() {
+            let plain = match m.dims(v) {
+                [_, c, h, w] => h * w == 1 || *c == 1,
+                _ => true,
+            };
+            let alone = m.uses(v).len() == 1 && !self.parts.contains_key(&v);
+            let holds_parts = Concat::producing(m, v).is_some();
+            if plain && alone && !holds_parts && computes(m, v) {
+                self.outputs.insert(v, i);
+            }
+        }
+    }
+}
+
+/// Whether an op computes `v` into memory, rather than naming memory that exists.
+fn computes(m: &Module, v: ValueId) -> bool {
+    let views = [Constant::DEF, Reshape::DEF, Transpose::DEF, Slice::DEF];
+    m.producer(v).is_some_and(|op| views.iter().all(|d| !m.is(op, d)))
+}
+
+fn returned(m: &Module, v: ValueId) -> bool {
+    m.uses(v).iter().any(|u| matches!(u, Use::Return(..)))
+}
+
+fn read_by_padded_conv(m: &Module, v: ValueId) -> bool {
+    m.uses(v).iter().any(|u| match u {
+        Use::Operand(op, _) if m.is(*op, Conv2d::DEF) || m.is(*op, QConv2d::DEF) => {
+            Conv2d(*op).pads(m).iter().any(|&p| p != 0)
+        }
+        _ => false,
+    })
+}
+
+/// Whether a slice takes whole planes, so that it keeps the border of its operand.
+fn only_channels(m: &Module, slice: Slice) -> bool {
+    let (x, starts, steps) = (slice.x(m), slice.starts(m), slice.steps(m));
+    let (from, to) = (m.dims(x), m.dims(slice.out(m)));
+    from.len() == 4 && steps.iter().all(|&s| s == 1) && [0, 2, 3].iter().all(|&d| starts[d] == 0 && from[d] == to[d])
+}

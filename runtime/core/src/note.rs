@@ -1,0 +1,309 @@
+//! The note of a compiled model: what it is, readable without executing anything.
+//!
+//! `.note.qc` holds two notes of owner `qc`. Type 1 is JSON, [`Note`]. Type 2 is [`Seal`]: a digest of every byte that is
+//! loaded except the weights, so that a damaged or truncated file is refused before the loader of the system sees it.
+//! The seal guards against accidents, not against people; a `.so` is native code and has to come from a trusted source.
+
+use crate::Elem;
+use crate::error::LoadError;
+use object::elf::{self, FileHeader64, ProgramHeader64};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use object::{LittleEndian, ReadCache, ReadRef};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+/// Owner of the notes.
+pub const OWNER: &str = "qc";
+/// Type of the JSON note.
+pub const TYPE_JSON: u32 = 1;
+/// Type of the [`Seal`].
+pub const TYPE_SEAL: u32 = 2;
+/// Size of a seal: covered length and SHA-256.
+pub const SEAL_BYTES: usize = 40;
+/// Where the digest is in a seal.
+pub const SEAL_DIGEST_OFFSET: u64 = 8;
+
+/// Longest note that is read; a signature with thousands of operations stays far below.
+const MAX_NOTE_BYTES: u64 = 64 << 20;
+
+/// Metadata of a compiled model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// Version of the binary interface, `qc_embed::abi::ABI_VERSION`.
+    pub format: u32,
+    /// Name of the model, which is also the prefix of its exported functions.
+    pub name: String,
+    /// The program that made the file, such as `qc 0.1.0`.
+    pub generator: String,
+    /// Names of the instruction tiers in the file.
+    pub tiers: Vec<String>,
+    /// Batch sizes with code of their own, ascending.
+    pub batches: Vec<u32>,
+    /// The only batch the model runs; 0 for any.
+    #[serde(default)]
+    pub fixed_batch: u64,
+    /// SHA-256 of the source model in hexadecimal.
+    pub model_sha256: String,
+    /// Options the model was compiled with, those that differ from the defaults.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Inputs in model order.
+    pub inputs: Vec<IoNote>,
+    /// Outputs in model order.
+    pub outputs: Vec<IoNote>,
+    /// What is computed, in order of execution.
+    #[serde(default)]
+    pub ops: Vec<OpNote>,
+    /// Size of the packed weights.
+    #[serde(default)]
+    pub weights_bytes: u64,
+}
+
+/// One input or output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IoNote {
+    /// Name in the source model.
+    pub name: String,
+    /// Element type.
+    pub elem: Elem,
+    /// Shape of one batch item; the first dimension counts the rows an item has.
+    pub shape: Vec<i64>,
+    /// Whether the first dimension grows with the batch.
+    pub batched: bool,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpNote {
+    /// Names of the source nodes it computes.
+    pub name: String,
+    /// The operation, such as `quant.conv2d`.
+    pub op: String,
+    /// The kernel that does most of the work, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Multiply-accumulates for one batch item.
+    #[serde(default)]
+    pub macs: u64,
+    /// Why it computes in float, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub float_reason: Option<String>,
+}
+
+impl IoNote {
+    /// Shape as people write it, the batch as `n`: `[n, 3, 224, 224]`.
+    pub fn shape_text(&self) -> String {
+        let dims = self.shape.iter().enumerate().map(|(i, dim)| match (i, self.batched, dim) {
+            (0, true, 1) => "n".to_string(),
+            (0, true, rows) => format!("{rows}n"),
+            _ => dim.to_string(),
+        });
+        format!("[{}]", dims.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Elements of one batch item.
+    pub fn item_len(&self) -> u64 {
+        self.shape.iter().map(|&dim| dim.max(0) as u64).product()
+    }
+}
+
+/// Digest of the loaded part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    /// The digest covers the file up to here.
+    pub covered_bytes: u64,
+    /// SHA-256 of the covered bytes, with the bytes of this digest taken as zero.
+    pub sha256: [u8; 32],
+}
+
+impl Seal {
+    /// Reads a seal as it is in the note.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Seal> {
+        let (covered, sha256) = bytes.split_at_checked(8)?;
+        Some(Seal { covered_bytes: u64::from_le_bytes(covered.try_into().ok()?), sha256: sha256.try_into().ok()? })
+    }
+
+    /// Computes the digest over `covered`, in which it is itself at `digest_offset`.
+    pub fn digest(covered: &[u8], digest_offset: usize) -> [u8; 32] {
+        let (before, rest) = covered.split_at(digest_offset.min(covered.len()));
+        let mut hash = Sha256::new();
+        hash.update(before);
+        hash.update([0u8; 32]);
+        hash.update(rest.get(32..).unwrap_or(&[]));
+        hash.finalize().into()
+    }
+}
+
+/// What the check of a file found.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The metadata.
+    pub note: Note,
+    /// The digest, which names this very build of the model.
+    pub seal: Seal,
+}
+
+/// Reads the note of a compiled model at `path` and checks the file, without executing anything.
+///
+/// # Errors
+/// When the file cannot be read, is not ours, is damaged, or has a format this version does not know.
+pub fn inspect(path: &Path) -> Result<Note, LoadError> {
+    check_file(path).map(|checked| checked.note)
+}
+
+/// As [`inspect`], with the seal.
+pub(crate) fn check_file(path: &Path) -> Result<Checked, LoadError> {
+    let io = |source| LoadError::Io { path: path.into(), source };
+    let file = File::open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(LoadError::NotAModel { path: path.into(), reason: "it is not a regular file".into() });
+    }
+    check(&ReadCache::new(file)).map_err(|damage| damage.at(path))
+}
+
+/// Checks the bytes of a compiled model: structure, note, format and seal. Reads only, so any bytes are safe.
+///
+/// # Errors
+/// As [`inspect`], with an empty path.
+pub fn check_bytes(bytes: &[u8]) -> Result<Checked, LoadError> {
+    check(bytes).map_err(|damage| damage.at(Path::new("")))
+}
+
+/// Why bytes are not a usable model.
+enum Damage {
+    NotAModel(&'static str),
+    Damaged(String),
+    Format(u32),
+}
+
+impl Damage {
+    fn at(self, path: &Path) -> LoadError {
+        let path = path.into();
+        match self {
+            Damage::NotAModel(reason) => LoadError::NotAModel { path, reason: reason.into() },
+            Damage::Damaged(reason) => LoadError::Damaged { path, reason },
+            Damage::Format(found) => LoadError::Format { path, found, known: qc_embed::abi::ABI_VERSION },
+        }
+    }
+}
+
+fn damaged(reason: &str) -> Damage {
+    Damage::Damaged(reason.into())
+}
+
+fn check<'d, R: ReadRef<'d>>(data: R) -> Result<Checked, Damage> {
+    let not_elf = |_| Damage::NotAModel("it is not a 64-bit ELF file");
+    let header = FileHeader64::<LittleEndian>::parse(data).map_err(not_elf)?;
+    let endian = header.endian().map_err(not_elf)?;
+    if header.e_type.get(endian) != elf::ET_DYN || header.e_machine.get(endian) != elf::EM_X86_64 {
+        return Err(Damage::NotAModel("it is not an x86-64 shared object"));
+    }
+    let segments = header.program_headers(endian, data).map_err(|_| damaged("its program headers lie outside"))?;
+    let mut notes = Notes::default();
+    let mut is_ours = false;
+    for segment in segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_NOTE) {
+        is_ours |= notes.read(segment, endian, data)?;
+    }
+    if !is_ours {
+        return Err(Damage::NotAModel("it has no .note.qc; only files made by `qc compile` can be loaded"));
+    }
+    let (Some(json), Some((seal, digest_offset))) = (notes.json, notes.seal) else {
+        return Err(damaged("a part of its note is missing"));
+    };
+    // The format comes before the seal: another version may seal in another way.
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let format: Format = serde_json::from_slice(&json).map_err(|e| Damage::Damaged(format!("its note: {e}")))?;
+    if format.format != qc_embed::abi::ABI_VERSION {
+        return Err(Damage::Format(format.format));
+    }
+    check_seal(data, seal, digest_offset)?;
+    check_segments(segments, endian, data, seal)?;
+    let note = serde_json::from_slice(&json).map_err(|e| Damage::Damaged(format!("its note: {e}")))?;
+    Ok(Checked { note, seal })
+}
+
+/// The notes of a file.
+#[derive(Default)]
+struct Notes {
+    json: Option<Vec<u8>>,
+    /// The seal and where its digest is in the file.
+    seal: Option<(Seal, u64)>,
+}
+
+impl Notes {
+    /// Reads a note segment; true if a note in it is ours.
+    fn read<'d, R: ReadRef<'d>>(
+        &mut self,
+        segment: &ProgramHeader64<LittleEndian>,
+        endian: LittleEndian,
+        data: R,
+    ) -> Result<bool, Damage> {
+        if segment.p_filesz(endian) > MAX_NOTE_BYTES {
+            return Err(damaged("its note is impossibly long"));
+        }
+        let outside = |_| damaged("its note lies outside");
+        let bytes = segment.data(endian, data).map_err(|()| damaged("its note lies outside"))?;
+        let Some(mut notes) = segment.notes(endian, data).map_err(outside)? else { return Ok(false) };
+        let mut is_ours = false;
+        while let Some(note) = notes.next().map_err(outside)? {
+            if note.name() != OWNER.as_bytes() {
+                continue;
+            }
+            is_ours = true;
+            let desc = note.desc();
+            match note.n_type(endian).0 {
+                TYPE_JSON => self.json = Some(desc.to_vec()),
+                TYPE_SEAL => {
+                    let seal = Seal::from_bytes(desc).ok_or_else(|| damaged("its seal has a wrong size"))?;
+                    // Both slices are views of the same segment.
+                    let in_segment = (desc.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize);
+                    let in_segment = in_segment.filter(|&at| at < bytes.len());
+                    let at = in_segment.ok_or_else(|| damaged("its seal lies outside"))? as u64;
+                    self.seal = Some((seal, segment.p_offset(endian) + at + SEAL_DIGEST_OFFSET));
+                }
+                _ => {}
+            }
+        }
+        Ok(is_ours)
+    }
+}
+
+fn check_seal<'d, R: ReadRef<'d>>(data: R, seal: Seal, digest_offset: u64) -> Result<(), Damage> {
+    let truncated = || damaged("it is shorter than when it was written");
+    let covered = data.read_bytes_at(0, seal.covered_bytes).map_err(|()| truncated())?;
+    if Seal::digest(covered, digest_offset as usize) != seal.sha256 {
+        return Err(damaged("its checksum does not match its contents"));
+    }
+    Ok(())
+}
+
+/// Everything that is loaded is in the file: a page beyond its end would end the process when touched.
+fn check_segments<'d, R: ReadRef<'d>>(
+    segments: &[ProgramHeader64<LittleEndian>],
+    endian: LittleEndian,
+    data: R,
+    seal: Seal,
+) -> Result<(), Damage> {
+    let len = data.len().map_err(|()| damaged("its length is unknown"))?;
+    for segment in segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD) {
+        let (offset, bytes) = segment.file_range(endian);
+        if offset.checked_add(bytes).is_none_or(|end| end > len) {
+            return Err(damaged("it is shorter than when it was written"));
+        }
+        let writable_code = elf::PF_W | elf::PF_X;
+        if segment.p_flags(endian) & writable_code == writable_code {
+            return Err(damaged("it has memory that is both writable and executable"));
+        }
+        if offset + bytes > seal.covered_bytes && segment.p_flags(endian) != elf::PF_R {
+            return Err(damaged("its checksum does not cover its code"));
+        }
+    }
+    Ok(())
+}

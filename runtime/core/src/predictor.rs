@@ -1,0 +1,203 @@
+//! Models: made in this process, or loaded from a shared object.
+
+use crate::note::{self, OWNER, Seal, TYPE_SEAL};
+use crate::{Context, ContextOptions, IoInfo, LoadError, RunError};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use qc_embed::abi::{ABI_VERSION, Api, ENTRY_SYMBOL, ISA_NAMES, Model};
+use qc_embed::text::Text;
+use qc_embed::view::ModelView;
+use qc_kernels::{Isa, host};
+use std::any::Any;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A compiled model. Clones are cheap and share the model; it is unloaded when the last clone and context are gone.
+#[derive(Clone)]
+pub struct Predictor {
+    shared: Arc<Shared>,
+}
+
+/// What all contexts of a model use.
+pub(crate) struct Shared {
+    pub(crate) api: Api,
+    pub(crate) model: ModelView<'static>,
+    pub(crate) inputs: Vec<IoInfo>,
+    pub(crate) outputs: Vec<IoInfo>,
+    name: String,
+    json: String,
+    /// Keeps the code and the tables alive; declared last, so dropped last.
+    _owner: Box<dyn Any + Send + Sync>,
+}
+
+impl std::fmt::Debug for Predictor {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Predictor").field("name", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+impl Predictor {
+    /// Wraps a model whose code is in this process; `owner` keeps it there.
+    ///
+    /// # Errors
+    /// [`LoadError::Tables`] when the tables contradict themselves.
+    ///
+    /// # Safety
+    /// `model` and everything it points at, code included, are valid until `owner` is dropped, and the code keeps the
+    /// contract of `qc_embed::abi`.
+    pub unsafe fn from_raw(owner: Box<dyn Any + Send + Sync>, model: *const Model) -> Result<Predictor, LoadError> {
+        // SAFETY: promised by the caller.
+        unsafe { Self::new(owner, qc_embed::api::api(model)) }
+    }
+
+    /// Loads a model from a shared object. The file is checked first, without executing anything: origin, damage,
+    /// format, and whether this CPU can run it.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    ///
+    /// # Safety
+    /// The file holds native code that runs with the rights of this process: it must come from a trusted source and must
+    /// not be changed while it is in use. (Replacing it by renaming another file over it is fine.)
+    pub unsafe fn load(path: &Path) -> Result<Predictor, LoadError> {
+        let checked = note::check_file(path)?;
+        check_tiers(path, &checked.note.tiers)?;
+        let system = |e: libloading::Error| LoadError::System { path: path.into(), reason: e.to_string() };
+        // A bare file name would make the system search its library path.
+        let absolute = std::path::absolute(path).map_err(|source| LoadError::Io { path: path.into(), source })?;
+        // SAFETY: promised by the caller; models have no initializers.
+        let library = unsafe { Library::open(Some(absolute), RTLD_NOW | RTLD_LOCAL) }.map_err(system)?;
+        type Entry = unsafe extern "C" fn() -> *const Api;
+        // SAFETY: the seal says that we wrote the file, and our files export the entry with this type.
+        let entry = unsafe { library.get::<Entry>(ENTRY_SYMBOL.as_bytes()) }.map_err(system)?;
+        if loaded_seal(*entry as *const c_void) != Some(checked.seal) {
+            return Err(LoadError::Replaced { path: path.into() });
+        }
+        // SAFETY: as above; a null pointer is not dereferenced.
+        let api = unsafe { entry().as_ref() };
+        match api {
+            Some(api) if api.abi_version == ABI_VERSION && api.api_bytes as usize == size_of::<Api>() => {
+                // SAFETY: the table is part of the library, which the predictor keeps loaded.
+                unsafe { Self::new(Box::new(library), *api) }
+            }
+            _ => Err(LoadError::Tables { reason: "its function table has another version".into() }),
+        }
+    }
+
+    /// # Safety
+    /// As [`Predictor::from_raw`], for the model of `api`.
+    unsafe fn new(owner: Box<dyn Any + Send + Sync>, api: Api) -> Result<Predictor, LoadError> {
+        let mut reason = [0u8; 256];
+        // SAFETY: promised by the caller. The view lives in `Shared`, next to the owner of the tables.
+        let view = unsafe { ModelView::<'static>::new(api.model, &mut Text::new(&mut reason)) };
+        let model = view.map_err(|_| {
+            let reason = CStr::from_bytes_until_nul(&reason).map_or("", |text| text.to_str().unwrap_or(""));
+            LoadError::Tables { reason: reason.to_string() }
+        })?;
+        let infos = |ios: &[qc_embed::abi::Io]| ios.iter().map(IoInfo::new).collect::<Option<Vec<_>>>();
+        let (Some(inputs), Some(outputs)) = (infos(model.inputs()), infos(model.outputs())) else {
+            return Err(LoadError::Tables { reason: "a tensor has an impossible shape".into() });
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (name, json) = (text(model.name()), text(model.json()));
+        Ok(Predictor { shared: Arc::new(Shared { api, model, inputs, outputs, name, json, _owner: owner }) })
+    }
+
+    /// Makes a context: memory and threads for one caller.
+    ///
+    /// # Errors
+    /// [`RunError::Refused`] when an option or environment variable is malformed, the CPU cap leaves no tier, or memory
+    /// is short.
+    pub fn context(&self, options: &ContextOptions) -> Result<Context, RunError> {
+        Context::new(self.shared.clone(), options)
+    }
+
+    /// Name of the model.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Metadata as JSON; see [`crate::Note`].
+    pub fn json(&self) -> &str {
+        &self.shared.json
+    }
+
+    /// SHA-256 of the source model.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.shared.model.raw().sha256
+    }
+
+    /// Inputs in model order.
+    pub fn inputs(&self) -> &[IoInfo] {
+        &self.shared.inputs
+    }
+
+    /// Outputs in model order.
+    pub fn outputs(&self) -> &[IoInfo] {
+        &self.shared.outputs
+    }
+
+    /// The code that exists: pairs of tier name and batch size, in model order.
+    pub fn variants(&self) -> Vec<(&'static str, u32)> {
+        let variants = self.shared.model.variants().iter();
+        variants.map(|v| (crate::profile::tier_name(v.isa), v.batch)).collect()
+    }
+
+    /// The only batch the model runs; none when it runs any.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        Some(self.shared.model.raw().fixed_batch as usize).filter(|&batch| batch > 0)
+    }
+}
+
+/// Refuses a model none of whose tiers this CPU has.
+fn check_tiers(path: &Path, tiers: &[String]) -> Result<(), LoadError> {
+    let host = host::detect(Isa::Avx512Vnni) as usize;
+    let rank = |tier: &String| ISA_NAMES.iter().position(|name| name.to_bytes() == tier.as_bytes());
+    if tiers.iter().any(|tier| rank(tier).is_some_and(|rank| rank <= host)) {
+        return Ok(());
+    }
+    let least = tiers.iter().min_by_key(|tier| rank(tier).unwrap_or(usize::MAX));
+    Err(LoadError::IsaMismatch {
+        path: path.into(),
+        needed: least.map_or("no tier at all", |tier| tier.as_str()).to_string(),
+        found: Isa::ALL[host].name().to_string(),
+    })
+}
+
+/// The seal of the library that has `symbol`, as it is in memory. The system's loader gives the library it already has
+/// when a path is opened twice, even if the file has been replaced.
+fn loaded_seal(symbol: *const c_void) -> Option<Seal> {
+    #[repr(C)]
+    struct Place {
+        file: *const c_char,
+        base: *const c_void,
+        name: *const c_char,
+        address: *const c_void,
+    }
+    unsafe extern "C" {
+        fn dladdr(address: *const c_void, place: *mut Place) -> c_int;
+    }
+    use std::ptr::null;
+    let mut place = Place { file: null(), base: null(), name: null(), address: null() };
+    // SAFETY: `place` is writable.
+    if unsafe { dladdr(symbol, &mut place) } == 0 || place.base.is_null() {
+        return None;
+    }
+    // SAFETY: a loaded library begins with its headers and notes, which our linker puts into its first, page-aligned
+    // segment before anything else; a page is always readable.
+    let head = unsafe { std::slice::from_raw_parts(place.base.cast::<u8>(), 4096) };
+    seal_in(head)
+}
+
+/// The seal in the first bytes of a file of ours: it is the first note.
+fn seal_in(head: &[u8]) -> Option<Seal> {
+    use object::LittleEndian as Le;
+    use object::read::elf::{FileHeader as _, ProgramHeader as _};
+    let header = object::elf::FileHeader64::<Le>::parse(head).ok()?;
+    let segments = header.program_headers(Le, head).ok()?;
+    let segment = segments.iter().find(|segment| segment.p_type(Le) == object::elf::PT_NOTE)?;
+    let note = head.get(segment.p_offset(Le) as usize..)?;
+    let word = |at: usize| Some(u32::from_le_bytes(note.get(at..at + 4)?.try_into().ok()?));
+    let is_seal = word(0)? == OWNER.len() as u32 + 1 && word(4)? == note::SEAL_BYTES as u32 && word(8)? == TYPE_SEAL;
+    Seal::from_bytes(note.get(16..16 + note::SEAL_BYTES)?).filter(|_| is_seal)
+}

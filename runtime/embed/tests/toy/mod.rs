@@ -1,0 +1,109 @@
+//! A model made by hand: two steps over an arena, three batch variants, one batched and one batchless input.
+//!
+//! `t = x + shift` (arena), then `y = t * w[column]` and `sum = Σ t` per item.
+
+use qc_embed::abi::*;
+use std::ptr::null;
+
+/// Columns of `x` and `y`.
+pub const COLUMNS: usize = 6;
+
+/// The weights.
+#[repr(align(64))]
+pub struct Weights(pub [f32; COLUMNS]);
+pub static WEIGHTS: Weights = Weights([1.0, 2.0, -3.0, 0.5, 4.0, 10.0]);
+
+unsafe extern "C" fn shift<const N: usize>(frame: *const Frame, begin: usize, end: usize) {
+    // SAFETY: the executor passes a frame for batch N and a range within N tasks.
+    unsafe {
+        let (x, shift) = (*(*frame).io as *const f32, *(*(*frame).io.add(1) as *const f32));
+        let t = (*frame).arena as *mut f32;
+        assert!(end <= N);
+        for i in begin * COLUMNS..end * COLUMNS {
+            *t.add(i) = *x.add(i) + shift;
+        }
+    }
+}
+
+unsafe extern "C" fn scale<const N: usize>(frame: *const Frame, begin: usize, end: usize) {
+    // SAFETY: as above.
+    unsafe {
+        let (t, w) = ((*frame).arena as *const f32, (*frame).weights as *const f32);
+        let (y, sum) = (*(*frame).io.add(2) as *mut f32, *(*frame).io.add(3) as *mut f32);
+        assert!(end <= N);
+        for row in begin..end {
+            *sum.add(row) = (0..COLUMNS).map(|c| *t.add(row * COLUMNS + c)).sum();
+            for c in 0..COLUMNS {
+                *y.add(row * COLUMNS + c) = *t.add(row * COLUMNS + c) * *w.add(c);
+            }
+        }
+    }
+}
+
+const fn step(func: StepFn, tasks: u64, name: &'static [u8]) -> Step {
+    Step { func, tasks, name: name.as_ptr(), op: c"quant.test".as_ptr().cast(), macs: 6 * tasks }
+}
+
+static STEPS_1: [Step; 2] = [step(shift::<1>, 1, b"shift\0"), step(scale::<1>, 1, b"scale\0")];
+static STEPS_4: [Step; 2] = [step(shift::<4>, 4, b"shift\0"), step(scale::<4>, 4, b"scale\0")];
+static STEPS_8: [Step; 2] = [step(shift::<8>, 8, b"shift\0"), step(scale::<8>, 8, b"scale\0")];
+
+/// The variant of one tier and batch; batch is 1, 4 or 8.
+pub fn variant(isa: u32, batch: u32) -> Variant {
+    let steps = match batch {
+        1 => &STEPS_1,
+        4 => &STEPS_4,
+        _ => &STEPS_8,
+    };
+    let arena_bytes = batch as u64 * COLUMNS as u64 * 4;
+    Variant { isa, batch, arena_bytes, n_steps: steps.len() as u64, steps: steps.as_ptr() }
+}
+
+/// An f32 tensor.
+pub fn io(name: &'static [u8], dims: &[i64], batched: bool) -> Io {
+    let mut all = [0; MAX_RANK];
+    all[..dims.len()].copy_from_slice(dims);
+    Io {
+        name: name.as_ptr(),
+        elem: ELEM_F32,
+        rank: dims.len() as u32,
+        dims: all,
+        bytes_per_item: dims.iter().product::<i64>() as u64 * 4,
+        batched: batched as u32,
+        reserved: 0,
+    }
+}
+
+/// A model over the variants given; the tables live for ever.
+pub fn model(variants: Vec<Variant>) -> Model {
+    let inputs = [io(b"x\0", &[1, COLUMNS as i64], true), io(b"shift\0", &[], false)];
+    let outputs = [io(b"y\0", &[1, COLUMNS as i64], true), io(b"sum\0", &[1], true)];
+    let variants = Box::leak(variants.into_boxed_slice());
+    Model {
+        abi_version: ABI_VERSION,
+        model_bytes: size_of::<Model>() as u32,
+        name: c"toy".as_ptr().cast(),
+        json: c"{}".as_ptr().cast(),
+        sha256: [7; 32],
+        n_inputs: inputs.len() as u64,
+        inputs: Box::leak(Box::new(inputs)).as_ptr(),
+        n_outputs: outputs.len() as u64,
+        outputs: Box::leak(Box::new(outputs)).as_ptr(),
+        n_variants: variants.len() as u64,
+        variants: if variants.is_empty() { null() } else { variants.as_ptr() },
+        weights: (&raw const WEIGHTS).cast(),
+        weights_bytes: size_of_val(&WEIGHTS.0) as u64,
+        fixed_batch: 0,
+    }
+}
+
+/// What the model computes: `(y, sum)`.
+pub fn expected(x: &[f32], shift: f32) -> (Vec<f32>, Vec<f32>) {
+    let y = x.iter().enumerate().map(|(i, x)| (x + shift) * WEIGHTS.0[i % COLUMNS]).collect();
+    (y, x.chunks(COLUMNS).map(|row| row.iter().map(|x| x + shift).sum()).collect())
+}
+
+/// Input values that differ everywhere.
+pub fn ramp(batch: usize) -> Vec<f32> {
+    (0..batch * COLUMNS).map(|i| i as f32 * 0.25 - 3.0).collect()
+}
