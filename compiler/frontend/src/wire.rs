@@ -1,9 +1,9 @@
 //! A first walk over protobuf bytes, before anything is allocated.
 //!
-//! `prost` is safe on hostile bytes but generous: a two-byte empty message becomes a struct of a few hundred bytes. This
-//! walk knows which fields the importer reads, adds up what decoding them costs, and refuses a file whose decoded form is
-//! out of proportion to its size. It also names the byte where a broken file breaks. Its depth is that of the schema
-//! tables, which have no cycles, so no input can nest deeper.
+//! `prost` is safe on hostile bytes but generous: a two-byte empty message becomes a struct of a few hundred bytes.
+//! This walk knows which fields the importer reads, adds up what decoding them costs, and refuses a file whose decoded
+//! form is out of proportion to its size. It also names the byte where a broken file breaks. Its depth is that of the
+//! schema tables, which have no cycles, so no input can nest deeper.
 
 use thiserror::Error;
 

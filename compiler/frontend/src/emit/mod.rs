@@ -90,6 +90,9 @@ type QuantKey = (Store, Option<usize>, Vec<u32>, Vec<i32>, i32, i32);
 /// The longest dequantized constant that may serve as an attribute.
 const MAX_ATTRIBUTE_LEN: usize = 16;
 
+/// The most quantized formats of a model: ten times what the largest real ones have.
+const MAX_FORMATS: usize = 8192;
+
 /// What folding may produce besides a multiple of the tensors read.
 const FOLD_BASE_BYTES: usize = 16 << 20;
 /// The multiple.
@@ -221,6 +224,9 @@ impl Graph {
         graph::quantize::check_quant(&quant, dims).map_err(Refusal::invalid)?;
         let scales = quant.scales.iter().map(|s| s.to_bits()).collect();
         let key = (quant.store, quant.axis, scales, quant.zeros.to_vec(), quant.lo, quant.hi);
+        if !self.quants.contains_key(&key) && self.quants.len() == MAX_FORMATS {
+            return Err(Refusal::unsupported(format!("the model has more than {MAX_FORMATS} number formats")));
+        }
         let m = &mut self.m;
         Ok(*self.quants.entry(key).or_insert_with(|| m.intern_quant(quant)))
     }
