@@ -59,7 +59,11 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let ports: Vec<&ValueInfoProto> =
         graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
-    let shapes = inputs::resolve(&declared, options).map_err(|list| ImportErrors { list })?;
+    let shapes = inputs::resolve(&declared, options).map_err(|mut list| {
+        // Nothing can be lowered without shapes, but which operators are unknown can be told already.
+        list.extend(unknown_nodes(graph));
+        ImportErrors { list }
+    })?;
     let mut importer = Importer {
         g: Graph::new(&source.name),
         source,
@@ -138,6 +142,17 @@ fn live_nodes(graph: &GraphProto) -> Vec<bool> {
     live
 }
 
+fn unknown_nodes(graph: &GraphProto) -> Vec<ImportError> {
+    let live = live_nodes(graph);
+    let unknown = graph.node.iter().zip(live).filter(|(n, live)| *live && ops::find(&n.domain, &n.op_type).is_none());
+    unknown.map(|(n, _)| node_error(n, ops::unsupported(&n.domain, &n.op_type))).collect()
+}
+
+fn node_error(node: &NodeProto, refusal: Refusal) -> ImportError {
+    let Refusal { reason, remedy } = refusal;
+    ImportError::Node { node: node_name(node), op_type: node.op_type.clone(), reason, remedy }
+}
+
 impl<'a> Importer<'a> {
     fn inputs(&mut self, ports: &[&'a ValueInfoProto], shapes: &Shapes) -> Vec<Port> {
         let mut made = Vec::new();
@@ -214,12 +229,7 @@ impl<'a> Importer<'a> {
     }
 
     fn refuse(&mut self, node: &NodeProto, refusal: Refusal) {
-        self.errors.push(ImportError::Node {
-            node: node_name(node),
-            op_type: node.op_type.clone(),
-            reason: refusal.reason,
-            remedy: refusal.remedy,
-        });
+        self.errors.push(node_error(node, refusal));
     }
 
     fn fail_outputs(&mut self, node: &'a NodeProto) {

@@ -305,6 +305,22 @@ fn everything_wrong_is_listed_at_once() {
 }
 
 #[test]
+fn open_shapes_and_unknown_operators_are_told_together() {
+    let reasons = Model::new(13, &[-1, -1]).node("Foo", "x > y", &[]).reasons();
+    assert_eq!(reasons.len(), 2);
+    assert!(reasons[0].contains("--shape x=") && reasons[1].contains("Foo"), "{reasons:?}");
+}
+
+#[test]
+fn a_fixed_batch_is_an_error_of_its_own() {
+    let model = Model::new(13, &[2, 3]).node("Relu", "x > y", &[]);
+    let source = Source { name: "m".into(), model: model.encode().into(), params: None, files: &NoFiles };
+    let errors = import(&source, &Options { batch: Some(8), ..Options::default() }).unwrap_err();
+    assert_eq!(errors.fixed_batch(), Some(2));
+    assert_eq!(model.import(&Options::default()).unwrap().fixed_batch, Some(2));
+}
+
+#[test]
 fn nodes_that_no_output_needs_are_left_out() {
     let model = Model::new(13, &[2]).node("Foo", "x > unused", &[]).node("Relu", "x > y", &[]);
     let report = model.import(&Options::default()).unwrap().report;
