@@ -80,12 +80,13 @@ pub(crate) fn checked_dims(dims: &[i64]) -> Option<(Vec<usize>, usize)> {
         return None;
     }
     let sizes: Vec<usize> = dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
-    // Zero dims do not hide the size of the others.
-    let bound = sizes.iter().try_fold(1usize, |a, &d| a.checked_mul(d.max(1)))?;
-    (bound <= MAX_ELEMENTS).then(|| {
-        let len = sizes.iter().product();
-        (sizes, len)
-    })
+    bounded(&sizes).map(|len| (sizes, len))
+}
+
+/// The number of elements of these dims, if rank and size are within bounds. Zero dims do not hide the size of others.
+pub(crate) fn bounded(dims: &[usize]) -> Option<usize> {
+    let bound = dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d.max(1)))?;
+    (dims.len() <= MAX_RANK && bound <= MAX_ELEMENTS).then(|| dims.iter().product())
 }
 
 /// The largest rank of any tensor.

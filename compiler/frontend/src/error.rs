@@ -64,7 +64,10 @@ pub enum ImportError {
     },
 }
 
-/// Everything that is wrong with a model, in program order. Never empty.
+/// After how many findings the walk over a model ends.
+pub(crate) const MAX_ERRORS: usize = 10_000;
+
+/// Everything that is wrong with a model, in program order, up to ten thousand findings. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub struct ImportErrors {
     /// The findings.

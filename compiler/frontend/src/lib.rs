@@ -1,14 +1,18 @@
 //! Reads ONNX and PaddlePaddle models into the graph dialect.
 //!
-//! [`import`] takes the bytes of a model and a resolver for the files beside it; it does no I/O itself. What the bytes are
-//! is found out from the bytes. Input is untrusted: a broken or hostile model gives an error value, never a panic, and
-//! memory stays in proportion to the input. Everything that keeps a model from being imported is reported at once.
+//! [`import`] takes the bytes of a model and a resolver for the files beside it; it does no I/O itself. What the bytes
+//! are is found out from the bytes. Input is untrusted: a broken or hostile model gives an error value, never a panic,
+//! and memory stays in proportion to the input. Everything that keeps a model from being imported is reported at once.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod elements;
 mod emit;
 mod error;
 mod files;
 mod inputs;
+#[cfg(test)]
+mod mutation;
 mod onnx;
 mod options;
 mod paddle;

@@ -1,9 +1,9 @@
 //! A first walk over protobuf bytes, before anything is allocated.
 //!
-//! `prost` is safe on hostile bytes but generous: a two-byte empty message becomes a struct of a few hundred bytes. This
-//! walk knows which fields the importer reads, adds up what decoding them costs, and refuses a file whose decoded form is
-//! out of proportion to its size. It also names the byte where a broken file breaks. Its depth is that of the schema
-//! tables, which have no cycles, so no input can nest deeper.
+//! `prost` is safe on hostile bytes but generous: a two-byte empty message becomes a struct of a few hundred bytes.
+//! This walk knows which fields the importer reads, adds up what decoding them costs, and refuses a file whose decoded
+//! form is out of proportion to its size. It also names the byte where a broken file breaks. Its depth is that of the
+//! schema tables, which have no cycles, so no input can nest deeper.
 
 use thiserror::Error;
 
@@ -61,7 +61,7 @@ pub(crate) struct Raw<'a> {
     pub wire: u8,
     /// The value of a varint; 0 otherwise.
     pub int: u64,
-    /// The payload of a length-delimited field; empty otherwise.
+    /// The bytes of a field that is no varint.
     pub payload: &'a [u8],
     /// Position of the payload in the file.
     pub at: usize,
@@ -99,10 +99,8 @@ impl<'a> Reader<'a> {
             return Err(WireError::Length { at: start, message, field: number, len, left });
         }
         let payload = &self.bytes[self.at..self.at + len as usize];
-        if wire == 2 {
-            raw.payload = payload;
-            raw.at = self.base + self.at;
-        }
+        raw.payload = payload;
+        raw.at = self.base + self.at;
         self.at += payload.len();
         Ok(Some(raw))
     }

@@ -2,6 +2,8 @@
 //!
 //! The folder is `QC_SHARED`, or `shared` beside the repository. Without it every test counts itself as skipped, in print.
 
+#![allow(clippy::unwrap_used)]
+
 use qc_frontend::{Bytes, FileError, Files, ImportErrors, Imported, Options, Source, import};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! Ops that compute. Window geometry is resolved by the readers; what is left here is what both share.
 
 use super::{Graph, Value};
+use crate::elements::bounded;
 use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_dialects::graph::matmul::{broadcast, broadcast_index};
@@ -85,8 +86,10 @@ impl Graph {
     pub fn arith(&mut self, op: Arith, a: &Value, b: &Value) -> Result<Value, Refusal> {
         if let (Some(x), Some(y)) = (a.known(), b.known()) {
             let dims = broadcast(x.dims(), y.dims()).map_err(Refusal::invalid)?;
-            let bytes = dims.iter().product::<usize>().saturating_mul(8);
-            if let Some(v) = self.folded(bytes, || arith_known(op, x, y, dims)) {
+            let len =
+                bounded(&dims).ok_or_else(|| Refusal::unsupported(format!("the result has the shape {dims:?}")))?;
+            let bytes = len.saturating_mul(8);
+            if let Some(v) = self.folded_from(a, bytes, || arith_known(op, x, y, dims)) {
                 return Ok(v);
             }
         }
@@ -245,7 +248,7 @@ mod tests {
 
     #[test]
     fn integers_are_computed_at_import() {
-        let mut g = Graph::new("t", 0);
+        let mut g = Graph::new("t");
         let v = g.arith(Arith::Mul, &known_i64s(vec![2, 3]), &known_i64s(vec![7])).unwrap();
         assert_eq!(v.known().unwrap().as_i64(), Some(&[14, 21][..]));
         assert!(g.arith(Arith::Div, &known_i64s(vec![1]), &known_i64s(vec![0])).is_err());
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn vectors_follow_numpy() {
-        let mut g = Graph::new("t", 0);
+        let mut g = Graph::new("t");
         let (v, m) = (g.input("v", Elem::F32, &[3]), g.input("m", Elem::F32, &[2, 3, 3]));
         let vm = g.matmul(&v, &m, None, [false, false]).unwrap();
         assert_eq!(g.dims(&vm), [2, 3]);

@@ -10,7 +10,7 @@ mod movement;
 pub(crate) use compute::{Arith, Conv, Count, Pool, scalar};
 pub(crate) use movement::{Range, cast_known, gather};
 
-use crate::elements::MAX_RANK;
+use crate::elements::bounded;
 use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_dialects::phase;
@@ -90,17 +90,22 @@ type QuantKey = (Store, Option<usize>, Vec<u32>, Vec<i32>, i32, i32);
 /// The longest dequantized constant that may serve as an attribute.
 const MAX_ATTRIBUTE_LEN: usize = 16;
 
-/// What folding may produce besides a multiple of the model's own size.
+/// The most quantized formats of a model: ten times what the largest real ones have.
+const MAX_FORMATS: usize = 8192;
+
+/// What folding may produce besides a multiple of the tensors read.
 const FOLD_BASE_BYTES: usize = 16 << 20;
+/// The multiple.
+const FOLD_PER_BYTE: usize = 8;
 
 impl Graph {
-    /// An empty model called `name`, read from `source_bytes` bytes.
-    pub fn new(name: &str, source_bytes: usize) -> Graph {
+    /// An empty model called `name`.
+    pub fn new(name: &str) -> Graph {
         let mut m = Module::new(name, phase::IMPORTED);
         let func = m.add_func("main", &[]);
         let body = m.body();
         let loc = m.locs.unknown();
-        let fold_bytes = FOLD_BASE_BYTES.saturating_add(source_bytes.saturating_mul(4));
+        let fold_bytes = FOLD_BASE_BYTES;
         Graph {
             m,
             func,
@@ -205,6 +210,7 @@ impl Graph {
     /// When format and tensor do not fit.
     pub fn quant_constant(&mut self, name: &str, tensor: HostTensor, quant: Quant) -> Result<Value, Refusal> {
         let id = self.quant(quant, tensor.dims())?;
+        self.charge(bytes_like(tensor.data(), tensor.len()))?;
         let ty = TensorTy::new(Elem::Quant(id), tensor.dims());
         Ok(Value::Runtime(self.constant(name, ty, Arc::new(tensor))))
     }
@@ -214,9 +220,13 @@ impl Graph {
     /// # Errors
     /// When the format does not fit them.
     pub fn quant(&mut self, quant: Quant, dims: &[usize]) -> Result<QuantId, Refusal> {
+        self.charge(8 * (quant.scales.len() + quant.zeros.len()))?;
         graph::quantize::check_quant(&quant, dims).map_err(Refusal::invalid)?;
         let scales = quant.scales.iter().map(|s| s.to_bits()).collect();
         let key = (quant.store, quant.axis, scales, quant.zeros.to_vec(), quant.lo, quant.hi);
+        if !self.quants.contains_key(&key) && self.quants.len() == MAX_FORMATS {
+            return Err(Refusal::unsupported(format!("the model has more than {MAX_FORMATS} number formats")));
+        }
         let m = &mut self.m;
         Ok(*self.quants.entry(key).or_insert_with(|| m.intern_quant(quant)))
     }
@@ -254,7 +264,7 @@ impl Graph {
         self.made += 1;
         let v = self.m.result(op);
         let dims = self.m.dims(v);
-        if dims.len() > MAX_RANK || dims.contains(&0) {
+        if bounded(dims).is_none() || dims.contains(&0) {
             return Err(Refusal::unsupported(format!("the result has the shape {dims:?}")));
         }
         Ok(Value::Runtime(v))
@@ -289,10 +299,38 @@ impl Graph {
         }
     }
 
+    /// As [`Graph::folded`]; the result keeps the name of `from`.
+    fn folded_from(&mut self, from: &Value, bytes: usize, make: impl FnOnce() -> Option<HostTensor>) -> Option<Value> {
+        let made = self.folded(bytes, make)?;
+        Some(match from {
+            Value::Known(k) => made.named(&k.name),
+            Value::Runtime(_) => made,
+        })
+    }
+
     /// A folded result, if it stays within the bytes that folding may produce.
-    fn folded(&mut self, bytes: usize, make: impl FnOnce() -> Option<HostTensor>) -> Option<Value> {
+    pub fn folded(&mut self, bytes: usize, make: impl FnOnce() -> Option<HostTensor>) -> Option<Value> {
         self.fold_bytes = self.fold_bytes.checked_sub(bytes)?;
-        make().map(Value::from)
+        make().filter(|t| bounded(t.dims()).is_some()).map(Value::from)
+    }
+
+    /// More may be folded, because this tensor was read.
+    pub fn grant(&mut self, tensor: &HostTensor) {
+        let bytes = bytes_like(tensor.data(), tensor.len());
+        self.fold_bytes = self.fold_bytes.saturating_add(bytes.saturating_mul(FOLD_PER_BYTE));
+    }
+
+    /// Takes work or memory of this many bytes out of what folding may cost.
+    ///
+    /// # Errors
+    /// When nothing is left: the model reuses its constants in an absurd way.
+    pub fn charge(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let left = self.fold_bytes.checked_sub(bytes);
+        self.fold_bytes = left.ok_or_else(|| {
+            Refusal::unsupported("the model multiplies its constants out of proportion")
+                .remedy("simplify the model before compiling it")
+        })?;
+        Ok(())
     }
 
     /// Names the outputs and returns the module.

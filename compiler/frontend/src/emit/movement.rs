@@ -41,7 +41,7 @@ impl Graph {
             return Ok(x.clone());
         }
         if let Some(t) = x.known()
-            && let Some(v) = self.folded(bytes_like(t.data(), t.len()), || t.reshaped(dims))
+            && let Some(v) = self.folded_from(x, bytes_like(t.data(), t.len()), || t.reshaped(dims))
         {
             return Ok(v);
         }
@@ -65,7 +65,7 @@ impl Graph {
             let step: Vec<usize> = perm.iter().map(|&p| own[p]).collect();
             let at = |i: Vec<usize>| i.iter().zip(&step).map(|(a, b)| a * b).sum();
             let make = || gather(t, dims.clone(), indices(&dims).map(at));
-            if let Some(v) = self.folded(bytes_like(t.data(), t.len()), make) {
+            if let Some(v) = self.folded_from(x, bytes_like(t.data(), t.len()), make) {
                 return Ok(v);
             }
         }
@@ -89,7 +89,7 @@ impl Graph {
                 i.iter().enumerate().map(one).sum()
             };
             let make = || gather(t, dims.clone(), indices(&dims).map(at));
-            if let Some(v) = self.folded(bytes_like(t.data(), t.len()), make) {
+            if let Some(v) = self.folded_from(x, bytes_like(t.data(), t.len()), make) {
                 return Ok(v);
             }
         }
@@ -143,7 +143,7 @@ impl Graph {
             return Err(Refusal::unsupported("a quantized tensor is converted without a dequantize"));
         }
         if let Some(t) = x.known()
-            && let Some(v) = self.folded(t.len().saturating_mul(8), || cast_known(t, to))
+            && let Some(v) = self.folded_from(x, t.len().saturating_mul(8), || cast_known(t, to))
         {
             return Ok(v);
         }
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn known_tensors_are_moved_at_import() {
-        let mut g = Graph::new("t", 0);
+        let mut g = Graph::new("t");
         let x = ints(&[2, 3]);
         assert_eq!(read(g.transpose(&x, &[1, 0]).unwrap()), (vec![3, 2], vec![0, 3, 1, 4, 2, 5]));
         assert_eq!(read(g.concat(&[x.clone(), x.clone()], 1).unwrap()).1, [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5]);
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn folding_has_a_budget() {
-        let mut g = Graph::new("t", 0);
+        let mut g = Graph::new("t");
         let mut x = ints(&[1 << 16]);
         let mut folded = 0;
         while let Ok(v) = g.concat(&[x.clone(), x.clone()], 0) {
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn negative_pads_cut() {
-        let mut g = Graph::new("t", 0);
+        let mut g = Graph::new("t");
         let x = g.input("x", Elem::F32, &[1, 4]);
         let y = g.pad(&x, &[0, -1, 0, 2], 0.0).unwrap();
         assert_eq!(g.dims(&y), [1, 5]);

@@ -9,10 +9,12 @@ pub(crate) mod proto;
 mod qdq;
 mod shapes;
 pub(crate) mod tensor;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use crate::elements::Stored;
 use crate::emit::{Graph, Known, Value};
-use crate::error::{ImportError, ImportErrors};
+use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
 use crate::inputs::{self, Declared, Shapes};
 use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
 use crate::wire;
@@ -57,9 +59,13 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let ports: Vec<&ValueInfoProto> =
         graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
-    let shapes = inputs::resolve(&declared, options).map_err(|list| ImportErrors { list })?;
+    let shapes = inputs::resolve(&declared, options).map_err(|mut list| {
+        // Nothing can be lowered without shapes, but which operators are unknown can be told already.
+        list.extend(unknown_nodes(graph));
+        ImportErrors { list }
+    })?;
     let mut importer = Importer {
-        g: Graph::new(&source.name, source.model.len()),
+        g: Graph::new(&source.name),
         source,
         opset,
         env: HashMap::new(),
@@ -136,6 +142,17 @@ fn live_nodes(graph: &GraphProto) -> Vec<bool> {
     live
 }
 
+fn unknown_nodes(graph: &GraphProto) -> Vec<ImportError> {
+    let live = live_nodes(graph);
+    let unknown = graph.node.iter().zip(live).filter(|(n, live)| *live && ops::find(&n.domain, &n.op_type).is_none());
+    unknown.map(|(n, _)| node_error(n, ops::unsupported(&n.domain, &n.op_type))).collect()
+}
+
+fn node_error(node: &NodeProto, refusal: Refusal) -> ImportError {
+    let Refusal { reason, remedy } = refusal;
+    ImportError::Node { node: node_name(node), op_type: node.op_type.clone(), reason, remedy }
+}
+
 impl<'a> Importer<'a> {
     fn inputs(&mut self, ports: &[&'a ValueInfoProto], shapes: &Shapes) -> Vec<Port> {
         let mut made = Vec::new();
@@ -168,6 +185,9 @@ impl<'a> Importer<'a> {
         let live_inputs = graph.node.iter().zip(&live).filter(|(_, l)| **l).flat_map(|(n, _)| &n.input);
         let read: HashSet<&str> = live_inputs.map(String::as_str).chain(outputs).collect();
         for (node, live) in graph.node.iter().zip(live) {
+            if self.errors.len() >= MAX_ERRORS {
+                break;
+            }
             let disposition = if live {
                 self.node(node, &read)
             } else {
@@ -208,13 +228,8 @@ impl<'a> Importer<'a> {
         Some(if mapped { Disposition::Mapped } else { Disposition::Folded(why) })
     }
 
-    fn refuse(&mut self, node: &NodeProto, refusal: crate::error::Refusal) {
-        self.errors.push(ImportError::Node {
-            node: node_name(node),
-            op_type: node.op_type.clone(),
-            reason: refusal.reason,
-            remedy: refusal.remedy,
-        });
+    fn refuse(&mut self, node: &NodeProto, refusal: Refusal) {
+        self.errors.push(node_error(node, refusal));
     }
 
     fn fail_outputs(&mut self, node: &'a NodeProto) {
@@ -271,7 +286,7 @@ impl<'a> Importer<'a> {
         let Some(&proto) = self.initializers.get(name) else {
             let reason = format!("\"{name}\" is neither an input, nor a constant, nor the result of an earlier node");
             match user {
-                Some(node) => self.refuse(node, crate::error::Refusal::invalid(reason)),
+                Some(node) => self.refuse(node, Refusal::invalid(reason)),
                 None => self.errors.push(ImportError::Broken { reason }),
             }
             self.env.insert(name, Slot::Failed);
@@ -279,6 +294,7 @@ impl<'a> Importer<'a> {
         };
         match tensor::read(proto, self.source.files) {
             Ok(tensor) => {
+                self.g.grant(&tensor);
                 let value = Value::Known(Known { name: name.into(), tensor: Arc::new(tensor) });
                 self.env.insert(name, Slot::Ready(value.clone()));
                 Some(value)

@@ -47,6 +47,9 @@ impl Lowered {
     }
 }
 
+/// The longest list of integers that an input may stand for.
+const MAX_INTS: usize = 4096;
+
 /// How an operator is lowered.
 pub(crate) type Lower = fn(&mut Graph, &Node<'_>) -> Result<Lowered, Refusal>;
 
@@ -101,6 +104,9 @@ impl<'a> Node<'a> {
     /// As [`Node::known`], and for tensors of other types.
     pub fn known_ints(&self, i: usize, what: &str) -> Result<Option<Vec<i64>>, Refusal> {
         let Some(t) = self.known(i, what)? else { return Ok(None) };
+        if t.len() > MAX_INTS {
+            return Err(Refusal::unsupported(format!("{what} are {} numbers", t.len())));
+        }
         let ints: Option<Vec<i64>> = (0..t.len()).map(|i| t.int(i)).collect();
         ints.map(Some).ok_or_else(|| Refusal::invalid(format!("{what} are no integers")))
     }

@@ -38,8 +38,14 @@ fn format(n: &Node<'_>, dims: &[usize], store: Option<Store>) -> Result<Quant> {
         1 => None,
         _ => Some(shape::axis(n.int("axis")?.unwrap_or(1), dims.len())?),
     };
+    if axis.is_some_and(|a| dims[a] != scales.len()) {
+        return Err(Refusal::invalid(format!("{} scales for the shape {dims:?}", scales.len())));
+    }
     let zeros = match zero {
         None => vec![0],
+        Some(z) if z.len() != 1 && z.len() != scales.len() => {
+            return Err(Refusal::invalid(format!("{} scales and {} zero points", scales.len(), z.len())));
+        }
         Some(z) => (0..z.len()).map(|i| z.int(i).unwrap_or(0) as i32).collect(),
     };
     let (lo, hi) = store.bounds();

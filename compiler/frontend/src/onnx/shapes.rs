@@ -1,7 +1,7 @@
 //! ONNX operators of shape arithmetic: their results are known at import.
 
 use super::node::{Lowered, Node};
-use crate::elements::checked_dims;
+use crate::elements::{bounded, checked_dims};
 use crate::emit::{Graph, Value, gather as gather_known, known_i64s};
 use crate::error::Refusal;
 use crate::shape as resolve;
@@ -10,8 +10,10 @@ use qc_ir::{Data, HostTensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// The largest tensor made from a number alone.
-const MAX_FILL: usize = 1 << 20;
+/// Why a result is not computed at import.
+fn too_large(dims: &[usize]) -> Refusal {
+    Refusal::unsupported(format!("the constant of shape {dims:?} is too large to be made at import, or empty"))
+}
 
 pub(super) fn constant(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     if let Some(t) = n.tensor("value")? {
@@ -40,15 +42,13 @@ pub(super) fn shape(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(known_i64s(dims[start..end].iter().map(|&d| d as i64).collect()).into())
 }
 
-pub(super) fn constant_of_shape(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+pub(super) fn constant_of_shape(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let dims = n.known_ints(0, "the dims")?.ok_or_else(|| Refusal::invalid("it has no shape"))?;
-    let (sizes, len) = checked_dims(&dims)
-        .filter(|(_, len)| *len <= MAX_FILL)
-        .ok_or_else(|| Refusal::unsupported(format!("the shape {dims:?} is too large for a constant")))?;
+    let impossible = || Refusal::invalid(format!("the shape {dims:?} is impossible"));
+    let (sizes, len) = checked_dims(&dims).ok_or_else(impossible)?;
     let value = n.tensor("value")?.unwrap_or_else(|| HostTensor::f32(vec![1], vec![0.0]));
-    let filled = gather_known(&value, sizes, std::iter::repeat_n(0, len));
-    let t = filled.ok_or_else(|| Refusal::invalid("its value has no element"))?;
-    Ok(Value::from(t).into())
+    let filled = g.folded(8 * len, || gather_known(&value, sizes.clone(), std::iter::repeat_n(0, len)));
+    Ok(filled.ok_or_else(|| too_large(&sizes))?.into())
 }
 
 pub(super) fn expand(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -58,15 +58,15 @@ pub(super) fn expand(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         checked_dims(&target).ok_or_else(|| Refusal::invalid(format!("the shape {target:?} is impossible")))?;
     let from = g.dims(x);
     let dims = broadcast(&from, &target.0).map_err(Refusal::invalid)?;
+    let len = bounded(&dims).ok_or_else(|| too_large(&dims))?;
     if dims == from {
         return Ok(Lowered::identity(x.clone(), "the shape stays the same"));
     }
-    let small = dims.iter().product::<usize>() <= MAX_FILL;
-    if let Some(t) = x.known().filter(|_| small) {
-        let expanded = gather_known(t, dims.clone(), broadcast_index(&from, &dims));
-        return Ok(expanded.map(Value::from).ok_or_else(|| Refusal::invalid("it has no element"))?.into());
+    if let Some(t) = x.known() {
+        let make = || gather_known(t, dims.clone(), broadcast_index(&from, &dims));
+        return Ok(g.folded(8 * len, make).ok_or_else(|| too_large(&dims))?.into());
     }
-    if dims.iter().product::<usize>() == from.iter().product() {
+    if bounded(&from) == Some(len) {
         return Ok(g.reshape(x, &dims)?.into());
     }
     Err(Refusal::unsupported("it repeats values that the model computes"))
@@ -81,23 +81,24 @@ pub(super) fn gather(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     if matches!(indices.data(), Data::F32(_)) {
         return Err(Refusal::invalid("the indices are no integers"));
     }
+    g.charge(8 * indices.len())?;
     let at: Vec<usize> = (0..indices.len())
         .map(|i| resolve::axis(indices.int(i).unwrap_or(-1), dims[axis]))
         .collect::<Result<_>>()
         .map_err(|_| Refusal::invalid(format!("an index is outside dim {} of {dims:?}", dims[axis])))?;
     let mut out = dims.clone();
     out.splice(axis..=axis, indices.dims().iter().copied());
+    let len = bounded(&out).ok_or_else(|| too_large(&out))?;
     if let Some(t) = x.known() {
         let inner: usize = dims[axis + 1..].iter().product();
         let outer: usize = dims[..axis].iter().product();
-        let small = outer.checked_mul(at.len()).and_then(|n| n.checked_mul(inner)).filter(|&n| n <= MAX_FILL);
-        if small.is_some() {
-            let place = |o: usize| {
-                let at = &at;
-                at.iter().flat_map(move |&i| (0..inner).map(move |k| (o * dims_axis(t, axis) + i) * inner + k))
-            };
-            let gathered = gather_known(t, out, (0..outer).flat_map(place));
-            return Ok(gathered.map(Value::from).ok_or_else(|| Refusal::invalid("it gathers nothing"))?.into());
+        let row = |o: usize| {
+            let at = &at;
+            at.iter().flat_map(move |&i| (0..inner).map(move |k| (o * t.dims()[axis] + i) * inner + k))
+        };
+        let make = || gather_known(t, out.clone(), (0..outer).flat_map(row));
+        if let Some(v) = g.folded(8 * len, make) {
+            return Ok(v.into());
         }
     }
     if at.is_empty() || at.windows(2).any(|w| w[1] != w[0] + 1) {
@@ -105,8 +106,4 @@ pub(super) fn gather(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     }
     let part = g.narrow(x, axis, at[0], at[0] + at.len())?;
     Ok(Lowered::identity(g.reshape(&part, &out)?, "it keeps all elements"))
-}
-
-fn dims_axis(t: &HostTensor, axis: usize) -> usize {
-    t.dims()[axis]
 }

@@ -9,9 +9,11 @@ pub(crate) mod params;
 pub(crate) mod program;
 mod quant;
 mod shapes;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use crate::emit::{Graph, Known, Value, scalar};
-use crate::error::{ImportError, ImportErrors, Refusal};
+use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
 use crate::inputs::{self, Declared, Shapes};
 use crate::onnx::plain_elem;
 use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
@@ -73,9 +75,8 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
         errors.extend(unknown_ops(block, &live));
         return Err(ImportErrors { list: errors });
     };
-    let bytes = source.model.len() + source.params.as_ref().map_or(0, |p| p.len());
     let mut importer = Importer {
-        g: Graph::new(&source.name, bytes),
+        g: Graph::new(&source.name),
         block,
         version,
         env: HashMap::new(),
@@ -99,10 +100,11 @@ fn describe(source: &Source<'_>, version: i64) -> String {
     format!("Paddle program, version {version}, {params}")
 }
 
-/// The name of an op for people.
+/// The name of an op for people: its type and the variable it makes.
 fn op_name(op: &OpDesc) -> String {
-    let out = op.outputs.iter().filter(|o| o.parameter != "XShape").flat_map(|o| &o.arguments).next();
-    format!("{}:{}", op.r#type, out.map_or("", String::as_str))
+    let main = ["Out", "Output", "Y"].iter().find_map(|slot| arguments(&op.outputs, slot).first());
+    let any = || op.outputs.iter().flat_map(|o| &o.arguments).next();
+    format!("{}:{}", op.r#type, main.or_else(any).map_or("", String::as_str))
 }
 
 /// The variables that `feed` ops make or `fetch` ops take, in the order of their columns.
@@ -192,6 +194,7 @@ impl<'a> Importer<'a> {
     fn parameters(&mut self, mut params: params::Params) {
         for v in &self.block.vars {
             if let Some(tensor) = params.remove(&v.name) {
+                self.g.grant(&tensor);
                 let known = Known { name: v.name.as_str().into(), tensor: Arc::new(tensor) };
                 self.env.insert(&v.name, Slot::Ready(Tensor::Plain(Value::Known(known))));
             }
@@ -226,6 +229,9 @@ impl<'a> Importer<'a> {
 
     fn ops(&mut self, live: &[bool]) {
         for (i, op) in self.block.ops.iter().enumerate().filter(|(_, op)| !is_port(op)) {
+            if self.errors.len() >= MAX_ERRORS {
+                break;
+            }
             let disposition = if live[i] {
                 self.op(i, op)
             } else {

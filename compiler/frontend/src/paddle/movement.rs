@@ -128,7 +128,8 @@ pub(super) fn split(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let wrong = |s: &[i64]| Refusal::invalid(format!("{size} cannot be split into {s:?}"));
     if sections.is_empty() {
         let num = op.int("num")?.unwrap_or(0);
-        if !(1..=size).contains(&num) || size % num != 0 {
+        let outputs = super::op::arguments(&op.desc.outputs, "Out").len() as i64;
+        if num < 1 || num != outputs || size % num != 0 {
             return Err(Refusal::invalid(format!("{size} cannot be split into {num} parts")));
         }
         sections = vec![size / num; num as usize];

@@ -52,6 +52,9 @@ impl Lowered {
     }
 }
 
+/// The longest list of integers that an input may stand for.
+const MAX_INTS: usize = 4096;
+
 /// How an op type is lowered.
 pub(crate) type Lower = fn(&mut Graph, &Op<'_>) -> Result<Lowered, Refusal>;
 
@@ -138,6 +141,9 @@ impl<'a> Op<'a> {
     pub fn ints_from(&self, slot: &str, list: &str, attr: &str) -> Result<Option<Vec<i64>>, Refusal> {
         let one = |v: &Value, slot: &str| {
             let t = v.known().ok_or_else(|| computed(slot))?;
+            if t.len() > MAX_INTS {
+                return Err(Refusal::unsupported(format!("its input `{slot}` has {} numbers", t.len())));
+            }
             let ints: Option<Vec<i64>> = (0..t.len()).map(|i| t.int(i)).collect();
             ints.ok_or_else(|| Refusal::invalid(format!("its input `{slot}` holds no integers")))
         };

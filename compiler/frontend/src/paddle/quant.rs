@@ -239,6 +239,9 @@ fn linear_format(op: &Op<'_>, dims: &[usize]) -> Result<Quant> {
         1 => None,
         _ => Some(shape::axis(op.int("quant_axis")?.unwrap_or(0), dims.len())?),
     };
+    if axis.is_some_and(|a| dims[a] != scales.len()) {
+        return Err(Refusal::invalid(format!("{} scales for the shape {dims:?}", scales.len())));
+    }
     Ok(format(scales, axis, keeps_lowest(op, 0)?))
 }
 

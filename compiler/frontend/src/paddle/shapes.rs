@@ -10,9 +10,6 @@ use qc_ir::{Elem, HostTensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// The largest tensor made from a number alone.
-const MAX_FILL: usize = 1 << 20;
-
 fn elem_of(op: &Op<'_>) -> Result<Elem> {
     let dtype = op.int("dtype")?.unwrap_or(5);
     let stored = i32::try_from(dtype).map_err(|_| format!("type number {dtype}")).and_then(params::stored_type);
@@ -24,20 +21,20 @@ pub(super) fn shape(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(Value::from(HostTensor::i32(vec![dims.len()], dims)).into())
 }
 
-pub(super) fn fill_constant(_: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+pub(super) fn fill_constant(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let dims = op.ints_from("ShapeTensor", "ShapeTensorList", "shape")?.unwrap_or_default();
-    let (sizes, len) = checked_dims(&dims)
-        .filter(|(_, len)| *len <= MAX_FILL)
-        .ok_or_else(|| Refusal::unsupported(format!("the shape {dims:?} is too large for a constant")))?;
+    let too_large = || Refusal::unsupported(format!("the constant of shape {dims:?} is too large, or empty"));
+    let (sizes, len) = checked_dims(&dims).ok_or_else(too_large)?;
     let text = op.text("str_value")?;
     let value = match (op.known("ValueTensor")?, text.is_empty()) {
-        (Some(t), _) => t.clone(),
+        (Some(t), _) if t.len() == 1 => t.clone(),
+        (Some(_), _) => return Err(Refusal::invalid("its value is not one number")),
         (None, true) => HostTensor::f32(vec![1], vec![op.float("value")?.unwrap_or(0.0)]),
         (None, false) => parse_number(text)?,
     };
-    let value = cast_known(&value, elem_of(op)?).and_then(|t| gather(&t, sizes, std::iter::repeat_n(0, len)));
-    let t = value.ok_or_else(|| Refusal::invalid("its value has no element"))?;
-    Ok(Value::from(t).into())
+    let elem = elem_of(op)?;
+    let make = || gather(&cast_known(&value, elem)?, sizes, std::iter::repeat_n(0, len));
+    Ok(g.folded(8 * len, make).ok_or_else(too_large)?.into())
 }
 
 fn parse_number(text: &str) -> Result<HostTensor> {

@@ -1,0 +1,299 @@
+//! Small Paddle programs built in code, imported and run by the interpreter.
+
+use super::program::*;
+use crate::{Disposition, ImportError, Imported, NoFiles, Options, Source, import};
+use prost::Message;
+use qc_ir::HostTensor;
+
+/// A program under construction with its parameters.
+pub(crate) struct Program {
+    pub desc: ProgramDesc,
+    /// Name, type number, dims, bytes.
+    params: Vec<(String, i32, Vec<i64>, Vec<u8>)>,
+}
+
+fn var(name: &str, kind: i32, data_type: i32, dims: &[i64], persistable: bool) -> VarDesc {
+    let tensor = LoDTensorDesc { tensor: TensorDesc { data_type, dims: dims.to_vec() }, lod_level: None };
+    let r#type = VarType { kind, tensor: (kind == 7).then_some(tensor) };
+    VarDesc { name: name.into(), r#type, persistable: Some(persistable) }
+}
+
+/// Slots written as `X=a Y=b,c`.
+fn slots(text: &str) -> Vec<OpVar> {
+    let slot = |s: &str| {
+        let (name, list) = s.split_once('=').unwrap();
+        OpVar {
+            parameter: name.into(),
+            arguments: list.split(',').filter(|a| !a.is_empty()).map(String::from).collect(),
+        }
+    };
+    text.split_whitespace().map(slot).collect()
+}
+
+fn attr(name: &str, kind: i32) -> OpAttr {
+    OpAttr { name: name.into(), kind, ..Default::default() }
+}
+
+pub(crate) fn int(name: &str, i: i32) -> OpAttr {
+    OpAttr { i: Some(i), ..attr(name, 0) }
+}
+
+pub(crate) fn float(name: &str, f: f32) -> OpAttr {
+    OpAttr { f: Some(f), ..attr(name, 1) }
+}
+
+pub(crate) fn ints(name: &str, ints: &[i32]) -> OpAttr {
+    OpAttr { ints: ints.to_vec(), ..attr(name, 3) }
+}
+
+pub(crate) fn text(name: &str, s: &'static str) -> OpAttr {
+    OpAttr { s: Some(s.as_bytes().into()), ..attr(name, 2) }
+}
+
+fn flag(name: &str, b: bool) -> OpAttr {
+    OpAttr { b: Some(b), ..attr(name, 6) }
+}
+
+impl Program {
+    /// A program with one float input `x` and one output `y`.
+    pub fn new(x: &[i64]) -> Program {
+        let vars = vec![var("feed", 9, 0, &[], true), var("fetch", 10, 0, &[], true), var("x", 7, 5, x, false)];
+        let block = BlockDesc { vars, ops: Vec::new() };
+        let desc = ProgramDesc { blocks: vec![block], version: Some(Version { version: Some(2_006_002) }) };
+        let program = Program { desc, params: Vec::new() };
+        program.op("feed", "X=feed", "Out=x", &[int("col", 0)])
+    }
+
+    pub fn op(mut self, op_type: &str, inputs: &str, outputs: &str, attrs: &[OpAttr]) -> Program {
+        self.desc.blocks[0].ops.push(OpDesc {
+            inputs: slots(inputs),
+            outputs: slots(outputs),
+            r#type: op_type.into(),
+            attrs: attrs.to_vec(),
+        });
+        self
+    }
+
+    pub fn floats(mut self, name: &str, dims: &[i64], values: &[f32]) -> Program {
+        self.desc.blocks[0].vars.push(var(name, 7, 5, dims, true));
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.params.push((name.into(), 5, dims.to_vec(), bytes));
+        self
+    }
+
+    pub fn finish(self) -> Program {
+        self.op("fetch", "X=y", "Out=fetch", &[int("col", 0)])
+    }
+
+    pub fn combined(&self) -> Vec<u8> {
+        let mut sorted: Vec<_> = self.params.iter().collect();
+        sorted.sort();
+        let stream = |(_, data_type, dims, data): &(String, i32, Vec<i64>, Vec<u8>)| {
+            let desc = TensorDesc { data_type: *data_type, dims: dims.clone() }.encode_to_vec();
+            let head = [vec![0; 16], (desc.len() as i32).to_le_bytes().to_vec()].concat();
+            [head, desc, data.clone()].concat()
+        };
+        sorted.into_iter().flat_map(stream).collect()
+    }
+
+    fn import(&self, options: &Options) -> Result<Imported, Vec<ImportError>> {
+        let (model, params) = (self.desc.encode_to_vec().into(), Some(self.combined().into()));
+        let source = Source { name: "m".into(), model, params, files: &NoFiles };
+        let imported = import(&source, options).map_err(|e| e.list)?;
+        assert!(qc_ir::verify(&imported.module, &qc_dialects::REGISTRY).is_empty());
+        Ok(imported)
+    }
+
+    fn run(&self, x: &[f32]) -> (Vec<usize>, Vec<f32>) {
+        let imported = self.import(&Options::default()).unwrap();
+        let x = HostTensor::f32(imported.inputs[0].dims.clone(), x.to_vec());
+        let out = qc_dialects::interpret(&imported.module, &[x]).unwrap();
+        (out[0].dims().to_vec(), out[0].as_f32().unwrap().to_vec())
+    }
+
+    fn dump(&self) -> String {
+        qc_ir::print(&self.import(&Options::default()).unwrap().module, Default::default())
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let errors = self.import(&Options::default()).unwrap_err();
+        errors.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[test]
+fn operands_are_aligned_at_an_axis() {
+    let add = |dims: &[i64], axis| {
+        let len = dims.iter().product::<i64>() as usize;
+        Program::new(&[1, 2, 2])
+            .floats("b", dims, &[10.0, 20.0][..len])
+            .op("elementwise_add", "X=x Y=b", "Out=y", &[int("axis", axis)])
+            .finish()
+    };
+    assert_eq!(add(&[2], 1).run(&[1.0, 2.0, 3.0, 4.0]).1, [11.0, 12.0, 23.0, 24.0]);
+    assert_eq!(add(&[2], -1).run(&[1.0, 2.0, 3.0, 4.0]).1, [11.0, 22.0, 13.0, 24.0]);
+    assert_eq!(add(&[2, 1, 1], 1).run(&[1.0, 2.0, 3.0, 4.0]).1, [11.0, 12.0, 23.0, 24.0]);
+    assert!(add(&[2], 9).reasons()[0].contains("axis 9"));
+}
+
+#[test]
+fn mul_flattens_its_operands() {
+    let program = Program::new(&[1, 2, 2])
+        .floats("w", &[2, 1], &[1.0, 10.0])
+        .op("mul", "X=x Y=w", "Out=y", &[int("x_num_col_dims", 2), int("y_num_col_dims", 1)])
+        .finish();
+    assert_eq!(program.run(&[1.0, 2.0, 3.0, 4.0]), (vec![1, 2, 1], vec![21.0, 43.0]));
+}
+
+#[test]
+fn ports_follow_their_columns() {
+    let program = Program::new(&[1, 2]).op("scale", "X=x", "Out=y", &[float("scale", 2.0)]).op(
+        "scale",
+        "X=x",
+        "Out=z",
+        &[float("bias", 1.0), float("scale", 3.0), flag("bias_after_scale", false)],
+    );
+    let program = program.op("fetch", "X=z", "Out=fetch", &[int("col", 1)]).finish();
+    let imported = program.import(&Options::default()).unwrap();
+    let names: Vec<&str> = imported.outputs.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["y", "z"]);
+    let out = qc_dialects::interpret(&imported.module, &[HostTensor::f32([1, 2], vec![1.0, 2.0])]).unwrap();
+    assert_eq!(out[1].as_f32(), Some(&[6.0, 9.0][..]));
+}
+
+#[test]
+fn same_padding_and_pools() {
+    let conv = Program::new(&[1, 1, 3, 3])
+        .floats("w", &[1, 1, 2, 2], &[1.0; 4])
+        .op("conv2d", "Input=x Filter=w", "Output=y", &[text("padding_algorithm", "SAME"), ints("strides", &[2, 2])])
+        .finish();
+    let x: Vec<f32> = (1..10).map(|i| i as f32).collect();
+    assert_eq!(conv.run(&x).1, [12.0, 9.0, 15.0, 9.0]);
+    let pool = |attrs: &[OpAttr]| Program::new(&[1, 1, 3, 3]).op("pool2d", "X=x", "Out=y", attrs).finish();
+    let global = pool(&[text("pooling_type", "avg"), ints("ksize", &[1, 1]), flag("adaptive", true)]);
+    assert_eq!(global.run(&x).1, [5.0]);
+    let padded = [text("pooling_type", "avg"), ints("ksize", &[2, 2]), ints("paddings", &[1, 1])];
+    assert_eq!(pool(&padded).run(&x).1[0], 1.0);
+    let inclusive = [&padded[..], &[flag("exclusive", false)]].concat();
+    assert_eq!(pool(&inclusive).run(&x).1[0], 0.25);
+}
+
+/// A frozen quantization-aware program: integer weights between a fake quantize and a fake dequantize.
+pub(crate) fn frozen_program(weights: &[f32]) -> Program {
+    Program::new(&[-1, 1, 1, 2])
+        .floats("x.scale", &[1], &[2.0])
+        .floats("w", &[2, 1, 1, 1], weights)
+        .floats("w.scale", &[2], &[0.5, 0.25])
+        .op(
+            "fake_quantize_range_abs_max",
+            "X=x InScale=x.scale",
+            "Out=xq OutScale=x.scale",
+            &[int("bit_length", 8), flag("is_test", true)],
+        )
+        .op("conv2d", "Input=xq Filter=w", "Output=c", &[])
+        .op(
+            "fake_channel_wise_dequantize_max_abs",
+            "X=c Scales=w.scale,x.scale",
+            "Out=y",
+            &[ints("quant_bits", &[8, 8])],
+        )
+        .finish()
+}
+
+#[test]
+fn frozen_programs_become_quantize_dequantize_pairs() {
+    let program = frozen_program(&[127.0, -64.0]);
+    let dump = program.dump();
+    assert!(dump.contains("q<i8, [0.015748031], [0], -127, 127>"), "{dump}");
+    assert!(!dump.contains("graph.mul") && !dump.contains("graph.div"), "{dump}");
+    assert_eq!(dump.matches("graph.dequantize").count(), 2);
+    let report = program.import(&Options::default()).unwrap().report;
+    assert_eq!(report[2].disposition, Disposition::Folded("it is part of the weight's scale"));
+    // 1.0 is 63.5 steps, which round to 64; 5.0 is clamped to 127.
+    let (_, y) = program.run(&[1.0, 5.0]);
+    let real = |q: f32, w: f32, s: f32| q * 2.0 / 127.0 * (w * s / 127.0);
+    let want = [real(64.0, 127.0, 0.5), real(127.0, 127.0, 0.5), real(64.0, -64.0, 0.25), real(127.0, -64.0, 0.25)];
+    assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{y:?} {want:?}");
+}
+
+#[test]
+fn weights_that_are_no_integers_are_computed_literally() {
+    let program = frozen_program(&[127.0, -63.5]);
+    let dump = program.dump();
+    assert!(dump.contains("graph.mul") && dump.contains("graph.div"), "{dump}");
+    let (_, y) = program.run(&[1.0, 5.0]);
+    let want = 127.0 * 2.0 / 127.0 * (-63.5 * 0.25 / 127.0);
+    assert!((y[3] - want).abs() < 1e-6, "{y:?} {want}");
+}
+
+#[test]
+fn dynamic_scales_are_refused_with_a_reason() {
+    let program =
+        Program::new(&[1, 2]).op("fake_quantize_abs_max", "X=x", "Out=y OutScale=s", &[int("bit_length", 8)]).finish();
+    assert!(program.reasons()[0].contains("measured anew"));
+    let bits = Program::new(&[1, 2])
+        .floats("s", &[1], &[1.0])
+        .op("fake_quantize_dequantize_moving_average_abs_max", "X=x InScale=s", "Out=y", &[int("bit_length", 4)])
+        .finish();
+    assert!(bits.reasons()[0].contains("4 bits"));
+}
+
+#[test]
+fn linear_pairs_have_the_threshold_as_scale() {
+    let program = Program::new(&[1, 2])
+        .floats("s", &[1], &[127.0])
+        .op("quantize_linear", "X=x Scale=s", "Y=q", &[int("bit_length", 8), int("quant_axis", -1)])
+        .op("dequantize_linear", "X=q Scale=s", "Y=y", &[int("bit_length", 8), int("quant_axis", -1)])
+        .finish();
+    assert_eq!(program.run(&[1.4, -500.0]).1, [1.0, -128.0]);
+}
+
+#[test]
+fn everything_wrong_is_listed_at_once() {
+    let mut program = Program::new(&[-1, 2])
+        .floats("w", &[2, 2], &[1.0; 4])
+        .op("hard_swish", "X=x", "Out=a", &[])
+        .op("swish", "X=x", "Out=b", &[])
+        .op("elementwise_add", "X=a Y=b", "Out=c", &[])
+        .op("mul", "X=c Y=w", "Out=y", &[])
+        .finish();
+    let reasons = program.reasons();
+    assert_eq!(reasons.len(), 2, "{reasons:#?}");
+    assert!(reasons[0].starts_with("node \"hard_swish:a\" (hard_swish): this op is not supported"));
+    // With parameters missing too, both kinds are told.
+    program.params.clear();
+    let reasons = program.reasons();
+    assert_eq!(reasons.len(), 3, "{reasons:#?}");
+    assert!(reasons[0].starts_with("parameter \"w\" (float32 [2, 2], 16 bytes): missing"));
+}
+
+#[test]
+fn names_may_be_written_twice() {
+    let program = Program::new(&[1, 2])
+        .op("relu", "X=x", "Out=a", &[])
+        .op("scale", "X=a", "Out=a", &[float("scale", 2.0)])
+        .op("assign", "X=a", "Out=y", &[])
+        .finish();
+    assert_eq!(program.run(&[-1.0, 3.0]).1, [0.0, 6.0]);
+}
+
+#[test]
+fn dropout_scales_where_training_did_not() {
+    let program = |attrs: &[OpAttr]| Program::new(&[1, 2]).op("dropout", "X=x", "Out=y", attrs).finish();
+    let p = float("dropout_prob", 0.25);
+    assert_eq!(program(std::slice::from_ref(&p)).run(&[4.0, 8.0]).1, [3.0, 6.0]);
+    assert_eq!(program(&[p, text("dropout_implementation", "upscale_in_train")]).run(&[4.0, 8.0]).1, [4.0, 8.0]);
+}
+
+#[test]
+fn slices_lose_the_axes_they_are_told_to() {
+    let program = Program::new(&[1, 3, 2])
+        .op(
+            "slice",
+            "Input=x",
+            "Out=y",
+            &[ints("axes", &[1]), ints("starts", &[-1]), ints("ends", &[100]), ints("decrease_axis", &[1])],
+        )
+        .finish();
+    assert_eq!(program.run(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), (vec![1, 2], vec![5.0, 6.0]));
+}

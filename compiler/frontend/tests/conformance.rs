@@ -1,0 +1,255 @@
+//! Runs the ONNX project's node tests and one-operator Paddle models of the shared folder through import and interpreter.
+//!
+//! A refusal is no failure, a wrong result is. Which operators were refused is printed.
+
+#![allow(clippy::unwrap_used)]
+
+use flate2::read::GzDecoder;
+use prost::Message;
+use qc_frontend::{Bytes, ImportErrors, Imported, NoFiles, Options, Source, import};
+use qc_ir::{Data, Elem, HostTensor};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+fn shared() -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    std::env::var_os("QC_SHARED").map_or(beside, PathBuf::from)
+}
+
+/// All files of an archive by path.
+fn unpack(name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+    let path = shared().join("models/conformance").join(name);
+    let Ok(file) = std::fs::File::open(&path) else {
+        println!("skipped: {} is not there", path.display());
+        return None;
+    };
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(GzDecoder::new(file)).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().to_string_lossy().into_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        files.insert(name, bytes);
+    }
+    Some(files)
+}
+
+/// A stored ONNX tensor, as far as the test data needs it.
+#[derive(Clone, PartialEq, Message)]
+struct TensorProto {
+    #[prost(int64, repeated, tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(float, repeated, tag = "4")]
+    float_data: Vec<f32>,
+    #[prost(int32, repeated, tag = "5")]
+    int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    int64_data: Vec<i64>,
+    #[prost(bytes = "vec", tag = "9")]
+    raw_data: Vec<u8>,
+}
+
+/// A model, as far as the names of its inputs.
+#[derive(Clone, PartialEq, Message)]
+struct ModelProto {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GraphProto {
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<NamedTensor>,
+    #[prost(message, repeated, tag = "11")]
+    input: Vec<ValueInfoProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ValueInfoProto {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NamedTensor {
+    #[prost(string, tag = "8")]
+    name: String,
+}
+
+/// The model with all inputs but the first made constants. Protobuf joins repeated messages, so appending is enough.
+fn with_constants(model: &[u8], inputs: &[&Vec<u8>]) -> Option<Bytes> {
+    let graph = ModelProto::decode(model).ok()?.graph?;
+    let mut out = model.to_vec();
+    for (v, bytes) in graph.input.iter().zip(inputs).skip(1) {
+        let named = NamedTensor { name: v.name.clone() }.encode_to_vec();
+        let mut tensor = bytes.to_vec();
+        tensor.extend(named);
+        for tag in [5, 7] {
+            let mut field = Vec::new();
+            prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, &mut field);
+            prost::encoding::encode_varint(tensor.len() as u64, &mut field);
+            field.extend(tensor);
+            tensor = field;
+        }
+        out.extend(tensor);
+    }
+    Some(out.into())
+}
+
+fn onnx_tensor(bytes: &[u8]) -> Option<HostTensor> {
+    let t = TensorProto::decode(bytes).ok()?;
+    let elem = match t.data_type {
+        1 => Elem::F32,
+        2 => Elem::U8,
+        3 => Elem::I8,
+        6 => Elem::I32,
+        7 => Elem::I64,
+        9 => Elem::Bool,
+        _ => return None,
+    };
+    let data = match (elem, t.raw_data.is_empty()) {
+        (_, false) => Data::from_bytes(elem, &t.raw_data)?,
+        (Elem::F32, _) => Data::F32(t.float_data),
+        (Elem::I64, _) => Data::I64(t.int64_data),
+        (Elem::U8, _) => Data::U8(t.int32_data.iter().map(|&x| x as u8).collect()),
+        (Elem::I8, _) => Data::I8(t.int32_data.iter().map(|&x| x as i8).collect()),
+        (Elem::Bool, _) => Data::Bool(t.int32_data.iter().map(|&x| x != 0).collect()),
+        _ => Data::I32(t.int32_data),
+    };
+    HostTensor::new(t.dims.iter().map(|&d| d as usize).collect::<Vec<_>>(), data)
+}
+
+fn floats(t: &HostTensor) -> Vec<f64> {
+    let one = |i: usize| t.as_f32().map_or_else(|| t.int(i).unwrap() as f64, |v| f64::from(v[i]));
+    (0..t.len()).map(one).collect()
+}
+
+/// Why two tensors differ.
+fn difference(ours: &HostTensor, want: &HostTensor) -> Option<String> {
+    if ours.dims() != want.dims() {
+        return Some(format!("shape {:?}, not {:?}", ours.dims(), want.dims()));
+    }
+    let far = |(a, b): &(f64, f64)| !(a == b || (a - b).abs() <= 1e-4 + 1e-3 * b.abs() || (a.is_nan() && b.is_nan()));
+    floats(ours).into_iter().zip(floats(want)).find(far).map(|(a, b)| format!("{a} instead of {b}"))
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    refused: BTreeMap<String, usize>,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn run(&mut self, case: &str, model: Result<Imported, ImportErrors>, inputs: &[HostTensor], want: &[HostTensor]) {
+        let model = match model {
+            Ok(model) => model,
+            Err(e) => {
+                println!("{case}: {e}");
+                let op_type = e.list.iter().find_map(|e| match e {
+                    qc_frontend::ImportError::Node { op_type, .. } => Some(op_type.clone()),
+                    _ => None,
+                });
+                *self.refused.entry(op_type.unwrap_or_else(|| "(other)".into())).or_default() += 1;
+                return;
+            }
+        };
+        let wrong = qc_ir::verify(&model.module, &qc_dialects::REGISTRY);
+        self.failed.extend(wrong.iter().map(|d| format!("{case}: {}", d.render(&model.module))));
+        match qc_dialects::interpret(&model.module, inputs) {
+            Err(e) => self.failed.push(format!("{case}: {e}")),
+            Ok(outputs) => {
+                let differences = outputs.iter().zip(want).filter_map(|(a, b)| difference(a, b));
+                let differences: Vec<String> = differences.map(|d| format!("{case}: {d}")).collect();
+                self.passed += usize::from(differences.is_empty());
+                self.failed.extend(differences);
+            }
+        }
+    }
+
+    fn finish(self, least: usize) {
+        let refused: usize = self.refused.values().sum();
+        println!("{} passed, {} failed, {refused} refused: {:?}", self.passed, self.failed.len(), self.refused);
+        assert!(self.failed.is_empty(), "{}", self.failed.join("\n"));
+        assert!(self.passed >= least, "only {} cases passed", self.passed);
+    }
+}
+
+#[test]
+fn onnx_node_tests() {
+    let Some(files) = unpack("onnx_backend_tests.tar.gz") else { return };
+    let mut tally = Tally::default();
+    for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with("/model.onnx")) {
+        let case = path.trim_end_matches("/model.onnx");
+        let data = |kind: &str| -> Option<Vec<HostTensor>> {
+            let file = |i| files.get(&format!("{case}/test_data_set_0/{kind}_{i}.pb"));
+            (0..).map_while(file).map(|b| onnx_tensor(b)).collect()
+        };
+        let (Some(inputs), Some(want)) = (data("input"), data("output")) else { continue };
+        let load = |model: Bytes| {
+            let source = Source { name: case.into(), model, params: None, files: &NoFiles };
+            import(&source, &Options::default())
+        };
+        let stored: Vec<&Vec<u8>> =
+            (0..inputs.len()).filter_map(|i| files.get(&format!("{case}/test_data_set_0/input_{i}.pb"))).collect();
+        // The tests feed shapes and bounds that models have as constants.
+        match (load(Bytes::from(bytes.clone())), with_constants(bytes, &stored)) {
+            (Err(_), Some(model)) => tally.run(case, load(model), &inputs[..inputs.len().min(1)], &want),
+            (model, _) => tally.run(case, model, &inputs, &want),
+        }
+    }
+    tally.finish(200);
+}
+
+fn npy_tensor(archive: &mut npyz::npz::NpzArchive<std::io::Cursor<&Vec<u8>>>, name: &str) -> Option<HostTensor> {
+    let npy = archive.by_name(name).ok()??;
+    let dims: Vec<usize> = npy.shape().iter().map(|&d| d as usize).collect();
+    let code = npy.dtype().descr();
+    let data = match code.trim_matches('\'') {
+        "<f4" => Data::F32(npy.into_vec().ok()?),
+        "<i4" => Data::I32(npy.into_vec().ok()?),
+        "<i8" => Data::I64(npy.into_vec().ok()?),
+        "|i1" => Data::I8(npy.into_vec().ok()?),
+        "|u1" => Data::U8(npy.into_vec().ok()?),
+        _ => return None,
+    };
+    HostTensor::new(dims, data)
+}
+
+#[test]
+fn paddle_op_cases() {
+    let Some(files) = unpack("paddle_op_cases.tar.gz") else { return };
+    let mut tally = Tally::default();
+    for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with("/__model__")) {
+        let case = path.trim_end_matches("/__model__");
+        let Some(io) = files.get(&format!("{case}/io.npz")) else { continue };
+        let mut archive = npyz::npz::NpzArchive::new(std::io::Cursor::new(io)).unwrap();
+        let names: Vec<String> = archive.array_names().map(String::from).collect();
+        let mut shapes = BTreeMap::new();
+        let mut inputs = BTreeMap::new();
+        for name in names.iter().filter(|n| n.starts_with("in_")) {
+            let Some(t) = npy_tensor(&mut archive, name) else { continue };
+            let input = name.trim_start_matches("in_").to_string();
+            shapes.insert(input.clone(), t.dims().iter().map(|&d| d as i64).collect());
+            inputs.insert(input, t);
+        }
+        let params = files.get(&format!("{case}/__params__")).cloned().map(Bytes::from);
+        let source = Source { name: case.into(), model: Bytes::from(bytes.clone()), params, files: &NoFiles };
+        let model = import(&source, &Options { batch: None, shapes });
+        let (mut fed, mut want) = (Vec::new(), Vec::new());
+        if let Ok(model) = &model {
+            fed = model.inputs.iter().filter_map(|p| inputs.get(&p.name).cloned()).collect();
+            let array = |name: &str| npy_tensor(&mut archive, &format!("out_{name}"));
+            want = model.outputs.iter().map(|p| p.name.as_str()).filter_map(array).collect();
+            if want.len() != model.outputs.len() {
+                println!("{case}: outputs are {names:?}");
+                continue;
+            }
+        }
+        tally.run(case, model, &fed, &want);
+    }
+    tally.finish(20);
+}
