@@ -102,9 +102,11 @@ impl Bench {
             kw: c.k,
             taps: Taps::Joined { pitch: c.channels },
         };
+        let bytes = if matches!(c.variant, Variant::F32 | Variant::I32) { 4 } else { 1 };
         let flat = c.k == 1 && c.stride == 1;
         let (mut a, mut w) = (Buffer::new(side * line + 16), Buffer::new(shape.bytes()));
-        let (mut out, mut res) = (Buffer::new(c.image * c.image * c.cols), Buffer::new(c.image * c.image * c.cols));
+        let (mut out, mut res) =
+            (Buffer::new(bytes * c.image * c.image * c.cols), Buffer::new(c.image * c.image * c.cols));
         let (mut bias, mut scale) = (Buffer::zero(4 * (c.cols + 64)), Buffer::new(4 * (c.cols + 64)));
         for i in 0..c.cols {
             // SAFETY: inside the buffer.
@@ -113,9 +115,9 @@ impl Bench {
         let mut g = GemmArgs::ZERO;
         g.a_row = c.stride * c.channels;
         g.a_outer = c.stride * line;
-        g.out_row = c.cols;
-        g.out_outer = c.cols * c.image;
-        (g.res_row, g.res_outer) = (g.out_row, g.out_outer);
+        g.out_row = bytes * c.cols;
+        g.out_outer = g.out_row * c.image;
+        (g.res_row, g.res_outer) = (c.cols, c.cols * c.image);
         (g.seg_y, g.seg_y_stride, g.seg_x, g.k4) = (c.k, line, 1, shape.k4());
         (g.rows, g.outer) = if flat { (c.image * c.image, 1) } else { (c.image, c.image) };
         (g.res_scale, g.hi, g.zero, g.clamp_hi) = (0.5, 255, 3.0, 1e30);
@@ -131,7 +133,7 @@ impl Bench {
                 g.w = w.ptr::<i8>().wrapping_add(shape.panel_offset(panel));
                 g.bias = bias.ptr::<i32>().wrapping_add(at);
                 g.scale = scale.ptr::<f32>().wrapping_add(at);
-                g.out = out.ptr::<u8>().wrapping_add(at);
+                g.out = out.ptr::<u8>().wrapping_add(bytes * at);
                 g.res = res.ptr::<u8>().wrapping_add(at);
                 g.cols = shape.panel_cols(panel).len();
                 self.run(Family::Gemm, c.variant, &g);

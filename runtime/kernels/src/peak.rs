@@ -3,13 +3,13 @@
 use crate::table::Isa;
 use core::arch::x86_64::*;
 
-/// Stamps a loop over 12 independent accumulators, enough to hide the latency of one step.
+/// Stamps a loop over 24 independent accumulators, enough to hide the latency of one step.
 macro_rules! peak {
     ($(#[$doc:meta])* $name:ident, $features:literal, $reg:ty, $zero:expr, $step:expr, $macs:literal) => {
         $(#[$doc])*
         #[target_feature(enable = $features)]
         unsafe fn $name(iterations: u64) -> u64 {
-            let mut acc = [$zero; 12];
+            let mut acc = [$zero; 24];
             let operand: $reg = core::hint::black_box($zero);
             for _ in 0..iterations {
                 for a in &mut acc {
@@ -17,7 +17,7 @@ macro_rules! peak {
                 }
             }
             core::hint::black_box(acc);
-            iterations * 12 * $macs
+            iterations * 24 * $macs
         }
     };
 }
