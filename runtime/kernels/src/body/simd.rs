@@ -148,9 +148,9 @@ impl<S: Simd> Finish<S> {
     /// `out` is writable for `n <= 16 * N` bytes; `lut` is null or readable for 256 bytes.
     #[inline(always)]
     pub unsafe fn store<const N: usize>(&self, s: S, mut w: [S::F; N], out: *mut u8, n: usize) {
-        for v in &mut w {
-            *v = s.max(*v, self.lo);
-        }
+        unroll!(v in 0..N => {
+            w[v] = s.max(w[v], self.lo);
+        });
         let mut q = s.pack(w);
         if self.clamps_hi {
             q = s.min_b(q, self.hi);
@@ -164,6 +164,23 @@ impl<S: Simd> Finish<S> {
         }
     }
 }
+
+/// Repeats a block for `$i` in `0..$n`, at most 8 times, in the source: arrays are then indexed by constants from the start,
+/// which keeps them in registers whatever the optimizer's limits on loops are.
+macro_rules! unroll {
+    ($i:ident in 0..$n:expr => $body:block) => {
+        unroll!(@ $i $n, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $i:ident $n:expr, $body:block, $($c:literal)*) => {
+        $(
+            if $c < $n {
+                let $i: usize = $c;
+                $body
+            }
+        )*
+    };
+}
+pub(crate) use unroll;
 
 /// `ceil(n / d)`, 0 if `d` is 0; never panics.
 #[inline(always)]
