@@ -117,7 +117,7 @@ impl Lower<'_> {
     pub fn conv_f32(&mut self, op: Conv2d) -> Result<(), Diag> {
         let src = self.src;
         let s = op.shape(src).map_err(Diag::bug)?;
-        let weight = crate::graph::constant_f32(src, op.weight(src)).or_else(|| folded_weight(src, op.weight(src)));
+        let weight = crate::graph::constant_f32(src, op.weight(src));
         let weight = weight.ok_or_else(|| {
             Diag::error("graph.conv2d: weights that are computed at run time are not supported")
                 .help("export the model with its weights as initializers")
@@ -230,10 +230,3 @@ fn depthwise_pack(p: &Placed) -> Vec<(Box<str>, Attr)> {
     ]
 }
 
-/// The real values of a quantized constant weight, for a convolution that stays float.
-fn folded_weight(m: &qc_ir::Module, v: ValueId) -> Option<Vec<f32>> {
-    let stored = qc_dialects::graph::Dequantize::producing(m, v)?.q(m);
-    let tensor = crate::graph::constant(m, stored)?;
-    let real = qc_dialects::graph::quantize::dequantize_tensor(m.quant_of(stored)?, &tensor);
-    real.as_f32().map(<[f32]>::to_vec)
-}

@@ -45,7 +45,9 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             Pattern { name: "conv-to-f32", root: Conv2d::DEF, apply: compute::linear_to_f32 },
             Pattern { name: "matmul-to-f32", root: Matmul::DEF, apply: compute::linear_to_f32 },
         ],
-    )
+    )?;
+    // What is left of dequantized constants belongs to ops that stay float.
+    cx.rewrite(m, &[Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant }])
 }
 
 /// The quantized tensor behind a dequantization, if it is u8 with one scale.
