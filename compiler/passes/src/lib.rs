@@ -17,6 +17,7 @@ pub static ALL: &[Pass] = &[
     quant::quantize::PASS,
     quant::activations_to_u8::PASS,
     quant::hoist_quantize::PASS,
+    quant::sink_dequantize::PASS,
     quant::drop_inner_qdq::PASS,
     quant::lower_to_quant::PASS,
     lower::PASS,
