@@ -4,4 +4,5 @@
 
 pub mod filecheck;
 pub mod filetest;
+pub mod random;
 pub mod ladder;
