@@ -5,4 +5,5 @@
 pub mod filecheck;
 pub mod filetest;
 pub mod random;
+pub mod golden;
 pub mod ladder;

@@ -69,7 +69,11 @@ impl Recipe {
         if self.mode == Mode::Ranges {
             options.ranges = Some(self.ranges(&options));
         }
-        let quant_tolerance = if self.mode == Mode::Float { 1e-4 } else { 0.35 };
+        let quant_tolerance = match self.mode {
+            Mode::Float => 1e-4,
+            Mode::ExactPairs => 0.1,
+            Mode::Pairs | Mode::Ranges => 0.25,
+        };
         Settings { options, quant_tolerance }
     }
 
