@@ -4,6 +4,7 @@
 
 pub mod filecheck;
 pub mod filetest;
-pub mod random;
 pub mod golden;
 pub mod ladder;
+pub mod random;
+pub mod tidy;

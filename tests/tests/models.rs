@@ -50,13 +50,7 @@ const ROWS: &[Row] = &[
     Row("cifar10_resnet20/cifar10_resnet20_ort_qdq.onnx", "cifar10_resnet20_ort_qdq", "cifar", Int8, true),
     Row("cifar10_resnet20/paddle_pd2", "cifar10_resnet20__paddle_pd2", "cifar", Float, false),
     Row("mnist/mnist.onnx", "mnist", "", Float, true),
-    Row(
-        "mobilenet_v1_075_224_keras/paddle_pdmodel",
-        "mobilenet_v1_075_224_keras__paddle_pdmodel",
-        "P2",
-        Float,
-        false,
-    ),
+    Row("mobilenet_v1_075_224_keras/paddle_pdmodel", "mobilenet_v1_075_224_keras__paddle_pdmodel", "P2", Float, false),
     Row(
         "mobilenet_v1_075_224_keras/mobilenet_v1_075_224_keras_ort_qdq.onnx",
         "mobilenet_v1_075_224_keras_ort_qdq",
@@ -172,9 +166,8 @@ fn compare_with_stored(case: &Case, p: &Predictor, got: &[Vec<HostTensor>], item
         if case.kind == Float && !(d <= FLOAT_TOLERANCE) {
             return Err(format!("output `{name}` differs by {d:e} of the largest magnitude"));
         }
-        let agree = (0..items).filter(|&i| {
-            argmax(&ladder::item(stored, items, i)) == argmax(&ladder::item(&got, items, i))
-        });
+        let agree =
+            (0..items).filter(|&i| argmax(&ladder::item(stored, items, i)) == argmax(&ladder::item(&got, items, i)));
         let agree = agree.count();
         println!("{}: `{name}` differs by {d:e}, {agree} of {items} predictions agree", case.path.display());
         if agree * 4 < items * 3 {
@@ -294,4 +287,3 @@ fn main() {
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
-

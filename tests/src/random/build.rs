@@ -331,11 +331,8 @@ impl Maker {
             last < dims[2 + d] as i64 + pads[d]
         };
         let ceil = p[2] % 2 == 0 && starts_inside(0) && starts_inside(1);
-        let attrs = Attrs::new()
-            .with("kernel", kernel)
-            .with("strides", strides)
-            .with("pads", pads)
-            .with("ceil_mode", ceil);
+        let attrs =
+            Attrs::new().with("kernel", kernel).with("strides", strides).with("pads", pads).with("ceil_mode", ceil);
         match ["max", "max", "exclusive", "kernel", "inclusive"][p[3] as usize % 5] {
             "max" => self.op(MaxPool::DEF, &[x], attrs),
             count => self.op(AvgPool::DEF, &[x], attrs.with("count", count)),
@@ -360,7 +357,8 @@ impl Maker {
         let mut operands = vec![x];
         for pick in &p[2..3 + p[5] as usize % 2] {
             let total: usize = operands.iter().map(|&v| self.m.tensor_ty(v).len() / self.batch).sum();
-            let next = self.other(*pick, fits).filter(|&v| total + self.m.tensor_ty(v).len() / self.batch <= MAX_ELEMENTS);
+            let next =
+                self.other(*pick, fits).filter(|&v| total + self.m.tensor_ty(v).len() / self.batch <= MAX_ELEMENTS);
             operands.extend(next);
         }
         if p[4] % 2 == 0 {

@@ -229,4 +229,3 @@ fn depthwise_pack(p: &Placed) -> Vec<(Box<str>, Attr)> {
         ("kw".into(), Attr::from(p.s.x.kernel)),
     ]
 }
-
