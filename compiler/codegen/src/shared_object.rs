@@ -12,11 +12,7 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 ///
 /// # Errors
 /// Loop code that cannot be compiled, or a failure inside Cranelift or the linker.
-pub fn shared_object(
-    input: &ImageInput<'_>,
-    soname: &str,
-    dump: Option<&mut String>,
-) -> Result<Vec<u8>, CodegenError> {
+pub fn shared_object(input: &ImageInput<'_>, soname: &str, dump: Option<&mut String>) -> Result<Vec<u8>, CodegenError> {
     let (weights, places) = Weights::collect(input.variants);
     let builder = ObjectBuilder::new(target(true)?, "model", default_libcall_names())?;
     let mut module = ObjectModule::new(builder);

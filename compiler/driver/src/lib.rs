@@ -34,7 +34,7 @@ pub use source::ModelFile;
 
 use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
 use qc_dialects::loops::Parallel;
-use qc_frontend::{Imported, ImportErrors, Options};
+use qc_frontend::{ImportErrors, Imported, Options};
 use qc_ir::{Diag, Module, NoSink, PassReport, Sink};
 use qc_kernels::table::Isa;
 use qc_runtime::note::{IoNote, Note, OpNote};
@@ -80,9 +80,8 @@ impl Compiler {
     /// # Errors
     /// Everything that keeps it from being imported.
     pub fn import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, CompileError> {
-        self.try_import(file, batch).map_err(|errors| {
-            CompileError::Import { file: file.path.display().to_string(), errors }
-        })
+        self.try_import(file, batch)
+            .map_err(|errors| CompileError::Import { file: file.path.display().to_string(), errors })
     }
 
     fn try_import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, ImportErrors> {

@@ -197,27 +197,25 @@ impl Lower<'_> {
             .set("channels", s.groups);
         let (images, rows) = (s.out[0], s.out[2]);
         let small = s.macs() < 1 << 15;
+        let tasks = if small {
+            1
+        } else if images > 1 {
+            images
+        } else {
+            rows
+        };
         let moves = [x[0], o[0]];
-        self.emit().step(
-            if small {
-                1
-            } else if images > 1 {
-                images
-            } else {
-                rows
-            },
-            |e, begin, end| {
-                if small || images > 1 {
-                    let call = call.set("rows", rows);
-                    return match small {
-                        true => e.for_count(images, |e, n| e.call(call.moved(n, &moves))),
-                        false => e.for_range(begin, end, |e, n| e.call(call.moved(n, &moves))),
-                    };
-                }
-                let count = e.arith("sub", end, begin)?;
-                e.call(call.moved(begin, &[step_y, o[2]]).dynamic("rows", count))
-            },
-        )
+        self.emit().with_macs(s.macs()).step(tasks, |e, begin, end| {
+            if small || images > 1 {
+                let call = call.set("rows", rows);
+                return match small {
+                    true => e.for_count(images, |e, n| e.call(call.moved(n, &moves))),
+                    false => e.for_range(begin, end, |e, n| e.call(call.moved(n, &moves))),
+                };
+            }
+            let count = e.arith("sub", end, begin)?;
+            e.call(call.moved(begin, &[step_y, o[2]]).dynamic("rows", count))
+        })
     }
 }
 
@@ -229,4 +227,3 @@ fn depthwise_pack(p: &Placed) -> Vec<(Box<str>, Attr)> {
         ("kw".into(), Attr::from(p.s.x.kernel)),
     ]
 }
-

@@ -47,7 +47,10 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         ],
     )?;
     // What is left of dequantized constants belongs to ops that stay float.
-    cx.rewrite(m, &[Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant }])
+    cx.rewrite(
+        m,
+        &[Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant }],
+    )
 }
 
 /// The quantized tensor behind a dequantization, if it is u8 with one scale.
