@@ -9,11 +9,21 @@
 //! but `memcpy` and `memset`.
 
 #![no_std]
+// Accumulators are indexed by constants of unrolled loops; iterators over several arrays at once would hide that.
+#![allow(clippy::needless_range_loop)]
 
 pub mod args;
+mod body;
 pub mod host;
+mod isa;
+mod numbers;
 #[cfg(not(qc_embed))]
 pub mod pack;
+#[cfg(not(qc_embed))]
+pub mod peak;
+#[cfg(not(qc_embed))]
+pub mod reference;
+mod row;
 pub mod table;
 
 pub use table::{Family, Isa, Tile, UKernel, Variant};

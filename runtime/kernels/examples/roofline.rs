@@ -1,0 +1,371 @@
+//! Times representative layers of every family against the host's measured peak: `roofline [filter] [tier]`.
+//!
+//! Each line is the best of many repetitions; int8 products are given in percent of the register-only peak measured just
+//! before, memory-bound kernels in bytes moved per second, depthwise in cycles per 64 outputs at the peak's clock.
+
+use qc_kernels::args::{
+    BinaryU8Args, DequantizeArgs, DwArgs, GemmArgs, GemmF32Args, MoveArgs, PoolArgs, QuantizeArgs, SoftmaxArgs,
+    UnaryArgs,
+};
+use qc_kernels::pack::{GemmShape, PANEL, Taps, dw_bytes};
+use qc_kernels::{Family, Isa, Variant, host, peak, table};
+use std::time::{Duration, Instant};
+
+/// Memory at a 64-byte boundary with slack on both sides.
+struct Buffer(Vec<u8>, usize);
+
+impl Buffer {
+    fn new(bytes: usize) -> Buffer {
+        let mut data = vec![0u8; bytes + 4 * 64];
+        let mut state = 1u32;
+        for b in &mut data {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *b = (state >> 24) as u8;
+        }
+        let start = data.as_ptr().align_offset(64) + 64;
+        Buffer(data, start)
+    }
+    fn zero(bytes: usize) -> Buffer {
+        let mut b = Buffer::new(bytes);
+        b.0.fill(0);
+        b
+    }
+    fn ptr<T>(&mut self) -> *mut T {
+        self.0[self.1..].as_mut_ptr().cast()
+    }
+}
+
+struct Bench {
+    isa: Isa,
+    filter: String,
+}
+
+/// Best time of one run of `f`.
+fn best(mut f: impl FnMut()) -> f64 {
+    let mut best = f64::INFINITY;
+    let end = Instant::now() + Duration::from_millis(150);
+    let mut runs = 0;
+    while Instant::now() < end || runs < 3 {
+        let start = Instant::now();
+        f();
+        best = best.min(start.elapsed().as_secs_f64());
+        runs += 1;
+    }
+    best
+}
+
+fn peak_int8(isa: Isa) -> f64 {
+    let mut macs = 0;
+    let seconds = best(|| macs = peak::peak_int8(isa, 20_000).unwrap_or(0));
+    macs as f64 / seconds
+}
+
+fn peak_f32(isa: Isa) -> f64 {
+    let mut macs = 0;
+    let seconds = best(|| macs = peak::peak_f32(isa, 20_000).unwrap_or(0));
+    macs as f64 / seconds
+}
+
+#[derive(Clone, Copy)]
+struct Conv {
+    name: &'static str,
+    variant: Variant,
+    image: usize,
+    k: usize,
+    stride: usize,
+    channels: usize,
+    cols: usize,
+}
+
+impl Bench {
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.filter)
+    }
+
+    fn run<A>(&self, family: Family, variant: Variant, args: &A) {
+        let kernel = table::select(family, variant, self.isa).expect("a kernel");
+        // SAFETY: the caller's buffers keep the family's contract; `isa` is not above the host.
+        unsafe { (kernel.run)(std::ptr::from_ref(args).cast()) };
+    }
+
+    /// A square convolution on a bordered image, panel by panel, rows as the outer index (flattened for 1x1).
+    fn conv(&self, c: Conv) {
+        if !self.wants(c.name) {
+            return;
+        }
+        let side = (c.image - 1) * c.stride + c.k;
+        let line = side * c.channels;
+        let shape = GemmShape {
+            cols: c.cols,
+            channels: c.channels,
+            kh: c.k,
+            kw: c.k,
+            taps: Taps::Joined { pitch: c.channels },
+        };
+        let bytes = if matches!(c.variant, Variant::F32 | Variant::I32) { 4 } else { 1 };
+        let flat = c.k == 1 && c.stride == 1;
+        let (mut a, mut w) = (Buffer::new(side * line + 16), Buffer::new(shape.bytes()));
+        let (mut out, mut res) =
+            (Buffer::new(bytes * c.image * c.image * c.cols), Buffer::new(c.image * c.image * c.cols));
+        let (mut bias, mut scale) = (Buffer::zero(4 * (c.cols + 64)), Buffer::new(4 * (c.cols + 64)));
+        for i in 0..c.cols {
+            // SAFETY: inside the buffer.
+            unsafe { scale.ptr::<f32>().add(i).write(1e-4) };
+        }
+        let mut g = GemmArgs::ZERO;
+        g.a_row = c.stride * c.channels;
+        g.a_outer = c.stride * line;
+        g.out_row = bytes * c.cols;
+        g.out_outer = g.out_row * c.image;
+        (g.res_row, g.res_outer) = (c.cols, c.cols * c.image);
+        (g.seg_y, g.seg_y_stride, g.seg_x, g.k4) = (c.k, line, 1, shape.k4());
+        (g.rows, g.outer) = if flat { (c.image * c.image, 1) } else { (c.image, c.image) };
+        (g.res_scale, g.hi, g.zero, g.clamp_hi) = (0.5, 255, 3.0, 1e30);
+        let run = |a: &mut Buffer,
+                   w: &mut Buffer,
+                   out: &mut Buffer,
+                   res: &mut Buffer,
+                   bias: &mut Buffer,
+                   scale: &mut Buffer| {
+            for panel in 0..shape.panels() {
+                let at = panel * PANEL;
+                g.a = a.ptr();
+                g.w = w.ptr::<i8>().wrapping_add(shape.panel_offset(panel));
+                g.bias = bias.ptr::<i32>().wrapping_add(at);
+                g.scale = scale.ptr::<f32>().wrapping_add(at);
+                g.out = out.ptr::<u8>().wrapping_add(bytes * at);
+                g.res = res.ptr::<u8>().wrapping_add(at);
+                g.cols = shape.panel_cols(panel).len();
+                self.run(Family::Gemm, c.variant, &g);
+            }
+        };
+        let mut run = run;
+        let peak = peak_int8(self.isa);
+        let seconds = best(|| run(&mut a, &mut w, &mut out, &mut res, &mut bias, &mut scale));
+        let peak = peak.max(peak_int8(self.isa));
+        let macs = (c.image * c.image * c.cols * c.channels * c.k * c.k) as f64;
+        println!(
+            "{:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s  {:>6.1} GB/s of weights",
+            c.name,
+            seconds * 1e6,
+            100.0 * macs / seconds / peak,
+            peak / 1e9,
+            shape.bytes() as f64 / seconds / 1e9
+        );
+    }
+
+    fn fully_connected(&self, name: &str, k: usize, cols: usize) {
+        if !self.wants(name) {
+            return;
+        }
+        let shape = GemmShape { cols, channels: k, kh: 1, kw: 1, taps: Taps::Split };
+        let (mut a, mut w, mut out) = (Buffer::new(k), Buffer::new(shape.bytes()), Buffer::new(cols));
+        let (mut bias, mut scale) = (Buffer::zero(4 * cols + 256), Buffer::zero(4 * cols + 256));
+        let mut g = GemmArgs::ZERO;
+        (g.seg_y, g.seg_x, g.k4, g.rows, g.outer, g.hi) = (1, 1, shape.k4(), 1, 1, 255);
+        let seconds = best(|| {
+            for panel in 0..shape.panels() {
+                g.a = a.ptr();
+                g.w = w.ptr::<i8>().wrapping_add(shape.panel_offset(panel));
+                g.bias = bias.ptr::<i32>().wrapping_add(panel * PANEL);
+                g.scale = scale.ptr::<f32>().wrapping_add(panel * PANEL);
+                g.out = out.ptr::<u8>().wrapping_add(panel * PANEL);
+                g.cols = shape.panel_cols(panel).len();
+                self.run(Family::Gemm, Variant::U8, &g);
+            }
+        });
+        println!("{name:<28} {:>9.1} us {:>6.1} GB/s of weights", seconds * 1e6, shape.bytes() as f64 / seconds / 1e9);
+    }
+
+    fn gemm_f32(&self, name: &str, rows: usize, k: usize) {
+        if !self.wants(name) {
+            return;
+        }
+        let (mut a, mut w, mut out) =
+            (Buffer::zero(4 * rows * k), Buffer::zero(4 * 64 * k), Buffer::new(4 * rows * 64));
+        let mut bias = Buffer::zero(256);
+        let mut g = GemmF32Args::ZERO;
+        (g.seg_y, g.seg_x, g.k, g.rows, g.outer, g.cols) = (1, 1, k, rows, 1, 64);
+        (g.a_row, g.out_row, g.clamp_hi) = (4 * k, 256, 1e30);
+        (g.a, g.w, g.out, g.bias) = (a.ptr(), w.ptr(), out.ptr(), bias.ptr());
+        let peak = peak_f32(self.isa);
+        let seconds = best(|| self.run(Family::GemmF32, Variant::F32, &g));
+        let rate = (rows * k * 64) as f64 / seconds;
+        println!("{name:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s", seconds * 1e6, 100.0 * rate / peak, peak / 1e9);
+    }
+
+    fn depthwise(&self, name: &str, image: usize, channels: usize, stride: usize, k: usize) {
+        if !self.wants(name) {
+            return;
+        }
+        let side = (image - 1) * stride + k;
+        let (mut a, mut w) = (Buffer::new(side * side * channels), Buffer::new(dw_bytes(channels, k, k)));
+        let mut out = Buffer::new(image * image * channels);
+        let (mut bias, mut scale) = (Buffer::zero(4 * channels + 256), Buffer::zero(4 * channels + 256));
+        let mut d = DwArgs::ZERO;
+        (d.a, d.w, d.out, d.bias, d.scale) = (a.ptr(), w.ptr(), out.ptr(), bias.ptr(), scale.ptr());
+        (d.a_col, d.a_row, d.step_x, d.step_y) =
+            (channels, side * channels, stride * channels, stride * side * channels);
+        (d.out_px, d.out_row, d.kh, d.kw) = (channels, image * channels, k, k);
+        (d.rows, d.cols, d.channels, d.hi) = (image, image, channels, 255);
+        let hertz = peak_int8(self.isa) / 128.0;
+        let seconds = best(|| self.run(Family::Dw, Variant::U8, &d));
+        let blocks = (image * image * channels) as f64 / 64.0;
+        println!("{name:<28} {:>9.1} us {:>6.1} cycles per 64", seconds * 1e6, seconds * hertz / blocks);
+    }
+
+    fn pool(&self, name: &str, variant: Variant, out: usize, k: usize, stride: usize, pad: usize, channels: usize) {
+        if !self.wants(name) {
+            return;
+        }
+        let image = (out - 1) * stride + k - 2 * pad;
+        let (mut a, mut result) = (Buffer::new(image * image * channels), Buffer::new(out * out * channels));
+        let mut p = PoolArgs::ZERO;
+        (p.a, p.out, p.a_px, p.a_row) = (a.ptr(), result.ptr(), channels, image * channels);
+        (p.out_px, p.out_row, p.in_h, p.in_w, p.kh, p.kw) = (channels, out * channels, image, image, k, k);
+        (p.stride_y, p.stride_x, p.pad_top, p.pad_left) = (stride, stride, pad, pad);
+        (p.rows, p.cols, p.channels, p.scale, p.hi) = (out, out, channels, 1.0, 255);
+        let hertz = peak_int8(self.isa) / 128.0;
+        let seconds = best(|| self.run(Family::Pool, variant, &p));
+        let blocks = (out * out * channels) as f64 / 64.0;
+        println!("{name:<28} {:>9.1} us {:>6.1} cycles per 64", seconds * 1e6, seconds * hertz / blocks);
+    }
+
+    fn rate<A>(&self, name: &str, family: Family, variant: Variant, args: &A, bytes: usize) {
+        if self.wants(name) {
+            let seconds = best(|| self.run(family, variant, args));
+            println!(
+                "{name:<28} {:>9.1} us {:>6.1} GB/s read and written",
+                seconds * 1e6,
+                bytes as f64 / seconds / 1e9
+            );
+        }
+    }
+
+    fn elementwise(&self) {
+        let n = 56 * 56 * 64;
+        let (mut a, mut b, mut out, mut lut) = (Buffer::new(n), Buffer::new(n), Buffer::new(n), Buffer::new(256));
+        let mut g = BinaryU8Args::ZERO;
+        (g.a, g.b, g.out, g.rows, g.n, g.hi) = (a.ptr(), b.ptr(), out.ptr(), 1, n, 255);
+        (g.a_scale, g.b_scale, g.scale) = (0.5, 0.4, 0.01);
+        self.rate("add_u8 56x56x64", Family::BinaryU8, Variant::AddU8, &g, 3 * n);
+        self.rate("mul_u8 56x56x64", Family::BinaryU8, Variant::MulU8, &g, 3 * n);
+        let mut u = UnaryArgs::ZERO;
+        (u.a, u.out, u.lut, u.rows, u.n) = (a.ptr(), out.ptr(), lut.ptr(), 1, n);
+        self.rate("lut_u8 56x56x64", Family::Unary, Variant::LutU8, &u, 2 * n);
+        self.conversions();
+        self.movement();
+        let mut x = Buffer::zero(4 * 1000);
+        let mut s = SoftmaxArgs::ZERO;
+        (s.a, s.out, s.rows, s.n, s.a_elem, s.out_elem) = (x.ptr(), x.ptr(), 1, 1000, 4, 4);
+        self.rate("softmax 1000", Family::Softmax, Variant::F32, &s, 8000);
+    }
+
+    fn conversions(&self) {
+        let n = 224 * 224;
+        let (mut x, mut q) = (Buffer::zero(12 * n), Buffer::new(4 * n));
+        let mut g = QuantizeArgs::ZERO;
+        (g.a, g.out, g.a_px, g.a_ch, g.out_px) = (x.ptr(), q.ptr(), 4, 4 * n, 3);
+        (g.pixels, g.channels, g.outer, g.scale, g.hi) = (n, 3, 1, 0.02, 255);
+        self.rate("quantize planar 224x224x3", Family::Quantize, Variant::U8, &g, 15 * n);
+        (g.a_px, g.a_ch) = (12, 4);
+        self.rate("quantize contiguous", Family::Quantize, Variant::U8, &g, 15 * n);
+        let mut d = DequantizeArgs::ZERO;
+        (d.a, d.out, d.a_px, d.out_px, d.out_ch) = (q.ptr(), x.ptr(), 3, 12, 4);
+        (d.pixels, d.channels, d.outer, d.scale) = (n, 3, 1, 0.02);
+        self.rate("dequantize contiguous", Family::Dequantize, Variant::F32, &d, 15 * n);
+        (d.out_px, d.out_ch, d.pixels, d.channels, d.a_px) = (4, 4 * 196, 196, 512, 512);
+        self.rate("dequantize planar 14x14x512", Family::Dequantize, Variant::F32, &d, 5 * 196 * 512);
+    }
+
+    fn movement(&self) {
+        let n = 28 * 28 * 128;
+        let (mut a, mut b) = (Buffer::new(4 * n), Buffer::new(4 * n));
+        let mut m = MoveArgs::ZERO;
+        (m.src, m.dst, m.n2, m.n3) = (a.ptr(), b.ptr(), 1, 1);
+        (m.n0, m.n1, m.src_s0, m.src_s1, m.dst_s0, m.dst_s1) = (128, 784, 1, 128, 1, 256);
+        self.rate("move rows of 128 bytes", Family::Move, Variant::B1, &m, 2 * n);
+        (m.n0, m.n1, m.src_s0, m.src_s1, m.dst_s0, m.dst_s1) = (128, 784, 4 * 784, 4, 4, 4 * 128);
+        self.rate("move f32 planar to last", Family::Move, Variant::B4, &m, 8 * n);
+        (m.src_s0, m.src_s1, m.dst_s0, m.dst_s1) = (4, 4 * 128, 4 * 784, 4);
+        self.rate("move f32 last to planar", Family::Move, Variant::B4, &m, 8 * n);
+        // Channel shuffle of 2 groups of 64 channels.
+        (m.n0, m.n1, m.n2) = (2, 64, 784);
+        (m.src_s0, m.src_s1, m.src_s2, m.dst_s0, m.dst_s1, m.dst_s2) = (64, 1, 128, 1, 2, 128);
+        self.rate("move shuffle 2x64", Family::Move, Variant::B1, &m, 2 * n);
+        (m.n0, m.n1, m.n2) = (3, 40, 784);
+        (m.src_s0, m.src_s1, m.src_s2, m.dst_s0, m.dst_s1, m.dst_s2) = (40, 1, 120, 1, 3, 120);
+        self.rate("move shuffle 3x40", Family::Move, Variant::B1, &m, 2 * 784 * 120);
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let filter = arguments.next().unwrap_or_default();
+    let cap = arguments.next().map_or(Isa::Avx512Vnni, |name| Isa::from_name(&name).expect("a tier"));
+    let bench = Bench { isa: host::detect(cap), filter };
+    println!(
+        "tier {}, peak {:.1} GMAC/s int8, {:.1} GMAC/s f32",
+        bench.isa.name(),
+        peak_int8(bench.isa) / 1e9,
+        peak_f32(bench.isa) / 1e9
+    );
+    let (u8, res) = (Variant::U8, Variant::U8Res);
+    let layers = [
+        ("3x3 64 @56", u8, 56, 3, 1, 64, 64),
+        ("3x3 128 @28", u8, 28, 3, 1, 128, 128),
+        ("3x3 256 @14", u8, 14, 3, 1, 256, 256),
+        ("3x3 512 @7", u8, 7, 3, 1, 512, 512),
+        ("3x3s2 128 @28", u8, 28, 3, 2, 128, 128),
+        ("1x1 64-64 @56", u8, 56, 1, 1, 64, 64),
+        ("1x1 64-256 @56", u8, 56, 1, 1, 64, 256),
+        ("1x1 256-64 @56", u8, 56, 1, 1, 256, 64),
+        ("1x1 512-128 @28", u8, 28, 1, 1, 512, 128),
+        ("1x1 1024-256 @14", u8, 14, 1, 1, 1024, 256),
+        ("1x1 2048-512 @7", u8, 7, 1, 1, 2048, 512),
+        ("1x1+res 64-256 @56", res, 56, 1, 1, 64, 256),
+        ("1x1+res 128-512 @28", res, 28, 1, 1, 128, 512),
+        ("1x1+res 256-1024 @14", res, 14, 1, 1, 256, 1024),
+        ("1x1+res 512-2048 @7", res, 7, 1, 1, 512, 2048),
+        ("1x1s2 256-512 @28", u8, 28, 1, 2, 256, 512),
+        ("stem 7x7s2 3-64 @112", u8, 112, 7, 2, 3, 64),
+        ("stem 3x3s2 3-32 @112", u8, 112, 3, 2, 3, 32),
+        ("1x1 16-96 @112", u8, 112, 1, 1, 16, 96),
+        ("1x1 24-144 @56", u8, 56, 1, 1, 24, 144),
+        ("1x1 144-24 @56", u8, 56, 1, 1, 144, 24),
+        ("1x1 32-192 @28", u8, 28, 1, 1, 32, 192),
+        ("1x1 192-32 @28", u8, 28, 1, 1, 192, 32),
+        ("1x1 384-64 @14", u8, 14, 1, 1, 384, 64),
+        ("1x1 576-96 @14", u8, 14, 1, 1, 576, 96),
+        ("1x1 480-16 @14", u8, 14, 1, 1, 480, 16),
+        ("1x1 128-64 f32 @14", Variant::F32, 14, 1, 1, 128, 64),
+        ("1x1 128-64 i32 @14", Variant::I32, 14, 1, 1, 128, 64),
+    ];
+    for (name, variant, image, k, stride, channels, cols) in layers {
+        bench.conv(Conv { name, variant, image, k, stride, channels, cols });
+    }
+    bench.fully_connected("fc 2048-1000", 2048, 1000);
+    bench.fully_connected("fc 4096-4096", 4096, 4096);
+    bench.fully_connected("fc 512-64", 512, 64);
+    bench.gemm_f32("f32 rows 48 k 256", 48, 256);
+    bench.gemm_f32("f32 rows 1 k 2048", 1, 2048);
+    for (name, image, channels, stride, k) in [
+        ("dw 3x3 32 @112", 112, 32, 1, 3),
+        ("dw 3x3s2 64 @56", 56, 64, 2, 3),
+        ("dw 3x3 128 @56", 56, 128, 1, 3),
+        ("dw 3x3 256 @28", 28, 256, 1, 3),
+        ("dw 3x3s2 256 @14", 14, 256, 2, 3),
+        ("dw 3x3 512 @14", 14, 512, 1, 3),
+        ("dw 3x3 1024 @7", 7, 1024, 1, 3),
+        ("dw 3x3 144 @56", 56, 144, 1, 3),
+        ("dw 5x5 128 @14", 14, 128, 1, 5),
+    ] {
+        bench.depthwise(name, image, channels, stride, k);
+    }
+    bench.pool("max 3x3s2 64 @56", Variant::MaxU8, 56, 3, 2, 1, 64);
+    bench.pool("max 3x3 192 @28", Variant::MaxU8, 28, 3, 1, 1, 192);
+    bench.pool("max 2x2s2 64 @112", Variant::MaxU8, 112, 2, 2, 0, 64);
+    bench.pool("avg 3x3 192 @28", Variant::AvgU8, 28, 3, 1, 1, 192);
+    bench.pool("avg global 7x7 2048", Variant::AvgU8, 1, 7, 1, 0, 2048);
+    bench.elementwise();
+}

@@ -1,0 +1,166 @@
+//! Element-wise operations on one or two tensors of rows.
+
+use super::simd::{Finish, Simd};
+use crate::args::{BinaryF32Args, BinaryU8Args, UnaryArgs};
+use crate::numbers::MAGIC;
+
+/// Runs `op` on vectors of 16 pairs of floats and stores its sums with `MAGIC` as bytes.
+#[inline(always)]
+unsafe fn map_u8<S: Simd>(s: S, g: &BinaryU8Args, op: impl Fn(S::F, S::F) -> S::F) {
+    let finish = Finish::new(s, g.lo, g.hi, g.lut);
+    for r in 0..g.rows {
+        let (a, b) = (g.a.wrapping_add(r * g.a_row), g.b.wrapping_add(r * g.b_row));
+        let out = g.out.wrapping_add(r * g.out_row);
+        // SAFETY: every row of `b` has an element.
+        let scalar = s.splat(f32::from(unsafe { *b }));
+        let mut i = 0;
+        while i < g.n {
+            let mut w = [s.splat(MAGIC); 4];
+            for v in 0..4 {
+                // SAFETY: operands may be read 64 bytes past their end; only the elements left are stored.
+                unsafe {
+                    let second =
+                        if g.b_scalar != 0 { scalar } else { s.to_float(s.load_u8(b.wrapping_add(i + 16 * v))) };
+                    w[v] = op(s.to_float(s.load_u8(a.wrapping_add(i + 16 * v))), second);
+                }
+            }
+            // SAFETY: as above.
+            unsafe { finish.store(s, w, out.wrapping_add(i), (g.n - i).min(64)) };
+            i += 64;
+        }
+    }
+}
+
+/// Sum of quantized bytes.
+///
+/// # Safety
+/// `args` points to a [`BinaryU8Args`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn add_u8<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<BinaryU8Args>() };
+    let (a_scale, b_scale, offset) = (s.splat(g.a_scale), s.splat(g.b_scale), s.splat(g.offset));
+    let magic = s.splat(MAGIC);
+    // SAFETY: the caller's guarantee.
+    unsafe { map_u8(s, &g, |a, b| s.add(s.fma(a, a_scale, s.fma(b, b_scale, offset)), magic)) }
+}
+
+/// Product of quantized bytes.
+///
+/// # Safety
+/// `args` points to a [`BinaryU8Args`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn mul_u8<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<BinaryU8Args>() };
+    let (a_zero, b_zero) = (s.splat(g.a_zero as f32), s.splat(g.b_zero as f32));
+    let (scale, zero) = (s.splat(g.scale), s.splat(g.zero + MAGIC));
+    // Differences and products of bytes are exact in f32.
+    // SAFETY: the caller's guarantee.
+    unsafe { map_u8(s, &g, |a, b| s.fma(s.mul(s.sub(a, a_zero), s.sub(b, b_zero)), scale, zero)) }
+}
+
+/// An operation on floats.
+pub trait FloatOp {
+    /// The operation on 16 lanes.
+    fn apply<S: Simd>(s: S, a: S::F, b: S::F) -> S::F;
+}
+
+macro_rules! float_ops {
+    ($($(#[$doc:meta])* $op:ident = $method:ident;)*) => {$(
+        $(#[$doc])*
+        pub struct $op;
+        impl FloatOp for $op {
+            #[inline(always)]
+            fn apply<S: Simd>(s: S, a: S::F, b: S::F) -> S::F {
+                s.$method(a, b)
+            }
+        }
+    )*};
+}
+
+float_ops! {
+    /// `a + b`.
+    Add = add;
+    /// `a - b`.
+    Sub = sub;
+    /// `a * b`.
+    Mul = mul;
+    /// `a / b`.
+    Div = div;
+    /// `if a > b { a } else { b }`.
+    Max = max;
+    /// `if a < b { a } else { b }`.
+    Min = min;
+}
+
+/// Element-wise operation on floats.
+///
+/// # Safety
+/// `args` points to a [`BinaryF32Args`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn float<S: Simd, O: FloatOp>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<BinaryF32Args>() };
+    let (lo, hi) = (s.splat(g.clamp_lo), s.splat(g.clamp_hi));
+    for r in 0..g.rows {
+        let (a, b) = (g.a.wrapping_byte_add(r * g.a_row), g.b.wrapping_byte_add(r * g.b_row));
+        let out = g.out.wrapping_byte_add(r * g.out_row);
+        // SAFETY: every row of `b` has an element; operands may be read 64 bytes past their end; only the elements left
+        // are stored.
+        unsafe {
+            let scalar = s.splat(b.read_unaligned());
+            let mut i = 0;
+            while i < g.n {
+                let second = if g.b_scalar != 0 { scalar } else { s.load(b.wrapping_add(i)) };
+                let value = O::apply(s, s.load(a.wrapping_add(i)), second);
+                s.store(s.clamp(value, lo, hi), out.wrapping_add(i), (g.n - i).min(16));
+                i += 16;
+            }
+        }
+    }
+}
+
+/// Maps bytes by a table.
+///
+/// # Safety
+/// `args` points to a [`UnaryArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn lut_u8<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<UnaryArgs>() };
+    for r in 0..g.rows {
+        let mut i = 0;
+        while i < g.n {
+            // SAFETY: the operand may be read 64 bytes past its end; only the elements left are stored.
+            unsafe {
+                let value = s.lookup(s.load_b(g.a.wrapping_add(r * g.a_row + i)), g.lut);
+                s.store_b(value, g.out.wrapping_add(r * g.out_row + i), (g.n - i).min(64));
+            }
+            i += 64;
+        }
+    }
+}
+
+/// Clamps floats.
+///
+/// # Safety
+/// `args` points to a [`UnaryArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn clamp_f32<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<UnaryArgs>() };
+    let (lo, hi) = (s.splat(g.clamp_lo), s.splat(g.clamp_hi));
+    for r in 0..g.rows {
+        let mut i = 0;
+        while i < g.n {
+            // SAFETY: the operand may be read 64 bytes past its end; only the elements left are stored.
+            unsafe {
+                let value = s.load(g.a.wrapping_add(r * g.a_row + 4 * i).cast());
+                let out = g.out.wrapping_add(r * g.out_row + 4 * i);
+                s.store(s.clamp(value, lo, hi), out.cast(), (g.n - i).min(16));
+            }
+            i += 16;
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Conversions between f32 and u8, between planar and channels-last order where asked.
+
+use super::math::{load_lanes, store_lanes};
+use super::simd::Simd;
+use crate::args::{DequantizeArgs, QuantizeArgs};
+use crate::numbers::{MAGIC, MAGIC_BITS};
+
+/// Constants of a quantization.
+#[derive(Clone, Copy)]
+struct Rounding<S: Simd> {
+    scale: S::F,
+    lo: S::F,
+    hi: S::F,
+    magic: S::F,
+    zero: S::F,
+}
+
+impl<S: Simd> Rounding<S> {
+    #[inline(always)]
+    fn new(s: S, g: &QuantizeArgs) -> Self {
+        Rounding {
+            scale: s.splat(g.scale),
+            lo: s.splat(g.lo as f32 - g.zero),
+            hi: s.splat(g.hi as f32 - g.zero),
+            magic: s.splat(MAGIC),
+            zero: s.splat(g.zero),
+        }
+    }
+
+    /// `MAGIC` plus the result: adding the zero point to the rounded sum is exact.
+    #[inline(always)]
+    fn apply(self, s: S, x: S::F) -> S::F {
+        let v = s.clamp(s.div(x, self.scale), self.lo, self.hi);
+        s.add(s.add(v, self.magic), self.zero)
+    }
+}
+
+/// f32 to u8.
+///
+/// # Safety
+/// `args` points to a [`QuantizeArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn quantize<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let mut g = unsafe { *args.cast::<QuantizeArgs>() };
+    let rounding = Rounding::new(s, &g);
+    let contiguous = g.a_ch == 4 || g.channels == 1;
+    if contiguous && g.out_px == g.channels && (g.a_px == 4 * g.channels || g.pixels == 1) {
+        g.channels *= g.pixels;
+        g.pixels = 1;
+        g.a_ch = 4;
+    }
+    for outer in 0..g.outer {
+        let a = g.a.wrapping_byte_add(outer * g.a_outer);
+        let out = g.out.wrapping_add(outer * g.out_outer);
+        // SAFETY: outer index `outer` exists.
+        unsafe {
+            if g.a_ch == 4 && g.channels >= 8 {
+                for p in 0..g.pixels {
+                    let (a, out) = (a.wrapping_byte_add(p * g.a_px), out.wrapping_add(p * g.out_px));
+                    quantize_run(s, rounding, a, out, g.channels);
+                }
+            } else {
+                quantize_pixels(s, rounding, &g, a, out);
+            }
+        }
+    }
+}
+
+/// Quantizes `n` contiguous elements.
+#[inline(always)]
+unsafe fn quantize_run<S: Simd>(s: S, rounding: Rounding<S>, a: *const f32, out: *mut u8, n: usize) {
+    let mut i = 0;
+    while i < n {
+        let left = n - i;
+        // SAFETY: at most 60 bytes past the end are read; only the elements left are stored.
+        unsafe {
+            let load = |v: usize| rounding.apply(s, s.load(a.wrapping_add(i + 16 * v)));
+            let out = out.wrapping_add(i);
+            if left >= 64 {
+                s.store_b(s.pack([load(0), load(1), load(2), load(3)]), out, 64);
+                i += 64;
+            } else {
+                s.store_b(s.pack([load(0)]), out, left.min(16));
+                i += 16;
+            }
+        }
+    }
+}
+
+/// Quantizes with one lane per pixel, up to 4 channels at a time, which are stored as one integer per pixel.
+#[inline(always)]
+unsafe fn quantize_pixels<S: Simd>(s: S, rounding: Rounding<S>, g: &QuantizeArgs, a: *const f32, out: *mut u8) {
+    let mut p = 0;
+    while p < g.pixels {
+        let n = (g.pixels - p).min(16);
+        let mut c = 0;
+        while c < g.channels {
+            let count = (g.channels - c).min(4);
+            // SAFETY: the lanes of `n` pixels and `count` channels are read, and their bytes written.
+            unsafe {
+                let channel = |i: usize| {
+                    let x = load_lanes(s, a.wrapping_byte_add(p * g.a_px + (c + i) * g.a_ch), g.a_px, n);
+                    s.sub_i(s.bits(rounding.apply(s, x)), s.splat_i(MAGIC_BITS))
+                };
+                let mut q = channel(0);
+                if count > 1 {
+                    q = s.add_i(q, s.shift_left::<8>(channel(1)));
+                }
+                if count > 2 {
+                    q = s.add_i(q, s.shift_left::<16>(channel(2)));
+                }
+                if count > 3 {
+                    q = s.add_i(q, s.shift_left::<24>(channel(3)));
+                }
+                let pixels = s.lanes(s.as_float(q)).map(f32::to_bits);
+                store_pixels(&pixels, n, count, out.wrapping_add(p * g.out_px + c), g.out_px);
+            }
+            c += count;
+        }
+        p += 16;
+    }
+}
+
+/// Stores the low `count` bytes of `n` integers, `px` bytes apart.
+#[inline(always)]
+unsafe fn store_pixels(pixels: &[u32; 16], n: usize, count: usize, out: *mut u8, px: usize) {
+    for (i, &q) in pixels.iter().enumerate().take(n) {
+        let p = out.wrapping_add(i * px);
+        // SAFETY: `count` bytes at `p` are writable.
+        unsafe {
+            match count {
+                4 => p.cast::<u32>().write_unaligned(q),
+                3 => {
+                    p.cast::<u16>().write_unaligned(q as u16);
+                    *p.wrapping_add(2) = (q >> 16) as u8;
+                }
+                2 => p.cast::<u16>().write_unaligned(q as u16),
+                _ => *p = q as u8,
+            }
+        }
+    }
+}
+
+/// u8 to f32.
+///
+/// # Safety
+/// `args` points to a [`DequantizeArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn dequantize<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let mut g = unsafe { *args.cast::<DequantizeArgs>() };
+    let contiguous = g.out_ch == 4 || g.channels == 1;
+    if contiguous && g.a_px == g.channels && (g.out_px == 4 * g.channels || g.pixels == 1) {
+        g.channels *= g.pixels;
+        g.pixels = 1;
+        g.out_ch = 4;
+    }
+    for outer in 0..g.outer {
+        let a = g.a.wrapping_add(outer * g.a_outer);
+        let out = g.out.wrapping_byte_add(outer * g.out_outer);
+        // SAFETY: outer index `outer` exists.
+        unsafe {
+            if g.out_ch == 4 && g.channels >= 8 {
+                dequantize_channels(s, &g, a, out);
+            } else {
+                dequantize_pixels(s, &g, a, out);
+            }
+        }
+    }
+}
+
+/// Dequantizes with one lane per channel.
+#[inline(always)]
+unsafe fn dequantize_channels<S: Simd>(s: S, g: &DequantizeArgs, a: *const u8, out: *mut f32) {
+    let (scale, zero) = (s.splat(g.scale), s.splat(g.zero));
+    for p in 0..g.pixels {
+        let mut c = 0;
+        while c < g.channels {
+            // SAFETY: at most 15 bytes past the end are read; only the channels left are stored.
+            unsafe {
+                let q = s.to_float(s.load_u8(a.wrapping_add(p * g.a_px + c)));
+                let out = out.wrapping_byte_add(p * g.out_px + 4 * c);
+                s.store(s.mul(s.sub(q, zero), scale), out, (g.channels - c).min(16));
+            }
+            c += 16;
+        }
+    }
+}
+
+/// Dequantizes with one lane per pixel.
+#[inline(always)]
+unsafe fn dequantize_pixels<S: Simd>(s: S, g: &DequantizeArgs, a: *const u8, out: *mut f32) {
+    let (scale, zero) = (s.splat(g.scale), s.splat(g.zero));
+    let mut p = 0;
+    while p < g.pixels {
+        let n = (g.pixels - p).min(16);
+        for c in 0..g.channels {
+            let mut q = [0u8; 16];
+            for (i, q) in q.iter_mut().enumerate().take(n) {
+                // SAFETY: pixel `p + i` exists.
+                *q = unsafe { *a.wrapping_add((p + i) * g.a_px + c) };
+            }
+            // SAFETY: `n` pixels are written; the array has 16 bytes.
+            unsafe {
+                let value = s.mul(s.sub(s.to_float(s.load_u8(q.as_ptr())), zero), scale);
+                store_lanes(s, value, out.wrapping_byte_add(p * g.out_px + c * g.out_ch), g.out_px, n);
+            }
+        }
+        p += 16;
+    }
+}

@@ -1,0 +1,356 @@
+//! u8 × s8 convolution and matrix product: tiles of `MR` pixels by `NV` vectors of 16 columns, whole K in registers.
+//!
+//! Source of the shape: direct convolution on channels-last data, where every window row is one contiguous run of bytes,
+//! so that only a broadcast of 4 bytes per pixel and one load per 16 columns feed `MR * NV` dot products.
+//!
+//! Accumulators are arrays that only unrolled loops index; a run-time index anywhere would put them into memory.
+
+use super::simd::{Finish, Simd, div_ceil, unroll};
+use crate::args::GemmArgs;
+use crate::numbers::MAGIC;
+
+/// Dot products of 4 bytes for 16 columns.
+pub trait Dot: Simd {
+    /// 4 activations of one pixel, for every column.
+    type A: Copy;
+    /// Weights of 16 columns × 4.
+    type W: Copy;
+    /// Accumulators of 16 columns.
+    type Acc: Copy;
+
+    /// Largest number of column vectors in a tile.
+    const VECTORS: usize;
+    /// Largest number of pixels in a tile of `vectors` column vectors, at most 8.
+    fn rows(vectors: usize) -> usize;
+    /// The same for f32 products.
+    fn rows_f32(vectors: usize) -> usize;
+
+    /// Accumulators that begin with `bias`, possibly only added by [`Dot::end`].
+    ///
+    /// # Safety
+    /// `bias` is readable for 64 bytes.
+    unsafe fn start(self, bias: *const i32) -> Self::Acc;
+    /// Zero accumulators.
+    fn zero(self) -> Self::Acc;
+    /// Loads 4 activations.
+    ///
+    /// # Safety
+    /// `p` is readable for 4 bytes.
+    unsafe fn load_a(self, p: *const u8) -> Self::A;
+    /// Loads the weights of 16 columns.
+    ///
+    /// # Safety
+    /// `p` is readable for 64 bytes.
+    unsafe fn load_w(self, p: *const i8) -> Self::W;
+    /// `acc + a · w`, wrapping.
+    fn dot(self, acc: Self::Acc, a: Self::A, w: Self::W) -> Self::Acc;
+    /// Wrapping sum.
+    fn sum(self, a: Self::Acc, b: Self::Acc) -> Self::Acc;
+    /// Accumulators in natural order of columns, `bias` included.
+    ///
+    /// # Safety
+    /// `bias` is readable for 64 bytes.
+    unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> Self::I;
+}
+
+/// What becomes of the accumulators of one pixel.
+pub trait Output<S: Simd>: Copy {
+    /// Bytes of an output element.
+    const BYTES: usize;
+    /// Reads what it needs from the arguments.
+    fn new(s: S, g: &GemmArgs) -> Self;
+    /// Stores columns `col .. col + n`, `n <= 16 * NV`, of a pixel whose column `col` is at `out` and `res`.
+    ///
+    /// # Safety
+    /// The pointers are those of a pixel of arguments that keep the contract of [`GemmArgs`].
+    unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, res: *const u8, n: usize);
+}
+
+/// Requantized to u8.
+#[derive(Clone, Copy)]
+pub struct ToU8<S: Simd> {
+    scale: *const f32,
+    zero: S::F,
+    finish: Finish<S>,
+}
+
+impl<S: Simd> Output<S> for ToU8<S> {
+    const BYTES: usize = 1;
+    #[inline(always)]
+    fn new(s: S, g: &GemmArgs) -> Self {
+        ToU8 { scale: g.scale, zero: s.splat(g.zero + MAGIC), finish: Finish::new(s, g.lo, g.hi, g.lut) }
+    }
+    #[inline(always)]
+    unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, _: *const u8, n: usize) {
+        let mut w = [self.zero; NV];
+        // SAFETY: `scale` has the columns rounded up to 16.
+        unsafe {
+            unroll!(v in 0..NV => {
+                w[v] = s.fma(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)), self.zero);
+            });
+            self.finish.store(s, w, out, n);
+        }
+    }
+}
+
+/// Requantized to u8 after adding a residual.
+#[derive(Clone, Copy)]
+pub struct ToU8Res<S: Simd> {
+    scale: *const f32,
+    res_scale: S::F,
+    res_offset: S::F,
+    magic: S::F,
+    finish: Finish<S>,
+}
+
+impl<S: Simd> Output<S> for ToU8Res<S> {
+    const BYTES: usize = 1;
+    #[inline(always)]
+    fn new(s: S, g: &GemmArgs) -> Self {
+        ToU8Res {
+            scale: g.scale,
+            res_scale: s.splat(g.res_scale),
+            res_offset: s.splat(g.res_offset),
+            magic: s.splat(MAGIC),
+            finish: Finish::new(s, g.lo, g.hi, g.lut),
+        }
+    }
+    #[inline(always)]
+    unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, res: *const u8, n: usize) {
+        let mut w = [self.magic; NV];
+        // SAFETY: `scale` has the columns rounded up to 16; the residual may be read 64 bytes past its end.
+        unsafe {
+            unroll!(v in 0..NV => {
+                let residual = s.fma(s.to_float(s.load_u8(res.add(16 * v))), self.res_scale, self.res_offset);
+                let value = s.fma(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)), residual);
+                w[v] = s.add(value, self.magic);
+            });
+            self.finish.store(s, w, out, n);
+        }
+    }
+}
+
+/// Scaled to f32.
+#[derive(Clone, Copy)]
+pub struct ToF32<S: Simd> {
+    scale: *const f32,
+    lo: S::F,
+    hi: S::F,
+}
+
+impl<S: Simd> Output<S> for ToF32<S> {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    fn new(s: S, g: &GemmArgs) -> Self {
+        ToF32 { scale: g.scale, lo: s.splat(g.clamp_lo), hi: s.splat(g.clamp_hi) }
+    }
+    #[inline(always)]
+    unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, _: *const u8, n: usize) {
+        unroll!(v in 0..NV => {
+            let count = n.saturating_sub(16 * v).min(16);
+            // SAFETY: `scale` has the columns rounded up to 16; `count` columns are left of the pixel's `n`.
+            unsafe {
+                let value = s.mul(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)));
+                s.store(s.clamp(value, self.lo, self.hi), out.cast::<f32>().wrapping_add(16 * v), count);
+            }
+        });
+    }
+}
+
+/// Raw accumulators.
+#[derive(Clone, Copy)]
+pub struct ToI32;
+
+impl<S: Simd> Output<S> for ToI32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    fn new(_: S, _: &GemmArgs) -> Self {
+        ToI32
+    }
+    #[inline(always)]
+    unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], _: usize, out: *mut u8, _: *const u8, n: usize) {
+        unroll!(v in 0..NV => {
+            let count = n.saturating_sub(16 * v).min(16);
+            // SAFETY: `count` columns are left of the pixel's `n`.
+            unsafe { s.store_i(acc[v], out.cast::<i32>().wrapping_add(16 * v), count) };
+        });
+    }
+}
+
+/// Computes the whole call.
+///
+/// # Safety
+/// `args` points to a [`GemmArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn gemm<S: Dot, O: Output<S>>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee. A local copy cannot alias the output, so its fields stay in registers.
+    let g = unsafe { *args.cast::<GemmArgs>() };
+    let o = O::new(s, &g);
+    let vectors = g.cols.div_ceil(16);
+    let mut first = 0;
+    while first < vectors {
+        let count = (vectors - first).min(S::VECTORS);
+        // SAFETY: `count` vectors of columns from `first` on exist.
+        unsafe {
+            match count {
+                1 => sweep::<S, O, 1>(s, o, &g, first),
+                2 if S::VECTORS >= 2 => sweep::<S, O, 2>(s, o, &g, first),
+                3 if S::VECTORS >= 3 => sweep::<S, O, 3>(s, o, &g, first),
+                _ if S::VECTORS >= 4 => sweep::<S, O, 4>(s, o, &g, first),
+                _ => return,
+            }
+        }
+        first += count;
+    }
+}
+
+/// Where a tile reads and writes.
+#[derive(Clone, Copy)]
+struct Place {
+    a: *const u8,
+    out: *mut u8,
+    res: *const u8,
+    /// First column, a multiple of 16, and number of columns.
+    col: usize,
+    n: usize,
+    /// Line to prefetch next, and distance between lines (0: none is wanted, the same one is hinted again).
+    ahead: *const u8,
+    ahead_step: usize,
+}
+
+/// Computes `NV` vectors of columns for all pixels, in tiles of nearly equal height.
+#[inline(always)]
+unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs, first: usize) {
+    let tiles = div_ceil(g.rows, S::rows(NV));
+    let low = g.rows.checked_div(tiles).unwrap_or(0);
+    let higher = g.rows - low * tiles;
+    let panel_bytes = g.seg_y * g.seg_x * g.k4 * g.cols.div_ceil(16) * 64;
+    // The next panel's weights follow this one's. Few tiles cannot hide the reads, and hardware streams them as well.
+    let prefetch = tiles * g.outer >= 4;
+    let mut ahead = g.w.cast::<u8>().wrapping_add(panel_bytes);
+    let ahead_end = ahead.wrapping_add(panel_bytes);
+    let lines_per_tile = g.seg_y * g.seg_x * (g.k4 / 4) * 4;
+    for outer in 0..g.outer {
+        let mut row = 0;
+        for t in 0..tiles {
+            let height = low + usize::from(t < higher);
+            let wanted = prefetch && ahead < ahead_end;
+            let place = Place {
+                a: g.a.wrapping_add(outer * g.a_outer + row * g.a_row),
+                out: g.out.wrapping_add(outer * g.out_outer + row * g.out_row + 16 * first * O::BYTES),
+                res: g.res.wrapping_add(outer * g.res_outer + row * g.res_row + 16 * first),
+                col: 16 * first,
+                n: (g.cols - 16 * first).min(16 * NV),
+                ahead: if wanted { ahead } else { g.w.cast() },
+                ahead_step: if wanted { 64 } else { 0 },
+            };
+            if wanted {
+                ahead = ahead.wrapping_add(64 * lines_per_tile);
+            }
+            // SAFETY: the tile's rows and columns exist; `height` is at most `S::rows(NV)`.
+            unsafe {
+                match height {
+                    1 => tile::<S, O, 1, NV>(s, o, g, place),
+                    2 => tile::<S, O, 2, NV>(s, o, g, place),
+                    3 if S::rows(NV) >= 3 => tile::<S, O, 3, NV>(s, o, g, place),
+                    4 if S::rows(NV) >= 4 => tile::<S, O, 4, NV>(s, o, g, place),
+                    5 if S::rows(NV) >= 5 => tile::<S, O, 5, NV>(s, o, g, place),
+                    6 if S::rows(NV) >= 6 => tile::<S, O, 6, NV>(s, o, g, place),
+                    7 if S::rows(NV) >= 7 => tile::<S, O, 7, NV>(s, o, g, place),
+                    8 if S::rows(NV) >= 8 => tile::<S, O, 8, NV>(s, o, g, place),
+                    _ => return,
+                }
+            }
+            row += height;
+        }
+    }
+}
+
+/// Independent chains of sums per output: enough dot products in flight to hide their latency.
+const fn chains(accumulators: usize) -> usize {
+    match accumulators {
+        0..=4 => 4,
+        5..=8 => 2,
+        _ => 1,
+    }
+}
+
+/// Computes `MR` pixels by `NV` vectors of columns.
+#[inline(always)]
+unsafe fn tile<S: Dot, O: Output<S>, const MR: usize, const NV: usize>(s: S, o: O, g: &GemmArgs, at: Place) {
+    let chains = const { chains(MR * NV) };
+    let w_step = g.cols.div_ceil(16) * 64;
+    let mut ahead = at.ahead;
+    // SAFETY: the loads stay in the panel and in the segments of the tile's pixels; see `GemmArgs`.
+    unsafe {
+        let bias = g.bias.add(at.col);
+        let mut acc = [[[s.zero(); NV]; MR]; 4];
+        unroll!(r in 0..MR => {
+            unroll!(v in 0..NV => {
+                acc[0][r][v] = s.start(bias.add(16 * v));
+            });
+        });
+        let mut w = g.w.add(4 * at.col);
+        for y in 0..g.seg_y {
+            for x in 0..g.seg_x {
+                // Pixels are addressed as `base[r / 3] + (r % 3) * a_row`: fewer registers than one pointer each.
+                let segment = at.a.wrapping_add(y * g.seg_y_stride + x * g.seg_x_stride);
+                let mut base = [segment, segment.wrapping_add(3 * g.a_row), segment.wrapping_add(6 * g.a_row)];
+                for _ in 0..g.k4 / 4 {
+                    unroll!(u in 0..4 => {
+                        let chain = u % chains;
+                        acc[chain] = step::<S, MR, NV>(s, acc[chain], base, 4 * u, g.a_row, w.add(u * w_step));
+                        s.prefetch(ahead);
+                        ahead = ahead.wrapping_add(at.ahead_step);
+                    });
+                    w = w.add(4 * w_step);
+                    base = base.map(|p| p.wrapping_add(16));
+                }
+                for _ in 0..g.k4 % 4 {
+                    acc[0] = step::<S, MR, NV>(s, acc[0], base, 0, g.a_row, w);
+                    w = w.add(w_step);
+                    base = base.map(|p| p.wrapping_add(4));
+                }
+            }
+        }
+        unroll!(r in 0..MR => {
+            let mut done = [s.splat_i(0); NV];
+            unroll!(v in 0..NV => {
+                let mut total = acc[0][r][v];
+                unroll!(chain in 0..chains => {
+                    if chain > 0 {
+                        total = s.sum(total, acc[chain & 3][r][v]);
+                    }
+                });
+                done[v] = s.end(total, bias.add(16 * v));
+            });
+            o.store(s, done, at.col, at.out.wrapping_add(r * g.out_row), at.res.wrapping_add(r * g.res_row), at.n);
+        });
+    }
+}
+
+/// One group of 4 products for all pixels and columns of a tile.
+#[inline(always)]
+unsafe fn step<S: Dot, const MR: usize, const NV: usize>(
+    s: S,
+    mut acc: [[S::Acc; NV]; MR],
+    base: [*const u8; 3],
+    offset: usize,
+    row_bytes: usize,
+    w: *const i8,
+) -> [[S::Acc; NV]; MR] {
+    // SAFETY: the caller's pointers are inside a segment and its panel.
+    unsafe {
+        let mut weights = [s.load_w(w); NV];
+        unroll!(v in 0..NV => {
+            weights[v] = s.load_w(w.add(64 * v));
+        });
+        unroll!(r in 0..MR => {
+            let a = s.load_a(base[r / 3].wrapping_add(r % 3 * row_bytes + offset));
+            unroll!(v in 0..NV => {
+                acc[r][v] = s.dot(acc[r][v], a, weights[v]);
+            });
+        });
+    }
+    acc
+}

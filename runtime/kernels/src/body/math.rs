@@ -1,0 +1,81 @@
+//! exp and power on vectors, and loads and stores with strides between lanes.
+
+use super::simd::Simd;
+use crate::numbers::{EXP_HI, EXP_LO, EXP_POLY, LN2_HI, LN2_LO, LOG_POLY, LOG2_E, MAGIC, MAGIC_BITS, SQRT_HALF_BITS};
+
+/// Loads `n` lanes that are `stride` bytes apart and nothing else; the other lanes are 0.
+///
+/// # Safety
+/// The `n` lanes are readable.
+#[inline(always)]
+pub unsafe fn load_lanes<S: Simd>(s: S, p: *const f32, stride: usize, n: usize) -> S::F {
+    // SAFETY: the caller's guarantee; the array has 64 bytes.
+    unsafe {
+        if stride == 4 && n == 16 {
+            return s.load(p);
+        }
+        let mut lanes = [0.0f32; 16];
+        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+            *lane = p.wrapping_byte_add(i * stride).read_unaligned();
+        }
+        s.load(lanes.as_ptr())
+    }
+}
+
+/// Stores `n` lanes `stride` bytes apart.
+///
+/// # Safety
+/// The `n` lanes are writable.
+#[inline(always)]
+pub unsafe fn store_lanes<S: Simd>(s: S, v: S::F, p: *mut f32, stride: usize, n: usize) {
+    // SAFETY: the caller's guarantee.
+    unsafe {
+        if stride == 4 {
+            return s.store(v, p, n);
+        }
+        for (i, lane) in s.lanes(v).into_iter().enumerate().take(n) {
+            p.wrapping_byte_add(i * stride).write_unaligned(lane);
+        }
+    }
+}
+
+/// `Σ poly[i] * x^i` by Horner's rule with fma.
+#[inline(always)]
+fn horner<S: Simd, const N: usize>(s: S, poly: [f32; N], x: S::F) -> S::F {
+    let mut value = s.splat(poly[N - 1]);
+    for i in 1..N {
+        value = s.fma(value, x, s.splat(poly[N - 1 - i]));
+    }
+    value
+}
+
+/// `e^x`; see `reference::exp`, whose operations these are.
+#[inline(always)]
+pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    let x = s.clamp(x, s.splat(EXP_LO), s.splat(EXP_HI));
+    let shifted = s.fma(x, s.splat(LOG2_E), s.splat(MAGIC));
+    let n = s.sub_i(s.bits(shifted), s.splat_i(MAGIC_BITS));
+    let whole = s.sub(shifted, s.splat(MAGIC));
+    let r = s.fma(whole, s.splat(-LN2_HI), x);
+    let r = s.fma(whole, s.splat(-LN2_LO), r);
+    let q = horner(s, EXP_POLY, r);
+    let p = s.add(s.fma(q, s.mul(r, r), r), s.splat(1.0));
+    let half = s.shift_right::<1>(n);
+    let power = |n| s.as_float(s.shift_left::<23>(s.add_i(n, s.splat_i(127))));
+    s.mul(s.mul(p, power(half)), power(s.sub_i(n, half)))
+}
+
+/// `x^-beta`; see `reference::pow_neg`, whose operations these are.
+#[inline(always)]
+pub fn pow_neg<S: Simd>(s: S, x: S::F, beta: f32) -> S::F {
+    let above = s.sub_i(s.bits(x), s.splat_i(SQRT_HALF_BITS));
+    let exponent = s.to_float(s.shift_right::<23>(above));
+    let mantissa = s.add_i(s.and_i(above, s.splat_i(0x7f_ffff)), s.splat_i(SQRT_HALF_BITS));
+    let f = s.sub(s.as_float(mantissa), s.splat(1.0));
+    let q = horner(s, LOG_POLY, f);
+    let square = s.mul(f, f);
+    let small = s.fma(exponent, s.splat(LN2_LO), f);
+    let log = s.fma(square, s.fma(f, q, s.splat(-0.5)), small);
+    let log = s.fma(exponent, s.splat(LN2_HI), log);
+    exp(s, s.mul(s.splat(-beta), log))
+}

@@ -1,0 +1,12 @@
+//! Kernel bodies, generic over the tier; no intrinsics here.
+
+pub mod binary;
+pub mod convert;
+pub mod depthwise;
+pub mod gemm;
+pub mod gemm_f32;
+pub mod math;
+pub mod movement;
+pub mod norm;
+pub mod pool;
+pub mod simd;

@@ -1,0 +1,183 @@
+//! Strided copies and fills. They use no vectors of their own: runs go to `memcpy` and `memset`, the rest is blocked.
+
+use super::simd::Simd;
+use crate::args::{FillArgs, MoveArgs};
+use core::ptr::copy_nonoverlapping;
+
+/// One level of a copy: count, and strides in bytes.
+#[derive(Clone, Copy)]
+struct Level {
+    n: usize,
+    src: usize,
+    dst: usize,
+}
+
+/// Edge of the blocks in which two levels are exchanged: a block of 4-byte elements touches 16 lines on either side.
+const BLOCK: usize = 16;
+
+/// Strided copy of elements of type `T`.
+///
+/// # Safety
+/// `args` points to a [`MoveArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn copy<S: Simd, T: Copy>(_: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<MoveArgs>() };
+    let mut levels = [
+        Level { n: g.n0, src: g.src_s0, dst: g.dst_s0 },
+        Level { n: g.n1, src: g.src_s1, dst: g.dst_s1 },
+        Level { n: g.n2, src: g.src_s2, dst: g.dst_s2 },
+        Level { n: g.n3, src: g.src_s3, dst: g.dst_s3 },
+    ];
+    arrange(&mut levels, size_of::<T>());
+    let [inner, second, third, outer] = levels;
+    for i3 in 0..outer.n {
+        for i2 in 0..third.n {
+            let src = g.src.wrapping_add(i3 * outer.src + i2 * third.src);
+            let dst = g.dst.wrapping_add(i3 * outer.dst + i2 * third.dst);
+            // SAFETY: the two inner levels of existing outer indices.
+            unsafe {
+                if inner.src == size_of::<T>() && inner.dst == size_of::<T>() {
+                    for i in 0..second.n {
+                        let (src, dst) = (src.wrapping_add(i * second.src), dst.wrapping_add(i * second.dst));
+                        copy_run(src, dst, inner.n * size_of::<T>());
+                    }
+                } else {
+                    exchange::<T>(inner, second, src, dst);
+                }
+            }
+        }
+    }
+}
+
+/// Reorders levels so that the innermost one writes neighbours, the second reads neighbours if the innermost does not, and
+/// joins levels that continue one another.
+#[inline(always)]
+fn arrange(levels: &mut [Level; 4], bytes: usize) {
+    // Levels of one element have no order; they go outside.
+    for _ in 0..3 {
+        for i in 0..3 {
+            if levels[i].n == 1 && levels[i + 1].n != 1 {
+                levels.swap(i, i + 1);
+            }
+        }
+    }
+    bring(levels, 0, |l| l.dst == bytes && l.src == bytes);
+    bring(levels, 0, |l| l.dst == bytes);
+    if levels[0].src != bytes {
+        bring(levels, 1, |l| l.src == bytes);
+    }
+    for i in 1..4 {
+        let (low, high) = (levels[0], levels[i]);
+        if high.n > 1 && high.src == low.src * low.n && high.dst == low.dst * low.n {
+            levels[0].n *= high.n;
+            levels[i].n = 1;
+        }
+    }
+    if levels[1].n == 1 {
+        bring(levels, 1, |_| true);
+    }
+}
+
+/// Exchanges level `to` with the first one from `to` on that has more than one element and fits; nothing if none does or
+/// if level `to` itself does.
+#[inline(always)]
+fn bring(levels: &mut [Level; 4], to: usize, fits: impl Fn(&Level) -> bool) {
+    for i in to..4 {
+        if levels[i].n > 1 && fits(&levels[i]) {
+            levels.swap(to, i);
+            return;
+        }
+    }
+}
+
+/// Copies a run; short ones without a call.
+#[inline(always)]
+unsafe fn copy_run(src: *const u8, dst: *mut u8, bytes: usize) {
+    // SAFETY: the caller's run; the two halves of a short one overlap instead of leaving it.
+    unsafe {
+        match bytes {
+            16..=32 => {
+                let last = bytes - 16;
+                let (a, b) = (src.cast::<u128>().read_unaligned(), src.add(last).cast::<u128>().read_unaligned());
+                dst.cast::<u128>().write_unaligned(a);
+                dst.add(last).cast::<u128>().write_unaligned(b);
+            }
+            8..=15 => {
+                let last = bytes - 8;
+                let (a, b) = (src.cast::<u64>().read_unaligned(), src.add(last).cast::<u64>().read_unaligned());
+                dst.cast::<u64>().write_unaligned(a);
+                dst.add(last).cast::<u64>().write_unaligned(b);
+            }
+            4..=7 => {
+                let last = bytes - 4;
+                let (a, b) = (src.cast::<u32>().read_unaligned(), src.add(last).cast::<u32>().read_unaligned());
+                dst.cast::<u32>().write_unaligned(a);
+                dst.add(last).cast::<u32>().write_unaligned(b);
+            }
+            _ => copy_nonoverlapping(src, dst, bytes),
+        }
+    }
+}
+
+/// Copies two levels of single elements, block by block.
+#[inline(always)]
+unsafe fn exchange<T: Copy>(inner: Level, second: Level, src: *const u8, dst: *mut u8) {
+    let mut j0 = 0;
+    while j0 < second.n {
+        let j1 = (j0 + BLOCK).min(second.n);
+        let mut i0 = 0;
+        while i0 < inner.n {
+            let i1 = (i0 + BLOCK).min(inner.n);
+            for j in j0..j1 {
+                let (src, dst) = (src.wrapping_add(j * second.src), dst.wrapping_add(j * second.dst));
+                for i in i0..i1 {
+                    // SAFETY: an element of the two levels.
+                    unsafe {
+                        let value = src.wrapping_add(i * inner.src).cast::<T>().read_unaligned();
+                        dst.wrapping_add(i * inner.dst).cast::<T>().write_unaligned(value);
+                    }
+                }
+            }
+            i0 = i1;
+        }
+        j0 = j1;
+    }
+}
+
+/// Fills runs of bytes.
+///
+/// # Safety
+/// `args` points to a [`FillArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn fill_b1<S: Simd>(_: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<FillArgs>() };
+    for o in 0..g.outer {
+        for r in 0..g.rows {
+            // SAFETY: run `r` of outer index `o` exists.
+            unsafe { g.dst.wrapping_add(o * g.outer_stride + r * g.row_stride).write_bytes(g.value as u8, g.n) };
+        }
+    }
+}
+
+/// Fills runs of 4-byte elements.
+///
+/// # Safety
+/// `args` points to a [`FillArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn fill_b4<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<FillArgs>() };
+    for o in 0..g.outer {
+        for r in 0..g.rows {
+            let run = g.dst.wrapping_add(o * g.outer_stride + r * g.row_stride);
+            let mut i = 0;
+            while i < g.n {
+                // SAFETY: run `r` of outer index `o` exists; only the elements left are stored.
+                unsafe { s.store_i(s.splat_i(g.value), run.wrapping_add(4 * i).cast(), (g.n - i).min(16)) };
+                i += 16;
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Softmax and local response normalization.
+
+use super::math::{exp, load_lanes, pow_neg, store_lanes};
+use super::simd::Simd;
+use crate::args::{LrnArgs, SoftmaxArgs};
+
+/// Softmax of rows.
+///
+/// # Safety
+/// `args` points to a [`SoftmaxArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn softmax<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<SoftmaxArgs>() };
+    for r in 0..g.rows {
+        // SAFETY: row `r` exists.
+        unsafe {
+            let (a, out) = (g.a.wrapping_byte_add(r * g.a_row), g.out.wrapping_byte_add(r * g.out_row));
+            softmax_row(s, &g, a, out);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn softmax_row<S: Simd>(s: S, g: &SoftmaxArgs, a: *const f32, out: *mut f32) {
+    // SAFETY: exactly the lanes of the row are read and written; `out` holds the exponentials between the passes.
+    unsafe {
+        let whole = g.n / 16 * 16;
+        let mut maxima = s.splat(f32::MIN);
+        let mut i = 0;
+        while i < whole {
+            maxima = s.max(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, 16), maxima);
+            i += 16;
+        }
+        let mut max = s.lanes(maxima).into_iter().fold(f32::MIN, |m, v| if v > m { v } else { m });
+        while i < g.n {
+            let v = a.wrapping_byte_add(i * g.a_elem).read_unaligned();
+            max = if v > max { v } else { max };
+            i += 1;
+        }
+        let max = s.splat(max);
+        let mut sums = s.splat(0.0);
+        i = 0;
+        while i < g.n {
+            let n = (g.n - i).min(16);
+            let e = exp(s, s.sub(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, n), max));
+            // A sum of exponentials is not negative, so adding 0 for lanes past the end keeps its bits.
+            let mut lanes = s.lanes(e);
+            for (j, lane) in lanes.iter_mut().enumerate() {
+                *lane = if j < n { *lane } else { 0.0 };
+            }
+            sums = s.add(sums, s.load(lanes.as_ptr()));
+            store_lanes(s, e, out.wrapping_byte_add(i * g.out_elem), g.out_elem, n);
+            i += 16;
+        }
+        let mut partial = s.lanes(sums);
+        for width in [8, 4, 2, 1] {
+            for j in 0..width {
+                partial[j] += partial[j + width];
+            }
+        }
+        let sum = s.splat(partial[0]);
+        i = 0;
+        while i < g.n {
+            let n = (g.n - i).min(16);
+            let p = out.wrapping_byte_add(i * g.out_elem);
+            store_lanes(s, s.div(load_lanes(s, p, g.out_elem, n), sum), p, g.out_elem, n);
+            i += 16;
+        }
+    }
+}
+
+/// Local response normalization of pixels.
+///
+/// # Safety
+/// `args` points to an [`LrnArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn lrn<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<LrnArgs>() };
+    let (before, after) = (g.size.saturating_sub(1) / 2, g.size / 2);
+    for p in 0..g.pixels {
+        let (a, out) = (g.a.wrapping_byte_add(p * g.a_px), g.out.wrapping_byte_add(p * g.out_px));
+        let mut c = 0;
+        while c < g.channels {
+            let n = (g.channels - c).min(16);
+            let mut sum = s.splat(0.0);
+            for shift in 0..before + after + 1 {
+                // SAFETY: `window_lanes` reads channels of this pixel only.
+                let x = unsafe { window_lanes(s, a, (c + shift) as isize - before as isize, g.channels as isize) };
+                sum = s.fma(x, x, sum);
+            }
+            // SAFETY: `n` channels are left of this pixel.
+            unsafe {
+                let base = s.fma(s.splat(g.alpha), sum, s.splat(g.k));
+                let x = load_lanes(s, a.wrapping_add(c), 4, n);
+                s.store(s.mul(x, pow_neg(s, base, g.beta)), out.wrapping_add(c), n);
+            }
+            c += 16;
+        }
+    }
+}
+
+/// 16 channels from `first` on; 0 where there is no channel.
+#[inline(always)]
+unsafe fn window_lanes<S: Simd>(s: S, a: *const f32, first: isize, channels: isize) -> S::F {
+    // SAFETY: only lanes inside `0..channels` are read; the array has 64 bytes.
+    unsafe {
+        if first >= 0 && first + 16 <= channels {
+            return s.load(a.wrapping_offset(first));
+        }
+        let mut lanes = [0.0f32; 16];
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            let c = first + i as isize;
+            if (0..channels).contains(&c) {
+                *lane = a.wrapping_offset(c).read_unaligned();
+            }
+        }
+        s.load(lanes.as_ptr())
+    }
+}

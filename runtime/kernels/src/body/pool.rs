@@ -1,0 +1,161 @@
+//! Pooling: windows are clipped first, then vectors of channels are combined over what is left.
+
+use super::simd::{Finish, Simd};
+use crate::args::PoolArgs;
+use crate::numbers::MAGIC;
+
+/// The real elements of a window, and its divisor.
+#[derive(Clone, Copy)]
+struct Window {
+    /// First real element, channel 0.
+    a: *const u8,
+    height: usize,
+    width: usize,
+    /// Divisor of the average, at least 1.
+    count: usize,
+    out: *mut u8,
+}
+
+/// One dimension: first real index, number of real indices, length inside the padded input.
+#[inline(always)]
+fn span(start: isize, k: usize, input: usize, pad_after: usize) -> (usize, usize, usize) {
+    let end = start + k as isize;
+    let (first, last) = (start.max(0), end.min(input as isize));
+    let padded = end.min((input + pad_after) as isize) - start;
+    (first as usize, (last - first).max(0) as usize, padded.max(0) as usize)
+}
+
+/// Calls `visit` for every window.
+#[inline(always)]
+fn for_each_window(p: &PoolArgs, mut visit: impl FnMut(Window)) {
+    for r in 0..p.rows {
+        let y = ((p.oy_begin + r) * p.stride_y) as isize - p.pad_top as isize;
+        let (first_y, height, padded_y) = span(y, p.kh, p.in_h, p.pad_bottom);
+        for ox in 0..p.cols {
+            let x = (ox * p.stride_x) as isize - p.pad_left as isize;
+            let (first_x, width, padded_x) = span(x, p.kw, p.in_w, p.pad_right);
+            let count = match p.count_mode {
+                0 => height * width,
+                1 => p.kh * p.kw,
+                _ => padded_y * padded_x,
+            };
+            // An empty window has no height, so that nothing is read.
+            visit(Window {
+                a: p.a.wrapping_add(first_y * p.a_row + first_x * p.a_px),
+                height: if width == 0 { 0 } else { height },
+                width,
+                count: count.max(1),
+                out: p.out.wrapping_add(r * p.out_row + ox * p.out_px),
+            });
+        }
+    }
+}
+
+/// Folds `combine` over the elements of a window, `offset` bytes into each pixel.
+#[inline(always)]
+fn fold<T>(p: &PoolArgs, w: &Window, offset: usize, init: T, mut combine: impl FnMut(T, *const u8) -> T) -> T {
+    let mut value = init;
+    let mut row = w.a.wrapping_add(offset);
+    for _ in 0..w.height {
+        let mut a = row;
+        for _ in 0..w.width {
+            value = combine(value, a);
+            a = a.wrapping_add(p.a_px);
+        }
+        row = row.wrapping_add(p.a_row);
+    }
+    value
+}
+
+/// Maximum of bytes.
+///
+/// # Safety
+/// `args` points to a [`PoolArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn max_u8<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let p = unsafe { *args.cast::<PoolArgs>() };
+    let (lo, hi) = (s.splat_b(p.lo as u8), s.splat_b(p.hi as u8));
+    for_each_window(&p, |w| {
+        let mut c = 0;
+        while c < p.channels {
+            // SAFETY: the input may be read 64 bytes past its end; only the channels left are stored.
+            unsafe {
+                let max = fold(&p, &w, c, lo, |m, a| s.max_b(m, s.load_b(a)));
+                s.store_b(s.min_b(max, hi), w.out.wrapping_add(c), (p.channels - c).min(64));
+            }
+            c += 64;
+        }
+    });
+}
+
+/// Average of bytes.
+///
+/// # Safety
+/// `args` points to a [`PoolArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn avg_u8<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let p = unsafe { *args.cast::<PoolArgs>() };
+    let offset = s.splat(p.offset + MAGIC);
+    let finish = Finish::new(s, p.lo, p.hi, core::ptr::null());
+    for_each_window(&p, |w| {
+        let scale = s.splat(p.scale / w.count as f32);
+        let mut c = 0;
+        while c < p.channels {
+            // SAFETY: the input may be read 64 bytes past its end; only the channels left are stored.
+            unsafe {
+                let sum = fold(&p, &w, c, [s.splat_i(0); 4], |sum, a| {
+                    let bytes = s.load_b(a);
+                    [0, 1, 2, 3].map(|i| s.add_i(sum[i], s.widen(bytes, i)))
+                });
+                let value = sum.map(|sum| s.fma(s.to_float(sum), scale, offset));
+                finish.store(s, value, w.out.wrapping_add(c), (p.channels - c).min(64));
+            }
+            c += 64;
+        }
+    });
+}
+
+/// Maximum of floats.
+///
+/// # Safety
+/// `args` points to a [`PoolArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn max_f32<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let p = unsafe { *args.cast::<PoolArgs>() };
+    for_each_window(&p, |w| {
+        let mut c = 0;
+        while c < p.channels {
+            // SAFETY: the input may be read 64 bytes past its end; only the channels left are stored.
+            unsafe {
+                let max = fold(&p, &w, 4 * c, s.splat(f32::MIN), |m, a| s.max(s.load(a.cast()), m));
+                s.store(max, w.out.wrapping_add(4 * c).cast(), (p.channels - c).min(16));
+            }
+            c += 16;
+        }
+    });
+}
+
+/// Average of floats.
+///
+/// # Safety
+/// `args` points to a [`PoolArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn avg_f32<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let p = unsafe { *args.cast::<PoolArgs>() };
+    for_each_window(&p, |w| {
+        let count = s.splat(w.count as f32);
+        let mut c = 0;
+        while c < p.channels {
+            // SAFETY: the input may be read 64 bytes past its end; only the channels left are stored.
+            unsafe {
+                let sum = fold(&p, &w, 4 * c, s.splat(0.0), |sum, a| s.add(sum, s.load(a.cast())));
+                s.store(s.div(sum, count), w.out.wrapping_add(4 * c).cast(), (p.channels - c).min(16));
+            }
+            c += 16;
+        }
+    });
+}

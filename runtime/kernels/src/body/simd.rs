@@ -1,0 +1,189 @@
+//! What a tier offers to the generic bodies: vectors of 16 lanes (floats, integers) and of 64 bytes.
+//!
+//! A value of a type that implements [`Simd`] is a witness that the host has the tier's instructions, so arithmetic
+//! through it is safe; loads and stores are not. The number of lanes is the same in every tier, whatever registers they
+//! occupy: this makes "sum by index mod 16" and the like the same computation everywhere.
+
+use crate::numbers::MAGIC;
+
+/// Vectors of one tier. All methods are inlined into functions that enable the tier's features.
+pub trait Simd: Copy {
+    /// 16 floats.
+    type F: Copy;
+    /// 16 integers of 32 bits.
+    type I: Copy;
+    /// 64 bytes.
+    type B: Copy;
+
+    /// All lanes `v`.
+    fn splat(self, v: f32) -> Self::F;
+    /// `a + b`.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`.
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `if a > b { a } else { b }`.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `if a < b { a } else { b }`.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The lanes as an array.
+    fn lanes(self, a: Self::F) -> [f32; 16];
+
+    /// All lanes `v`.
+    fn splat_i(self, v: i32) -> Self::I;
+    /// Wrapping sum.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Wrapping difference.
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Bitwise and.
+    fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a * b` for `0 <= a <= 255` and `-128 <= b <= 127`.
+    fn mul_small(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Arithmetic shift right.
+    fn shift_right<const N: u32>(self, a: Self::I) -> Self::I;
+    /// Shift left.
+    fn shift_left<const N: u32>(self, a: Self::I) -> Self::I;
+    /// Nearest floats, half to even.
+    fn to_float(self, a: Self::I) -> Self::F;
+    /// Bits of floats.
+    fn bits(self, a: Self::F) -> Self::I;
+    /// Floats of bits.
+    fn as_float(self, a: Self::I) -> Self::F;
+
+    /// All lanes `v`.
+    fn splat_b(self, v: u8) -> Self::B;
+    /// Unsigned maximum.
+    fn max_b(self, a: Self::B, b: Self::B) -> Self::B;
+    /// Unsigned minimum.
+    fn min_b(self, a: Self::B, b: Self::B) -> Self::B;
+    /// Bytes `16 * part ..` as integers.
+    fn widen(self, a: Self::B, part: usize) -> Self::I;
+    /// Low bytes of `bits(w) - bits(MAGIC)`, lanes of `w[0]` first, then of `w[1]`, …, missing vectors arbitrary.
+    ///
+    /// Every `w` is at least `MAGIC`; what lies above `MAGIC + 255` becomes 255.
+    fn pack<const N: usize>(self, w: [Self::F; N]) -> Self::B;
+    /// Every byte replaced by its entry in the table.
+    ///
+    /// # Safety
+    /// `table` is readable for 256 bytes.
+    unsafe fn lookup(self, a: Self::B, table: *const u8) -> Self::B;
+
+    /// Loads 16 floats from any address.
+    ///
+    /// # Safety
+    /// `p` is readable for 64 bytes.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Loads 16 integers.
+    ///
+    /// # Safety
+    /// `p` is readable for 64 bytes.
+    unsafe fn load_i(self, p: *const i32) -> Self::I;
+    /// Loads 16 unsigned bytes as integers.
+    ///
+    /// # Safety
+    /// `p` is readable for 16 bytes.
+    unsafe fn load_u8(self, p: *const u8) -> Self::I;
+    /// Loads 16 signed bytes as integers.
+    ///
+    /// # Safety
+    /// `p` is readable for 16 bytes.
+    unsafe fn load_i8(self, p: *const i8) -> Self::I;
+    /// Loads 64 bytes.
+    ///
+    /// # Safety
+    /// `p` is readable for 64 bytes.
+    unsafe fn load_b(self, p: *const u8) -> Self::B;
+    /// Stores the first `n` lanes, `n <= 16`.
+    ///
+    /// # Safety
+    /// `p` is writable for `4 * n` bytes.
+    unsafe fn store(self, a: Self::F, p: *mut f32, n: usize);
+    /// Stores the first `n` lanes, `n <= 16`.
+    ///
+    /// # Safety
+    /// `p` is writable for `4 * n` bytes.
+    unsafe fn store_i(self, a: Self::I, p: *mut i32, n: usize);
+    /// Stores the first `n` bytes, `n <= 64`.
+    ///
+    /// # Safety
+    /// `p` is writable for `n` bytes.
+    unsafe fn store_b(self, a: Self::B, p: *mut u8, n: usize);
+
+    /// Hints that the line at `p`, which need not be readable, will be read.
+    fn prefetch(self, p: *const u8);
+
+    /// The clamp of float results.
+    #[inline(always)]
+    fn clamp(self, v: Self::F, lo: Self::F, hi: Self::F) -> Self::F {
+        self.min(self.max(v, lo), hi)
+    }
+}
+
+/// How u8 results are clamped and mapped before they are stored.
+#[derive(Clone, Copy)]
+pub struct Finish<S: Simd> {
+    lo: S::F,
+    hi: S::B,
+    clamps_hi: bool,
+    lut: *const u8,
+}
+
+impl<S: Simd> Finish<S> {
+    /// Results in `lo ..= hi`, then through `lut` unless it is null.
+    #[inline(always)]
+    pub fn new(s: S, lo: i32, hi: i32, lut: *const u8) -> Self {
+        Finish { lo: s.splat(MAGIC + lo as f32), hi: s.splat_b(hi as u8), clamps_hi: hi < 255, lut }
+    }
+
+    /// Clamps `w`, rounded sums with `MAGIC`, and stores the first `n` results.
+    ///
+    /// The upper clamp is the saturation of packing, then a minimum of bytes: monotone conversions and clamps commute.
+    ///
+    /// # Safety
+    /// `out` is writable for `n <= 16 * N` bytes; `lut` is null or readable for 256 bytes.
+    #[inline(always)]
+    pub unsafe fn store<const N: usize>(&self, s: S, mut w: [S::F; N], out: *mut u8, n: usize) {
+        unroll!(v in 0..N => {
+            w[v] = s.max(w[v], self.lo);
+        });
+        let mut q = s.pack(w);
+        if self.clamps_hi {
+            q = s.min_b(q, self.hi);
+        }
+        // SAFETY: the caller's guarantees.
+        unsafe {
+            if !self.lut.is_null() {
+                q = s.lookup(q, self.lut);
+            }
+            s.store_b(q, out, n);
+        }
+    }
+}
+
+/// Repeats a block for `$i` in `0..$n`, at most 8 times, in the source: arrays are then indexed by constants from the start,
+/// which keeps them in registers whatever the optimizer's limits on loops are.
+macro_rules! unroll {
+    ($i:ident in 0..$n:expr => $body:block) => {
+        unroll!(@ $i $n, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $i:ident $n:expr, $body:block, $($c:literal)*) => {
+        $(
+            if $c < $n {
+                let $i: usize = $c;
+                $body
+            }
+        )*
+    };
+}
+pub(crate) use unroll;
+
+/// `ceil(n / d)`, 0 if `d` is 0; never panics.
+#[inline(always)]
+pub fn div_ceil(n: usize, d: usize) -> usize {
+    (n + d.wrapping_sub(1)).checked_div(d).unwrap_or(0)
+}

@@ -1,0 +1,307 @@
+//! The tier of AVX2 and FMA: 16 lanes are two ymm registers.
+//!
+//! Dot products widen to 16 bits and use `vpmaddwd`, which is exact; `vpmaddubsw` would saturate.
+
+use crate::body::gemm::Dot;
+use crate::body::simd::Simd;
+use crate::numbers::MAGIC_BITS;
+use core::arch::x86_64::*;
+
+/// Witness that the host has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The witness.
+    ///
+    /// # Safety
+    /// The host has AVX2 and FMA.
+    #[inline(always)]
+    pub unsafe fn new() -> Self {
+        Avx2(())
+    }
+
+    /// Mask of the first `n` of 8 lanes.
+    #[inline(always)]
+    fn first(self, n: usize) -> __m256i {
+        // SAFETY: the witness.
+        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+    }
+}
+
+/// Applies an intrinsic to both halves.
+macro_rules! both {
+    ($f:ident($($arg:ident),*)) => {
+        // SAFETY: the witness `self` says that the host has the instructions.
+        unsafe { [$f($($arg[0]),*), $f($($arg[1]),*)] }
+    };
+}
+
+impl Simd for Avx2 {
+    type F = [__m256; 2];
+    type I = [__m256i; 2];
+    type B = [__m256i; 2];
+
+    #[inline(always)]
+    fn splat(self, v: f32) -> Self::F {
+        // SAFETY: the witness.
+        unsafe { [_mm256_set1_ps(v); 2] }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        both!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn lanes(self, a: Self::F) -> [f32; 16] {
+        // SAFETY: both are 64 bytes of floats.
+        unsafe { core::mem::transmute(a) }
+    }
+
+    #[inline(always)]
+    fn splat_i(self, v: i32) -> Self::I {
+        // SAFETY: the witness.
+        unsafe { [_mm256_set1_epi32(v); 2] }
+    }
+    #[inline(always)]
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I {
+        both!(_mm256_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I {
+        both!(_mm256_sub_epi32(a, b))
+    }
+    #[inline(always)]
+    fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
+        both!(_mm256_and_si256(a, b))
+    }
+    #[inline(always)]
+    fn mul_small(self, a: Self::I, b: Self::I) -> Self::I {
+        // The upper halves of `a` are 0, so those of `b` (its sign) do not count.
+        both!(_mm256_madd_epi16(a, b))
+    }
+    #[inline(always)]
+    fn shift_right<const N: u32>(self, a: Self::I) -> Self::I {
+        // SAFETY: the witness.
+        a.map(|v| unsafe { _mm256_sra_epi32(v, _mm_cvtsi32_si128(N as i32)) })
+    }
+    #[inline(always)]
+    fn shift_left<const N: u32>(self, a: Self::I) -> Self::I {
+        // SAFETY: the witness.
+        a.map(|v| unsafe { _mm256_sll_epi32(v, _mm_cvtsi32_si128(N as i32)) })
+    }
+    #[inline(always)]
+    fn to_float(self, a: Self::I) -> Self::F {
+        both!(_mm256_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn bits(self, a: Self::F) -> Self::I {
+        both!(_mm256_castps_si256(a))
+    }
+    #[inline(always)]
+    fn as_float(self, a: Self::I) -> Self::F {
+        both!(_mm256_castsi256_ps(a))
+    }
+
+    #[inline(always)]
+    fn splat_b(self, v: u8) -> Self::B {
+        // SAFETY: the witness.
+        unsafe { [_mm256_set1_epi8(v as i8); 2] }
+    }
+    #[inline(always)]
+    fn max_b(self, a: Self::B, b: Self::B) -> Self::B {
+        both!(_mm256_max_epu8(a, b))
+    }
+    #[inline(always)]
+    fn min_b(self, a: Self::B, b: Self::B) -> Self::B {
+        both!(_mm256_min_epu8(a, b))
+    }
+    #[inline(always)]
+    fn widen(self, a: Self::B, part: usize) -> Self::I {
+        // SAFETY: the witness.
+        unsafe {
+            let half = if part < 2 { a[0] } else { a[1] };
+            let bytes = if part & 1 == 0 { _mm256_castsi256_si128(half) } else { _mm256_extracti128_si256::<1>(half) };
+            [_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes))]
+        }
+    }
+    #[inline(always)]
+    fn pack<const N: usize>(self, w: [Self::F; N]) -> Self::B {
+        let pair = |i: usize| {
+            let (a, b) = (self.integers(w[i.min(N - 1)]), self.integers(w[(i + 1).min(N - 1)]));
+            // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
+            unsafe {
+                let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(b[0], b[1]));
+                _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+            }
+        };
+        let low = pair(0);
+        [low, if N > 2 { pair(2) } else { low }]
+    }
+    #[inline(always)]
+    unsafe fn lookup(self, a: Self::B, table: *const u8) -> Self::B {
+        // SAFETY: the witness, and the caller's table.
+        a.map(|v| unsafe {
+            let mut found = _mm256_setzero_si256();
+            for row in 0..16 {
+                let entries = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.add(16 * row).cast()));
+                // Bytes of this row become 0x70 + column, all others at least 0x80, which selects 0.
+                let column = _mm256_xor_si256(v, _mm256_set1_epi8((row << 4) as i8));
+                let select = _mm256_adds_epu8(column, _mm256_set1_epi8(0x70));
+                found = _mm256_or_si256(found, _mm256_shuffle_epi8(entries, select));
+            }
+            found
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::F {
+        // SAFETY: the witness, and the caller's guarantee.
+        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn load_i(self, p: *const i32) -> Self::I {
+        // SAFETY: the witness, and the caller's guarantee.
+        unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())] }
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> Self::I {
+        // SAFETY: the witness, and the caller's guarantee.
+        unsafe {
+            [_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())), _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8).cast()))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> Self::I {
+        // SAFETY: the witness, and the caller's guarantee.
+        unsafe {
+            [_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())), _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8).cast()))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_b(self, p: *const u8) -> Self::B {
+        // SAFETY: the witness, and the caller's guarantee.
+        unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] }
+    }
+    #[inline(always)]
+    unsafe fn store(self, a: Self::F, p: *mut f32, n: usize) {
+        // SAFETY: the caller's guarantee.
+        unsafe { self.store_i(self.bits(a), p.cast(), n) }
+    }
+    #[inline(always)]
+    unsafe fn store_i(self, a: Self::I, p: *mut i32, n: usize) {
+        // SAFETY: the witness, and the caller's guarantee: lanes past `n` are masked.
+        unsafe {
+            if n == 16 {
+                _mm256_storeu_si256(p.cast(), a[0]);
+                _mm256_storeu_si256(p.add(8).cast(), a[1]);
+            } else {
+                _mm256_maskstore_epi32(p, self.first(n), a[0]);
+                _mm256_maskstore_epi32(p.wrapping_add(8), self.first(n.saturating_sub(8)), a[1]);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_b(self, a: Self::B, p: *mut u8, n: usize) {
+        // SAFETY: the witness, and the caller's guarantee.
+        unsafe {
+            match n {
+                64 => {
+                    _mm256_storeu_si256(p.cast(), a[0]);
+                    _mm256_storeu_si256(p.add(32).cast(), a[1]);
+                }
+                32 => _mm256_storeu_si256(p.cast(), a[0]),
+                16 => _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(a[0])),
+                _ => core::ptr::copy_nonoverlapping(a.as_ptr().cast::<u8>(), p, n),
+            }
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+}
+
+impl Avx2 {
+    /// `bits(w) - bits(MAGIC)`.
+    #[inline(always)]
+    fn integers(self, w: [__m256; 2]) -> [__m256i; 2] {
+        self.sub_i(self.bits(w), self.splat_i(MAGIC_BITS))
+    }
+}
+
+impl Dot for Avx2 {
+    type A = __m256i;
+    type W = [__m256i; 4];
+    type Acc = [__m256i; 4];
+
+    const VECTORS: usize = 1;
+    #[inline(always)]
+    fn rows(_: usize) -> usize {
+        3
+    }
+    #[inline(always)]
+    fn rows_f32(_: usize) -> usize {
+        6
+    }
+
+    #[inline(always)]
+    unsafe fn start(self, _: *const i32) -> Self::Acc {
+        self.zero()
+    }
+    #[inline(always)]
+    fn zero(self) -> Self::Acc {
+        // SAFETY: the witness.
+        unsafe { [_mm256_setzero_si256(); 4] }
+    }
+    #[inline(always)]
+    unsafe fn load_a(self, p: *const u8) -> __m256i {
+        // SAFETY: the witness, and the caller's guarantee.
+        unsafe { _mm256_cvtepu8_epi16(_mm_set1_epi32(p.cast::<i32>().read_unaligned())) }
+    }
+    #[inline(always)]
+    unsafe fn load_w(self, p: *const i8) -> [__m256i; 4] {
+        // SAFETY: the witness, and the caller's guarantee.
+        [0, 1, 2, 3].map(|i| unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(16 * i).cast())) })
+    }
+    #[inline(always)]
+    fn dot(self, acc: Self::Acc, a: __m256i, w: [__m256i; 4]) -> Self::Acc {
+        // SAFETY: the witness.
+        [0, 1, 2, 3].map(|i| unsafe { _mm256_add_epi32(acc[i], _mm256_madd_epi16(a, w[i])) })
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::Acc, b: Self::Acc) -> Self::Acc {
+        // SAFETY: the witness.
+        [0, 1, 2, 3].map(|i| unsafe { _mm256_add_epi32(a[i], b[i]) })
+    }
+    #[inline(always)]
+    unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> Self::I {
+        // Every accumulator has 4 columns, two partial sums each.
+        // SAFETY: the witness, and the caller's guarantee.
+        unsafe {
+            let join = |a, b| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(a, b));
+            self.add_i([join(acc[0], acc[1]), join(acc[2], acc[3])], self.load_i(bias))
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The tier of AVX-512 with byte dot products: 16 lanes are one zmm register.
+
+use crate::body::gemm::Dot;
+use crate::body::simd::Simd;
+use crate::numbers::MAGIC_BITS;
+use core::arch::x86_64::*;
+
+/// Witness that the host has AVX-512 F, BW, DQ, VL and VNNI.
+#[derive(Clone, Copy)]
+pub struct Avx512Vnni(());
+
+impl Avx512Vnni {
+    /// The witness.
+    ///
+    /// # Safety
+    /// The host has AVX-512 F, BW, DQ, VL and VNNI.
+    #[inline(always)]
+    pub unsafe fn new() -> Self {
+        Avx512Vnni(())
+    }
+
+    /// `bits(w) - bits(MAGIC)`.
+    #[inline(always)]
+    fn integers(self, w: __m512) -> __m512i {
+        self.sub_i(self.bits(w), self.splat_i(MAGIC_BITS))
+    }
+}
+
+/// Calls an intrinsic.
+macro_rules! call {
+    ($call:expr) => {
+        // SAFETY: the witness `self` says that the host has the instruction.
+        unsafe { $call }
+    };
+}
+
+impl Simd for Avx512Vnni {
+    type F = __m512;
+    type I = __m512i;
+    type B = __m512i;
+
+    #[inline(always)]
+    fn splat(self, v: f32) -> __m512 {
+        call!(_mm512_set1_ps(v))
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        call!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        call!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        call!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        call!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        call!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        call!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        call!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn lanes(self, a: __m512) -> [f32; 16] {
+        // SAFETY: both are 64 bytes of floats.
+        unsafe { core::mem::transmute(a) }
+    }
+
+    #[inline(always)]
+    fn splat_i(self, v: i32) -> __m512i {
+        call!(_mm512_set1_epi32(v))
+    }
+    #[inline(always)]
+    fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn sub_i(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_sub_epi32(a, b))
+    }
+    #[inline(always)]
+    fn and_i(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_and_si512(a, b))
+    }
+    #[inline(always)]
+    fn mul_small(self, a: __m512i, b: __m512i) -> __m512i {
+        // The upper halves of `a` are 0, so those of `b` (its sign) do not count.
+        call!(_mm512_madd_epi16(a, b))
+    }
+    #[inline(always)]
+    fn shift_right<const N: u32>(self, a: __m512i) -> __m512i {
+        call!(_mm512_srai_epi32::<N>(a))
+    }
+    #[inline(always)]
+    fn shift_left<const N: u32>(self, a: __m512i) -> __m512i {
+        call!(_mm512_slli_epi32::<N>(a))
+    }
+    #[inline(always)]
+    fn to_float(self, a: __m512i) -> __m512 {
+        call!(_mm512_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn bits(self, a: __m512) -> __m512i {
+        call!(_mm512_castps_si512(a))
+    }
+    #[inline(always)]
+    fn as_float(self, a: __m512i) -> __m512 {
+        call!(_mm512_castsi512_ps(a))
+    }
+
+    #[inline(always)]
+    fn splat_b(self, v: u8) -> __m512i {
+        call!(_mm512_set1_epi8(v as i8))
+    }
+    #[inline(always)]
+    fn max_b(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_max_epu8(a, b))
+    }
+    #[inline(always)]
+    fn min_b(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_min_epu8(a, b))
+    }
+    #[inline(always)]
+    fn widen(self, a: __m512i, part: usize) -> __m512i {
+        // SAFETY: the witness.
+        unsafe {
+            let bytes = match part {
+                0 => _mm512_castsi512_si128(a),
+                1 => _mm512_extracti32x4_epi32::<1>(a),
+                2 => _mm512_extracti32x4_epi32::<2>(a),
+                _ => _mm512_extracti32x4_epi32::<3>(a),
+            };
+            _mm512_cvtepu8_epi32(bytes)
+        }
+    }
+    #[inline(always)]
+    fn pack<const N: usize>(self, w: [__m512; N]) -> __m512i {
+        // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
+        unsafe {
+            let q = |i: usize| self.integers(w[i.min(N - 1)]);
+            if N == 1 {
+                return _mm512_castsi128_si512(_mm512_cvtusepi32_epi8(q(0)));
+            }
+            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(q(0), q(1)), _mm512_packs_epi32(q(2), q(3)));
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(order, bytes)
+        }
+    }
+    #[inline(always)]
+    unsafe fn lookup(self, a: __m512i, table: *const u8) -> __m512i {
+        // SAFETY: the witness, and the caller's table.
+        unsafe {
+            let mut found = _mm512_setzero_si512();
+            for row in 0..16 {
+                let entries = _mm512_broadcast_i32x4(_mm_loadu_si128(table.add(16 * row).cast()));
+                // Bytes of this row become 0x70 + column, all others at least 0x80, which selects 0.
+                let column = _mm512_xor_si512(a, _mm512_set1_epi8((row << 4) as i8));
+                let select = _mm512_adds_epu8(column, _mm512_set1_epi8(0x70));
+                found = _mm512_or_si512(found, _mm512_shuffle_epi8(entries, select));
+            }
+            found
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        call!(_mm512_loadu_ps(p))
+    }
+    #[inline(always)]
+    unsafe fn load_i(self, p: *const i32) -> __m512i {
+        call!(_mm512_loadu_si512(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> __m512i {
+        call!(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m512i {
+        call!(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_b(self, p: *const u8) -> __m512i {
+        call!(_mm512_loadu_si512(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn store(self, a: __m512, p: *mut f32, n: usize) {
+        // SAFETY: the witness, and the caller's guarantee: lanes past `n` are masked.
+        unsafe {
+            if n == 16 {
+                _mm512_storeu_ps(p, a);
+            } else {
+                _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, a);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i(self, a: __m512i, p: *mut i32, n: usize) {
+        // SAFETY: the caller's guarantee.
+        unsafe { self.store(self.as_float(a), p.cast(), n) }
+    }
+    #[inline(always)]
+    unsafe fn store_b(self, a: __m512i, p: *mut u8, n: usize) {
+        // SAFETY: the witness, and the caller's guarantee: bytes past `n` are masked.
+        unsafe {
+            match n {
+                64 => _mm512_storeu_si512(p.cast(), a),
+                32 => _mm256_storeu_si256(p.cast(), _mm512_castsi512_si256(a)),
+                16 => _mm_storeu_si128(p.cast(), _mm512_castsi512_si128(a)),
+                _ => _mm512_mask_storeu_epi8(p.cast(), (1u64 << n) - 1, a),
+            }
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        call!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
+    }
+}
+
+impl Dot for Avx512Vnni {
+    type A = __m512i;
+    type W = __m512i;
+    type Acc = __m512i;
+
+    const VECTORS: usize = 4;
+    #[inline(always)]
+    fn rows(vectors: usize) -> usize {
+        if vectors == 4 { 7 } else { 8 }
+    }
+    #[inline(always)]
+    fn rows_f32(vectors: usize) -> usize {
+        if vectors == 4 { 6 } else { 8 }
+    }
+
+    #[inline(always)]
+    unsafe fn start(self, bias: *const i32) -> __m512i {
+        // SAFETY: the caller's guarantee.
+        unsafe { self.load_i(bias) }
+    }
+    #[inline(always)]
+    fn zero(self) -> __m512i {
+        call!(_mm512_setzero_si512())
+    }
+    #[inline(always)]
+    unsafe fn load_a(self, p: *const u8) -> __m512i {
+        call!(_mm512_set1_epi32(p.cast::<i32>().read_unaligned()))
+    }
+    #[inline(always)]
+    unsafe fn load_w(self, p: *const i8) -> __m512i {
+        call!(_mm512_loadu_si512(p.cast()))
+    }
+    #[inline(always)]
+    fn dot(self, acc: __m512i, a: __m512i, w: __m512i) -> __m512i {
+        call!(_mm512_dpbusd_epi32(acc, a, w))
+    }
+    #[inline(always)]
+    fn sum(self, a: __m512i, b: __m512i) -> __m512i {
+        self.add_i(a, b)
+    }
+    #[inline(always)]
+    unsafe fn end(self, acc: __m512i, _: *const i32) -> __m512i {
+        acc
+    }
+}

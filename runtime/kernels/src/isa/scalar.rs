@@ -1,0 +1,236 @@
+//! The tier of any x86-64: vectors as arrays, which the compiler maps to SSE2 as it likes.
+
+use crate::body::gemm::Dot;
+use crate::body::simd::Simd;
+use crate::numbers::{MAGIC_BITS, fma_exact};
+use core::array::from_fn;
+
+/// Witness of the lowest tier, which every host has.
+#[derive(Clone, Copy)]
+pub struct Scalar;
+
+impl Scalar {
+    /// The witness.
+    ///
+    /// # Safety
+    /// None needed; the signature is that of the other tiers.
+    #[inline(always)]
+    pub unsafe fn new() -> Self {
+        Scalar
+    }
+}
+
+#[inline(always)]
+fn map2<T: Copy, U>(a: [T; 16], b: [T; 16], f: impl Fn(T, T) -> U) -> [U; 16] {
+    from_fn(|i| f(a[i], b[i]))
+}
+
+impl Simd for Scalar {
+    type F = [f32; 16];
+    type I = [i32; 16];
+    type B = [u8; 64];
+
+    #[inline(always)]
+    fn splat(self, v: f32) -> [f32; 16] {
+        [v; 16]
+    }
+    #[inline(always)]
+    fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        map2(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        map2(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        map2(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        map2(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn fma(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| fma_exact(a[i], b[i], c[i]))
+    }
+    #[inline(always)]
+    fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        map2(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        map2(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn lanes(self, a: [f32; 16]) -> [f32; 16] {
+        a
+    }
+
+    #[inline(always)]
+    fn splat_i(self, v: i32) -> [i32; 16] {
+        [v; 16]
+    }
+    #[inline(always)]
+    fn add_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        map2(a, b, i32::wrapping_add)
+    }
+    #[inline(always)]
+    fn sub_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        map2(a, b, i32::wrapping_sub)
+    }
+    #[inline(always)]
+    fn and_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        map2(a, b, |a, b| a & b)
+    }
+    #[inline(always)]
+    fn mul_small(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        map2(a, b, |a, b| i32::from(a as i16).wrapping_mul(i32::from(b as i16)))
+    }
+    #[inline(always)]
+    fn shift_right<const N: u32>(self, a: [i32; 16]) -> [i32; 16] {
+        a.map(|v| v >> N)
+    }
+    #[inline(always)]
+    fn shift_left<const N: u32>(self, a: [i32; 16]) -> [i32; 16] {
+        a.map(|v| v << N)
+    }
+    #[inline(always)]
+    fn to_float(self, a: [i32; 16]) -> [f32; 16] {
+        a.map(|v| v as f32)
+    }
+    #[inline(always)]
+    fn bits(self, a: [f32; 16]) -> [i32; 16] {
+        a.map(|v| v.to_bits() as i32)
+    }
+    #[inline(always)]
+    fn as_float(self, a: [i32; 16]) -> [f32; 16] {
+        a.map(|v| f32::from_bits(v as u32))
+    }
+
+    #[inline(always)]
+    fn splat_b(self, v: u8) -> [u8; 64] {
+        [v; 64]
+    }
+    #[inline(always)]
+    fn max_b(self, a: [u8; 64], b: [u8; 64]) -> [u8; 64] {
+        from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn min_b(self, a: [u8; 64], b: [u8; 64]) -> [u8; 64] {
+        from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn widen(self, a: [u8; 64], part: usize) -> [i32; 16] {
+        from_fn(|i| i32::from(a[(16 * part + i) & 63]))
+    }
+    #[inline(always)]
+    fn pack<const N: usize>(self, w: [[f32; 16]; N]) -> [u8; 64] {
+        from_fn(|i| {
+            if i / 16 >= N {
+                return 0;
+            }
+            let q = (w[i / 16][i % 16].to_bits() as i32).wrapping_sub(MAGIC_BITS);
+            if q > 255 { 255 } else { q as u8 }
+        })
+    }
+    #[inline(always)]
+    unsafe fn lookup(self, a: [u8; 64], table: *const u8) -> [u8; 64] {
+        // SAFETY: a byte is less than 256.
+        a.map(|v| unsafe { *table.add(usize::from(v)) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> [f32; 16] {
+        // SAFETY: the caller's guarantee.
+        unsafe { p.cast::<[f32; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_i(self, p: *const i32) -> [i32; 16] {
+        // SAFETY: the caller's guarantee.
+        unsafe { p.cast::<[i32; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> [i32; 16] {
+        // SAFETY: the caller's guarantee.
+        unsafe { p.cast::<[u8; 16]>().read_unaligned() }.map(i32::from)
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> [i32; 16] {
+        // SAFETY: the caller's guarantee.
+        unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(i32::from)
+    }
+    #[inline(always)]
+    unsafe fn load_b(self, p: *const u8) -> [u8; 64] {
+        // SAFETY: the caller's guarantee.
+        unsafe { p.cast::<[u8; 64]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, a: [f32; 16], p: *mut f32, n: usize) {
+        // SAFETY: the caller's guarantee.
+        unsafe { core::ptr::copy_nonoverlapping(a.as_ptr().cast::<u8>(), p.cast(), 4 * n) }
+    }
+    #[inline(always)]
+    unsafe fn store_i(self, a: [i32; 16], p: *mut i32, n: usize) {
+        // SAFETY: the caller's guarantee.
+        unsafe { core::ptr::copy_nonoverlapping(a.as_ptr().cast::<u8>(), p.cast(), 4 * n) }
+    }
+    #[inline(always)]
+    unsafe fn store_b(self, a: [u8; 64], p: *mut u8, n: usize) {
+        // SAFETY: the caller's guarantee.
+        unsafe { core::ptr::copy_nonoverlapping(a.as_ptr(), p, n) }
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+}
+
+impl Dot for Scalar {
+    type A = [i16; 4];
+    type W = [i8; 64];
+    type Acc = [i32; 16];
+
+    const VECTORS: usize = 1;
+    #[inline(always)]
+    fn rows(_: usize) -> usize {
+        2
+    }
+    #[inline(always)]
+    fn rows_f32(_: usize) -> usize {
+        2
+    }
+
+    #[inline(always)]
+    unsafe fn start(self, bias: *const i32) -> [i32; 16] {
+        // SAFETY: the caller's guarantee.
+        unsafe { self.load_i(bias) }
+    }
+    #[inline(always)]
+    fn zero(self) -> [i32; 16] {
+        [0; 16]
+    }
+    #[inline(always)]
+    unsafe fn load_a(self, p: *const u8) -> [i16; 4] {
+        // SAFETY: the caller's guarantee.
+        unsafe { p.cast::<[u8; 4]>().read_unaligned() }.map(i16::from)
+    }
+    #[inline(always)]
+    unsafe fn load_w(self, p: *const i8) -> [i8; 64] {
+        // SAFETY: the caller's guarantee.
+        unsafe { p.cast::<[i8; 64]>().read_unaligned() }
+    }
+    #[inline(always)]
+    fn dot(self, acc: [i32; 16], a: [i16; 4], w: [i8; 64]) -> [i32; 16] {
+        from_fn(|n| {
+            let product = |k: usize| i32::from(a[k]) * i32::from(w[4 * n + k]);
+            acc[n].wrapping_add(product(0) + product(1) + product(2) + product(3))
+        })
+    }
+    #[inline(always)]
+    fn sum(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        self.add_i(a, b)
+    }
+    #[inline(always)]
+    unsafe fn end(self, acc: [i32; 16], _: *const i32) -> [i32; 16] {
+        acc
+    }
+}

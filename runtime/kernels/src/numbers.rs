@@ -1,0 +1,110 @@
+//! Constants that kernels and reference share, and an exact fma for hosts without the instruction.
+
+/// `1.5 * 2^23`: a float of about this size has a unit in the last place of 1, so adding it rounds to an integer, which
+/// stands in the low mantissa bits.
+pub const MAGIC: f32 = 12_582_912.0;
+
+/// `MAGIC` as an integer.
+pub const MAGIC_BITS: i32 = 0x4b40_0000;
+
+/// Arguments of exp below this give 0 after rounding; NaN is taken for it.
+pub const EXP_LO: f32 = -104.0;
+/// Arguments of exp above this give infinity.
+pub const EXP_HI: f32 = 89.0;
+/// `1 / ln 2`.
+pub const LOG2_E: f32 = core::f32::consts::LOG2_E;
+/// High part of `ln 2`: 8 bits, so its product with an exponent is exact.
+pub const LN2_HI: f32 = 0.691_406_25;
+/// `ln 2 - LN2_HI`.
+pub const LN2_LO: f32 = 0.001_740_930_6;
+/// `(exp(r) - 1 - r) / r²` on `|r| <= ln 2 / 2`, by powers of `r` (interpolated at Chebyshev nodes); with it exp has
+/// degree 6 and a relative error of 1.1e-8 before rounding.
+pub const EXP_POLY: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_556, 0.008_363_179, 0.001_392_618_4];
+
+/// Bits of `sqrt(1/2)`, where the range of the logarithm's argument begins.
+pub const SQRT_HALF_BITS: i32 = 0x3f35_04f3;
+/// `(ln(1 + f) - f + f²/2) / f³` on `sqrt(1/2) - 1 <= f <= sqrt(2) - 1`; with it the logarithm has degree 10 and a relative
+/// error of 2e-8 before rounding.
+pub const LOG_POLY: [f32; 8] =
+    [0.333_333_3, -0.250_003_07, 0.200_010_45, -0.166_412_82, 0.142_144_96, -0.129_981_83, 0.126_223_19, -0.079_027_44];
+
+/// `a * b + c` rounded once, without the instruction.
+///
+/// The product is exact in f64. The sum is rounded to odd, which keeps enough information for the last rounding to be
+/// right (Boldo and Melquiond, 2008: two extra bits suffice; f64 has 29 more than f32).
+#[inline(always)]
+pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
+    let product = a as f64 * b as f64;
+    let c = c as f64;
+    let sum = product + c;
+    // The rounding error of the sum, exactly (Knuth's two-sum); NaN if something is not finite.
+    let part = sum - product;
+    let error = (product - (sum - part)) + (c - part);
+    let bits = sum.to_bits();
+    // An inexact sum with an even mantissa is one unit off on the side of the error; one step back makes it odd.
+    let away = (error > 0.0) == (sum > 0.0);
+    let odd = if away { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+    let inexact = error.abs() > 0.0;
+    f64::from_bits(if inexact && bits & 1 == 0 { odd } else { bits }) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::fma_exact;
+
+    fn check(a: f32, b: f32, c: f32) {
+        let (found, expected) = (fma_exact(a, b, c), a.mul_add(b, c));
+        let same = found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan();
+        assert!(same, "{a:e} * {b:e} + {c:e} = {found:e}, not {expected:e}");
+    }
+
+    /// Random bits, and random bits near cancellation, near ties and among subnormal results.
+    #[test]
+    fn fma_equals_the_standard_library() {
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as u32
+        };
+        for _ in 0..3_000_000 {
+            let (a, b, c) = (f32::from_bits(next()), f32::from_bits(next()), f32::from_bits(next()));
+            check(a, b, c);
+            check(a, b, -(a * b));
+            check(a, b, (a * b) * f32::from_bits(0x3380_0000 + (next() >> 30)));
+            // Addends far below the product decide ties of it.
+            let short = f32::from_bits(a.to_bits() & 0xffff_f000);
+            let factor = f32::from_bits(0x3f80_0000 | next() & 0x000f_ff00);
+            check(short, factor, short * f32::from_bits(0x2000_0000 | next() & 0x8fff_ffff));
+            check(
+                f32::from_bits(next() & 0x87ff_ffff | 0x1000_0000),
+                f32::from_bits(next() & 0x8fff_ffff | 0x1800_0000),
+                f32::from_bits(next() & 0x807f_ffff),
+            );
+        }
+    }
+
+    #[test]
+    fn fma_of_special_values() {
+        let values = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            f32::MAX,
+            f32::MIN,
+            f32::MIN_POSITIVE,
+            1e-45,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+        ];
+        for a in values {
+            for b in values {
+                for c in values {
+                    check(a, b, c);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Convolutions and matrix products.
+
+use super::numbers::{clamp_f32, requantize, requantize_residual, through_lut};
+use super::{Args, Memory, Ptr};
+use crate::numbers::fma_exact;
+use crate::table::Variant;
+
+/// Visits every output `(o, r, n)` of a matrix product.
+fn for_each_output(args: &Args, mut visit: impl FnMut(i64, i64, i64)) {
+    for o in 0..args.int("outer") {
+        for r in 0..args.int("rows") {
+            for n in 0..args.int("cols") {
+                visit(o, r, n);
+            }
+        }
+    }
+}
+
+/// The place of output `(o, r, n)` in the tensor whose fields begin with `out` or `res`.
+fn element(args: &Args, base: &str, row: &str, outer: &str, o: i64, r: i64, bytes: i64) -> Ptr {
+    args.ptr(base).plus(o * args.int(outer) + r * args.int(row) + bytes)
+}
+
+pub(super) fn gemm<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
+    for_each_output(args, |o, r, n| {
+        let acc = accumulate(args, mem, o, r, n);
+        let out = |bytes| element(args, "out", "out_row", "out_outer", o, r, n * bytes);
+        if variant == Variant::I32 {
+            return mem.set_i32(out(4), acc);
+        }
+        let scale = mem.f32(args.ptr("scale").plus(4 * n));
+        let (lo, hi) = (args.int("lo") as i32, args.int("hi") as i32);
+        match variant {
+            Variant::U8 => {
+                let q = requantize(acc, scale, args.f32("zero"), lo, hi);
+                mem.set_u8(out(1), through_lut(q, args, mem));
+            }
+            Variant::U8Res => {
+                let res = mem.u8(element(args, "res", "res_row", "res_outer", o, r, n));
+                let q = requantize_residual(acc, scale, res, args.f32("res_scale"), args.f32("res_offset"), lo, hi);
+                mem.set_u8(out(1), through_lut(q, args, mem));
+            }
+            Variant::F32 => {
+                let v = clamp_f32(acc as f32 * scale, args.f32("clamp_lo"), args.f32("clamp_hi"));
+                mem.set_f32(out(4), v);
+            }
+            _ => {}
+        }
+    });
+}
+
+/// The exact accumulator of output `(o, r, n)`; it wraps as the kernels' does.
+fn accumulate<M: Memory>(args: &Args, mem: &M, o: i64, r: i64, n: i64) -> i32 {
+    let (a, w) = (args.ptr("a").plus(o * args.int("a_outer") + r * args.int("a_row")), args.ptr("w"));
+    let (seg_x, k4, cols16) = (args.int("seg_x"), args.int("k4"), (args.int("cols") + 15) / 16 * 16);
+    let mut acc = mem.i32(args.ptr("bias").plus(4 * n));
+    for y in 0..args.int("seg_y") {
+        for x in 0..seg_x {
+            let segment = a.plus(y * args.int("seg_y_stride") + x * args.int("seg_x_stride"));
+            for k in 0..4 * k4 {
+                let group = ((y * seg_x + x) * k4 + k / 4) * cols16 + n;
+                let weight = mem.i8(w.plus(group * 4 + k % 4));
+                // The input may end before the last group does; the weight is zero there.
+                if weight != 0 {
+                    acc = acc.wrapping_add(i32::from(mem.u8(segment.plus(k))) * i32::from(weight));
+                }
+            }
+        }
+    }
+    acc
+}
+
+pub(super) fn gemm_f32<M: Memory>(args: &Args, mem: &mut M) {
+    let (seg_x, k_count, cols16) = (args.int("seg_x"), args.int("k"), (args.int("cols") + 15) / 16 * 16);
+    for_each_output(args, |o, r, n| {
+        let a = args.ptr("a").plus(o * args.int("a_outer") + r * args.int("a_row"));
+        let mut acc = mem.f32(args.ptr("bias").plus(4 * n));
+        for y in 0..args.int("seg_y") {
+            for x in 0..seg_x {
+                let segment = a.plus(y * args.int("seg_y_stride") + x * args.int("seg_x_stride"));
+                for k in 0..k_count {
+                    let weight = mem.f32(args.ptr("w").plus((((y * seg_x + x) * k_count + k) * cols16 + n) * 4));
+                    acc = fma_exact(mem.f32(segment.plus(4 * k)), weight, acc);
+                }
+            }
+        }
+        if !args.ptr("res").is_null() {
+            acc += mem.f32(element(args, "res", "res_row", "res_outer", o, r, 4 * n));
+        }
+        let v = clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi"));
+        mem.set_f32(element(args, "out", "out_row", "out_outer", o, r, 4 * n), v);
+    });
+}
+
+/// Visits every output of a depthwise convolution with its channel, its output place and its first input place.
+fn for_each_pixel(args: &Args, bytes: i64, mut visit: impl FnMut(i64, Ptr, Ptr)) {
+    for r in 0..args.int("rows") {
+        for p in 0..args.int("cols") {
+            for c in 0..args.int("channels") {
+                let out = args.ptr("out").plus(r * args.int("out_row") + p * args.int("out_px") + c * bytes);
+                let a = args.ptr("a").plus(r * args.int("step_y") + p * args.int("step_x") + c * bytes);
+                visit(c, out, a);
+            }
+        }
+    }
+}
+
+pub(super) fn depthwise<M: Memory>(args: &Args, mem: &mut M) {
+    let c64 = (args.int("channels") + 63) / 64 * 64;
+    for_each_pixel(args, 1, |c, out, a| {
+        let mut acc = mem.i32(args.ptr("bias").plus(4 * c));
+        for y in 0..args.int("kh") {
+            for x in 0..args.int("kw") {
+                let value = mem.u8(a.plus(y * args.int("a_row") + x * args.int("a_col")));
+                let weight = mem.i8(args.ptr("w").plus((y * args.int("kw") + x) * c64 + c));
+                acc = acc.wrapping_add(i32::from(value) * i32::from(weight));
+            }
+        }
+        let scale = mem.f32(args.ptr("scale").plus(4 * c));
+        let q = requantize(acc, scale, args.f32("zero"), args.int("lo") as i32, args.int("hi") as i32);
+        mem.set_u8(out, through_lut(q, args, mem));
+    });
+}
+
+pub(super) fn depthwise_f32<M: Memory>(args: &Args, mem: &mut M) {
+    let c16 = (args.int("channels") + 15) / 16 * 16;
+    for_each_pixel(args, 4, |c, out, a| {
+        let mut acc = mem.f32(args.ptr("bias").plus(4 * c));
+        for y in 0..args.int("kh") {
+            for x in 0..args.int("kw") {
+                let value = mem.f32(a.plus(y * args.int("a_row") + x * args.int("a_col")));
+                acc = fma_exact(value, mem.f32(args.ptr("w").plus(((y * args.int("kw") + x) * c16 + c) * 4)), acc);
+            }
+        }
+        mem.set_f32(out, clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi")));
+    });
+}

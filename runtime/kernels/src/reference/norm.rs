@@ -1,0 +1,75 @@
+//! Softmax and local response normalization, with the polynomials that define exp and power.
+
+extern crate alloc;
+
+use super::numbers::clamp_f32;
+use super::{Args, Memory};
+use crate::numbers::{
+    EXP_HI, EXP_LO, EXP_POLY, LN2_HI, LN2_LO, LOG_POLY, LOG2_E, MAGIC, MAGIC_BITS, SQRT_HALF_BITS, fma_exact,
+};
+use alloc::vec::Vec;
+
+/// `e^x` within 1.1 ulp for normal results; 0 below -104 and for NaN, infinity above 89.
+///
+/// `x = n ln 2 + r`; a polynomial of degree 6 in `r`; `2^n` in two factors, so that subnormal results are rounded once.
+pub fn exp(x: f32) -> f32 {
+    let x = clamp_f32(x, EXP_LO, EXP_HI);
+    let shifted = fma_exact(x, LOG2_E, MAGIC);
+    let n = shifted.to_bits() as i32 - MAGIC_BITS;
+    let r = fma_exact(shifted - MAGIC, -LN2_HI, x);
+    let r = fma_exact(shifted - MAGIC, -LN2_LO, r);
+    let q = EXP_POLY.iter().rev().copied().reduce(|q, c| fma_exact(q, r, c)).unwrap_or(0.0);
+    let p = fma_exact(q, r * r, r) + 1.0;
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+    p * power(half) * power(n - half)
+}
+
+/// `x^-beta` for normal `x > 0`, relative error about `2e-7 * (1 + beta * |ln x|)`.
+pub fn pow_neg(x: f32, beta: f32) -> f32 {
+    let above = x.to_bits() as i32 - SQRT_HALF_BITS;
+    let exponent = (above >> 23) as f32;
+    let f = f32::from_bits(((above & 0x7f_ffff) + SQRT_HALF_BITS) as u32) - 1.0;
+    let q = LOG_POLY.iter().rev().copied().reduce(|q, c| fma_exact(q, f, c)).unwrap_or(0.0);
+    let square = f * f;
+    // ln(1 + f) = f - f²/2 + f³ q, small terms first.
+    let log = fma_exact(square, fma_exact(f, q, -0.5), fma_exact(exponent, LN2_LO, f));
+    let log = fma_exact(exponent, LN2_HI, log);
+    exp(-beta * log)
+}
+
+pub(super) fn softmax<M: Memory>(args: &Args, mem: &mut M) {
+    let n = args.int("n");
+    for r in 0..args.int("rows") {
+        let a = |i: i64| args.ptr("a").plus(r * args.int("a_row") + i * args.int("a_elem"));
+        let max = (0..n).fold(f32::MIN, |m, i| clamp_f32(mem.f32(a(i)), m, f32::INFINITY));
+        let e: Vec<f32> = (0..n).map(|i| exp(mem.f32(a(i)) - max)).collect();
+        let mut partial = [0.0f32; 16];
+        for (i, v) in e.iter().enumerate() {
+            partial[i % 16] += v;
+        }
+        for width in [8, 4, 2, 1] {
+            for j in 0..width {
+                partial[j] += partial[j + width];
+            }
+        }
+        for (i, v) in e.iter().enumerate() {
+            let out = args.ptr("out").plus(r * args.int("out_row") + i as i64 * args.int("out_elem"));
+            mem.set_f32(out, v / partial[0]);
+        }
+    }
+}
+
+pub(super) fn lrn<M: Memory>(args: &Args, mem: &mut M) {
+    let (channels, size) = (args.int("channels"), args.int("size"));
+    for p in 0..args.int("pixels") {
+        let a = |c: i64| args.ptr("a").plus(p * args.int("a_px") + 4 * c);
+        for c in 0..channels {
+            let window = (c - (size - 1) / 2).max(0)..(c + size / 2 + 1).min(channels);
+            let sum = window.fold(0.0, |s, j| fma_exact(mem.f32(a(j)), mem.f32(a(j)), s));
+            let base = fma_exact(args.f32("alpha"), sum, args.f32("k"));
+            let v = mem.f32(a(c)) * pow_neg(base, args.f32("beta"));
+            mem.set_f32(args.ptr("out").plus(p * args.int("out_px") + 4 * c), v);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Rounding and clamping of results, one element at a time ("Numbers" in ARCHITECTURE.md).
+
+use super::{Args, Memory};
+use crate::numbers::{MAGIC, fma_exact};
+
+/// The clamp of float results: NaN becomes `lo`.
+pub fn clamp_f32(v: f32, lo: f32, hi: f32) -> f32 {
+    let v = if v > lo { v } else { lo };
+    if v < hi { v } else { hi }
+}
+
+/// The integer that `w = value + MAGIC` stands for, after the clamp to `lo ..= hi`.
+fn unmagic(w: f32, lo: i32, hi: i32) -> u8 {
+    let w = clamp_f32(w, MAGIC + lo as f32, MAGIC + hi as f32);
+    (w.to_bits() - MAGIC.to_bits()) as u8
+}
+
+/// Requantizes an accumulator: `acc * scale + zero`, rounded once, half to even, clamped to `lo ..= hi`.
+///
+/// `acc` is first rounded to f32, which matters beyond 2^24.
+pub fn requantize(acc: i32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
+    unmagic(fma_exact(acc as f32, scale, zero + MAGIC), lo, hi)
+}
+
+/// Requantizes an accumulator and adds a residual; see `GemmArgs`.
+pub fn requantize_residual(acc: i32, scale: f32, res: u8, res_scale: f32, res_offset: f32, lo: i32, hi: i32) -> u8 {
+    let residual = fma_exact(res as f32, res_scale, res_offset);
+    unmagic(fma_exact(acc as f32, scale, residual) + MAGIC, lo, hi)
+}
+
+/// Sum of two quantized values; see `BinaryU8Args`.
+pub fn add_u8(a: u8, a_scale: f32, b: u8, b_scale: f32, offset: f32, lo: i32, hi: i32) -> u8 {
+    let v = fma_exact(a as f32, a_scale, fma_exact(b as f32, b_scale, offset));
+    unmagic(v + MAGIC, lo, hi)
+}
+
+/// Average of `count` bytes; see `PoolArgs`.
+pub fn average_u8(sum: u32, count: u32, scale: f32, offset: f32, lo: i32, hi: i32) -> u8 {
+    unmagic(fma_exact(sum as f32, scale / count as f32, offset + MAGIC), lo, hi)
+}
+
+/// Quantizes a float: divided by `scale`, clamped to `lo - zero ..= hi - zero`, rounded half to even, plus `zero`.
+pub fn quantize(x: f32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
+    let v = clamp_f32(x / scale, lo as f32 - zero, hi as f32 - zero);
+    let rounded = ((v + MAGIC).to_bits() as i32) - MAGIC.to_bits() as i32;
+    (rounded + zero as i32) as u8
+}
+
+/// `q` after the table of field `lut`, if there is one.
+pub fn through_lut<M: Memory>(q: u8, args: &Args, mem: &M) -> u8 {
+    let lut = args.ptr("lut");
+    if lut.is_null() { q } else { mem.u8(lut.plus(i64::from(q))) }
+}

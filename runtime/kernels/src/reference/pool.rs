@@ -1,0 +1,66 @@
+//! Pooling with windows clipped to the input.
+
+use super::numbers::{average_u8, clamp_f32};
+use super::{Args, Memory, Ptr};
+use crate::table::Variant;
+
+/// One dimension of a window: `real` is the range of input indices inside the input, `padded` the length counted by mode 2.
+struct Span {
+    real: core::ops::Range<i64>,
+    padded: i64,
+}
+
+fn span(out: i64, stride: i64, pad_before: i64, pad_after: i64, k: i64, input: i64) -> Span {
+    let start = out * stride - pad_before;
+    Span { real: start.max(0)..(start + k).min(input), padded: (start + k).min(input + pad_after) - start }
+}
+
+pub(super) fn pool<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
+    let int = |name| args.int(name);
+    for r in 0..int("rows") {
+        let oy = int("oy_begin") + r;
+        let ys = span(oy, int("stride_y"), int("pad_top"), int("pad_bottom"), int("kh"), int("in_h"));
+        for ox in 0..int("cols") {
+            let xs = span(ox, int("stride_x"), int("pad_left"), int("pad_right"), int("kw"), int("in_w"));
+            let out = args.ptr("out").plus(r * int("out_row") + ox * int("out_px"));
+            for c in 0..int("channels") {
+                one(variant, args, mem, out, &ys, &xs, c);
+            }
+        }
+    }
+}
+
+fn one<M: Memory>(variant: Variant, args: &Args, mem: &mut M, out: Ptr, ys: &Span, xs: &Span, c: i64) {
+    let int = |name| args.int(name);
+    let real = |bytes: i64| {
+        let at = move |y, x| args.ptr("a").plus(y * int("a_row") + x * int("a_px") + c * bytes);
+        ys.real.clone().flat_map(move |y| xs.real.clone().map(move |x| at(y, x)))
+    };
+    let count = match int("count_mode") {
+        0 => real(1).count() as i64,
+        1 => int("kh") * int("kw"),
+        _ => ys.padded * xs.padded,
+    };
+    let (lo, hi) = (int("lo") as i32, int("hi") as i32);
+    match variant {
+        Variant::MaxU8 => {
+            let max = real(1).map(|p| mem.u8(p)).max().unwrap_or(0);
+            mem.set_u8(out.plus(c), i32::from(max).max(lo).min(hi) as u8);
+        }
+        Variant::AvgU8 => {
+            let sum = real(1).map(|p| u32::from(mem.u8(p))).sum();
+            // An empty window has sum 0, so its divisor is free.
+            let q = average_u8(sum, count.max(1) as u32, args.f32("scale"), args.f32("offset"), lo, hi);
+            mem.set_u8(out.plus(c), q);
+        }
+        Variant::MaxF32 => {
+            let max = real(4).fold(f32::MIN, |m, p| clamp_f32(mem.f32(p), m, f32::INFINITY));
+            mem.set_f32(out.plus(4 * c), max);
+        }
+        Variant::AvgF32 => {
+            let sum = real(4).fold(0.0, |s, p| s + mem.f32(p));
+            mem.set_f32(out.plus(4 * c), sum / count.max(1) as f32);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,166 @@
+//! Element-wise kernels and conversions of all tiers against the reference.
+
+mod support;
+
+use qc_kernels::{Family, Variant};
+use support::{Bytes, Case, Rng};
+
+const LENGTHS: [usize; 10] = [1, 7, 15, 16, 17, 63, 64, 65, 130, 256];
+
+/// How the operands' rows are shared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Broadcast {
+    None,
+    Row,
+    Element,
+}
+
+/// Adds operands and result of `rows` rows of `n` elements; `draw` makes elements.
+fn operands(
+    rng: &mut Rng,
+    case: &mut Case,
+    n: usize,
+    rows: usize,
+    b: Broadcast,
+    bytes: usize,
+    draw: fn(&mut Rng, usize) -> Vec<u8>,
+) {
+    let (a_row, out_row) = (n + rng.below(4), n + rng.below(70));
+    let (b_rows, b_n) = match b {
+        Broadcast::None => (rows, n),
+        Broadcast::Row => (1, n),
+        Broadcast::Element => (rows, 1),
+    };
+    let a = draw(rng, (rows - 1) * a_row + n);
+    let second = draw(rng, b_rows * b_n);
+    case.buffer("a", a, 0).buffer("b", second, 0);
+    if rng.below(4) == 0 {
+        case.same("out", "a").int("out_row", a_row * bytes);
+    } else {
+        let out = draw(rng, rows * out_row);
+        case.buffer("out", out, 0).int("out_row", out_row * bytes);
+    }
+    case.int("a_row", a_row * bytes).int("rows", rows).int("n", n);
+    case.int("b_row", if b == Broadcast::Row { 0 } else { b_n * bytes });
+    case.int("b_scalar", usize::from(b == Broadcast::Element));
+}
+
+#[test]
+fn add_and_mul_of_bytes() {
+    let mut rng = Rng(1);
+    for variant in [Variant::AddU8, Variant::MulU8] {
+        for n in LENGTHS {
+            for b in [Broadcast::None, Broadcast::Row, Broadcast::Element] {
+                for rows in [1, 3] {
+                    let mut case = Case::new(Family::BinaryU8, variant);
+                    operands(&mut rng, &mut case, n, rows, b, 1, Rng::bytes);
+                    case.f32("a_scale", rng.float(0.01, 2.0)).f32("b_scale", rng.float(-1.0, 2.0));
+                    case.f32("offset", rng.float(-200.0, 100.0)).f32("scale", rng.pick(&[0.01, 0.5, 1e30, 1e-30]));
+                    case.f32("zero", rng.pick(&[0.0, 128.0])).signed("a_zero", rng.pick(&[0, 128, 255]));
+                    case.signed("b_zero", rng.pick(&[0, 77, 255]));
+                    case.signed("lo", rng.pick(&[0, 50])).signed("hi", rng.pick(&[255, 99]));
+                    if rng.below(3) == 0 {
+                        case.buffer("lut", rng.bytes(256), 0);
+                    }
+                    case.check();
+                }
+            }
+        }
+    }
+}
+
+fn floats(rng: &mut Rng, n: usize) -> Vec<u8> {
+    let specials = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0, 1e38];
+    (0..n)
+        .map(|_| if rng.below(8) == 0 { rng.pick(&specials) } else { rng.float(-5.0, 5.0) })
+        .collect::<Vec<_>>()
+        .bytes()
+}
+
+#[test]
+fn operations_on_floats() {
+    let mut rng = Rng(2);
+    let variants =
+        [Variant::AddF32, Variant::SubF32, Variant::MulF32, Variant::DivF32, Variant::MaxF32, Variant::MinF32];
+    for variant in variants {
+        for n in LENGTHS {
+            for b in [Broadcast::None, Broadcast::Row, Broadcast::Element] {
+                let mut case = Case::new(Family::BinaryF32, variant);
+                operands(&mut rng, &mut case, n, 3, b, 4, floats);
+                case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0]));
+                case.f32("clamp_hi", rng.pick(&[f32::INFINITY, 2.5]));
+                case.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_and_clamps() {
+    let mut rng = Rng(3);
+    for n in LENGTHS {
+        for rows in [1, 3] {
+            let mut case = Case::new(Family::Unary, Variant::LutU8);
+            case.buffer("a", (0..rows * n).map(|i| (i * 7) as u8).collect(), 0).buffer("lut", rng.bytes(256), 0);
+            case.buffer("out", rng.bytes(rows * (n + 3)), 0);
+            case.int("a_row", n).int("out_row", n + 3).int("rows", rows).int("n", n).check();
+            let mut case = Case::new(Family::Unary, Variant::ClampF32);
+            let nan = (0..rows * n).map(|i| if i % 5 == 0 { f32::NAN } else { i as f32 - 40.0 }).collect::<Vec<_>>();
+            case.buffer("a", nan.bytes(), 0).buffer("out", rng.bytes(4 * rows * (n + 3)), 0);
+            case.int("a_row", 4 * n).int("out_row", 4 * (n + 3)).int("rows", rows).int("n", n);
+            case.f32("clamp_lo", -3.5).f32("clamp_hi", rng.pick(&[f32::INFINITY, 20.0])).check();
+        }
+    }
+}
+
+/// Floats around the ties and ends of a quantization, and some without a place on the line.
+fn quantizable(rng: &mut Rng, n: usize, scale: f32) -> Vec<u8> {
+    let draw = |rng: &mut Rng| match rng.below(6) {
+        0 => rng.pick(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38, -1e38, 0.0, -0.0]),
+        1 => (rng.range(-300, 300) as f32 + 0.5) * scale,
+        _ => rng.float(-300.0, 300.0) * scale,
+    };
+    (0..n).map(|_| draw(rng)).collect::<Vec<_>>().bytes()
+}
+
+#[test]
+fn quantize_and_dequantize_in_any_order_of_channels() {
+    let mut rng = Rng(4);
+    for channels in [1, 2, 3, 4, 5, 8, 16, 40, 65] {
+        for pixels in [1, 5, 16, 35] {
+            for planar in [false, true] {
+                for extra in [0, 3] {
+                    convert(&mut rng, channels, pixels, planar, extra);
+                }
+            }
+        }
+    }
+}
+
+/// Checks both conversions of two outer indices; pixels of bytes (and of channels-last floats) have `extra` gaps.
+fn convert(rng: &mut Rng, channels: usize, pixels: usize, planar: bool, extra: usize) {
+    let scale = rng.pick(&[1.0, 0.1, 0.007_843_138, 3.7]);
+    let (px, ch, outer) = if planar {
+        (4, 4 * (pixels + extra), 4 * (pixels + extra) * channels)
+    } else {
+        (4 * (channels + extra), 4, 4 * (channels + extra) * pixels)
+    };
+    let bytes_px = channels + extra;
+    let bytes_outer = bytes_px * pixels + extra;
+    for family in [Family::Quantize, Family::Dequantize] {
+        let to_u8 = family == Family::Quantize;
+        let mut case = Case::new(family, if to_u8 { Variant::U8 } else { Variant::F32 });
+        let (of_floats, of_bytes) = if to_u8 { ("a", "out") } else { ("out", "a") };
+        case.buffer(of_floats, quantizable(rng, 2 * outer / 4, scale), 0);
+        case.buffer(of_bytes, rng.bytes(2 * bytes_outer), 0);
+        case.int(&format!("{of_floats}_px"), px).int(&format!("{of_floats}_ch"), ch);
+        case.int(&format!("{of_floats}_outer"), outer);
+        case.int(&format!("{of_bytes}_px"), bytes_px).int(&format!("{of_bytes}_outer"), bytes_outer);
+        case.int("pixels", pixels).int("channels", channels).int("outer", 2).f32("scale", scale);
+        case.f32("zero", rng.pick(&[0.0, 128.0, 255.0]));
+        if to_u8 {
+            case.signed("lo", rng.pick(&[0, 5])).signed("hi", rng.pick(&[255, 127]));
+        }
+        case.check();
+    }
+}

@@ -1,0 +1,97 @@
+//! Copies and fills of all tiers against the reference.
+
+mod support;
+
+use qc_kernels::{Family, Variant};
+use support::{Case, Rng};
+
+/// A copy of a dense source in one order of levels to a destination in another, with gaps.
+fn check_copy(rng: &mut Rng, variant: Variant, counts: [usize; 4], src_order: [usize; 4], dst_order: [usize; 4]) {
+    let bytes = if variant == Variant::B4 { 4 } else { 1 };
+    let mut strides = |order: [usize; 4]| {
+        let (mut strides, mut stride) = ([0; 4], bytes);
+        for level in order {
+            strides[level] = stride;
+            stride = stride * counts[level] + rng.below(3) / 2 * bytes;
+        }
+        (strides, stride)
+    };
+    let (src, src_bytes) = strides(src_order);
+    let (dst, dst_bytes) = strides(dst_order);
+    let mut case = Case::new(Family::Move, variant);
+    case.buffer("src", rng.bytes(src_bytes), 0).buffer("dst", rng.bytes(dst_bytes), 0);
+    for level in 0..4 {
+        case.int(["n0", "n1", "n2", "n3"][level], counts[level]);
+        case.int(["src_s0", "src_s1", "src_s2", "src_s3"][level], src[level]);
+        case.int(["dst_s0", "dst_s1", "dst_s2", "dst_s3"][level], dst[level]);
+    }
+    case.check();
+}
+
+const ORDERS: [[usize; 4]; 8] =
+    [[0, 1, 2, 3], [1, 0, 2, 3], [1, 2, 0, 3], [2, 0, 1, 3], [3, 2, 1, 0], [2, 1, 0, 3], [0, 2, 1, 3], [3, 0, 1, 2]];
+
+#[test]
+fn copies_between_orders() {
+    let mut rng = Rng(1);
+    let counts =
+        [[5, 3, 2, 2], [64, 3, 1, 2], [16, 16, 2, 1], [33, 20, 1, 1], [1, 1, 1, 1], [1, 70, 1, 3], [2, 60, 9, 1]];
+    for variant in [Variant::B1, Variant::B4] {
+        for counts in counts {
+            for src_order in ORDERS {
+                for dst_order in ORDERS {
+                    check_copy(&mut rng, variant, counts, src_order, dst_order);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn runs_of_every_length() {
+    let mut rng = Rng(2);
+    for n in 1..80 {
+        check_copy(&mut rng, Variant::B1, [n, 3, 1, 1], ORDERS[0], ORDERS[0]);
+    }
+}
+
+#[test]
+fn repeated_source() {
+    let mut rng = Rng(3);
+    let mut case = Case::new(Family::Move, Variant::B4);
+    case.buffer("src", rng.bytes(4 * 6), 0).buffer("dst", rng.bytes(4 * 6 * 7), 0);
+    case.int("n0", 6)
+        .int("n1", 7)
+        .int("n2", 1)
+        .int("n3", 1)
+        .int("src_s0", 4)
+        .int("dst_s0", 4)
+        .int("dst_s1", 24)
+        .check();
+    let mut case = Case::new(Family::Move, Variant::B1);
+    case.buffer("src", rng.bytes(7), 0).buffer("dst", rng.bytes(6 * 7), 0);
+    case.int("n0", 6).int("n1", 7).int("n2", 1).int("n3", 1).int("dst_s0", 1).int("src_s1", 1).int("dst_s1", 6).check();
+}
+
+#[test]
+fn reversed_source() {
+    let mut rng = Rng(4);
+    let mut case = Case::new(Family::Move, Variant::B1);
+    case.buffer("src", rng.bytes(50), 49).buffer("dst", rng.bytes(50), 0);
+    case.int("n0", 50).int("n1", 1).int("n2", 1).int("n3", 1).signed("src_s0", -1).int("dst_s0", 1).check();
+}
+
+#[test]
+fn fills() {
+    let mut rng = Rng(5);
+    for variant in [Variant::B1, Variant::B4] {
+        let bytes = if variant == Variant::B4 { 4 } else { 1 };
+        for n in [1, 3, 16, 17, 64, 100] {
+            let mut case = Case::new(Family::Fill, variant);
+            case.buffer("dst", rng.bytes(2 * (3 * (n + 5) + 1) * bytes), bytes);
+            case.int("n", n).int("rows", 3).int("row_stride", (n + 5) * bytes);
+            case.int("outer", 2).int("outer_stride", 3 * (n + 5) * bytes).signed("value", 0x8123_4567u32 as i32 as i64);
+            case.check();
+        }
+    }
+}

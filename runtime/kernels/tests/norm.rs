@@ -1,0 +1,97 @@
+//! Softmax and local response normalization against the reference, and its functions against f64.
+
+mod support;
+
+use qc_kernels::reference::{exp, pow_neg};
+use qc_kernels::{Family, Variant};
+use support::{Bytes, Case, Rng};
+
+#[test]
+fn softmax_of_any_length_and_stride() {
+    let mut rng = Rng(1);
+    for n in [1, 2, 15, 16, 17, 31, 32, 33, 100, 1000] {
+        for (a_elem, out_elem) in [(1, 1), (3, 1), (1, 2)] {
+            let mut case = Case::new(Family::Softmax, Variant::F32);
+            let (a_row, out_row) = (n * a_elem + 2, n * out_elem + 1);
+            let spread = rng.pick(&[1.0, 20.0, 200.0]);
+            case.buffer("a", rng.floats(3 * a_row, -spread, spread).bytes(), 0);
+            case.buffer("out", rng.bytes(4 * 3 * out_row), 0).int("rows", 3).int("n", n);
+            case.int("a_row", 4 * a_row)
+                .int("out_row", 4 * out_row)
+                .int("a_elem", 4 * a_elem)
+                .int("out_elem", 4 * out_elem);
+            let out = case.check();
+            let sum: f32 =
+                (0..n).map(|i| f32::from_le_bytes(out.0[1][4 * i * out_elem..][..4].try_into().unwrap())).sum();
+            assert!((sum - 1.0).abs() < 1e-5, "sum {sum}");
+        }
+    }
+}
+
+#[test]
+fn softmax_in_place_and_with_masked_elements() {
+    let mut rng = Rng(2);
+    let mut values = rng.floats(50, -4.0, 4.0);
+    for i in 0..10 {
+        values[i * 5] = f32::NEG_INFINITY;
+    }
+    let mut case = Case::new(Family::Softmax, Variant::F32);
+    case.buffer("a", values.bytes(), 0).same("out", "a").int("rows", 2).int("n", 25);
+    case.int("a_row", 100).int("out_row", 100).int("a_elem", 4).int("out_elem", 4);
+    let out = case.check();
+    assert_eq!(out.0[0][..4], [0; 4]);
+}
+
+#[test]
+fn lrn_of_any_width() {
+    let mut rng = Rng(3);
+    for channels in [1, 3, 16, 17, 33, 64, 96] {
+        for size in [1, 2, 3, 5, 6] {
+            let mut case = Case::new(Family::Lrn, Variant::F32);
+            case.buffer("a", rng.floats(3 * (channels + 2), -50.0, 50.0).bytes(), 0);
+            case.buffer("out", rng.bytes(4 * 3 * (channels + 1)), 0);
+            case.int("a_px", 4 * (channels + 2)).int("out_px", 4 * (channels + 1)).int("pixels", 3);
+            case.int("channels", channels).int("size", size);
+            case.f32("alpha", 1e-4).f32("beta", rng.pick(&[0.75, 0.5, 1.0])).f32("k", rng.pick(&[1.0, 2.0])).check();
+        }
+    }
+}
+
+/// Distance from the exact value in units in the last place of f32.
+fn ulps(found: f32, exact: f64) -> f64 {
+    let rounded = exact as f32;
+    let unit = f64::from(f32::from_bits(rounded.to_bits() + 1)) - f64::from(rounded);
+    (f64::from(found) - exact).abs() / unit
+}
+
+#[test]
+fn exp_is_within_1_1_ulp() {
+    let mut worst = 0.0f64;
+    let mut x = -87.0f32;
+    while x < 88.0 {
+        worst = worst.max(ulps(exp(x), f64::from(x).exp()));
+        x += 0.000_37;
+    }
+    println!("exp: {worst:.3} ulp");
+    assert!(worst < 1.1, "{worst}");
+    // Subnormal results have an absolute error of a few units.
+    let mut x = -104.0f32;
+    while x < -87.0 {
+        assert!(ulps(exp(x), f64::from(x).exp()) <= 1.0, "{x}");
+        x += 0.003;
+    }
+    assert_eq!((exp(0.0), exp(-200.0), exp(f32::NEG_INFINITY), exp(100.0)), (1.0, 0.0, 0.0, f32::INFINITY));
+}
+
+#[test]
+fn power_has_small_relative_error() {
+    let mut rng = Rng(4);
+    for _ in 0..200_000 {
+        let x = rng.float(-3.0, 8.0).exp();
+        let beta = rng.pick(&[0.5, 0.75, 1.0]);
+        let exact = f64::from(x).powf(-f64::from(beta));
+        let error = (f64::from(pow_neg(x, beta)) / exact - 1.0).abs();
+        let bound = 2e-7 * (1.0 + f64::from(beta) * f64::from(x).ln().abs());
+        assert!(error < bound, "{x}^-{beta}: {error:e} > {bound:e}");
+    }
+}
