@@ -107,14 +107,13 @@ fn lent_slices_are_read_and_written_in_place() {
 }
 
 #[test]
-fn a_forgotten_call_lends_nothing() {
+fn loans_end_without_a_run() {
     let mut cx = context(1);
     {
         let (x, mut y) = (ramp(1), vec![0f32; COLUMNS]);
         let mut call = cx.call();
         call.input("x", &x).unwrap();
         call.output("y", &mut y).unwrap();
-        std::mem::forget(call);
     }
     cx.input_mut::<f32>("shift", 1).unwrap()[0] = 0.0;
     let unbound = Err(RunError::Unbound { kind: "input", name: "x".into() });
