@@ -229,7 +229,7 @@ unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs,
     let prefetch = tiles * g.outer >= 4;
     let mut ahead = g.w.cast::<u8>().wrapping_add(panel_bytes);
     let ahead_end = ahead.wrapping_add(panel_bytes);
-    let lines_per_tile = g.seg_y * g.seg_x * (g.k4 / 4) * 4;
+    let lines_per_tile = g.seg_y * g.seg_x * g.k4;
     for outer in 0..g.outer {
         let mut row = 0;
         for t in 0..tiles {
@@ -296,20 +296,24 @@ unsafe fn tile<S: Dot, O: Output<S>, const MR: usize, const NV: usize>(s: S, o: 
                 // Pixels are addressed as `base[r / 3] + (r % 3) * a_row`: fewer registers than one pointer each.
                 let segment = at.a.wrapping_add(y * g.seg_y_stride + x * g.seg_x_stride);
                 let mut base = [segment, segment.wrapping_add(3 * g.a_row), segment.wrapping_add(6 * g.a_row)];
-                for _ in 0..g.k4 / 4 {
-                    unroll!(u in 0..4 => {
-                        let chain = u % chains;
-                        acc[chain] = step::<S, MR, NV>(s, acc[chain], base, 4 * u, g.a_row, w.add(u * w_step));
+                let mut k = 0;
+                // Not unrolled beyond the chains: with more in view the register allocator spills accumulators.
+                while k + chains <= g.k4 {
+                    unroll!(u in 0..chains => {
+                        let (chain, w) = (u & 3, w.add(u * w_step));
+                        acc[chain] = step::<S, MR, NV>(s, acc[chain], base, 4 * u, g.a_row, w);
                         s.prefetch(ahead);
                         ahead = ahead.wrapping_add(at.ahead_step);
                     });
-                    w = w.add(4 * w_step);
-                    base = base.map(|p| p.wrapping_add(16));
+                    w = w.add(chains * w_step);
+                    base = base.map(|p| p.wrapping_add(4 * chains));
+                    k += chains;
                 }
-                for _ in 0..g.k4 % 4 {
+                while k < g.k4 {
                     acc[0] = step::<S, MR, NV>(s, acc[0], base, 0, g.a_row, w);
                     w = w.add(w_step);
                     base = base.map(|p| p.wrapping_add(4));
+                    k += 1;
                 }
             }
         }

@@ -235,7 +235,7 @@ impl Dot for Avx512Vnni {
     const VECTORS: usize = 4;
     #[inline(always)]
     fn rows(vectors: usize) -> usize {
-        if vectors == 4 { 7 } else { 8 }
+        if vectors == 4 { 6 } else { 8 }
     }
     #[inline(always)]
     fn rows_f32(vectors: usize) -> usize {
