@@ -7,6 +7,7 @@ mod toy;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, types};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, Linkage, Module};
+use object::{Object as _, ObjectSection as _};
 use qc_codegen::elf::{LinkError, LinkInput, link};
 use qc_codegen::embed_object;
 use toy::Toy;
@@ -59,6 +60,69 @@ fn writable_data_is_writable_and_starts_as_defined() {
             let library = libloading::Library::new(&path).unwrap();
             let bump = library.get::<unsafe extern "C" fn() -> i64>(b"bump").unwrap();
             assert_eq!([bump(), bump(), bump()], [1, 2, 3].map(|n| initial + n));
+        }
+    }
+}
+
+/// Every way of reaching something through the table of addresses, relaxed where it can be; `bump` gives 42.
+const ASSEMBLY: &str = r#"
+    .globl bump, inner, leaf, two, far
+    .section .text.bump,"ax",@progbits
+bump:
+    jmp *inner@GOTPCREL(%rip)
+    .section .text.inner,"ax",@progbits
+inner:
+    sub $8, %rsp
+    call *leaf@GOTPCREL(%rip)
+    add $8, %rsp
+    movq two@GOTPCREL(%rip), %rcx
+    add (%rcx), %rax
+    movq two@GOTPCREL(%rip), %r9
+    add (%r9), %rax
+    pushq two@GOTPCREL(%rip)
+    pop %rcx
+    sub (%rcx), %rax
+    lea far(%rip), %rcx
+    add (%rcx), %rcx
+    add (%rcx), %rax
+    sub (%rcx), %rax
+    ret
+    .section .text.leaf,"ax",@progbits
+leaf:
+    mov $40, %eax
+    ret
+    .section .rodata.two,"a",@progbits
+    .balign 8
+two: .quad 2
+    .section .rodata.far,"a",@progbits
+    .balign 8
+far: .quad two - .
+"#;
+
+#[test]
+fn loads_calls_and_jumps_through_slots() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, object) = (dir.path().join("slots.s"), dir.path().join("slots.o"));
+    std::fs::write(&source, ASSEMBLY).unwrap();
+    for relax in ["-Wa,-mrelax-relocations=no", "-Wa,-mrelax-relocations=yes"] {
+        let mut command = std::process::Command::new("cc");
+        let Ok(built) = command.args(["-c", relax, "-o"]).arg(&object).arg(&source).output() else {
+            println!("SKIP cc is not installed");
+            assert!(std::env::var_os("QC_REQUIRE_TOOLS").is_none(), "cc is required");
+            return;
+        };
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let path = dir.path().join(format!("slots{relax}.so"));
+        let bytes = link_bump(&[&std::fs::read(&object).unwrap()]).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        // Only the push needs its slot.
+        let file = object::read::elf::ElfFile64::<object::LittleEndian>::parse(&*bytes).unwrap();
+        assert_eq!(file.section_by_name(".got").unwrap().size(), 8);
+        // SAFETY: the library was just linked and its one function has this type.
+        unsafe {
+            let library = libloading::Library::new(&path).unwrap();
+            let bump = library.get::<unsafe extern "C" fn() -> i64>(b"bump").unwrap();
+            assert_eq!(bump(), 42);
         }
     }
 }
