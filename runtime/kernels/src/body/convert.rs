@@ -27,11 +27,11 @@ impl<S: Simd> Rounding<S> {
         }
     }
 
-    /// `MAGIC` plus the result: adding the zero point to the rounded sum is exact.
+    /// The results: adding the zero point to the rounded sum with `MAGIC` is exact.
     #[inline(always)]
-    fn apply(self, s: S, x: S::F) -> S::F {
+    fn apply(self, s: S, x: S::F) -> S::I {
         let v = s.clamp(s.div(x, self.scale), self.lo, self.hi);
-        s.add(s.add(v, self.magic), self.zero)
+        s.sub_i(s.bits(s.add(s.add(v, self.magic), self.zero)), s.splat_i(MAGIC_BITS))
     }
 }
 
@@ -101,7 +101,7 @@ unsafe fn quantize_pixels<S: Simd>(s: S, rounding: Rounding<S>, g: &QuantizeArgs
             unsafe {
                 let channel = |i: usize| {
                     let x = load_lanes(s, a.wrapping_byte_add(p * g.a_px + (c + i) * g.a_ch), g.a_px, n);
-                    s.sub_i(s.bits(rounding.apply(s, x)), s.splat_i(MAGIC_BITS))
+                    rounding.apply(s, x)
                 };
                 let mut q = channel(0);
                 if count > 1 {

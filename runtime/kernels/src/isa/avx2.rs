@@ -4,7 +4,6 @@
 
 use crate::body::gemm::Dot;
 use crate::body::simd::Simd;
-use crate::numbers::MAGIC_BITS;
 use core::arch::x86_64::*;
 
 /// Witness that the host has AVX2 and FMA.
@@ -95,6 +94,10 @@ impl Simd for Avx2 {
         both!(_mm256_sub_epi32(a, b))
     }
     #[inline(always)]
+    fn max_i(self, a: Self::I, b: Self::I) -> Self::I {
+        both!(_mm256_max_epi32(a, b))
+    }
+    #[inline(always)]
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
         both!(_mm256_and_si256(a, b))
     }
@@ -149,9 +152,9 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn pack<const N: usize>(self, w: [Self::F; N]) -> Self::B {
+    fn pack<const N: usize>(self, q: [Self::I; N]) -> Self::B {
         let pair = |i: usize| {
-            let (a, b) = (self.integers(w[i.min(N - 1)]), self.integers(w[(i + 1).min(N - 1)]));
+            let (a, b) = (q[i.min(N - 1)], q[(i + 1).min(N - 1)]);
             // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
             unsafe {
                 let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(b[0], b[1]));
@@ -241,14 +244,6 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
-}
-
-impl Avx2 {
-    /// `bits(w) - bits(MAGIC)`.
-    #[inline(always)]
-    fn integers(self, w: [__m256; 2]) -> [__m256i; 2] {
-        self.sub_i(self.bits(w), self.splat_i(MAGIC_BITS))
-    }
 }
 
 impl Dot for Avx2 {

@@ -2,7 +2,6 @@
 
 use crate::body::gemm::Dot;
 use crate::body::simd::Simd;
-use crate::numbers::MAGIC_BITS;
 use core::arch::x86_64::*;
 
 /// Witness that the host has AVX-512 F, BW, DQ, VL and VNNI.
@@ -17,12 +16,6 @@ impl Avx512Vnni {
     #[inline(always)]
     pub unsafe fn new() -> Self {
         Avx512Vnni(())
-    }
-
-    /// `bits(w) - bits(MAGIC)`.
-    #[inline(always)]
-    fn integers(self, w: __m512) -> __m512i {
-        self.sub_i(self.bits(w), self.splat_i(MAGIC_BITS))
     }
 }
 
@@ -90,6 +83,10 @@ impl Simd for Avx512Vnni {
         call!(_mm512_sub_epi32(a, b))
     }
     #[inline(always)]
+    fn max_i(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_max_epi32(a, b))
+    }
+    #[inline(always)]
     fn and_i(self, a: __m512i, b: __m512i) -> __m512i {
         call!(_mm512_and_si512(a, b))
     }
@@ -145,12 +142,14 @@ impl Simd for Avx512Vnni {
         }
     }
     #[inline(always)]
-    fn pack<const N: usize>(self, w: [__m512; N]) -> __m512i {
+    fn pack<const N: usize>(self, q: [__m512i; N]) -> __m512i {
         // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
         unsafe {
-            let q = |i: usize| self.integers(w[i.min(N - 1)]);
+            let q = |i: usize| q[i.min(N - 1)];
             if N == 1 {
-                return _mm512_castsi128_si512(_mm512_cvtusepi32_epi8(q(0)));
+                // This narrowing takes its source as unsigned.
+                let positive = _mm512_max_epi32(q(0), _mm512_setzero_si512());
+                return _mm512_castsi128_si512(_mm512_cvtusepi32_epi8(positive));
             }
             let bytes = _mm512_packus_epi16(_mm512_packs_epi32(q(0), q(1)), _mm512_packs_epi32(q(2), q(3)));
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -215,6 +214,10 @@ impl Simd for Avx512Vnni {
         unsafe {
             match n {
                 64 => _mm512_storeu_si512(p.cast(), a),
+                48 => {
+                    _mm256_storeu_si256(p.cast(), _mm512_castsi512_si256(a));
+                    _mm_storeu_si128(p.add(32).cast(), _mm512_extracti32x4_epi32::<2>(a));
+                }
                 32 => _mm256_storeu_si256(p.cast(), _mm512_castsi512_si256(a)),
                 16 => _mm_storeu_si128(p.cast(), _mm512_castsi512_si128(a)),
                 _ => _mm512_mask_storeu_epi8(p.cast(), (1u64 << n) - 1, a),
