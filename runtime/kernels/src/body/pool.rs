@@ -1,6 +1,6 @@
 //! Pooling: windows are clipped first, then vectors of channels are combined over what is left.
 
-use super::simd::{Finish, Simd};
+use super::simd::{Finish, Simd, unroll};
 use crate::args::PoolArgs;
 use crate::numbers::MAGIC;
 
@@ -105,11 +105,16 @@ pub unsafe fn avg_u8<S: Simd>(s: S, args: *const u8) {
         while c < p.channels {
             // SAFETY: the input may be read 64 bytes past its end; only the channels left are stored.
             unsafe {
-                let sum = fold(&p, &w, c, [s.splat_i(0); 4], |sum, a| {
-                    let bytes = s.load_b(a);
-                    [0, 1, 2, 3].map(|i| s.add_i(sum[i], s.widen(bytes, i)))
+                let sum = fold(&p, &w, c, [s.splat_i(0); 4], |mut sum, a| {
+                    unroll!(v in 0..4 => {
+                        sum[v] = s.add_i(sum[v], s.load_u8(a.wrapping_add(16 * v)));
+                    });
+                    sum
                 });
-                let value = sum.map(|sum| s.fma(s.to_float(sum), scale, offset));
+                let mut value = [offset; 4];
+                unroll!(v in 0..4 => {
+                    value[v] = s.fma(s.to_float(sum[v]), scale, offset);
+                });
                 finish.store(s, value, w.out.wrapping_add(c), (p.channels - c).min(64));
             }
             c += 64;

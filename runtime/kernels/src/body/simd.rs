@@ -63,8 +63,6 @@ pub trait Simd: Copy {
     fn max_b(self, a: Self::B, b: Self::B) -> Self::B;
     /// Unsigned minimum.
     fn min_b(self, a: Self::B, b: Self::B) -> Self::B;
-    /// Bytes `16 * part ..` as integers.
-    fn widen(self, a: Self::B, part: usize) -> Self::I;
     /// Lanes of `q[0]` as bytes, then of `q[1]`, …; what a missing vector gives is arbitrary. Saturates to `0 ..= 255`.
     fn pack<const N: usize>(self, q: [Self::I; N]) -> Self::B;
     /// Every byte replaced by its entry in the table.
@@ -165,11 +163,28 @@ impl<S: Simd> Finish<S> {
     /// `out` is writable for `n <= 16 * N` bytes; `lut` is null or readable for 256 bytes.
     #[inline(always)]
     pub unsafe fn store<const N: usize>(&self, s: S, w: [S::F; N], out: *mut u8, n: usize) {
+        // SAFETY: the caller's guarantees.
+        unsafe { self.store_by(s, w, out, n, |q| s.pack(q)) }
+    }
+
+    /// As [`Finish::store`], with vectors in an order that `pack` puts right while it narrows them.
+    ///
+    /// # Safety
+    /// As for [`Finish::store`].
+    #[inline(always)]
+    pub unsafe fn store_by<const N: usize>(
+        &self,
+        s: S,
+        w: [S::F; N],
+        out: *mut u8,
+        n: usize,
+        pack: impl Fn([S::I; N]) -> S::B,
+    ) {
         let mut q = [self.lo; N];
         unroll!(v in 0..N => {
             q[v] = s.sub_i(s.max_i(s.bits(w[v]), self.lo), s.splat_i(MAGIC_BITS));
         });
-        let mut q = s.min_b(s.pack(q), self.hi);
+        let mut q = s.min_b(pack(q), self.hi);
         // SAFETY: the caller's guarantees.
         unsafe {
             if !self.lut.is_null() {

@@ -143,15 +143,6 @@ impl Simd for Avx2 {
         both!(_mm256_min_epu8(a, b))
     }
     #[inline(always)]
-    fn widen(self, a: Self::B, part: usize) -> Self::I {
-        // SAFETY: the witness.
-        unsafe {
-            let half = if part < 2 { a[0] } else { a[1] };
-            let bytes = if part & 1 == 0 { _mm256_castsi256_si128(half) } else { _mm256_extracti128_si256::<1>(half) };
-            [_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes))]
-        }
-    }
-    #[inline(always)]
     fn pack<const N: usize>(self, q: [Self::I; N]) -> Self::B {
         let pair = |i: usize| {
             let (a, b) = (q[i.min(N - 1)], q[(i + 1).min(N - 1)]);
@@ -278,17 +269,26 @@ impl Dot for Avx2 {
     #[inline(always)]
     unsafe fn load_w(self, p: *const i8) -> [__m256i; 4] {
         // SAFETY: the witness, and the caller's guarantee.
-        [0, 1, 2, 3].map(|i| unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(16 * i).cast())) })
+        unsafe {
+            let widen = |i: usize| _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(16 * i).cast()));
+            [widen(0), widen(1), widen(2), widen(3)]
+        }
     }
     #[inline(always)]
     fn dot(self, acc: Self::Acc, a: __m256i, w: [__m256i; 4]) -> Self::Acc {
         // SAFETY: the witness.
-        [0, 1, 2, 3].map(|i| unsafe { _mm256_add_epi32(acc[i], _mm256_madd_epi16(a, w[i])) })
+        unsafe {
+            let dot = |i: usize| _mm256_add_epi32(acc[i], _mm256_madd_epi16(a, w[i]));
+            [dot(0), dot(1), dot(2), dot(3)]
+        }
     }
     #[inline(always)]
     fn sum(self, a: Self::Acc, b: Self::Acc) -> Self::Acc {
         // SAFETY: the witness.
-        [0, 1, 2, 3].map(|i| unsafe { _mm256_add_epi32(a[i], b[i]) })
+        unsafe {
+            let sum = |i: usize| _mm256_add_epi32(a[i], b[i]);
+            [sum(0), sum(1), sum(2), sum(3)]
+        }
     }
     #[inline(always)]
     unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> Self::I {

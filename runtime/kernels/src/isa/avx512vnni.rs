@@ -129,19 +129,6 @@ impl Simd for Avx512Vnni {
         call!(_mm512_min_epu8(a, b))
     }
     #[inline(always)]
-    fn widen(self, a: __m512i, part: usize) -> __m512i {
-        // SAFETY: the witness.
-        unsafe {
-            let bytes = match part {
-                0 => _mm512_castsi512_si128(a),
-                1 => _mm512_extracti32x4_epi32::<1>(a),
-                2 => _mm512_extracti32x4_epi32::<2>(a),
-                _ => _mm512_extracti32x4_epi32::<3>(a),
-            };
-            _mm512_cvtepu8_epi32(bytes)
-        }
-    }
-    #[inline(always)]
     fn pack<const N: usize>(self, q: [__m512i; N]) -> __m512i {
         // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
         unsafe {

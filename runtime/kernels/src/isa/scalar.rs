@@ -125,10 +125,6 @@ impl Simd for Scalar {
         from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
-    fn widen(self, a: [u8; 64], part: usize) -> [i32; 16] {
-        from_fn(|i| i32::from(a[(16 * part + i) & 63]))
-    }
-    #[inline(always)]
     fn pack<const N: usize>(self, q: [[i32; 16]; N]) -> [u8; 64] {
         from_fn(|i| if i / 16 < N { q[i / 16][i % 16].clamp(0, 255) as u8 } else { 0 })
     }
