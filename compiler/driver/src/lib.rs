@@ -115,7 +115,6 @@ impl Compiler {
     pub fn compile_file(&self, file: &ModelFile, sink: &mut dyn Sink) -> Result<Compiled, CompileError> {
         let first = self.import(file, None)?;
         let ports = (ports(&first.inputs), ports(&first.outputs));
-        let item = first.fixed_batch.unwrap_or(1);
         let independent = ports.0.iter().chain(&ports.1).all(|p| p.batched);
         let (report, format, fixed) = (first.report.clone(), first.format.clone(), first.fixed_batch);
         let (account, passes, module) = self.lower(first, &report, sink)?;
@@ -144,7 +143,7 @@ impl Compiler {
             passes,
             inputs: ports.0,
             outputs: ports.1,
-            fixed_batch: if independent { 0 } else { usize::try_from(item.max(1)).unwrap_or(1).min(1) },
+            fixed_batch: usize::from(!independent),
             sha256: file.sha256(),
             tiers,
             variants,
