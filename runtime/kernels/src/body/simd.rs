@@ -65,6 +65,17 @@ pub trait Simd: Copy {
     fn min_b(self, a: Self::B, b: Self::B) -> Self::B;
     /// Lanes of `q[0]` as bytes, then of `q[1]`, …; what a missing vector gives is arbitrary. Saturates to `0 ..= 255`.
     fn pack<const N: usize>(self, q: [Self::I; N]) -> Self::B;
+    /// The low 3 bytes of every lane, one after the other (48 bytes).
+    fn pack_three(self, q: Self::I) -> Self::B;
+    /// Exchanges rows and columns.
+    #[inline(always)]
+    fn transpose(self, block: &mut [[f32; 16]; 16]) {
+        for i in 1..16 {
+            for j in 0..i {
+                (block[i][j], block[j][i]) = (block[j][i], block[i][j]);
+            }
+        }
+    }
     /// Every byte replaced by its entry in the table.
     ///
     /// # Safety

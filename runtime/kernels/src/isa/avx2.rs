@@ -156,6 +156,22 @@ impl Simd for Avx2 {
         [low, if N > 2 { pair(2) } else { low }]
     }
     #[inline(always)]
+    fn pack_three(self, q: Self::I) -> Self::B {
+        // SAFETY: the witness. 12 bytes per lane first, then 24 per register, then the second register behind the first.
+        unsafe {
+            let three = _mm256_setr_epi8(
+                0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1,
+                -1, -1,
+            );
+            let low = _mm256_shuffle_epi8(q[0], three);
+            let low = _mm256_permutevar8x32_epi32(low, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 7));
+            let high = _mm256_shuffle_epi8(q[1], three);
+            let first = _mm256_permutevar8x32_epi32(high, _mm256_setr_epi32(3, 3, 3, 3, 3, 3, 0, 1));
+            let rest = _mm256_permutevar8x32_epi32(high, _mm256_setr_epi32(2, 4, 5, 6, 3, 3, 3, 3));
+            [_mm256_or_si256(low, first), rest]
+        }
+    }
+    #[inline(always)]
     unsafe fn lookup(self, a: Self::B, table: *const u8) -> Self::B {
         // SAFETY: the witness, and the caller's table.
         a.map(|v| unsafe {

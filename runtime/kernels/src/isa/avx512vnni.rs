@@ -144,6 +144,54 @@ impl Simd for Avx512Vnni {
         }
     }
     #[inline(always)]
+    fn pack_three(self, q: __m512i) -> __m512i {
+        // SAFETY: the witness. 12 bytes per lane first, then lanes are joined.
+        unsafe {
+            let three = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
+            let joined = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(joined, _mm512_shuffle_epi8(q, three))
+        }
+    }
+    #[inline(always)]
+    fn transpose(self, block: &mut [[f32; 16]; 16]) {
+        // Exchange single lanes of neighbouring rows, then pairs, fours and eights.
+        // SAFETY: the witness; rows have 64 bytes.
+        unsafe {
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for i in 0..16 {
+                rows[i] = _mm512_loadu_ps(block[i].as_ptr());
+            }
+            let mut pairs = rows;
+            for i in 0..8 {
+                pairs[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+                pairs[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+            }
+            let mut fours = pairs;
+            for i in 0..4 {
+                let (a, b) = (_mm512_castps_pd(pairs[4 * i]), _mm512_castps_pd(pairs[4 * i + 2]));
+                let (c, d) = (_mm512_castps_pd(pairs[4 * i + 1]), _mm512_castps_pd(pairs[4 * i + 3]));
+                fours[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                fours[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                fours[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+                fours[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+            }
+            // Lane `l` of `fours[4 * i + j]` has column `4 * l + j` of rows `4 * i ..`.
+            for j in 0..4 {
+                let (a, b) = (fours[j], fours[4 + j]);
+                let (c, d) = (fours[8 + j], fours[12 + j]);
+                let (low, high) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (low2, high2) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                rows[j] = _mm512_shuffle_f32x4::<0x88>(low, low2);
+                rows[4 + j] = _mm512_shuffle_f32x4::<0x88>(high, high2);
+                rows[8 + j] = _mm512_shuffle_f32x4::<0xdd>(low, low2);
+                rows[12 + j] = _mm512_shuffle_f32x4::<0xdd>(high, high2);
+            }
+            for i in 0..16 {
+                _mm512_storeu_ps(block[i].as_mut_ptr(), rows[i]);
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn lookup(self, a: __m512i, table: *const u8) -> __m512i {
         // SAFETY: the witness, and the caller's table.
         unsafe {

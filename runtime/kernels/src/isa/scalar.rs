@@ -129,6 +129,10 @@ impl Simd for Scalar {
         from_fn(|i| if i / 16 < N { q[i / 16][i % 16].clamp(0, 255) as u8 } else { 0 })
     }
     #[inline(always)]
+    fn pack_three(self, q: [i32; 16]) -> [u8; 64] {
+        from_fn(|i| if i < 48 { (q[i / 3] >> (8 * (i % 3))) as u8 } else { 0 })
+    }
+    #[inline(always)]
     unsafe fn lookup(self, a: [u8; 64], table: *const u8) -> [u8; 64] {
         // SAFETY: a byte is less than 256.
         a.map(|v| unsafe { *table.add(usize::from(v)) })
