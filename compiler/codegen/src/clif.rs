@@ -131,10 +131,12 @@ impl<T: Target> StepFunction<'_, '_, '_, T> {
 
     fn argument_slot(&mut self, call: &Call) -> Result<ir::StackSlot, CodegenError> {
         let size = call.family.args_size();
-        let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size as StackSize, 4));
+        let slot =
+            self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size as StackSize, 4));
         for field in call.family.fields() {
             let set = call.constant.iter().find(|(n, _)| **n == *field.name).map(|(_, a)| a);
-            let moves = call.pointers.iter().any(|p| p.0 == field.name) || call.dynamic.iter().any(|d| d.0 == field.name);
+            let moves =
+                call.pointers.iter().any(|p| p.0 == field.name) || call.dynamic.iter().any(|d| d.0 == field.name);
             if moves {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Writes a shared object and its header, whole or not at all.
 
-use crate::{Compiled, CompileError};
+use crate::{CompileError, Compiled};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -36,7 +36,7 @@ pub use source::ModelFile;
 
 use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
 use qc_dialects::loops::Parallel;
-use qc_frontend::{Imported, ImportErrors, Options};
+use qc_frontend::{ImportErrors, Imported, Options};
 use qc_ir::{Diag, Module, NoSink, PassReport, Sink};
 use qc_kernels::table::Isa;
 use qc_runtime::note::{IoNote, Note, OpNote};
@@ -82,9 +82,8 @@ impl Compiler {
     /// # Errors
     /// Everything that keeps it from being imported.
     pub fn import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, CompileError> {
-        self.try_import(file, batch).map_err(|errors| {
-            CompileError::Import { file: file.path.display().to_string(), errors }
-        })
+        self.try_import(file, batch)
+            .map_err(|errors| CompileError::Import { file: file.path.display().to_string(), errors })
     }
 
     fn try_import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, ImportErrors> {
@@ -118,7 +117,6 @@ impl Compiler {
     pub fn compile_file(&self, file: &ModelFile, sink: &mut dyn Sink) -> Result<Compiled, CompileError> {
         let first = self.import(file, None)?;
         let ports = (ports(&first.inputs), ports(&first.outputs));
-        let item = first.fixed_batch.unwrap_or(1);
         let independent = ports.0.iter().chain(&ports.1).all(|p| p.batched);
         let (report, format, fixed) = (first.report.clone(), first.format.clone(), first.fixed_batch);
         let (account, passes, module) = self.lower(first, &report, sink)?;
@@ -147,7 +145,7 @@ impl Compiler {
             passes,
             inputs: ports.0,
             outputs: ports.1,
-            fixed_batch: if independent { 0 } else { usize::try_from(item.max(1)).unwrap_or(1).min(1) },
+            fixed_batch: usize::from(!independent),
             sha256: file.sha256(),
             tiers,
             variants,

@@ -88,7 +88,7 @@ impl<'c> Entered<'c> {
     /// [`Status::NullPointer`], and [`Status::Busy`] while another thread is inside.
     ///
     /// # Safety
-    /// `context` is null or came from [`create`](crate::create::create) and was not destroyed.
+    /// `context` is null or came from [`crate::api::create`] and was not destroyed.
     pub(crate) unsafe fn enter(context: *mut Context) -> Result<Entered<'c>, Status> {
         if context.is_null() {
             return Err(Status::NullPointer);
@@ -112,7 +112,7 @@ impl Drop for Entered<'_> {
 /// Frees a context; one that is in use by another thread is left alone.
 ///
 /// # Safety
-/// `context` is null or came from [`create`](crate::create::create), and is not used again.
+/// `context` is null or came from [`crate::api::create`], and is not used again.
 pub unsafe fn destroy(context: *mut Context) {
     // SAFETY: promised by the caller.
     let Ok(entered) = (unsafe { Entered::enter(context) }) else { return };

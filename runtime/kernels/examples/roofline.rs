@@ -40,6 +40,23 @@ struct Bench {
     filter: String,
 }
 
+/// Best time of one run of `f`, and the best rate of `peak` between runs: the clock changes from one moment to the next.
+fn best_with_peak(mut f: impl FnMut(), peak: impl Fn(u64) -> Option<u64>) -> (f64, f64) {
+    let (mut time, mut rate) = (f64::INFINITY, 0.0f64);
+    let end = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < end {
+        for _ in 0..6 {
+            let start = Instant::now();
+            f();
+            time = time.min(start.elapsed().as_secs_f64());
+        }
+        let start = Instant::now();
+        let macs = peak(400_000).unwrap_or(0);
+        rate = rate.max(macs as f64 / start.elapsed().as_secs_f64());
+    }
+    (time, rate)
+}
+
 /// Best time of one run of `f`.
 fn best(mut f: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
@@ -56,13 +73,13 @@ fn best(mut f: impl FnMut()) -> f64 {
 
 fn peak_int8(isa: Isa) -> f64 {
     let mut macs = 0;
-    let seconds = best(|| macs = peak::peak_int8(isa, 20_000).unwrap_or(0));
+    let seconds = best(|| macs = peak::peak_int8(isa, 400_000).unwrap_or(0));
     macs as f64 / seconds
 }
 
 fn peak_f32(isa: Isa) -> f64 {
     let mut macs = 0;
-    let seconds = best(|| macs = peak::peak_f32(isa, 20_000).unwrap_or(0));
+    let seconds = best(|| macs = peak::peak_f32(isa, 400_000).unwrap_or(0));
     macs as f64 / seconds
 }
 
@@ -102,9 +119,11 @@ impl Bench {
             kw: c.k,
             taps: Taps::Joined { pitch: c.channels },
         };
+        let bytes = if matches!(c.variant, Variant::F32 | Variant::I32) { 4 } else { 1 };
         let flat = c.k == 1 && c.stride == 1;
         let (mut a, mut w) = (Buffer::new(side * line + 16), Buffer::new(shape.bytes()));
-        let (mut out, mut res) = (Buffer::new(c.image * c.image * c.cols), Buffer::new(c.image * c.image * c.cols));
+        let (mut out, mut res) =
+            (Buffer::new(bytes * c.image * c.image * c.cols), Buffer::new(c.image * c.image * c.cols));
         let (mut bias, mut scale) = (Buffer::zero(4 * (c.cols + 64)), Buffer::new(4 * (c.cols + 64)));
         for i in 0..c.cols {
             // SAFETY: inside the buffer.
@@ -113,9 +132,9 @@ impl Bench {
         let mut g = GemmArgs::ZERO;
         g.a_row = c.stride * c.channels;
         g.a_outer = c.stride * line;
-        g.out_row = c.cols;
-        g.out_outer = c.cols * c.image;
-        (g.res_row, g.res_outer) = (g.out_row, g.out_outer);
+        g.out_row = bytes * c.cols;
+        g.out_outer = g.out_row * c.image;
+        (g.res_row, g.res_outer) = (c.cols, c.cols * c.image);
         (g.seg_y, g.seg_y_stride, g.seg_x, g.k4) = (c.k, line, 1, shape.k4());
         (g.rows, g.outer) = if flat { (c.image * c.image, 1) } else { (c.image, c.image) };
         (g.res_scale, g.hi, g.zero, g.clamp_hi) = (0.5, 255, 3.0, 1e30);
@@ -131,16 +150,17 @@ impl Bench {
                 g.w = w.ptr::<i8>().wrapping_add(shape.panel_offset(panel));
                 g.bias = bias.ptr::<i32>().wrapping_add(at);
                 g.scale = scale.ptr::<f32>().wrapping_add(at);
-                g.out = out.ptr::<u8>().wrapping_add(at);
+                g.out = out.ptr::<u8>().wrapping_add(bytes * at);
                 g.res = res.ptr::<u8>().wrapping_add(at);
                 g.cols = shape.panel_cols(panel).len();
                 self.run(Family::Gemm, c.variant, &g);
             }
         };
         let mut run = run;
-        let peak = peak_int8(self.isa);
-        let seconds = best(|| run(&mut a, &mut w, &mut out, &mut res, &mut bias, &mut scale));
-        let peak = peak.max(peak_int8(self.isa));
+        let (seconds, peak) = best_with_peak(
+            || run(&mut a, &mut w, &mut out, &mut res, &mut bias, &mut scale),
+            |n| peak::peak_int8(self.isa, n),
+        );
         let macs = (c.image * c.image * c.cols * c.channels * c.k * c.k) as f64;
         println!(
             "{:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s  {:>6.1} GB/s of weights",
@@ -186,8 +206,8 @@ impl Bench {
         (g.seg_y, g.seg_x, g.k, g.rows, g.outer, g.cols) = (1, 1, k, rows, 1, 64);
         (g.a_row, g.out_row, g.clamp_hi) = (4 * k, 256, 1e30);
         (g.a, g.w, g.out, g.bias) = (a.ptr(), w.ptr(), out.ptr(), bias.ptr());
-        let peak = peak_f32(self.isa);
-        let seconds = best(|| self.run(Family::GemmF32, Variant::F32, &g));
+        let (seconds, peak) =
+            best_with_peak(|| self.run(Family::GemmF32, Variant::F32, &g), |n| peak::peak_f32(self.isa, n));
         let rate = (rows * k * 64) as f64 / seconds;
         println!("{name:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s", seconds * 1e6, 100.0 * rate / peak, peak / 1e9);
     }
@@ -206,8 +226,9 @@ impl Bench {
             (channels, side * channels, stride * channels, stride * side * channels);
         (d.out_px, d.out_row, d.kh, d.kw) = (channels, image * channels, k, k);
         (d.rows, d.cols, d.channels, d.hi) = (image, image, channels, 255);
-        let hertz = peak_int8(self.isa) / 128.0;
-        let seconds = best(|| self.run(Family::Dw, Variant::U8, &d));
+        let (seconds, peak) =
+            best_with_peak(|| self.run(Family::Dw, Variant::U8, &d), |n| peak::peak_int8(self.isa, n));
+        let hertz = peak / 128.0;
         let blocks = (image * image * channels) as f64 / 64.0;
         println!("{name:<28} {:>9.1} us {:>6.1} cycles per 64", seconds * 1e6, seconds * hertz / blocks);
     }
@@ -223,8 +244,8 @@ impl Bench {
         (p.out_px, p.out_row, p.in_h, p.in_w, p.kh, p.kw) = (channels, out * channels, image, image, k, k);
         (p.stride_y, p.stride_x, p.pad_top, p.pad_left) = (stride, stride, pad, pad);
         (p.rows, p.cols, p.channels, p.scale, p.hi) = (out, out, channels, 1.0, 255);
-        let hertz = peak_int8(self.isa) / 128.0;
-        let seconds = best(|| self.run(Family::Pool, variant, &p));
+        let (seconds, peak) = best_with_peak(|| self.run(Family::Pool, variant, &p), |n| peak::peak_int8(self.isa, n));
+        let hertz = peak / 128.0;
         let blocks = (out * out * channels) as f64 / 64.0;
         println!("{name:<28} {:>9.1} us {:>6.1} cycles per 64", seconds * 1e6, seconds * hertz / blocks);
     }

@@ -139,10 +139,6 @@ impl Lower<'_> {
     /// `graph.dequantize` of one u8 format.
     pub fn dequantize(&mut self, op: Dequantize) -> Result<(), Diag> {
         let x = op.q(self.src);
-        if crate::graph::constant(self.src, x).is_some() {
-            // A weight that stays float is taken from the constant by its user.
-            return Ok(());
-        }
         let q = self.src.quant_of(x).cloned().ok_or_else(|| Diag::bug("no format"))?;
         if q.store != qc_ir::Store::U8 || q.axis.is_some() {
             return Err(Diag::error("graph.dequantize: only u8 with one scale can be computed at run time"));

@@ -5,4 +5,5 @@ pub mod drop_inner_qdq;
 pub mod hoist_quantize;
 pub mod lower_to_quant;
 pub mod quantize;
+pub mod sink_dequantize;
 pub mod strip_qdq;

@@ -36,7 +36,8 @@ fn pair(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     Some(())
 }
 
-fn stored_constant(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+/// The f32 form of a dequantized constant.
+pub fn stored_constant(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let stored = Dequantize(op).q(rw.m);
     let (tensor, format) = (constant(rw.m, stored)?, rw.m.quant_of(stored)?.clone());
     let real = dequantize_tensor(&format, &tensor);

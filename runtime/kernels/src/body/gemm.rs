@@ -5,7 +5,7 @@
 //!
 //! Accumulators are arrays that only unrolled loops index; a run-time index anywhere would put them into memory.
 
-use super::simd::{Finish, Simd, div_ceil};
+use super::simd::{Finish, Simd, div_ceil, unroll};
 use crate::args::GemmArgs;
 use crate::numbers::MAGIC;
 
@@ -78,16 +78,16 @@ impl<S: Simd> Output<S> for ToU8<S> {
     const BYTES: usize = 1;
     #[inline(always)]
     fn new(s: S, g: &GemmArgs) -> Self {
-        ToU8 { scale: g.scale, zero: s.splat(g.zero + MAGIC), finish: Finish::new(s, g.lo, g.hi, g.lut) }
+        ToU8 { scale: g.scale, zero: s.splat(g.zero + MAGIC), finish: Finish::new(s, g.lo, g.hi, core::ptr::null()) }
     }
     #[inline(always)]
     unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, _: *const u8, n: usize) {
         let mut w = [self.zero; NV];
         // SAFETY: `scale` has the columns rounded up to 16.
         unsafe {
-            for v in 0..NV {
+            unroll!(v in 0..NV => {
                 w[v] = s.fma(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)), self.zero);
-            }
+            });
             self.finish.store(s, w, out, n);
         }
     }
@@ -112,7 +112,7 @@ impl<S: Simd> Output<S> for ToU8Res<S> {
             res_scale: s.splat(g.res_scale),
             res_offset: s.splat(g.res_offset),
             magic: s.splat(MAGIC),
-            finish: Finish::new(s, g.lo, g.hi, g.lut),
+            finish: Finish::new(s, g.lo, g.hi, core::ptr::null()),
         }
     }
     #[inline(always)]
@@ -120,11 +120,11 @@ impl<S: Simd> Output<S> for ToU8Res<S> {
         let mut w = [self.magic; NV];
         // SAFETY: `scale` has the columns rounded up to 16; the residual may be read 64 bytes past its end.
         unsafe {
-            for v in 0..NV {
+            unroll!(v in 0..NV => {
                 let residual = s.fma(s.to_float(s.load_u8(res.add(16 * v))), self.res_scale, self.res_offset);
                 let value = s.fma(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)), residual);
                 w[v] = s.add(value, self.magic);
-            }
+            });
             self.finish.store(s, w, out, n);
         }
     }
@@ -146,14 +146,14 @@ impl<S: Simd> Output<S> for ToF32<S> {
     }
     #[inline(always)]
     unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, _: *const u8, n: usize) {
-        for (v, &acc) in acc.iter().enumerate() {
+        unroll!(v in 0..NV => {
             let count = n.saturating_sub(16 * v).min(16);
             // SAFETY: `scale` has the columns rounded up to 16; `count` columns are left of the pixel's `n`.
             unsafe {
-                let value = s.mul(s.to_float(acc), s.load(self.scale.add(col + 16 * v)));
+                let value = s.mul(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)));
                 s.store(s.clamp(value, self.lo, self.hi), out.cast::<f32>().wrapping_add(16 * v), count);
             }
-        }
+        });
     }
 }
 
@@ -169,11 +169,11 @@ impl<S: Simd> Output<S> for ToI32 {
     }
     #[inline(always)]
     unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], _: usize, out: *mut u8, _: *const u8, n: usize) {
-        for (v, &acc) in acc.iter().enumerate() {
+        unroll!(v in 0..NV => {
             let count = n.saturating_sub(16 * v).min(16);
             // SAFETY: `count` columns are left of the pixel's `n`.
-            unsafe { s.store_i(acc, out.cast::<i32>().wrapping_add(16 * v), count) };
-        }
+            unsafe { s.store_i(acc[v], out.cast::<i32>().wrapping_add(16 * v), count) };
+        });
     }
 }
 
@@ -225,16 +225,15 @@ unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs,
     let low = g.rows.checked_div(tiles).unwrap_or(0);
     let higher = g.rows - low * tiles;
     let panel_bytes = g.seg_y * g.seg_x * g.k4 * g.cols.div_ceil(16) * 64;
-    // The next panel's weights follow this one's. Few tiles cannot hide the reads, and hardware streams them as well.
-    let prefetch = tiles * g.outer >= 4;
+    // The next panel's weights follow this one's.
     let mut ahead = g.w.cast::<u8>().wrapping_add(panel_bytes);
     let ahead_end = ahead.wrapping_add(panel_bytes);
-    let lines_per_tile = g.seg_y * g.seg_x * (g.k4 / 4) * 4;
+    let lines_per_tile = g.seg_y * g.seg_x * g.k4;
     for outer in 0..g.outer {
         let mut row = 0;
         for t in 0..tiles {
             let height = low + usize::from(t < higher);
-            let wanted = prefetch && ahead < ahead_end;
+            let wanted = prefetches(height, NV) && ahead < ahead_end;
             let place = Place {
                 a: g.a.wrapping_add(outer * g.a_outer + row * g.a_row),
                 out: g.out.wrapping_add(outer * g.out_outer + row * g.out_row + 16 * first * O::BYTES),
@@ -261,9 +260,28 @@ unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs,
                     _ => return,
                 }
             }
+            if O::BYTES == 1 && !g.lut.is_null() {
+                // SAFETY: the rows just written.
+                unsafe { map_rows(s, g, place, height) };
+            }
             row += height;
         }
     }
+}
+
+/// Maps the results of a tile by the table. Apart from the tiles, since it is rare and its code long.
+#[inline(always)]
+unsafe fn map_rows<S: Simd>(s: S, g: &GemmArgs, at: Place, rows: usize) {
+    for r in 0..rows {
+        let out = at.out.wrapping_add(r * g.out_row);
+        // SAFETY: a row of the tile; what the load over-reads is discarded.
+        unsafe { s.store_b(s.lookup(s.load_b(out), g.lut), out, at.n) };
+    }
+}
+
+/// Whether a tile has load slots to spare for hints. Smaller ones are left to the hardware's own streams.
+const fn prefetches(rows: usize, vectors: usize) -> bool {
+    vectors == 4 && rows >= 5
 }
 
 /// Independent chains of sums per output: enough dot products in flight to hide their latency.
@@ -285,51 +303,53 @@ unsafe fn tile<S: Dot, O: Output<S>, const MR: usize, const NV: usize>(s: S, o: 
     unsafe {
         let bias = g.bias.add(at.col);
         let mut acc = [[[s.zero(); NV]; MR]; 4];
-        for r in 0..MR {
-            for v in 0..NV {
+        unroll!(r in 0..MR => {
+            unroll!(v in 0..NV => {
                 acc[0][r][v] = s.start(bias.add(16 * v));
-            }
-        }
+            });
+        });
         let mut w = g.w.add(4 * at.col);
         for y in 0..g.seg_y {
             for x in 0..g.seg_x {
                 // Pixels are addressed as `base[r / 3] + (r % 3) * a_row`: fewer registers than one pointer each.
                 let segment = at.a.wrapping_add(y * g.seg_y_stride + x * g.seg_x_stride);
-                let mut base = [segment; 3];
-                for (i, p) in base.iter_mut().enumerate() {
-                    *p = segment.wrapping_add(3 * i * g.a_row);
+                let mut base = [segment, segment.wrapping_add(3 * g.a_row), segment.wrapping_add(6 * g.a_row)];
+                let mut k = 0;
+                // Not unrolled beyond the chains: with more in view the register allocator spills accumulators.
+                while k + chains <= g.k4 {
+                    unroll!(u in 0..chains => {
+                        let (chain, w) = (u & 3, w.add(u * w_step));
+                        acc[chain] = step::<S, MR, NV>(s, acc[chain], base, 4 * u, g.a_row, w);
+                        if prefetches(MR, NV) {
+                            s.prefetch(ahead);
+                            ahead = ahead.wrapping_add(at.ahead_step);
+                        }
+                    });
+                    w = w.add(chains * w_step);
+                    base = base.map(|p| p.wrapping_add(4 * chains));
+                    k += chains;
                 }
-                for _ in 0..g.k4 / 4 {
-                    for u in 0..4 {
-                        step::<S, MR, NV>(s, &mut acc[u % chains], &base, 4 * u, g.a_row, w.add(u * w_step));
-                        s.prefetch(ahead);
-                        ahead = ahead.wrapping_add(at.ahead_step);
-                    }
-                    w = w.add(4 * w_step);
-                    for p in &mut base {
-                        *p = p.wrapping_add(16);
-                    }
-                }
-                for _ in 0..g.k4 % 4 {
-                    step::<S, MR, NV>(s, &mut acc[0], &base, 0, g.a_row, w);
+                while k < g.k4 {
+                    acc[0] = step::<S, MR, NV>(s, acc[0], base, 0, g.a_row, w);
                     w = w.add(w_step);
-                    for p in &mut base {
-                        *p = p.wrapping_add(4);
-                    }
+                    base = base.map(|p| p.wrapping_add(4));
+                    k += 1;
                 }
             }
         }
-        for r in 0..MR {
+        unroll!(r in 0..MR => {
             let mut done = [s.splat_i(0); NV];
-            for v in 0..NV {
+            unroll!(v in 0..NV => {
                 let mut total = acc[0][r][v];
-                for chain in acc.iter().take(chains).skip(1) {
-                    total = s.sum(total, chain[r][v]);
-                }
+                unroll!(chain in 0..chains => {
+                    if chain > 0 {
+                        total = s.sum(total, acc[chain & 3][r][v]);
+                    }
+                });
                 done[v] = s.end(total, bias.add(16 * v));
-            }
+            });
             o.store(s, done, at.col, at.out.wrapping_add(r * g.out_row), at.res.wrapping_add(r * g.res_row), at.n);
-        }
+        });
     }
 }
 
@@ -337,23 +357,24 @@ unsafe fn tile<S: Dot, O: Output<S>, const MR: usize, const NV: usize>(s: S, o: 
 #[inline(always)]
 unsafe fn step<S: Dot, const MR: usize, const NV: usize>(
     s: S,
-    acc: &mut [[S::Acc; NV]; MR],
-    base: &[*const u8; 3],
+    mut acc: [[S::Acc; NV]; MR],
+    base: [*const u8; 3],
     offset: usize,
     row_bytes: usize,
     w: *const i8,
-) {
+) -> [[S::Acc; NV]; MR] {
     // SAFETY: the caller's pointers are inside a segment and its panel.
     unsafe {
         let mut weights = [s.load_w(w); NV];
-        for v in 1..NV {
+        unroll!(v in 0..NV => {
             weights[v] = s.load_w(w.add(64 * v));
-        }
-        for r in 0..MR {
+        });
+        unroll!(r in 0..MR => {
             let a = s.load_a(base[r / 3].wrapping_add(r % 3 * row_bytes + offset));
-            for v in 0..NV {
+            unroll!(v in 0..NV => {
                 acc[r][v] = s.dot(acc[r][v], a, weights[v]);
-            }
-        }
+            });
+        });
     }
+    acc
 }

@@ -4,7 +4,6 @@
 
 use crate::body::gemm::Dot;
 use crate::body::simd::Simd;
-use crate::numbers::MAGIC_BITS;
 use core::arch::x86_64::*;
 
 /// Witness that the host has AVX2 and FMA.
@@ -95,6 +94,10 @@ impl Simd for Avx2 {
         both!(_mm256_sub_epi32(a, b))
     }
     #[inline(always)]
+    fn max_i(self, a: Self::I, b: Self::I) -> Self::I {
+        both!(_mm256_max_epi32(a, b))
+    }
+    #[inline(always)]
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
         both!(_mm256_and_si256(a, b))
     }
@@ -140,18 +143,9 @@ impl Simd for Avx2 {
         both!(_mm256_min_epu8(a, b))
     }
     #[inline(always)]
-    fn widen(self, a: Self::B, part: usize) -> Self::I {
-        // SAFETY: the witness.
-        unsafe {
-            let half = if part < 2 { a[0] } else { a[1] };
-            let bytes = if part & 1 == 0 { _mm256_castsi256_si128(half) } else { _mm256_extracti128_si256::<1>(half) };
-            [_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes))]
-        }
-    }
-    #[inline(always)]
-    fn pack<const N: usize>(self, w: [Self::F; N]) -> Self::B {
+    fn pack<const N: usize>(self, q: [Self::I; N]) -> Self::B {
         let pair = |i: usize| {
-            let (a, b) = (self.integers(w[i.min(N - 1)]), self.integers(w[(i + 1).min(N - 1)]));
+            let (a, b) = (q[i.min(N - 1)], q[(i + 1).min(N - 1)]);
             // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
             unsafe {
                 let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(b[0], b[1]));
@@ -160,6 +154,22 @@ impl Simd for Avx2 {
         };
         let low = pair(0);
         [low, if N > 2 { pair(2) } else { low }]
+    }
+    #[inline(always)]
+    fn pack_three(self, q: Self::I) -> Self::B {
+        // SAFETY: the witness. 12 bytes per lane first, then 24 per register, then the second register behind the first.
+        unsafe {
+            let three = _mm256_setr_epi8(
+                0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1,
+                -1, -1,
+            );
+            let low = _mm256_shuffle_epi8(q[0], three);
+            let low = _mm256_permutevar8x32_epi32(low, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 7));
+            let high = _mm256_shuffle_epi8(q[1], three);
+            let first = _mm256_permutevar8x32_epi32(high, _mm256_setr_epi32(3, 3, 3, 3, 3, 3, 0, 1));
+            let rest = _mm256_permutevar8x32_epi32(high, _mm256_setr_epi32(2, 4, 5, 6, 3, 3, 3, 3));
+            [_mm256_or_si256(low, first), rest]
+        }
     }
     #[inline(always)]
     unsafe fn lookup(self, a: Self::B, table: *const u8) -> Self::B {
@@ -243,14 +253,6 @@ impl Simd for Avx2 {
     fn prefetch(self, _: *const u8) {}
 }
 
-impl Avx2 {
-    /// `bits(w) - bits(MAGIC)`.
-    #[inline(always)]
-    fn integers(self, w: [__m256; 2]) -> [__m256i; 2] {
-        self.sub_i(self.bits(w), self.splat_i(MAGIC_BITS))
-    }
-}
-
 impl Dot for Avx2 {
     type A = __m256i;
     type W = [__m256i; 4];
@@ -283,17 +285,26 @@ impl Dot for Avx2 {
     #[inline(always)]
     unsafe fn load_w(self, p: *const i8) -> [__m256i; 4] {
         // SAFETY: the witness, and the caller's guarantee.
-        [0, 1, 2, 3].map(|i| unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(16 * i).cast())) })
+        unsafe {
+            let widen = |i: usize| _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(16 * i).cast()));
+            [widen(0), widen(1), widen(2), widen(3)]
+        }
     }
     #[inline(always)]
     fn dot(self, acc: Self::Acc, a: __m256i, w: [__m256i; 4]) -> Self::Acc {
         // SAFETY: the witness.
-        [0, 1, 2, 3].map(|i| unsafe { _mm256_add_epi32(acc[i], _mm256_madd_epi16(a, w[i])) })
+        unsafe {
+            let dot = |i: usize| _mm256_add_epi32(acc[i], _mm256_madd_epi16(a, w[i]));
+            [dot(0), dot(1), dot(2), dot(3)]
+        }
     }
     #[inline(always)]
     fn sum(self, a: Self::Acc, b: Self::Acc) -> Self::Acc {
         // SAFETY: the witness.
-        [0, 1, 2, 3].map(|i| unsafe { _mm256_add_epi32(a[i], b[i]) })
+        unsafe {
+            let sum = |i: usize| _mm256_add_epi32(a[i], b[i]);
+            [sum(0), sum(1), sum(2), sum(3)]
+        }
     }
     #[inline(always)]
     unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> Self::I {

@@ -2,7 +2,7 @@
 
 use crate::body::gemm::Dot;
 use crate::body::simd::Simd;
-use crate::numbers::{MAGIC_BITS, fma_exact};
+use crate::numbers::fma_exact;
 use core::array::from_fn;
 
 /// Witness of the lowest tier, which every host has.
@@ -80,6 +80,10 @@ impl Simd for Scalar {
         map2(a, b, i32::wrapping_sub)
     }
     #[inline(always)]
+    fn max_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        map2(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
     fn and_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         map2(a, b, |a, b| a & b)
     }
@@ -121,18 +125,12 @@ impl Simd for Scalar {
         from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
-    fn widen(self, a: [u8; 64], part: usize) -> [i32; 16] {
-        from_fn(|i| i32::from(a[(16 * part + i) & 63]))
+    fn pack<const N: usize>(self, q: [[i32; 16]; N]) -> [u8; 64] {
+        from_fn(|i| if i / 16 < N { q[i / 16][i % 16].clamp(0, 255) as u8 } else { 0 })
     }
     #[inline(always)]
-    fn pack<const N: usize>(self, w: [[f32; 16]; N]) -> [u8; 64] {
-        from_fn(|i| {
-            if i / 16 >= N {
-                return 0;
-            }
-            let q = (w[i / 16][i % 16].to_bits() as i32).wrapping_sub(MAGIC_BITS);
-            if q > 255 { 255 } else { q as u8 }
-        })
+    fn pack_three(self, q: [i32; 16]) -> [u8; 64] {
+        from_fn(|i| if i < 48 { (q[i / 3] >> (8 * (i % 3))) as u8 } else { 0 })
     }
     #[inline(always)]
     unsafe fn lookup(self, a: [u8; 64], table: *const u8) -> [u8; 64] {

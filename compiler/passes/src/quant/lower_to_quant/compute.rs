@@ -18,7 +18,7 @@ struct Linear {
 pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
     match operands(m, op) {
         Err(reason) => Some(reason),
-        Ok(l) => accumulator_bias(m, &l).err(),
+        Ok(l) => accumulator(m, &l).err(),
     }
 }
 
@@ -50,23 +50,57 @@ fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
     Ok(Linear { x, weight: stored, bias: m.operand(op, 2), transposed })
 }
 
-/// The bias in units of the accumulator, checked not to overflow it.
-fn accumulator_bias(m: &Module, l: &Linear) -> Result<Option<Vec<i32>>, String> {
+/// What an accumulator starts at, and by how many bits the weights of a channel must shrink for it to fit.
+struct Accumulator {
+    bias: Option<Vec<i32>>,
+    shifts: Vec<u32>,
+}
+
+/// The bias in units of the accumulator.
+///
+/// A channel with tiny weights has a tiny unit, and its bias may not fit 32 bits. Its unit is then doubled until it does:
+/// stored weights are halved and rounded, the scale doubled. The bias is beyond `2^30` units there, so what rounding
+/// takes from the weights is under 0.05 % of it, a fraction of one quantization step.
+fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
     let (xq, wq) = (m.quant_of(l.x).ok_or("no format")?, m.quant_of(l.weight).ok_or("no format")?);
     let tensor = constant(m, l.weight).ok_or("its weight is not constant")?;
     let channels = tensor.dims()[usize::from(l.transposed)];
     let unit = |c: usize| f64::from(xq.scale(0)) * f64::from(wq.scale(c));
     let bias = match l.bias {
-        None => None,
-        Some(b) => Some(stored_bias(m, b, channels, unit).ok_or("its bias is not constant")?),
+        None => vec![0.0; channels],
+        Some(b) => stored_bias(m, b, channels, unit).ok_or("its bias is not constant")?,
     };
     let taps = tensor.len() / channels.max(1);
     let reach = taps as f64 * 255.0 * 128.0;
-    let largest = bias.as_ref().map_or(0.0, |b| b.iter().fold(0.0f64, |a, x| a.max(x.abs())));
-    if reach + largest > f64::from(i32::MAX) {
+    if reach > f64::from(i32::MAX / 2) {
         return Err("its accumulator could overflow 32 bits".into());
     }
-    Ok(bias.map(|b| b.into_iter().map(|x| x as i32).collect()))
+    let shift = |b: &f64| {
+        let over = (b.abs() / (f64::from(i32::MAX) - reach)).log2().ceil();
+        if over > 0.0 { over.min(31.0) as u32 } else { 0 }
+    };
+    let shifts: Vec<u32> = bias.iter().map(shift).collect();
+    let scaled = bias.iter().zip(&shifts).map(|(b, s)| (b / f64::from(1u32 << s)).round_ties_even());
+    if !bias.iter().all(|b| b.is_finite() && b.abs() < 2f64.powi(60)) {
+        return Err("its bias does not fit its scales".into());
+    }
+    Ok(Accumulator { bias: l.bias.map(|_| scaled.map(|x| x as i32).collect()), shifts })
+}
+
+/// The weight with the channels shrunk that need it.
+fn shrunk(rw: &mut Rewriter<'_>, weight: ValueId, axis: usize, shifts: &[u32]) -> Option<ValueId> {
+    if shifts.iter().all(|&s| s == 0) {
+        return Some(weight);
+    }
+    let (t, q) = (constant(rw.m, weight)?, rw.m.quant_of(weight)?.clone());
+    let inner: usize = t.dims()[axis + 1..].iter().product();
+    let factor = |c: usize| (1u64 << shifts[c]) as f32;
+    let one = |(i, &w): (usize, &i8)| (f32::from(w) / factor(i / inner % shifts.len())).round_ties_even() as i8;
+    let data = Data::I8(t.as_i8()?.iter().enumerate().map(one).collect());
+    let scales: Vec<f32> = (0..shifts.len()).map(|c| q.scale(c) * factor(c)).collect();
+    let id = rw.m.intern_quant(Quant { axis: Some(axis), scales: scales.into(), ..q });
+    let name = rw.m.name(weight).unwrap_or("weight").to_string();
+    add_constant(rw, &name, TensorTy::new(Elem::Quant(id), t.dims()), HostTensor::new(t.dims(), data)?)
 }
 
 /// The bias divided by the accumulator's unit and rounded; stored integers in that unit are taken as they are.
@@ -96,15 +130,16 @@ fn build(
     epilogue: Attrs,
 ) -> Option<()> {
     let l = operands(rw.m, op).ok()?;
-    let bias = accumulator_bias(rw.m, &l).ok()?;
-    let bias = match bias {
+    let acc = accumulator(rw.m, &l).ok()?;
+    let bias = match acc.bias {
         None => None,
         Some(b) => {
             let n = b.len();
             Some(add_constant(rw, "bias", TensorTy::new(Elem::I32, [n]), HostTensor::i32([n], b))?)
         }
     };
-    let weight = if l.transposed { transpose(rw, l.weight)? } else { l.weight };
+    let weight = shrunk(rw, l.weight, usize::from(l.transposed), &acc.shifts)?;
+    let weight = if l.transposed { transpose(rw, weight)? } else { weight };
     let mut attrs = epilogue;
     let def = match Conv2d::of(rw.m, op) {
         Some(conv) => {
