@@ -16,6 +16,7 @@
 //! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
 
 mod artefact;
+pub mod calibrate;
 mod error;
 pub mod options;
 pub mod pipeline;
@@ -23,6 +24,7 @@ pub mod ranges;
 pub mod report;
 mod source;
 
+pub use calibrate::{Calibrator, Observer};
 pub use artefact::{write_artefact, write_whole};
 pub use error::CompileError;
 pub use options::{CompileOptions, Precision, TargetCpu};
@@ -288,6 +290,13 @@ impl Compiled {
             fixed_batch: self.fixed_batch,
             variants: &self.inputs_of_variants(),
         })
+    }
+
+    /// Working memory in bytes by batch size, for the first tier.
+    pub fn arenas(&self) -> impl Iterator<Item = (usize, usize)> {
+        let first = self.tiers.first().copied();
+        let own = self.variants.iter().filter(move |(isa, ..)| Some(*isa) == first);
+        own.map(|(_, batch, m)| (*batch, qc_dialects::phase::arena_bytes(m)))
     }
 
     /// Machine code in this process.
