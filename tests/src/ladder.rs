@@ -7,7 +7,7 @@
 //! | loop interpreter, planned loop code | equal, if everything is integer |
 //! | JIT on every tier | equal to the loop interpreter |
 
-use qc_compiler::{Compiled, CompileError, CompileOptions, Compiler, ContextOptions, ModelFile, TargetCpu, pipeline};
+use qc_compiler::{CompileError, CompileOptions, Compiled, Compiler, ContextOptions, ModelFile, TargetCpu, pipeline};
 use qc_ir::{Data, HostTensor, Module, NoSink};
 
 /// The modules of one model on all rungs.
