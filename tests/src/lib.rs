@@ -1,3 +1,7 @@
-//! What the tests share: the ladder of equivalence.
+//! What the tests share: file tests, the ladder of equivalence, random graphs, golden values, tidiness.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod filecheck;
+pub mod filetest;
 pub mod ladder;

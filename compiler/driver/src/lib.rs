@@ -36,7 +36,7 @@ pub use source::ModelFile;
 
 use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
 use qc_dialects::loops::Parallel;
-use qc_frontend::{ImportErrors, Imported, Options};
+use qc_frontend::{Imported, Options};
 use qc_ir::{Diag, Module, NoSink, PassReport, Sink};
 use qc_kernels::table::Isa;
 use qc_runtime::note::{IoNote, Note, OpNote};
@@ -82,13 +82,9 @@ impl Compiler {
     /// # Errors
     /// Everything that keeps it from being imported.
     pub fn import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, CompileError> {
-        self.try_import(file, batch)
-            .map_err(|errors| CompileError::Import { file: file.path.display().to_string(), errors })
-    }
-
-    fn try_import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, ImportErrors> {
         let options = Options { batch: batch.map(|b| b as i64), shapes: self.options.shapes.clone() };
-        qc_frontend::import(&file.source(), &options)
+        let imported = qc_frontend::import(&file.source(), &options);
+        imported.map_err(|errors| CompileError::Import { file: file.path.display().to_string(), errors })
     }
 
     /// The canonical float graph of a model at the batch it was made for, or 1: what calibration observes.
@@ -115,7 +111,22 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::compile`].
     pub fn compile_file(&self, file: &ModelFile, sink: &mut dyn Sink) -> Result<Compiled, CompileError> {
-        let first = self.import(file, None)?;
+        self.compile_imported(&file.stem(), file.sha256(), &|batch| self.import(file, batch), sink)
+    }
+
+    /// Compiles a model that another front end, or the caller itself, brings: `import` gives it for one batch size, or
+    /// for its own with `None`. `name` and `sha256` are what the artefact says about its source.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn compile_imported(
+        &self,
+        name: &str,
+        sha256: [u8; 32],
+        import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
+        sink: &mut dyn Sink,
+    ) -> Result<Compiled, CompileError> {
+        let first = import(None)?;
         let ports = (ports(&first.inputs), ports(&first.outputs));
         let independent = ports.0.iter().chain(&ports.1).all(|p| p.batched);
         let (report, format, fixed) = (first.report.clone(), first.format.clone(), first.fixed_batch);
@@ -124,7 +135,7 @@ impl Compiler {
         let wanted = if self.options.batches.is_empty() { &DEFAULT_BATCHES[..] } else { &self.options.batches };
         for &batch in wanted.iter().filter(|b| **b > 1) {
             if fixed.is_none() && independent {
-                programs.extend(self.other_batch(file, batch, &ports)?.map(|m| (batch, m)));
+                programs.extend(self.other_batch(import, batch, &ports)?.map(|m| (batch, m)));
             }
         }
         let tiers = self.options.target.tiers();
@@ -137,7 +148,7 @@ impl Compiler {
                 variants.push((isa, *batch, selected));
             }
         }
-        let stem = self.options.name.clone().unwrap_or_else(|| file.stem());
+        let stem = self.options.name.clone().unwrap_or_else(|| name.to_string());
         Ok(Compiled {
             name: qc_codegen::header::c_identifier(&stem),
             account,
@@ -146,7 +157,7 @@ impl Compiler {
             inputs: ports.0,
             outputs: ports.1,
             fixed_batch: usize::from(!independent),
-            sha256: file.sha256(),
+            sha256,
             tiers,
             variants,
             record: self.options.record(),
@@ -156,11 +167,11 @@ impl Compiler {
     /// The program for another batch; `None` if the model cannot be imported for it, or its shapes do not scale.
     fn other_batch(
         &self,
-        file: &ModelFile,
+        import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
         batch: usize,
         first: &(Vec<Port>, Vec<Port>),
     ) -> Result<Option<Module>, CompileError> {
-        let Ok(imported) = self.try_import(file, Some(batch)) else { return Ok(None) };
+        let Ok(imported) = import(Some(batch)) else { return Ok(None) };
         let own = (ports(&imported.inputs), ports(&imported.outputs));
         let scales = |a: &Port, b: &Port| {
             a.dims.len() == b.dims.len() && a.dims[1..] == b.dims[1..] && a.dims[0] * batch == b.dims[0]

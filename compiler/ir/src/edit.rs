@@ -246,6 +246,11 @@ impl Module {
                 (None, None) => Ok(Vec::new()),
             }
         });
+        let wanted = self.def(op).results.len();
+        let types = types.and_then(|types| match types.len() {
+            n if n == wanted => Ok(types),
+            n => Err(format!("states {n} types for {wanted} results")),
+        });
         let checked = types.and_then(|types| {
             for (i, ty) in types.into_iter().enumerate() {
                 let value = self.values.alloc(Value { ty, name: None, def: ValueDef::Result(op, i), uses: Vec::new() });

@@ -169,7 +169,9 @@ impl Parser<'_> {
     fn declare_quants(&mut self) -> Result<()> {
         let start = self.pos;
         while self.pos < self.tokens.len() {
-            if self.eat_word("quant") {
+            // The word is also the name of an attribute; there `=` follows.
+            let declared = matches!(self.tokens.get(self.pos + 1), Some(Spanned { token: Token::Name('!', _), .. }));
+            if declared && self.eat_word("quant") {
                 let name = self.name('!')?;
                 self.punct('=')?;
                 let Token::Angle(_, inner) = self.next()? else { return self.fail("expected `q<..>`") };
@@ -248,7 +250,8 @@ impl Parser<'_> {
     }
 
     fn define(&mut self, name: String, v: ValueId) -> Result<()> {
-        if name.parse::<u64>().is_err() {
+        // A number is a name, too, unless it is the one the printer gives to a value without a name.
+        if name != self.values.len().to_string() {
             self.m.set_name(v, &name);
         }
         match self.values.insert(name.clone(), v) {
@@ -356,6 +359,7 @@ impl Parser<'_> {
             let value = match (p.attr()?, spec.kind) {
                 (Attr::Ints(v), AttrKind::List) => Attr::List(v.iter().map(|&x| Attr::Int(x)).collect()),
                 (Attr::Int(x), AttrKind::Float) => Attr::Float(x as f64),
+                (Attr::Quant(q), AttrKind::Type) => Attr::Type(Type::Scalar(Elem::Quant(q))),
                 (value, _) => value,
             };
             attrs.set(spec.name, value);

@@ -33,7 +33,7 @@ pub struct Frame {
     /// [`Model::weights`].
     pub weights: *const u8,
     /// Inputs, then outputs, in model order; each points at the first batch item of this call and is aligned to its
-    /// element size only. There is no slack around them: reads and writes stay inside `bytes_per_item * batch`.
+    /// element size only. Writes stay inside `bytes_per_item * batch`; kernels may read up to 64 bytes past the end.
     pub io: *const *mut u8,
 }
 

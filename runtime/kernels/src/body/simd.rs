@@ -167,46 +167,37 @@ impl<S: Simd> Finish<S> {
 
     /// Clamps `w`, rounded sums with `MAGIC` (not NaN), and stores the first `n` results.
     ///
-    /// The lower clamp compares bits as integers: they order positive floats, and negative ones are negative. The upper
-    /// clamp is the saturation of packing, then a minimum of bytes: monotone conversions and clamps commute.
-    ///
     /// # Safety
     /// `out` is writable for `n <= 16 * N` bytes; `lut` is null or readable for 256 bytes.
     #[inline(always)]
     pub unsafe fn store<const N: usize>(&self, s: S, w: [S::F; N], out: *mut u8, n: usize) {
-        // SAFETY: the caller's guarantees.
-        unsafe { self.store_by(s, w, out, n, |q| s.pack(q)) }
-    }
-
-    /// As [`Finish::store`], with vectors in an order that `pack` puts right while it narrows them.
-    ///
-    /// # Safety
-    /// As for [`Finish::store`].
-    #[inline(always)]
-    pub unsafe fn store_by<const N: usize>(
-        &self,
-        s: S,
-        w: [S::F; N],
-        out: *mut u8,
-        n: usize,
-        pack: impl Fn([S::I; N]) -> S::B,
-    ) {
-        let mut q = [self.lo; N];
-        unroll!(v in 0..N => {
-            q[v] = s.sub_i(s.max_i(s.bits(w[v]), self.lo), s.splat_i(MAGIC_BITS));
-        });
-        let mut q = s.min_b(pack(q), self.hi);
-        // SAFETY: the caller's guarantees.
+        // SAFETY: the caller's guarantees. A full store has a constant size.
         unsafe {
-            if !self.lut.is_null() {
-                q = s.lookup(q, self.lut);
-            }
+            let q = self.narrow(s, w, |q| s.pack(q));
             if n == 16 * N {
                 s.store_b(q, out, 16 * N);
             } else {
                 s.store_b(q, out, n);
             }
         }
+    }
+
+    /// Clamps `w`, narrows by `pack`, and maps by the table.
+    ///
+    /// The lower clamp compares bits as integers: they order positive floats, and negative ones are negative. The upper
+    /// clamp is the saturation of `pack`, then a minimum of bytes: monotone conversions and clamps commute.
+    ///
+    /// # Safety
+    /// `lut` is null or readable for 256 bytes.
+    #[inline(always)]
+    pub unsafe fn narrow<const N: usize>(&self, s: S, w: [S::F; N], pack: impl Fn([S::I; N]) -> S::B) -> S::B {
+        let mut q = [self.lo; N];
+        unroll!(v in 0..N => {
+            q[v] = s.sub_i(s.max_i(s.bits(w[v]), self.lo), s.splat_i(MAGIC_BITS));
+        });
+        let q = s.min_b(pack(q), self.hi);
+        // SAFETY: the caller's guarantee.
+        if self.lut.is_null() { q } else { unsafe { s.lookup(q, self.lut) } }
     }
 }
 

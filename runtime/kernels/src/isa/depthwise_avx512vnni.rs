@@ -41,7 +41,9 @@ pub unsafe fn u8s8(s: Avx512Vnni, args: *const u8) {
         unsafe {
             let block = Block::new(s, &d, channel);
             let three = d.kh == 3 && d.kw == 3;
-            if three && d.step_x == d.a_col && d.step_y == d.a_row {
+            if three && block.n <= 32 && d.cols > 1 {
+                pairs(s, &d, &block);
+            } else if three && d.step_x == d.a_col && d.step_y == d.a_row {
                 let mut row = 0;
                 while row + 2 <= d.rows {
                     slide::<2>(s, &d, &block, row);
@@ -55,9 +57,7 @@ pub unsafe fn u8s8(s: Avx512Vnni, args: *const u8) {
                     slide_by_two(s, &d, &block, row);
                 }
             } else {
-                for row in 0..d.rows {
-                    any_window(s, &d, &block, row);
-                }
+                any_window(s, &d, &block);
             }
         }
         channel += 64;
@@ -70,7 +70,7 @@ impl Block {
         let n = (d.channels - channel).min(64);
         let c64 = d.channels.div_ceil(64) * 64;
         let quads = d.kh.div_ceil(4);
-        let shifts = if d.kh & 3 == 0 { 1 } else { 2 };
+        let shifts = 4 * quads - d.kh + 1;
         let shift = d.kw * quads * 256;
         // SAFETY: the witness; bias and scale have the channels rounded up to 16, and loads past them are masked.
         unsafe {
@@ -102,22 +102,32 @@ impl Block {
             unroll!(v in 0..4 => {
                 w[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[v]), self.scale[v], self.zero);
             });
-            self.finish.store_quads(s, w, out.wrapping_add(self.channel), self.n);
+            let q = self.finish.narrow(s, w, narrow_quads);
+            s.store_b(q, out.wrapping_add(self.channel), self.n);
+        }
+    }
+
+    /// Requantizes two pixels, one in either half, and stores the upper one first.
+    #[inline(always)]
+    unsafe fn store_pair(&self, s: Avx512Vnni, acc: Quad, low: *mut u8, high: *mut u8) {
+        // SAFETY: the witness; both pixels have `n <= 32` channels from `channel` on.
+        unsafe {
+            let mut w = [self.zero; 4];
+            unroll!(v in 0..4 => {
+                w[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[v]), self.scale[v], self.zero);
+            });
+            let q = self.finish.narrow(s, w, narrow_quads);
+            s.store_b(_mm512_shuffle_i64x2::<0xee>(q, q), high.wrapping_add(self.channel), self.n);
+            s.store_b(q, low.wrapping_add(self.channel), self.n);
         }
     }
 }
 
-impl Finish<Avx512Vnni> {
-    /// As [`Finish::store`], for results in the order of quads.
-    #[inline(always)]
-    unsafe fn store_quads(&self, s: Avx512Vnni, w: [__m512; 4], out: *mut u8, n: usize) {
-        // SAFETY: the caller's guarantees.
-        unsafe {
-            self.store_by(s, w, out, n, |q| {
-                _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]))
-            })
-        }
-    }
+/// Narrows results in the order of quads to bytes in natural order.
+#[inline(always)]
+fn narrow_quads(q: Quad) -> __m512i {
+    // SAFETY: the callers hold the witness.
+    unsafe { _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3])) }
 }
 
 /// Exchanges 128-bit blocks: block `g` of vector `j` with block `j` of vector `g`, from natural order to that of quads.
@@ -142,7 +152,15 @@ unsafe fn quad(rows: [*const u8; 4], offset: usize) -> Quad {
     // SAFETY: the callers hold the witness; the input may be read 64 bytes past its end.
     unsafe {
         let load = |i: usize| _mm512_loadu_si512(rows[i].wrapping_add(offset).cast());
-        let (r0, r1, r2, r3) = (load(0), load(1), load(2), load(3));
+        interleave([load(0), load(1), load(2), load(3)])
+    }
+}
+
+/// Bytes of four vectors side by side.
+#[inline(always)]
+unsafe fn interleave([r0, r1, r2, r3]: Quad) -> Quad {
+    // SAFETY: the callers hold the witness.
+    unsafe {
         let (low01, high01) = (_mm512_unpacklo_epi8(r0, r1), _mm512_unpackhi_epi8(r0, r1));
         let (low23, high23) = (_mm512_unpacklo_epi8(r2, r3), _mm512_unpackhi_epi8(r2, r3));
         [
@@ -219,22 +237,130 @@ unsafe fn slide_by_two(s: Avx512Vnni, d: &DwArgs, b: &Block, row: usize) {
     }
 }
 
-/// Any window, stride and dilation: all quads of every pixel.
+/// Interleaves 32 bytes at each of four addresses, and 32 of a pixel `partner` bytes further in the upper halves.
 #[inline(always)]
-unsafe fn any_window(s: Avx512Vnni, d: &DwArgs, b: &Block, row: usize) {
+unsafe fn pair_quad(rows: [*const u8; 4], offset: usize, partner: usize) -> Quad {
+    // SAFETY: the callers hold the witness; the input may be read 64 bytes past its end.
+    unsafe {
+        let load = |i: usize| {
+            let p = rows[i].wrapping_add(offset);
+            let low = _mm512_castsi256_si512(_mm256_loadu_si256(p.cast()));
+            _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(p.wrapping_add(partner).cast()))
+        };
+        interleave([load(0), load(1), load(2), load(3)])
+    }
+}
+
+/// 3×3 with at most 32 channels: two pixels at once, one in either half of the vectors.
+#[inline(always)]
+unsafe fn pairs(s: Avx512Vnni, d: &DwArgs, b: &Block) {
+    // SAFETY: the witness; the weights of both shifts are 24 vectors.
+    unsafe {
+        let mut weights = [_mm512_setzero_si512(); 24];
+        for (v, twice) in weights.iter_mut().enumerate() {
+            *twice = double(_mm512_load_si512(b.weights.add(64 * v).cast()));
+        }
+        let mut block = *b;
+        block.weights = weights.as_ptr().cast();
+        block.shift = 768;
+        unroll!(v in 0..4 => {
+            block.bias[v] = double(b.bias[v]);
+            block.scale[v] = _mm512_castsi512_ps(double(_mm512_castps_si512(b.scale[v])));
+        });
+        let mut row = 0;
+        while row < d.rows {
+            if d.step_y == d.a_row && row + 2 <= d.rows {
+                pair_rows::<2>(s, d, &block, row);
+                row += 2;
+            } else {
+                pair_rows::<1>(s, d, &block, row);
+                row += 1;
+            }
+        }
+    }
+}
+
+/// The lower half of a vector in both halves.
+#[inline(always)]
+unsafe fn double(v: __m512i) -> __m512i {
+    // SAFETY: the callers hold the witness.
+    unsafe { _mm512_shuffle_i64x2::<0x44>(v, v) }
+}
+
+/// `R` output rows from `row` on, two pixels at a time; an odd last one is computed twice.
+#[inline(always)]
+unsafe fn pair_rows<const R: usize>(s: Avx512Vnni, d: &DwArgs, b: &Block, row: usize) {
+    let rows = rows_of(d, d.a.wrapping_add(row * d.step_y + b.channel), 0, R + 2);
+    let out = d.out.wrapping_add(row * d.out_row);
+    let slides = d.step_x == d.a_col;
+    // SAFETY: the taps of existing pixels; see `slide`.
+    unsafe {
+        let mut left = pair_quad(rows, 0, d.step_x);
+        let mut p = 0;
+        while p < d.cols {
+            let partner = if p + 1 < d.cols { d.step_x } else { 0 };
+            let offset = p * d.step_x;
+            if !slides || partner == 0 {
+                left = pair_quad(rows, offset, partner);
+            }
+            let middle = pair_quad(rows, offset + d.a_col, partner);
+            let right = pair_quad(rows, offset + 2 * d.a_col, partner);
+            unroll!(r in 0..R => {
+                let weights = b.weights.add(r * b.shift);
+                let acc = dot(dot(b.bias, left, weights), middle, weights.add(256));
+                let out = out.wrapping_add(r * d.out_row + p * d.out_px);
+                b.store_pair(s, dot(acc, right, weights.add(512)), out, if partner == 0 { out } else { out.wrapping_add(d.out_px) });
+            });
+            left = right;
+            p += 2;
+        }
+    }
+}
+
+/// Any window, stride and dilation: all quads of every pixel, shared by as many output rows as the packed shifts serve.
+#[inline(always)]
+unsafe fn any_window(s: Avx512Vnni, d: &DwArgs, b: &Block) {
+    let shifts = if d.step_y == d.a_row { 4 * d.kh.div_ceil(4) - d.kh + 1 } else { 1 };
+    let mut row = 0;
+    while row < d.rows {
+        let n = shifts.min(d.rows - row);
+        // SAFETY: existing rows, and shifts that the weights have.
+        unsafe {
+            match n {
+                1 => window_rows::<1>(s, d, b, row),
+                2 => window_rows::<2>(s, d, b, row),
+                3 => window_rows::<3>(s, d, b, row),
+                _ => window_rows::<4>(s, d, b, row),
+            }
+        }
+        row += n;
+    }
+}
+
+/// `R` output rows from `row` on.
+#[inline(always)]
+unsafe fn window_rows<const R: usize>(s: Avx512Vnni, d: &DwArgs, b: &Block, row: usize) {
     for p in 0..d.cols {
         let window = d.a.wrapping_add(row * d.step_y + p * d.step_x + b.channel);
-        let mut acc = b.bias;
+        let mut acc = [b.bias; R];
         let mut weights = b.weights;
         // SAFETY: the taps of existing pixels and their weights.
         unsafe {
-            for x in 0..d.kw {
-                for q in 0..d.kh.div_ceil(4) {
-                    acc = dot(acc, quad(rows_of(d, window, q, d.kh), x * d.a_col), weights);
-                    weights = weights.add(256);
+            for q in 0..d.kh.div_ceil(4) {
+                let rows = rows_of(d, window, q, d.kh + R - 1);
+                for x in 0..d.kw {
+                    let quad = quad(rows, x * d.a_col);
+                    let weights = weights.add(x * d.kh.div_ceil(4) * 256);
+                    unroll!(r in 0..R => {
+                        acc[r] = dot(acc[r], quad, weights.add(r * b.shift));
+                    });
                 }
+                weights = weights.add(256);
             }
-            b.store(s, acc, d.out.wrapping_add(row * d.out_row + p * d.out_px));
+            let out = d.out.wrapping_add(row * d.out_row + p * d.out_px);
+            unroll!(r in 0..R => {
+                b.store(s, acc[r], out.wrapping_add(r * d.out_row));
+            });
         }
     }
 }
