@@ -24,8 +24,8 @@ pub mod ranges;
 pub mod report;
 mod source;
 
-pub use calibrate::{Calibrator, Observer};
 pub use artefact::{write_artefact, write_whole};
+pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
 pub use options::{CompileOptions, Precision, TargetCpu};
 pub use qc_dialects::{REGISTRY, interpret};
@@ -192,6 +192,7 @@ impl Compiler {
         sink: &mut dyn Sink,
     ) -> Result<(Account, Vec<PassReport>, Module), CompileError> {
         let mut m = imported.module;
+        let work = report::Work::in_module(&m);
         let mut passes = self.run(&mut m, &pipeline::float(&self.options), sink)?;
         if let Some(ranges) = &self.options.ranges
             && self.options.precision != Precision::Fp32
@@ -204,7 +205,7 @@ impl Compiler {
             }
         }
         passes.extend(self.run(&mut m, pipeline::int8(&self.options), sink)?);
-        let account = Account::of(report, &m);
+        let account = Account::of(report, &work, &m);
         if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
             return Err(CompileError::Model {
                 text: "the model has no quantization; give ranges from `qc calibrate`, or use --precision auto".into(),

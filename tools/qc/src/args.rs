@@ -151,7 +151,9 @@ impl DebugArgs {
             }
             match names.iter().find(|n| qc_passes::ALL.iter().all(|p| p.name != **n)) {
                 None => Ok(Select::These(names.clone())),
-                Some(name) => Err(Failure::usage(format!("there is no pass `{name}`; `qc opt --list-passes` lists all"))),
+                Some(name) => {
+                    Err(Failure::usage(format!("there is no pass `{name}`; `qc opt --list-passes` lists all")))
+                }
             }
         };
         let print_after = if self.print_ir_after_all { Select::All } else { select(&self.print_ir_after)? };

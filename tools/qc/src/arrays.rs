@@ -130,7 +130,8 @@ pub fn assign(inputs: &[IoInfo], given: Vec<(Option<String>, Vec<Named>)>) -> Ou
     for (asked, mut arrays) in given {
         if let Some(name) = asked {
             let slot = inputs.iter().position(|io| io.name == name);
-            let slot = slot.ok_or_else(|| Failure::usage(format!("there is no input '{name}'; inputs are {}", known())))?;
+            let slot =
+                slot.ok_or_else(|| Failure::usage(format!("there is no input '{name}'; inputs are {}", known())))?;
             let own = arrays.iter().position(|(n, _)| n.as_deref() == Some(&name));
             let at = own.or((arrays.len() == 1).then_some(0));
             let at = at.ok_or_else(|| Failure::usage(format!("the .npz file for '{name}' holds several arrays")))?;
@@ -149,7 +150,11 @@ pub fn assign(inputs: &[IoInfo], given: Vec<(Option<String>, Vec<Named>)>) -> Ou
     for tensor in nameless {
         let free: Vec<usize> = (0..slots.len()).filter(|&i| slots[i].is_none()).collect();
         let [slot] = free[..] else {
-            let text = format!("an array without a name fits {} inputs; write -i NAME:FILE, inputs are {}", free.len(), known());
+            let text = format!(
+                "an array without a name fits {} inputs; write -i NAME:FILE, inputs are {}",
+                free.len(),
+                known()
+            );
             return Err(Failure::usage(text));
         };
         slots[slot] = Some(tensor);

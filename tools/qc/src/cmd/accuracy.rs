@@ -85,7 +85,9 @@ impl Accuracy {
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let Some(preset) = self.preset.preset else {
-            return Err(Failure::usage("--preprocess is missing: how the model's pictures are prepared; -h lists presets"));
+            return Err(Failure::usage(
+                "--preprocess is missing: how the model's pictures are prepared; -h lists presets",
+            ));
         };
         let mut list = read_list(&self.labels)?;
         list.truncate(self.n.map_or(usize::MAX, |n| n as usize));

@@ -83,7 +83,8 @@ impl Calibrate {
         ui.report(&self.json, json, || {
             let (n, rate) = (ranges.samples, ranges.samples as f64 / seconds.max(1e-9));
             let out = self.out.display();
-            let mut text = format!("ranges   {} tensors over {n} samples ({rate:.0}/s), min-max\n", ranges.tensors.len());
+            let mut text =
+                format!("ranges   {} tensors over {n} samples ({rate:.0}/s), min-max\n", ranges.tensors.len());
             if runs * self.rows(&calibrator) > n {
                 text += "note     the last run was filled up with samples seen before\n";
             }

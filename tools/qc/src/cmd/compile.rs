@@ -111,7 +111,8 @@ impl Done<'_> {
         }
         let size = size_of_file(self.out);
         let tiers = note.tiers.join(", ");
-        text += &format!("\nwrote    {out}  {}, of which weights {}; {tiers}\n", bytes(size), bytes(note.weights_bytes));
+        text +=
+            &format!("\nwrote    {out}  {}, of which weights {}; {tiers}\n", bytes(size), bytes(note.weights_bytes));
         text += &format!("         {}  in {:.2} s\n", self.header.display(), self.time.as_secs_f64());
         text += &format!("next     qc bench {out}  or  qc run {out} -i ");
         text += &match note.inputs.as_slice() {

@@ -9,8 +9,8 @@ use crate::ui::{JsonArgs, Ui};
 use clap::{Args, ValueEnum};
 use qc_compiler::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, pipeline, ranges};
 use qc_ir::{Elem, Module, NoSink};
-use qc_runtime::note::IoNote;
 use qc_runtime::Note;
+use qc_runtime::note::IoNote;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 

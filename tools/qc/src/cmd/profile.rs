@@ -2,8 +2,8 @@
 
 use crate::failure::Outcome;
 use crate::table::{cut, table};
-use qc_kernels::peak::{peak_f32, peak_int8};
 use qc_kernels::Isa;
+use qc_kernels::peak::{peak_f32, peak_int8};
 use qc_runtime::Context;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};

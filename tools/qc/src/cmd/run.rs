@@ -95,7 +95,11 @@ impl Run {
         if self.out.is_some() && self.json.json.is_none() {
             return Ok(());
         }
-        ui.report(&self.json, || json!({"schema": "qc.run/1", "outputs": summaries(&outputs)}), || summary_table(&outputs))
+        ui.report(
+            &self.json,
+            || json!({"schema": "qc.run/1", "outputs": summaries(&outputs)}),
+            || summary_table(&outputs),
+        )
     }
 
     fn picture(&self, model: &Model) -> Outcome<Vec<(String, HostTensor)>> {
