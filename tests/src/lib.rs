@@ -4,4 +4,6 @@
 
 pub mod filecheck;
 pub mod filetest;
+pub mod random;
+pub mod golden;
 pub mod ladder;
