@@ -1,8 +1,9 @@
-//! Builds what every `model.so` carries: kernels and executor as one relocatable object, embedded by `embed_object.rs`.
+//! Builds what every `model.so` carries, kernels and executor, as relocatable objects embedded by `embed_object.rs`.
 //!
-//! The two crates are compiled by the same `rustc` as this build, always optimized, whatever profile the rest has. Link
-//! time optimization folds the parts of `core` they use into one object, so that the linker needs no archive. The
-//! object depends on the sources and the compiler only: paths are mapped away and `RUSTFLAGS` are not passed on.
+//! They are compiled by the same `rustc` as this build, always optimized, whatever profile the rest has. Kernels are
+//! taken as they come out of the compiler: optimizing them again at link time moves registers to the stack. The executor
+//! is folded into one object with the parts of `core` it uses, so that the linker needs no archive. The objects depend
+//! on the sources and the compiler only: paths are mapped away and `RUSTFLAGS` are not passed on.
 
 use object::read::archive::ArchiveFile;
 use std::path::{Path, PathBuf};
@@ -32,25 +33,28 @@ fn main() {
     for source in [&kernels, &embed] {
         println!("cargo::rerun-if-changed={}", source.display());
     }
-    let (rlib, archive) = (out.join("libqc_kernels.rlib"), out.join("libqc_embed.a"));
-    compile("qc_kernels", &kernels, &["--crate-type=rlib"], &rlib);
-    let dependency = format!("--extern=qc_kernels={}", rlib.display());
-    compile("qc_embed", &embed, &["--crate-type=staticlib", "-Clto=fat", &dependency], &archive);
-    let bytes = fs::read(&archive).expect("rustc wrote the archive");
-    fs::write(out.join("embed.o"), entry_member(&bytes)).expect("OUT_DIR is writable");
+    let at = |name: &str| out.join(name).display().to_string();
+    let rlib = at("libqc_kernels.rlib");
+    let both = format!("--emit=link={rlib},obj={}", at("kernels.o"));
+    compile("qc_kernels", &kernels, "lib.rs", &["--crate-type=rlib", "-Cembed-bitcode=no", &both]);
+    let dependency = format!("--extern=qc_kernels={rlib}");
+    let object = format!("--emit=obj={}", at("host.o"));
+    compile("qc_host", &embed, "host_symbol.rs", &["--crate-type=rlib", "-Cembed-bitcode=no", &dependency, &object]);
+    let archive = format!("--emit=link={}", at("libqc_embed.a"));
+    compile("qc_embed", &embed, "lib.rs", &["--crate-type=staticlib", "-Clto=fat", &archive]);
+    let bytes = fs::read(at("libqc_embed.a")).expect("rustc wrote the archive");
+    fs::write(at("executor.o"), entry_member(&bytes)).expect("OUT_DIR is writable");
 }
 
-/// Runs `rustc` on a crate whose root is `source/lib.rs`.
-fn compile(name: &str, source: &Path, flags: &[&str], output: &Path) {
+/// Runs `rustc` on the crate whose root is `root` in `source`.
+fn compile(name: &str, source: &Path, root: &str, flags: &[&str]) {
     let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");
     let status = Command::new(rustc)
         .args(["--crate-name", name])
         .args(FLAGS)
         .args(flags)
         .arg(format!("--remap-path-prefix={}={name}", source.display()))
-        .arg("-o")
-        .arg(output)
-        .arg(source.join("lib.rs"))
+        .arg(source.join(root))
         .status()
         .expect("rustc starts");
     assert!(status.success(), "compiling {name} for embedding failed");

@@ -26,7 +26,7 @@ use program::Program;
 /// What is linked.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkInput<'a> {
-    /// ELF64 x86-64 relocatables: the generated code and [`crate::embed_object::bytes`].
+    /// ELF64 x86-64 relocatables: the generated code and [`crate::embed_object::objects`].
     pub objects: &'a [&'a [u8]],
     /// Contents of the read-only segment that [`crate::embed_object::WEIGHTS_SYMBOL`] is the address of.
     pub weights: &'a [u8],

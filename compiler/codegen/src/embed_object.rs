@@ -1,10 +1,13 @@
-//! The executor and kernels as a relocatable object, and the symbols it offers.
+//! The executor and kernels as relocatable objects, and the symbols they offer.
 
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/embed.o"));
-
-/// The object: an ELF relocatable that needs `QC_MODEL` and defines the `qc_model_*` functions and the `qc_k_*` kernels.
-pub fn bytes() -> &'static [u8] {
-    OBJECT
+/// The objects: kernels (`qc_k_*`), host detection, and the executor with the C interface (`qc_model_*`), which needs
+/// `QC_MODEL`.
+pub fn objects() -> [&'static [u8]; 3] {
+    [
+        include_bytes!(concat!(env!("OUT_DIR"), "/kernels.o")),
+        include_bytes!(concat!(env!("OUT_DIR"), "/host.o")),
+        include_bytes!(concat!(env!("OUT_DIR"), "/executor.o")),
+    ]
 }
 
 /// Symbol under which generated code defines the model's table, a `qc_embed::abi::Model`.

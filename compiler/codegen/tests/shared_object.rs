@@ -5,7 +5,7 @@
 mod toy;
 
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
-use object::{LittleEndian as Le, Object as _, ObjectSymbol as _, elf};
+use object::{LittleEndian as Le, Object as _, ObjectSection as _, ObjectSymbol as _, elf};
 use qc_codegen::header::c_header;
 use qc_runtime::{ContextOptions, LoadError, Predictor};
 use std::path::{Path, PathBuf};
@@ -87,7 +87,9 @@ fn memory_is_never_writable_and_executable() {
     assert!(exports.iter().all(|name| *name == "qc_model_v1" || name.starts_with("toy_")), "{exports:?}");
     let imports: Vec<_> = file.dynamic_symbols().filter(|s| s.is_undefined()).map(|s| s.name().unwrap()).collect();
     assert!(imports.iter().all(|name| name.is_empty() || qc_embed::sys::IMPORTS.contains(name)), "{imports:?}");
-    assert!(imports.contains(&"memcpy"), "the toy model calls it through a stub");
+    assert!(imports.contains(&"memcpy"));
+    let names: Vec<_> = file.sections().map(|s| s.name().unwrap()).collect();
+    assert!(names.contains(&".plt"), "the toy model calls memcpy through a stub: {names:?}");
 }
 
 #[test]
@@ -254,14 +256,21 @@ fn truncated_files_are_refused() {
         let checked = qc_runtime::note::check_bytes(&bytes[..len]);
         assert_eq!(checked.is_ok(), len as u64 >= loaded, "{len} of {} bytes", bytes.len());
     }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stripped.so");
+    std::fs::write(&path, &bytes[..loaded as usize]).unwrap();
+    // SAFETY: the file was just linked, and all that is loaded is there.
+    let model = unsafe { Predictor::load(&path) }.unwrap();
+    assert!(model.context(&ContextOptions::default()).is_ok());
 }
 
 #[test]
 fn flipped_bytes_are_refused() {
     let bytes = toy::shared_object();
     assert!(qc_runtime::note::check_bytes(&bytes).is_ok());
+    let weights = bytes.windows(16).position(|w| w == toy::weights()).unwrap();
     let mut damaged = bytes.clone();
-    for at in 0..4096 {
+    for at in (0..4096).chain((4096..bytes.len()).step_by(61).take_while(|&at| at < weights)) {
         for mask in [0x01, 0x80, 0xff] {
             damaged[at] = bytes[at] ^ mask;
             assert!(qc_runtime::note::check_bytes(&damaged).is_err(), "byte {at} ^ {mask:#x}");

@@ -16,6 +16,7 @@
 //! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
 
 mod artefact;
+pub mod calibrate;
 mod error;
 pub mod options;
 pub mod pipeline;
@@ -24,6 +25,7 @@ pub mod report;
 mod source;
 
 pub use artefact::{write_artefact, write_whole};
+pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
 pub use options::{CompileOptions, Precision, TargetCpu};
 pub use qc_dialects::{REGISTRY, interpret};
@@ -126,7 +128,6 @@ impl Compiler {
     ) -> Result<Compiled, CompileError> {
         let first = import(None)?;
         let ports = (ports(&first.inputs), ports(&first.outputs));
-        let item = first.fixed_batch.unwrap_or(1);
         let independent = ports.0.iter().chain(&ports.1).all(|p| p.batched);
         let (report, format, fixed) = (first.report.clone(), first.format.clone(), first.fixed_batch);
         let (account, passes, module) = self.lower(first, &report, sink)?;
@@ -155,7 +156,7 @@ impl Compiler {
             passes,
             inputs: ports.0,
             outputs: ports.1,
-            fixed_batch: if independent { 0 } else { usize::try_from(item.max(1)).unwrap_or(1).min(1) },
+            fixed_batch: usize::from(!independent),
             sha256,
             tiers,
             variants,
@@ -191,6 +192,7 @@ impl Compiler {
         sink: &mut dyn Sink,
     ) -> Result<(Account, Vec<PassReport>, Module), CompileError> {
         let mut m = imported.module;
+        let work = report::Work::in_module(&m);
         let mut passes = self.run(&mut m, &pipeline::float(&self.options), sink)?;
         if let Some(ranges) = &self.options.ranges
             && self.options.precision != Precision::Fp32
@@ -203,7 +205,7 @@ impl Compiler {
             }
         }
         passes.extend(self.run(&mut m, pipeline::int8(&self.options), sink)?);
-        let account = Account::of(report, &m);
+        let account = Account::of(report, &work, &m);
         if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
             return Err(CompileError::Model {
                 text: "the model has no quantization; give ranges from `qc calibrate`, or use --precision auto".into(),
@@ -300,6 +302,13 @@ impl Compiled {
             fixed_batch: self.fixed_batch,
             variants: &self.inputs_of_variants(),
         })
+    }
+
+    /// Working memory in bytes by batch size, for the first tier.
+    pub fn arenas(&self) -> impl Iterator<Item = (usize, usize)> {
+        let first = self.tiers.first().copied();
+        let own = self.variants.iter().filter(move |(isa, ..)| Some(*isa) == first);
+        own.map(|(_, batch, m)| (*batch, qc_dialects::phase::arena_bytes(m)))
     }
 
     /// Machine code in this process.

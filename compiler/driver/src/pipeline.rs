@@ -10,10 +10,11 @@ pub const STRIP: &str = "strip-qdq,const-fold,fold-batch-norm,canonicalize,cse";
 
 /// From a canonical graph to integer ops.
 pub const INT8: &str =
-    "quantize,activations-to-u8,hoist-quantize,sink-dequantize,cse,drop-inner-qdq,lower-to-quant,cse";
+    "quantize,activations-to-u8,hoist-quantize,sink-dequantize,cse,drop-inner-qdq,lower-to-quant,fuse-activation,cse";
 
 /// [`INT8`] with every quantize/dequantize pair computed as written.
-pub const INT8_EXACT: &str = "quantize,activations-to-u8,hoist-quantize,sink-dequantize,cse,lower-to-quant,cse";
+pub const INT8_EXACT: &str =
+    "quantize,activations-to-u8,hoist-quantize,sink-dequantize,cse,lower-to-quant,fuse-activation,cse";
 
 /// From integer ops to planned loop code.
 pub const LOOPS: &str = "lower-to-loops,pack-weights,plan-memory";

@@ -40,6 +40,12 @@ pub struct Ranges {
 pub const SCHEMA: &str = "qc.ranges/1";
 
 impl Ranges {
+    /// The text of the file, ending in a newline.
+    pub fn to_json(&self) -> String {
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text + "\n"
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -75,17 +81,21 @@ impl MinMax {
             lo = lo.min(x);
             hi = hi.max(x);
         }
-        if lo <= hi {
-            let r = self.seen.entry(name.to_string()).or_insert(Range { min: lo, max: hi });
-            *r = Range { min: r.min.min(lo), max: r.max.max(hi) };
+        self.widen(name, (lo <= hi).then_some(Range { min: lo, max: hi }));
+    }
+
+    /// Takes in the range of one tensor, if it has one.
+    pub fn widen(&mut self, name: &str, range: Option<Range>) {
+        if let Some(o) = range {
+            let r = self.seen.entry(name.to_string()).or_insert(o);
+            *r = Range { min: r.min.min(o.min), max: r.max.max(o.max) };
         }
     }
 
     /// Takes in what another observer saw.
     pub fn merge(&mut self, other: &MinMax) {
         for (name, o) in &other.seen {
-            let r = self.seen.entry(name.clone()).or_insert(*o);
-            *r = Range { min: r.min.min(o.min), max: r.max.max(o.max) };
+            self.widen(name, Some(*o));
         }
     }
 

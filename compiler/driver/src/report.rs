@@ -40,8 +40,9 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of a model, given what the import says and the module in the fused phase.
-    pub fn of(report: &[NodeReport], fused: &Module) -> Account {
+    /// The account of a model, given what the import says, the work of each node as imported, and the module in the
+    /// fused phase.
+    pub fn of(report: &[NodeReport], work: &Work, fused: &Module) -> Account {
         let mut by_node: HashMap<(&str, &str), Vec<OpId>> = HashMap::new();
         for &op in fused.ops(fused.body()) {
             for node in fused.locs.nodes(fused.loc(op)) {
@@ -54,7 +55,7 @@ impl Account {
                 Disposition::Folded(reason) => Fate::Folded(reason.into()),
                 Disposition::Mapped => fate(fused, ops),
             };
-            let macs = ops.iter().map(|&op| macs(fused, op)).max().unwrap_or(0);
+            let macs = work.of(&r.node, &r.op_type);
             OpAccount { node: r.node.clone(), op_type: r.op_type.clone(), fate, macs }
         };
         Account { ops: report.iter().map(one).collect() }
@@ -64,6 +65,28 @@ impl Account {
     pub fn macs(&self) -> (u64, u64) {
         let int8 = self.ops.iter().filter(|o| o.fate == Fate::Int8).map(|o| o.macs).sum();
         (int8, self.ops.iter().map(|o| o.macs).sum())
+    }
+}
+
+/// Multiply-accumulates by node. They are counted before passes: an op that several nodes became is one of them only.
+#[derive(Debug, Default)]
+pub struct Work(HashMap<(String, String), u64>);
+
+impl Work {
+    /// The work in an imported module.
+    pub fn in_module(imported: &Module) -> Work {
+        let mut work: HashMap<(String, String), u64> = HashMap::new();
+        for &op in imported.ops(imported.body()) {
+            let n = macs(imported, op);
+            if let Some(node) = imported.locs.nodes(imported.loc(op)).first().filter(|_| n > 0) {
+                *work.entry((node.name.to_string(), node.op_type.to_string())).or_default() += n;
+            }
+        }
+        Work(work)
+    }
+
+    fn of(&self, node: &str, op_type: &str) -> u64 {
+        self.0.get(&(node.to_string(), op_type.to_string())).copied().unwrap_or(0)
     }
 }
 

@@ -7,9 +7,11 @@ qc_ir::ops! { dialect CONV = "graph";
     /// 2-D convolution (cross-correlation) of NCHW activations with OIHW weights.
     ///
     /// `out[n,o,y,x] = bias[o] + sum_{c,i,j} input[n, g*C/G + c, y*sy + i*dy - top, x*sx + j*dx - left] * weight[o,c,i,j]`
-    /// where `g = o / (O/G)`; what lies outside the input counts as 0. `pads` are top, left, bottom, right.
+    /// where `g = o / (O/G)`; what lies outside the input counts as 0. `pads` are top, left, bottom, right. The result is
+    /// clamped to `min..=max`: an activation that became part of the convolution.
     op Conv2d = "graph.conv2d"(input, weight, bias: Optional) -> (out) {
-        strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1
+        strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
+        min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_conv2d) eval(eval_conv2d);
 }
 
@@ -156,6 +158,7 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     let (input, weight) = (f32s(args, 0)?, f32s(args, 1)?);
     let bias = args.get(2).copied().flatten().map(|_| f32s(args, 2)).transpose()?;
     arg(args, 0)?;
+    let (min, max) = (Conv2d(op).min(m) as f32, Conv2d(op).max(m) as f32);
     let [n, c_out, oh, ow] = s.out;
     let mut out = vec![0.0f32; s.out.iter().product()];
     for b in 0..n {
@@ -163,6 +166,7 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
             let plane = &mut out[(b * c_out + o) * oh * ow..][..oh * ow];
             plane.fill(bias.map_or(0.0, |v| v[o]));
             accumulate_plane(&s, b, o, input, weight, plane);
+            plane.iter_mut().for_each(|x| *x = x.max(min).min(max));
         }
     }
     Ok(vec![HostTensor::f32(s.out.to_vec(), out)])

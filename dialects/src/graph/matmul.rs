@@ -7,9 +7,10 @@ qc_ir::ops! { dialect MATMUL = "graph";
     /// Matrix product with NumPy broadcasting of the batch dims, plus an optional bias per output column.
     ///
     /// `out[.., i, j] = bias[j] + sum_k a[.., i, k] * b[.., k, j]`; `transpose_a` and `transpose_b` swap the last two dims
-    /// of an operand first. Both operands have rank 2 or more.
+    /// of an operand first. Both operands have rank 2 or more. The result is clamped to `min..=max`.
     op Matmul = "graph.matmul"(a, b, bias: Optional) -> (out) {
-        transpose_a: Bool = false, transpose_b: Bool = false
+        transpose_a: Bool = false, transpose_b: Bool = false,
+        min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_matmul) eval(eval_matmul);
 }
 
@@ -126,5 +127,7 @@ fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
         }
     }
     let dims: Vec<usize> = s.batch.iter().copied().chain([s.m, s.n]).collect();
+    let (min, max) = (view.min(m) as f32, view.max(m) as f32);
+    out.iter_mut().for_each(|x| *x = x.max(min).min(max));
     Ok(vec![HostTensor::f32(dims, out)])
 }

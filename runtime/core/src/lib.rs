@@ -22,6 +22,8 @@ mod elem;
 mod error;
 mod io;
 pub mod note;
+#[cfg(feature = "pictures")]
+pub mod pictures;
 mod predictor;
 mod profile;
 
@@ -30,5 +32,5 @@ pub use elem::{Elem, Element};
 pub use error::{LoadError, RunError};
 pub use io::{IoInfo, Key};
 pub use note::{Note, inspect};
-pub use predictor::Predictor;
+pub use predictor::{Predictor, TrustOfUser};
 pub use profile::{Profile, ProfileRow};

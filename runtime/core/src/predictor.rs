@@ -18,6 +18,10 @@ pub struct Predictor {
     shared: Arc<Shared>,
 }
 
+/// The statement that the user of this program named a file to be run, knowing that it is native code.
+#[derive(Debug, Clone, Copy)]
+pub struct TrustOfUser;
+
 /// What all contexts of a model use.
 pub(crate) struct Shared {
     pub(crate) api: Api,
@@ -82,6 +86,16 @@ impl Predictor {
             }
             _ => Err(LoadError::Tables { reason: "its function table has another version".into() }),
         }
+    }
+
+    /// As [`Predictor::load`], where the promise was made by a person: a program that was asked, by the one whose rights
+    /// it has, to run this very file. Libraries should use [`Predictor::load`] and make the promise themselves.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load_named_by_user(path: &Path, _: TrustOfUser) -> Result<Predictor, LoadError> {
+        // SAFETY: whoever made the `TrustOfUser` says that the user named this file to be run.
+        unsafe { Self::load(path) }
     }
 
     /// # Safety

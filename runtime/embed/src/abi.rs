@@ -7,7 +7,6 @@
 //! Strings are NUL-terminated UTF-8. Counts are `u64` so that 64-bit objects need no padding rules.
 
 use core::ffi::{CStr, c_char, c_void};
-use qc_kernels::Isa;
 
 /// Version of every layout in this file; the `v1` of `qc_model_v1`.
 pub const ABI_VERSION: u32 = 1;
@@ -34,7 +33,7 @@ pub struct Frame {
     /// [`Model::weights`].
     pub weights: *const u8,
     /// Inputs, then outputs, in model order; each points at the first batch item of this call and is aligned to its
-    /// element size only. There is no slack around them: reads and writes stay inside `bytes_per_item * batch`.
+    /// element size only. Writes stay inside `bytes_per_item * batch`; kernels may read up to 64 bytes past the end.
     pub io: *const *mut u8,
 }
 
@@ -76,14 +75,14 @@ pub struct Variant {
     pub steps: *const Step,
 }
 
-/// Plain x86-64. The tiers are those of the kernel table, in its order: a host of one tier runs every lower one.
-pub const ISA_SCALAR: u32 = Isa::Scalar as u32;
+/// Plain x86-64. The tiers are `qc_kernels::Isa`, in its order: a host of one tier runs every lower one.
+pub const ISA_SCALAR: u32 = 0;
 /// AVX2 and FMA.
-pub const ISA_AVX2: u32 = Isa::Avx2 as u32;
+pub const ISA_AVX2: u32 = 1;
 /// AVX2, FMA and AVX-VNNI.
-pub const ISA_AVXVNNI: u32 = Isa::AvxVnni as u32;
+pub const ISA_AVXVNNI: u32 = 2;
 /// AVX-512 with VNNI.
-pub const ISA_AVX512VNNI: u32 = Isa::Avx512Vnni as u32;
+pub const ISA_AVX512VNNI: u32 = 3;
 /// Names of the tiers, indexed by their value; the words `QC_CPU` takes.
 pub const ISA_NAMES: [&CStr; 4] = [c"scalar", c"avx2", c"avxvnni", c"avx512vnni"];
 

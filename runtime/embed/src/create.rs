@@ -2,6 +2,7 @@
 
 use crate::abi::*;
 use crate::executor::{Inner, Planned, Slot};
+use crate::host::host_tier;
 use crate::memory::{Allocator, Block};
 use crate::pool::Pool;
 use crate::sys;
@@ -9,7 +10,6 @@ use crate::text::{Text, c_bytes};
 use crate::threads::{MAX_THREADS, default_threads};
 use crate::view::ModelView;
 use core::sync::atomic::AtomicBool;
-use qc_kernels::{Isa, host};
 
 /// Makes a context for `model`.
 ///
@@ -62,7 +62,7 @@ unsafe fn choose_tier(model: ModelView, options: &Options, why: &mut Text) -> Re
     } else {
         ("the cpu option", asked)
     };
-    let host = host::detect(Isa::Avx512Vnni) as u32;
+    let host = host_tier();
     let offered = match cap {
         b"" => host,
         name => match ISA_NAMES.iter().position(|known| known.to_bytes() == name) {

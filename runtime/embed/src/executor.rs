@@ -48,8 +48,10 @@ pub(crate) struct Inner {
 pub(crate) struct Slot {
     pub(crate) io: &'static Io,
     pub(crate) is_input: bool,
-    /// Where the data is; null while unbound.
+    /// Where steps find the data; null while unbound.
     pub(crate) data: *mut u8,
+    /// The host's memory when it is not `data` itself; else null. Inputs are copied from it, outputs to it.
+    pub(crate) host: *mut u8,
     /// Items at `data`.
     pub(crate) batch: usize,
     /// Whether `data` is the host's memory.
@@ -88,7 +90,7 @@ impl<'c> Entered<'c> {
     /// [`Status::NullPointer`], and [`Status::Busy`] while another thread is inside.
     ///
     /// # Safety
-    /// `context` is null or came from [`create`](crate::create::create) and was not destroyed.
+    /// `context` is null or came from [`crate::api::create`] and was not destroyed.
     pub(crate) unsafe fn enter(context: *mut Context) -> Result<Entered<'c>, Status> {
         if context.is_null() {
             return Err(Status::NullPointer);
@@ -112,7 +114,7 @@ impl Drop for Entered<'_> {
 /// Frees a context; one that is in use by another thread is left alone.
 ///
 /// # Safety
-/// `context` is null or came from [`create`](crate::create::create), and is not used again.
+/// `context` is null or came from [`crate::api::create`], and is not used again.
 pub unsafe fn destroy(context: *mut Context) {
     // SAFETY: promised by the caller.
     let Ok(entered) = (unsafe { Entered::enter(context) }) else { return };
@@ -134,7 +136,7 @@ pub unsafe fn destroy(context: *mut Context) {
 
 impl Slot {
     pub(crate) fn unbound(io: &'static Io, is_input: bool) -> Slot {
-        Slot { io, is_input, data: core::ptr::null_mut(), batch: 0, is_hosts: false, own: Block::EMPTY }
+        Slot { io, is_input, data: core::ptr::null_mut(), host: core::ptr::null_mut(), batch: 0, is_hosts: false, own: Block::EMPTY }
     }
 
     /// Appends "input 'x'" or "output 'y'".
@@ -144,7 +146,7 @@ impl Slot {
 
     /// Points the slot at a buffer of the context's own with room for `batch` items.
     fn use_own(&mut self, batch: usize, allocator: &Allocator, why: &mut Text) -> Result<(), Status> {
-        let bytes = self.io.bytes_at(batch).ok_or(Status::BadBatch)?;
+        let bytes = self.io.bytes_at(batch).and_then(|b| b.checked_add(2 * SLACK_BYTES)).ok_or(Status::BadBatch)?;
         if self.own.base.is_null() || self.own.bytes < bytes {
             let Some(block) = allocator.zeroed(bytes, ALIGN_BYTES) else {
                 self.describe(why);
@@ -155,12 +157,51 @@ impl Slot {
             unsafe { allocator.free(self.own) };
             self.own = block;
         }
-        self.data = self.own.base;
+        self.data = self.own.base.wrapping_add(SLACK_BYTES);
+        self.host = core::ptr::null_mut();
         self.batch = batch;
         self.is_hosts = false;
         Ok(())
     }
+
+    /// Points the slot at the host's memory, or at a copy of it.
+    ///
+    /// Kernels may read a vector past the end of a buffer. Inside one page that is harmless; where the next page would
+    /// be touched, which may not exist, the data goes through a buffer of the context's own.
+    fn use_hosts(&mut self, data: *mut u8, batch: usize, allocator: &Allocator, why: &mut Text) -> Result<(), Status> {
+        let bytes = self.io.bytes_at(batch).ok_or(Status::BadBatch)?;
+        let last = (data as usize).wrapping_add(bytes.max(1) - 1);
+        if last / PAGE_BYTES == last.wrapping_add(OVERREAD_BYTES) / PAGE_BYTES {
+            (self.data, self.host) = (data, core::ptr::null_mut());
+        } else {
+            self.use_own(batch, allocator, why)?;
+            self.host = data;
+        }
+        (self.batch, self.is_hosts) = (batch, true);
+        Ok(())
+    }
+
+    /// Copies between the host's memory and `data`, if they differ: before a run for inputs, after it for outputs.
+    ///
+    /// # Safety
+    /// The host's memory is valid for the bound batch.
+    unsafe fn exchange(&self, before_run: bool) {
+        let bytes = if self.io.batched != 0 { self.io.bytes_at(self.batch) } else { self.io.bytes_at(1) };
+        let Some(bytes) = bytes.filter(|_| !self.host.is_null() && self.is_input == before_run) else { return };
+        // SAFETY: both are `bytes` long: the host's by the caller's promise, ours by `use_own`; they do not overlap.
+        unsafe {
+            match self.is_input {
+                true => self.data.copy_from_nonoverlapping(self.host, bytes),
+                false => self.host.copy_from_nonoverlapping(self.data, bytes),
+            }
+        }
+    }
 }
+
+/// Smallest unit of memory protection.
+const PAGE_BYTES: usize = 4096;
+/// Bytes past the end of a buffer that kernels may read.
+const OVERREAD_BYTES: usize = 64;
 
 impl Inner {
     /// A text that becomes the context's last error.
@@ -249,9 +290,7 @@ impl Inner {
         }
         self.check_address(i, data)?;
         self.input_batch(i, batch)?;
-        let slot = &mut self.slots[i];
-        (slot.data, slot.batch, slot.is_hosts) = (data, batch, true);
-        Ok(())
+        self.explain(|inner, why| inner.slots[i].use_hosts(data, batch, &inner.allocator, why))
     }
 
     /// Reads an input from a buffer of the context's own, and returns it.
@@ -285,15 +324,14 @@ impl Inner {
         if self.slots[i].io.batched != 0 {
             self.explain(|inner, why| inner.check_batch(batch, why))?;
         }
-        let slot = &mut self.slots[i];
-        (slot.data, slot.batch, slot.is_hosts) = (data, batch, true);
-        Ok(())
+        self.explain(|inner, why| inner.slots[i].use_hosts(data, batch, &inner.allocator, why))
     }
 
     /// Where an output is; null before a batch is known.
     pub(crate) fn output(&mut self, index: usize) -> Result<*mut u8, Status> {
         let i = self.slot_index(index, false)?;
-        Ok(self.slots[i].data)
+        let slot = &self.slots[i];
+        Ok(if slot.host.is_null() { slot.data } else { slot.host })
     }
 
     fn null_data(&mut self, slot: usize) -> Status {
@@ -355,6 +393,8 @@ impl Inner {
     pub(crate) unsafe fn run(&mut self, mut times: Option<&mut [StepTime]>) -> Result<(), Status> {
         self.check_bindings()?;
         let _rounding = Rounding::enter();
+        // SAFETY: promised by the caller.
+        self.slots.iter().for_each(|slot| unsafe { slot.exchange(true) });
         let mut done = 0;
         while done < self.batch {
             let rest = self.batch - done;
@@ -371,6 +411,8 @@ impl Inner {
             unsafe { self.run_variant(planned, times.as_deref_mut()) };
             done = first + items;
         }
+        // SAFETY: promised by the caller.
+        self.slots.iter().for_each(|slot| unsafe { slot.exchange(false) });
         Ok(())
     }
 

@@ -323,7 +323,9 @@ fn every_failing_allocation_is_an_error_without_a_leak() {
                 let bound = (api.bind_input)(context, 0, x.as_ptr().cast(), 9);
                 assert_eq!((api.bind_input)(context, 1, shift.as_ptr().cast(), 1), 0);
                 if bound == 0 {
+                    let before = left.load(Ordering::Relaxed);
                     assert_eq!((api.run)(context), 0);
+                    assert_eq!(left.load(Ordering::Relaxed), before, "a run allocates nothing");
                     successes += 1;
                 } else {
                     assert_eq!(bound, Status::OutOfMemory as i32);

@@ -7,7 +7,9 @@
 //! Rules that hold for every family:
 //! - Strides (`*_row`, `*_px`, `*_outer`, …) are in bytes; 0 repeats the same data. Counts are at least 1.
 //! - Exactly the output elements are written; a byte that is not part of an output element keeps its value.
-//! - Inputs may be read up to 64 bytes before their first and after their last byte; the values read there never matter.
+//! - Buffers, outputs included, may be read up to 64 bytes before their first and after their last byte; the values read
+//!   there never matter. Tables of 256 bytes are an exception: they are not over-read.
+//! - Scales, offsets and float clamps are not NaN; those of u8 results are finite.
 //! - Outputs do not overlap inputs, except where a field says so.
 //! - Float clamps are `v = if v > lo { v } else { lo }`, then `v = if v < hi { v } else { hi }`: NaN becomes `lo`.
 //!   A family with clamps needs them set (`-inf`, `inf` for none): unset means 0.

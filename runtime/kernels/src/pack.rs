@@ -10,8 +10,8 @@
 //! 2. Quads, for dot products over four rows of one pixel column: `[c64/64][shift][kw][quad][4][64]`, where quad `q` at
 //!    shift `s` holds for window rows `4q-s .. 4q-s+4` the weights of a column `x` (zero outside the window). The four
 //!    vectors hold dwords (one channel, four rows) in the order in which byte interleaving within 128-bit lanes brings up
-//!    64 channels: vector `j`, dword `4g + i` is channel `16g + 4j + i`. Shift 1 serves the output row below, from the same
-//!    input; it exists if `kh % 4 != 0`, for then the quads have a row to spare.
+//!    64 channels: vector `j`, dword `4g + i` is channel `16g + 4j + i`. Shift `s` serves the `s`th output row below, from the
+//!    same input; there are as many shifts as fit into the quads of a window.
 //!
 //! **Depthwise f32.** `[kh][kw][c16]`.
 
@@ -206,9 +206,9 @@ pub const fn dw_quads(kh: usize) -> usize {
     kh.div_ceil(4)
 }
 
-/// Number of shifts in the quad section.
+/// Number of shifts in the quad section: 1 and the rows that the quads have to spare.
 pub const fn dw_shifts(kh: usize) -> usize {
-    if kh.is_multiple_of(4) { 1 } else { 2 }
+    4 * dw_quads(kh) - kh + 1
 }
 
 /// Bytes of packed u8 × s8 depthwise weights.

@@ -53,17 +53,17 @@ impl Toy {
         signature
     }
 
-    /// A step. With `copies`, it first copies its input to the arena by a call of `memcpy`, the library's.
+    /// A step. With `copies`, it first copies its input to the arena by a near call of `memcpy`, which is the library's
+    /// and so needs a stub; without, it makes a far call of a function of the embedded object.
     pub fn step(&mut self, name: &str, copies: bool) -> FuncId {
         let signature = self.signature(3);
         let id = self.module.declare_function(name, Linkage::Local, &signature).unwrap();
         let mut cx = self.module.make_context();
         cx.func.signature = signature;
-        let memcpy = copies.then(|| {
-            let signature = self.signature(3);
-            let id = self.module.declare_function("memcpy", Linkage::Import, &signature).unwrap();
-            self.module.declare_func_in_func(id, &mut cx.func)
-        });
+        let (callee, arguments) = if copies { ("memcpy", 3) } else { ("qc_model_abi", 0) };
+        let callee = self.module.declare_function(callee, Linkage::Import, &self.signature(arguments)).unwrap();
+        let callee = self.module.declare_func_in_func(callee, &mut cx.func);
+        cx.func.dfg.ext_funcs[callee].colocated = copies;
         let mut b = FunctionBuilder::new(&mut cx.func, &mut self.context);
         let (entry, head, body, exit) = (b.create_block(), b.create_block(), b.create_block(), b.create_block());
         b.append_block_params_for_function_params(entry);
@@ -78,13 +78,15 @@ impl Toy {
         let io = load(&mut b, frame, offset_of!(Frame, io));
         let (mut x, y) = (load(&mut b, io, 0), load(&mut b, io, 8));
         let bytes = 4 * ITEM as i64;
-        if let Some(memcpy) = memcpy {
+        if copies {
             let count = b.ins().isub(end, begin);
             let count = b.ins().imul_imm_u(count, bytes);
             let from = b.ins().imul_imm_u(begin, bytes);
             let (to, from) = (b.ins().iadd(arena, from), b.ins().iadd(x, from));
-            b.ins().call(memcpy, &[to, from, count]);
+            b.ins().call(callee, &[to, from, count]);
             x = arena;
+        } else {
+            b.ins().call(callee, &[]);
         }
         b.ins().jump(head, &[begin.into()]);
         b.switch_to_block(head);
@@ -261,8 +263,9 @@ pub fn note() -> Note {
 
 /// Links objects with the embedded one.
 pub fn link(object: &[u8], note: &str, weights: &[u8]) -> Result<Vec<u8>, elf::LinkError> {
+    let [kernels, host, executor] = embed_object::objects();
     elf::link(&elf::LinkInput {
-        objects: &[object, embed_object::bytes()],
+        objects: &[object, kernels, host, executor],
         weights,
         exports: &embed_object::exports("toy"),
         imports: qc_embed::sys::IMPORTS,

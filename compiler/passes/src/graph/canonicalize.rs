@@ -96,9 +96,14 @@ fn with_mapped_constant(
     Some(())
 }
 
+/// Whether no activation is part of an op yet, so that more can be folded into its weights.
+pub fn unclamped(m: &Module, op: OpId) -> bool {
+    m.attrs(op).get("min").is_none() && m.attrs(op).get("max").is_none()
+}
+
 /// The convolution or matrix product that computes `v` for `user` alone, with the axis of its output channels.
 fn linear(m: &Module, v: ValueId, user: OpId) -> Option<(OpId, usize)> {
-    let op = sole_producer(m, v, user)?;
+    let op = sole_producer(m, v, user).filter(|&op| unclamped(m, op))?;
     let axis = match () {
         () if m.is(op, Conv2d::DEF) => 1,
         () if m.is(op, Matmul::DEF) => m.dims(v).len() - 1,

@@ -124,13 +124,13 @@ impl Lower<'_> {
         })?;
         let name = src.name(op.weight(src)).unwrap_or("weight").to_string();
         let p = self.place_conv(op.input(src), op.out(src), None, s)?;
-        let clamp = |c: Call| c.set("clamp_lo", f32::NEG_INFINITY).set("clamp_hi", f32::INFINITY);
+        let (lo, hi) = (op.min(src) as f32, op.max(src) as f32);
         if s.is_depthwise() && s.weight[0] == s.groups {
             return self.depthwise_f32(op, &p, weight, &name);
         }
         let shape = p.gemm_shape();
         let c = self.float_constants(weight, &name, op.bias(src), &shape, s.groups)?;
-        let call = clamp(Call::new("gemm_f32.f32")).set("k", shape.k());
+        let call = Call::new("gemm_f32.f32").set("k", shape.k()).set("clamp_lo", lo).set("clamp_hi", hi);
         let sizes = (shape.panel_bytes_f32(0), round64(shape.bytes_f32()));
         p.gemm(call, &c, &shape, sizes).emit(self.emit())
     }
@@ -171,8 +171,8 @@ impl Lower<'_> {
         let weight = self.data(name, HostTensor::f32([w.len()], w), depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::f32([bias.len()], bias), vec![])?;
         let call = Call::new("dw_f32.f32")
-            .set("clamp_lo", f32::NEG_INFINITY)
-            .set("clamp_hi", f32::INFINITY)
+            .set("clamp_lo", op.min(self.src) as f32)
+            .set("clamp_hi", op.max(self.src) as f32)
             .pointer("a", p.x.buf, p.x.offset + p.first_tap(), &[])
             .view("out", &p.out, &[])
             .pointer("w", weight, 0, &[])
@@ -197,27 +197,25 @@ impl Lower<'_> {
             .set("channels", s.groups);
         let (images, rows) = (s.out[0], s.out[2]);
         let small = s.macs() < 1 << 15;
+        let tasks = if small {
+            1
+        } else if images > 1 {
+            images
+        } else {
+            rows
+        };
         let moves = [x[0], o[0]];
-        self.emit().step(
-            if small {
-                1
-            } else if images > 1 {
-                images
-            } else {
-                rows
-            },
-            |e, begin, end| {
-                if small || images > 1 {
-                    let call = call.set("rows", rows);
-                    return match small {
-                        true => e.for_count(images, |e, n| e.call(call.moved(n, &moves))),
-                        false => e.for_range(begin, end, |e, n| e.call(call.moved(n, &moves))),
-                    };
-                }
-                let count = e.arith("sub", end, begin)?;
-                e.call(call.moved(begin, &[step_y, o[2]]).dynamic("rows", count))
-            },
-        )
+        self.emit().with_macs(s.macs()).step(tasks, |e, begin, end| {
+            if small || images > 1 {
+                let call = call.set("rows", rows);
+                return match small {
+                    true => e.for_count(images, |e, n| e.call(call.moved(n, &moves))),
+                    false => e.for_range(begin, end, |e, n| e.call(call.moved(n, &moves))),
+                };
+            }
+            let count = e.arith("sub", end, begin)?;
+            e.call(call.moved(begin, &[step_y, o[2]]).dynamic("rows", count))
+        })
     }
 }
 

@@ -333,8 +333,10 @@ impl Lower<'_> {
         let shape = GemmShape { cols: n, channels: k, kh: 1, kw: 1, taps: Taps::Joined { pitch: k } };
         let name = src.name(op.b(src)).unwrap_or("weight").to_string();
         let c = self.float_constants(weight, &name, op.bias(src), &shape, 1)?;
-        let call =
-            Call::new("gemm_f32.f32").set("k", k).set("clamp_lo", f32::NEG_INFINITY).set("clamp_hi", f32::INFINITY);
+        let call = Call::new("gemm_f32.f32")
+            .set("k", k)
+            .set("clamp_lo", op.min(src) as f32)
+            .set("clamp_hi", op.max(src) as f32);
         let sizes = (shape.panel_bytes_f32(0), shape.bytes_f32());
         self.product(call, &x, &out, None, &c, (n, k), sizes, Elem::F32)
     }

@@ -149,6 +149,8 @@ impl Lower<'_> {
             "graph.reduce_mean" => self.reduce_mean(graph::ReduceMean(op)),
             "graph.cast" => self.cast(graph::Cast(op)),
             "graph.observe" => self.alias(op),
+            "graph.batch_norm" => Err(Diag::error("graph.batch_norm: its statistics are not constant, finite numbers")
+                .help("check the exported mean and variance; a variance must not be negative")),
             other => Err(Diag::bug(format!("{other} cannot be lowered; an earlier pass should have replaced it"))),
         }
     }

@@ -64,26 +64,24 @@ impl Lower<'_> {
         let moves = [a.strides[0], out.strides[0]];
         let row = out.strides[2];
         let small = out.len() * s.kernel[0] * s.kernel[1] < 1 << 16;
-        self.emit().step(
-            if small {
-                1
-            } else if images > 1 {
-                images
-            } else {
-                rows
-            },
-            |e, begin, end| {
-                if small || images > 1 {
-                    let call = call.set("rows", rows).set("oy_begin", 0);
-                    return match small {
-                        true => e.for_count(images, |e, n| e.call(call.moved(n, &moves))),
-                        false => e.for_range(begin, end, |e, n| e.call(call.moved(n, &moves))),
-                    };
-                }
-                let count = e.arith("sub", end, begin)?;
-                e.call(call.moved(begin, &[0, row]).dynamic("oy_begin", begin).dynamic("rows", count))
-            },
-        )
+        let tasks = if small {
+            1
+        } else if images > 1 {
+            images
+        } else {
+            rows
+        };
+        self.emit().step(tasks, |e, begin, end| {
+            if small || images > 1 {
+                let call = call.set("rows", rows).set("oy_begin", 0);
+                return match small {
+                    true => e.for_count(images, |e, n| e.call(call.moved(n, &moves))),
+                    false => e.for_range(begin, end, |e, n| e.call(call.moved(n, &moves))),
+                };
+            }
+            let count = e.arith("sub", end, begin)?;
+            e.call(call.moved(begin, &[0, row]).dynamic("oy_begin", begin).dynamic("rows", count))
+        })
     }
 
     /// Every window is one call that pools a whole small plane.

@@ -149,6 +149,7 @@ pub fn matmul(lower: &mut Lower<'_>, op: Matmul) -> Result<(), Diag> {
     });
     let out = spread(&out, [Some(0), Some(1), None]);
     let (results, inner) = (numbered(&dims[..rank - 1]), [(s.k, rank - 1)]);
+    let clamps = [("max", op.min(src) as f32), ("min", op.max(src) as f32)];
     lower.emit().step(1, |e, _, _| {
         over(e, &results, vec![], &|e, i| {
             let first = match &bias {
@@ -162,7 +163,13 @@ pub fn matmul(lower: &mut Lower<'_>, op: Matmul) -> Result<(), Diag> {
                 let sum = load(e, &out, j)?;
                 let next = binary(e, "add", sum, product)?;
                 store(e, next, &out, j)
-            })
+            })?;
+            for (word, bound) in clamps.iter().filter(|(_, b)| b.is_finite()) {
+                let (value, bound) = (load(e, &out, i)?, scalar(e, *bound)?);
+                let clamped = binary(e, word, value, bound)?;
+                store(e, clamped, &out, i)?;
+            }
+            Ok(())
         })
     })
 }

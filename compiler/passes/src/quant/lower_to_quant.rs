@@ -77,10 +77,11 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) const NONE: Bounds = Bounds { min: f32::NEG_INFINITY, max: f32::INFINITY };
+    /// No bounds.
+    pub const NONE: Bounds = Bounds { min: f32::NEG_INFINITY, max: f32::INFINITY };
 
     /// The bounds that `op` imposes on its operand, if it is an activation.
-    pub(crate) fn of(m: &Module, op: OpId) -> Option<Bounds> {
+    pub fn of(m: &Module, op: OpId) -> Option<Bounds> {
         if m.is(op, Relu::DEF) {
             return Some(Bounds { min: 0.0, max: f32::INFINITY });
         }
@@ -88,7 +89,7 @@ impl Bounds {
     }
 
     /// The bounds on stored integers of `format`.
-    pub(crate) fn stored(self, q: &Quant) -> (i64, i64) {
+    pub fn stored(self, q: &Quant) -> (i64, i64) {
         let one = |x: f32| qc_dialects::graph::quantize::quantize(x, q.scale(0), q.zero(0), q.lo, q.hi);
         (i64::from(one(self.min)), i64::from(one(self.max)))
     }

@@ -38,18 +38,17 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         return Ok(());
     }
     let formats = formats(m, &ranges);
+    // Decided on the float graph: a quantized weight is no float constant any more.
+    let mut values: Vec<ValueId> = formats.keys().copied().filter(|&v| wants_format(m, v)).collect();
+    values.sort();
     for op in m.ops(m.body()).to_vec() {
         if has_integer_kernel(m, op) {
             quantize_weights(m, op)?;
         }
     }
-    let mut values: Vec<ValueId> = formats.keys().copied().collect();
-    values.sort();
     for v in values {
-        if wants_format(m, v) {
-            quantize_edge(m, v, &formats[&v])?;
-            cx.count("quantized");
-        }
+        quantize_edge(m, v, &formats[&v])?;
+        cx.count("quantized");
     }
     Ok(())
 }

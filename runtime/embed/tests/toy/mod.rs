@@ -2,6 +2,8 @@
 //!
 //! `t = x + shift` (arena), then `y = t * w[column]` and `sum = Σ t` per item.
 
+#![allow(dead_code)]
+
 use qc_embed::abi::*;
 use std::ptr::null;
 

@@ -1,7 +1,7 @@
 //! Conversions between f32 and u8, between planar and channels-last order where asked.
 
 use super::math::{load_lanes, store_lanes};
-use super::simd::Simd;
+use super::simd::{Simd, unroll};
 use crate::args::{DequantizeArgs, QuantizeArgs};
 use crate::numbers::{MAGIC, MAGIC_BITS};
 
@@ -27,11 +27,11 @@ impl<S: Simd> Rounding<S> {
         }
     }
 
-    /// `MAGIC` plus the result: adding the zero point to the rounded sum is exact.
+    /// The results: adding the zero point to the rounded sum with `MAGIC` is exact.
     #[inline(always)]
-    fn apply(self, s: S, x: S::F) -> S::F {
+    fn apply(self, s: S, x: S::F) -> S::I {
         let v = s.clamp(s.div(x, self.scale), self.lo, self.hi);
-        s.add(s.add(v, self.magic), self.zero)
+        s.sub_i(s.bits(s.add(s.add(v, self.magic), self.zero)), s.splat_i(MAGIC_BITS))
     }
 }
 
@@ -72,16 +72,20 @@ pub unsafe fn quantize<S: Simd>(s: S, args: *const u8) {
 unsafe fn quantize_run<S: Simd>(s: S, rounding: Rounding<S>, a: *const f32, out: *mut u8, n: usize) {
     let mut i = 0;
     while i < n {
+        let (a, out) = (a.wrapping_add(i), out.wrapping_add(i));
         let left = n - i;
         // SAFETY: at most 60 bytes past the end are read; only the elements left are stored.
         unsafe {
-            let load = |v: usize| rounding.apply(s, s.load(a.wrapping_add(i + 16 * v)));
-            let out = out.wrapping_add(i);
+            let first = rounding.apply(s, s.load(a));
             if left >= 64 {
-                s.store_b(s.pack([load(0), load(1), load(2), load(3)]), out, 64);
+                let mut q = [first; 4];
+                unroll!(v in 0..4 => {
+                    q[v] = rounding.apply(s, s.load(a.wrapping_add(16 * v)));
+                });
+                s.store_b(s.pack(q), out, 64);
                 i += 64;
             } else {
-                s.store_b(s.pack([load(0)]), out, left.min(16));
+                s.store_b(s.pack([first]), out, left.min(16));
                 i += 16;
             }
         }
@@ -97,24 +101,31 @@ unsafe fn quantize_pixels<S: Simd>(s: S, rounding: Rounding<S>, g: &QuantizeArgs
         let mut c = 0;
         while c < g.channels {
             let count = (g.channels - c).min(4);
+            let a = a.wrapping_byte_add(p * g.a_px + c * g.a_ch);
+            let out = out.wrapping_add(p * g.out_px + c);
             // SAFETY: the lanes of `n` pixels and `count` channels are read, and their bytes written.
             unsafe {
-                let channel = |i: usize| {
-                    let x = load_lanes(s, a.wrapping_byte_add(p * g.a_px + (c + i) * g.a_ch), g.a_px, n);
-                    s.sub_i(s.bits(rounding.apply(s, x)), s.splat_i(MAGIC_BITS))
-                };
-                let mut q = channel(0);
+                let mut q = rounding.apply(s, load_lanes(s, a, g.a_px, n));
                 if count > 1 {
-                    q = s.add_i(q, s.shift_left::<8>(channel(1)));
+                    let next = rounding.apply(s, load_lanes(s, a.wrapping_byte_add(g.a_ch), g.a_px, n));
+                    q = s.add_i(q, s.shift_left::<8>(next));
                 }
                 if count > 2 {
-                    q = s.add_i(q, s.shift_left::<16>(channel(2)));
+                    let next = rounding.apply(s, load_lanes(s, a.wrapping_byte_add(2 * g.a_ch), g.a_px, n));
+                    q = s.add_i(q, s.shift_left::<16>(next));
                 }
                 if count > 3 {
-                    q = s.add_i(q, s.shift_left::<24>(channel(3)));
+                    let next = rounding.apply(s, load_lanes(s, a.wrapping_byte_add(3 * g.a_ch), g.a_px, n));
+                    q = s.add_i(q, s.shift_left::<24>(next));
                 }
-                let pixels = s.lanes(s.as_float(q)).map(f32::to_bits);
-                store_pixels(&pixels, n, count, out.wrapping_add(p * g.out_px + c), g.out_px);
+                if count == 3 && g.out_px == 3 {
+                    s.store_b(s.pack_three(q), out, 3 * n);
+                } else if count == 4 && g.out_px == 4 {
+                    s.store_i(q, out.cast(), n);
+                } else {
+                    let pixels = s.lanes(s.as_float(q)).map(f32::to_bits);
+                    store_pixels(&pixels, n, count, out, g.out_px);
+                }
             }
             c += count;
         }
@@ -188,24 +199,31 @@ unsafe fn dequantize_channels<S: Simd>(s: S, g: &DequantizeArgs, a: *const u8, o
     }
 }
 
-/// Dequantizes with one lane per pixel.
+/// Dequantizes blocks of 16 pixels × 16 channels, exchanging rows and columns in between.
 #[inline(always)]
 unsafe fn dequantize_pixels<S: Simd>(s: S, g: &DequantizeArgs, a: *const u8, out: *mut f32) {
     let (scale, zero) = (s.splat(g.scale), s.splat(g.zero));
     let mut p = 0;
     while p < g.pixels {
-        let n = (g.pixels - p).min(16);
-        for c in 0..g.channels {
-            let mut q = [0u8; 16];
-            for (i, q) in q.iter_mut().enumerate().take(n) {
-                // SAFETY: pixel `p + i` exists.
-                *q = unsafe { *a.wrapping_add((p + i) * g.a_px + c) };
+        let pixels = (g.pixels - p).min(16);
+        let mut c = 0;
+        while c < g.channels {
+            let channels = (g.channels - c).min(16);
+            let mut block = [[0.0f32; 16]; 16];
+            for (i, row) in block.iter_mut().enumerate().take(pixels) {
+                // SAFETY: pixel `p + i` exists; at most 15 bytes past its end are read.
+                unsafe {
+                    let q = s.to_float(s.load_u8(a.wrapping_add((p + i) * g.a_px + c)));
+                    s.store(s.mul(s.sub(q, zero), scale), row.as_mut_ptr(), 16);
+                }
             }
-            // SAFETY: `n` pixels are written; the array has 16 bytes.
-            unsafe {
-                let value = s.mul(s.sub(s.to_float(s.load_u8(q.as_ptr())), zero), scale);
-                store_lanes(s, value, out.wrapping_byte_add(p * g.out_px + c * g.out_ch), g.out_px, n);
+            s.transpose(&mut block);
+            for (i, row) in block.iter().enumerate().take(channels) {
+                let out = out.wrapping_byte_add(p * g.out_px + (c + i) * g.out_ch);
+                // SAFETY: the pixels of channel `c + i` are written.
+                unsafe { store_lanes(s, s.load(row.as_ptr()), out, g.out_px, pixels) };
             }
+            c += 16;
         }
         p += 16;
     }

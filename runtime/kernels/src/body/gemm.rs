@@ -78,7 +78,7 @@ impl<S: Simd> Output<S> for ToU8<S> {
     const BYTES: usize = 1;
     #[inline(always)]
     fn new(s: S, g: &GemmArgs) -> Self {
-        ToU8 { scale: g.scale, zero: s.splat(g.zero + MAGIC), finish: Finish::new(s, g.lo, g.hi, g.lut) }
+        ToU8 { scale: g.scale, zero: s.splat(g.zero + MAGIC), finish: Finish::new(s, g.lo, g.hi, core::ptr::null()) }
     }
     #[inline(always)]
     unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, _: *const u8, n: usize) {
@@ -112,7 +112,7 @@ impl<S: Simd> Output<S> for ToU8Res<S> {
             res_scale: s.splat(g.res_scale),
             res_offset: s.splat(g.res_offset),
             magic: s.splat(MAGIC),
-            finish: Finish::new(s, g.lo, g.hi, g.lut),
+            finish: Finish::new(s, g.lo, g.hi, core::ptr::null()),
         }
     }
     #[inline(always)]
@@ -225,8 +225,7 @@ unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs,
     let low = g.rows.checked_div(tiles).unwrap_or(0);
     let higher = g.rows - low * tiles;
     let panel_bytes = g.seg_y * g.seg_x * g.k4 * g.cols.div_ceil(16) * 64;
-    // The next panel's weights follow this one's. Few tiles cannot hide the reads, and hardware streams them as well.
-    let prefetch = tiles * g.outer >= 4;
+    // The next panel's weights follow this one's.
     let mut ahead = g.w.cast::<u8>().wrapping_add(panel_bytes);
     let ahead_end = ahead.wrapping_add(panel_bytes);
     let lines_per_tile = g.seg_y * g.seg_x * g.k4;
@@ -234,7 +233,7 @@ unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs,
         let mut row = 0;
         for t in 0..tiles {
             let height = low + usize::from(t < higher);
-            let wanted = prefetch && ahead < ahead_end;
+            let wanted = prefetches(height, NV) && ahead < ahead_end;
             let place = Place {
                 a: g.a.wrapping_add(outer * g.a_outer + row * g.a_row),
                 out: g.out.wrapping_add(outer * g.out_outer + row * g.out_row + 16 * first * O::BYTES),
@@ -261,9 +260,28 @@ unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs,
                     _ => return,
                 }
             }
+            if O::BYTES == 1 && !g.lut.is_null() {
+                // SAFETY: the rows just written.
+                unsafe { map_rows(s, g, place, height) };
+            }
             row += height;
         }
     }
+}
+
+/// Maps the results of a tile by the table. Apart from the tiles, since it is rare and its code long.
+#[inline(always)]
+unsafe fn map_rows<S: Simd>(s: S, g: &GemmArgs, at: Place, rows: usize) {
+    for r in 0..rows {
+        let out = at.out.wrapping_add(r * g.out_row);
+        // SAFETY: a row of the tile; what the load over-reads is discarded.
+        unsafe { s.store_b(s.lookup(s.load_b(out), g.lut), out, at.n) };
+    }
+}
+
+/// Whether a tile has load slots to spare for hints. Smaller ones are left to the hardware's own streams.
+const fn prefetches(rows: usize, vectors: usize) -> bool {
+    vectors == 4 && rows >= 5
 }
 
 /// Independent chains of sums per output: enough dot products in flight to hide their latency.
@@ -302,8 +320,10 @@ unsafe fn tile<S: Dot, O: Output<S>, const MR: usize, const NV: usize>(s: S, o: 
                     unroll!(u in 0..chains => {
                         let (chain, w) = (u & 3, w.add(u * w_step));
                         acc[chain] = step::<S, MR, NV>(s, acc[chain], base, 4 * u, g.a_row, w);
-                        s.prefetch(ahead);
-                        ahead = ahead.wrapping_add(at.ahead_step);
+                        if prefetches(MR, NV) {
+                            s.prefetch(ahead);
+                            ahead = ahead.wrapping_add(at.ahead_step);
+                        }
                     });
                     w = w.add(chains * w_step);
                     base = base.map(|p| p.wrapping_add(4 * chains));

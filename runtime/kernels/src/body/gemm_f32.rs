@@ -1,7 +1,7 @@
 //! f32 convolution and matrix product: the tiles of `gemm`, with one chain of fma per output, in order of K.
 
 use super::gemm::Dot;
-use super::simd::div_ceil;
+use super::simd::{div_ceil, unroll};
 use crate::args::GemmF32Args;
 
 /// Computes the whole call.
@@ -81,41 +81,36 @@ unsafe fn tile<S: Dot, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, 
     // SAFETY: the loads stay in the panel and in the segments of the tile's pixels; see `GemmF32Args`.
     unsafe {
         let mut acc = [[s.splat(0.0); NV]; MR];
-        for row in &mut acc {
-            for v in 0..NV {
-                row[v] = s.load(g.bias.add(at.col + 16 * v));
-            }
-        }
+        unroll!(r in 0..MR => {
+            unroll!(v in 0..NV => {
+                acc[r][v] = s.load(g.bias.add(at.col + 16 * v));
+            });
+        });
         let mut w = g.w.add(at.col);
         for y in 0..g.seg_y {
             for x in 0..g.seg_x {
                 let segment = at.a.wrapping_add(y * g.seg_y_stride + x * g.seg_x_stride);
-                let mut base = [segment; 3];
-                for (i, p) in base.iter_mut().enumerate() {
-                    *p = segment.wrapping_add(3 * i * g.a_row);
-                }
+                let mut base = [segment, segment.wrapping_add(3 * g.a_row), segment.wrapping_add(6 * g.a_row)];
                 for _ in 0..g.k {
                     let mut weights = [s.load(w); NV];
-                    for v in 1..NV {
+                    unroll!(v in 0..NV => {
                         weights[v] = s.load(w.add(16 * v));
-                    }
-                    for r in 0..MR {
+                    });
+                    unroll!(r in 0..MR => {
                         let a = base[r / 3].wrapping_add(r % 3 * g.a_row).cast::<f32>();
                         let a = s.splat(a.read_unaligned());
-                        for v in 0..NV {
+                        unroll!(v in 0..NV => {
                             acc[r][v] = s.fma(a, weights[v], acc[r][v]);
-                        }
-                    }
+                        });
+                    });
                     w = w.add(w_step);
-                    for p in &mut base {
-                        *p = p.wrapping_add(4);
-                    }
+                    base = base.map(|p| p.wrapping_add(4));
                 }
             }
         }
         let (lo, hi) = (s.splat(g.clamp_lo), s.splat(g.clamp_hi));
-        for r in 0..MR {
-            for v in 0..NV {
+        unroll!(r in 0..MR => {
+            unroll!(v in 0..NV => {
                 let n = at.n.saturating_sub(16 * v).min(16);
                 let mut value = acc[r][v];
                 if !g.res.is_null() {
@@ -123,7 +118,7 @@ unsafe fn tile<S: Dot, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, 
                 }
                 let out = at.out.wrapping_add(r * g.out_row + 64 * v);
                 s.store(s.clamp(value, lo, hi), out.cast(), n);
-            }
-        }
+            });
+        });
     }
 }

@@ -53,13 +53,7 @@ unsafe fn softmax_row<S: Simd>(s: S, g: &SoftmaxArgs, a: *const f32, out: *mut f
             store_lanes(s, e, out.wrapping_byte_add(i * g.out_elem), g.out_elem, n);
             i += 16;
         }
-        let mut partial = s.lanes(sums);
-        for width in [8, 4, 2, 1] {
-            for j in 0..width {
-                partial[j] += partial[j + width];
-            }
-        }
-        let sum = s.splat(partial[0]);
+        let sum = s.splat(tree_sum(s.lanes(sums)));
         i = 0;
         while i < g.n {
             let n = (g.n - i).min(16);
@@ -68,6 +62,14 @@ unsafe fn softmax_row<S: Simd>(s: S, g: &SoftmaxArgs, a: *const f32, out: *mut f
             i += 16;
         }
     }
+}
+
+/// Lanes `j` and `j + 8` added, then `+ 4`, `+ 2`, `+ 1`.
+#[inline(always)]
+fn tree_sum(v: [f32; 16]) -> f32 {
+    let eight = |j: usize| v[j] + v[j + 8];
+    let four = |j: usize| eight(j) + eight(j + 4);
+    (four(0) + four(2)) + (four(1) + four(3))
 }
 
 /// Local response normalization of pixels.

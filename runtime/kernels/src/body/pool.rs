@@ -1,6 +1,6 @@
 //! Pooling: windows are clipped first, then vectors of channels are combined over what is left.
 
-use super::simd::{Finish, Simd};
+use super::simd::{Finish, Simd, unroll};
 use crate::args::PoolArgs;
 use crate::numbers::MAGIC;
 
@@ -76,6 +76,23 @@ pub unsafe fn max_u8<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let p = unsafe { *args.cast::<PoolArgs>() };
     let (lo, hi) = (s.splat_b(p.lo as u8), s.splat_b(p.hi as u8));
+    if p.kw == 2 || p.kw == 3 {
+        for r in 0..p.rows {
+            let y = ((p.oy_begin + r) * p.stride_y) as isize - p.pad_top as isize;
+            let (first, height, _) = span(y, p.kh, p.in_h, 0);
+            let a = p.a.wrapping_add(if height == 0 { 0 } else { first * p.a_row });
+            let out = p.out.wrapping_add(r * p.out_row);
+            let mut c = 0;
+            while c < p.channels {
+                let columns = Columns { a: a.wrapping_add(c), height, lo, hi };
+                let n = (p.channels - c).min(64);
+                // SAFETY: the rows of the window and the row of the output exist; `n` channels are left.
+                unsafe { columns.sweep(s, &p, out.wrapping_add(c), n) };
+                c += 64;
+            }
+        }
+        return;
+    }
     for_each_window(&p, |w| {
         let mut c = 0;
         while c < p.channels {
@@ -87,6 +104,66 @@ pub unsafe fn max_u8<S: Simd>(s: S, args: *const u8) {
             c += 64;
         }
     });
+}
+
+/// One row of windows 2 or 3 wide, for 64 channels: maxima of columns first, each of which serves several windows.
+#[derive(Clone, Copy)]
+struct Columns<S: Simd> {
+    /// Column 0 of the first real row, first channel.
+    a: *const u8,
+    /// Real rows.
+    height: usize,
+    lo: S::B,
+    hi: S::B,
+}
+
+impl<S: Simd> Columns<S> {
+    /// Maximum of column `x` and `lo`.
+    #[inline(always)]
+    unsafe fn max(&self, s: S, p: &PoolArgs, x: isize) -> S::B {
+        if x < 0 || x >= p.in_w as isize {
+            return self.lo;
+        }
+        let row = |y: usize| self.a.wrapping_add(x as usize * p.a_px + y * p.a_row);
+        // SAFETY: real elements; the input may be read 64 bytes past its end.
+        unsafe {
+            if self.height == 3 {
+                let max = s.max_b(s.load_b(row(0)), s.load_b(row(1)));
+                return s.max_b(s.max_b(max, s.load_b(row(2))), self.lo);
+            }
+            let mut max = self.lo;
+            for y in 0..self.height {
+                max = s.max_b(max, s.load_b(row(y)));
+            }
+            max
+        }
+    }
+
+    /// All windows of the row; `n` channels are stored.
+    #[inline(always)]
+    unsafe fn sweep(&self, s: S, p: &PoolArgs, out: *mut u8, n: usize) {
+        // SAFETY: the caller's row.
+        unsafe {
+            let mut x = -(p.pad_left as isize);
+            let (mut left, mut middle) = (self.max(s, p, x), self.max(s, p, x + 1));
+            for ox in 0..p.cols {
+                let mut max = s.max_b(left, middle);
+                let mut right = middle;
+                if p.kw == 3 {
+                    right = self.max(s, p, x + 2);
+                    max = s.max_b(max, right);
+                }
+                s.store_b(s.min_b(max, self.hi), out.wrapping_add(ox * p.out_px), n);
+                x += p.stride_x as isize;
+                (left, middle) = match (p.kw, p.stride_x) {
+                    (3, 1) => (middle, right),
+                    (3, 2) => (right, self.max(s, p, x + 1)),
+                    (2, 1) => (middle, self.max(s, p, x + 1)),
+                    _ => (self.max(s, p, x), self.max(s, p, x + 1)),
+                };
+            }
+        }
+    }
 }
 
 /// Average of bytes.
@@ -105,11 +182,16 @@ pub unsafe fn avg_u8<S: Simd>(s: S, args: *const u8) {
         while c < p.channels {
             // SAFETY: the input may be read 64 bytes past its end; only the channels left are stored.
             unsafe {
-                let sum = fold(&p, &w, c, [s.splat_i(0); 4], |sum, a| {
-                    let bytes = s.load_b(a);
-                    [0, 1, 2, 3].map(|i| s.add_i(sum[i], s.widen(bytes, i)))
+                let sum = fold(&p, &w, c, [s.splat_i(0); 4], |mut sum, a| {
+                    unroll!(v in 0..4 => {
+                        sum[v] = s.add_i(sum[v], s.load_u8(a.wrapping_add(16 * v)));
+                    });
+                    sum
                 });
-                let value = sum.map(|sum| s.fma(s.to_float(sum), scale, offset));
+                let mut value = [offset; 4];
+                unroll!(v in 0..4 => {
+                    value[v] = s.fma(s.to_float(sum[v]), scale, offset);
+                });
                 finish.store(s, value, w.out.wrapping_add(c), (p.channels - c).min(64));
             }
             c += 64;

@@ -4,7 +4,7 @@
 //! through it is safe; loads and stores are not. The number of lanes is the same in every tier, whatever registers they
 //! occupy: this makes "sum by index mod 16" and the like the same computation everywhere.
 
-use crate::numbers::MAGIC;
+use crate::numbers::MAGIC_BITS;
 
 /// Vectors of one tier. All methods are inlined into functions that enable the tier's features.
 pub trait Simd: Copy {
@@ -40,6 +40,8 @@ pub trait Simd: Copy {
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Wrapping difference.
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Signed maximum.
+    fn max_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Bitwise and.
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// `a * b` for `0 <= a <= 255` and `-128 <= b <= 127`.
@@ -61,12 +63,19 @@ pub trait Simd: Copy {
     fn max_b(self, a: Self::B, b: Self::B) -> Self::B;
     /// Unsigned minimum.
     fn min_b(self, a: Self::B, b: Self::B) -> Self::B;
-    /// Bytes `16 * part ..` as integers.
-    fn widen(self, a: Self::B, part: usize) -> Self::I;
-    /// Low bytes of `bits(w) - bits(MAGIC)`, lanes of `w[0]` first, then of `w[1]`, …, missing vectors arbitrary.
-    ///
-    /// Every `w` is at least `MAGIC`; what lies above `MAGIC + 255` becomes 255.
-    fn pack<const N: usize>(self, w: [Self::F; N]) -> Self::B;
+    /// Lanes of `q[0]` as bytes, then of `q[1]`, …; what a missing vector gives is arbitrary. Saturates to `0 ..= 255`.
+    fn pack<const N: usize>(self, q: [Self::I; N]) -> Self::B;
+    /// The low 3 bytes of every lane, one after the other (48 bytes).
+    fn pack_three(self, q: Self::I) -> Self::B;
+    /// Exchanges rows and columns.
+    #[inline(always)]
+    fn transpose(self, block: &mut [[f32; 16]; 16]) {
+        for i in 1..16 {
+            for j in 0..i {
+                (block[i][j], block[j][i]) = (block[j][i], block[i][j]);
+            }
+        }
+    }
     /// Every byte replaced by its entry in the table.
     ///
     /// # Safety
@@ -124,47 +133,6 @@ pub trait Simd: Copy {
     }
 }
 
-/// How u8 results are clamped and mapped before they are stored.
-#[derive(Clone, Copy)]
-pub struct Finish<S: Simd> {
-    lo: S::F,
-    hi: S::B,
-    clamps_hi: bool,
-    lut: *const u8,
-}
-
-impl<S: Simd> Finish<S> {
-    /// Results in `lo ..= hi`, then through `lut` unless it is null.
-    #[inline(always)]
-    pub fn new(s: S, lo: i32, hi: i32, lut: *const u8) -> Self {
-        Finish { lo: s.splat(MAGIC + lo as f32), hi: s.splat_b(hi as u8), clamps_hi: hi < 255, lut }
-    }
-
-    /// Clamps `w`, rounded sums with `MAGIC`, and stores the first `n` results.
-    ///
-    /// The upper clamp is the saturation of packing, then a minimum of bytes: monotone conversions and clamps commute.
-    ///
-    /// # Safety
-    /// `out` is writable for `n <= 16 * N` bytes; `lut` is null or readable for 256 bytes.
-    #[inline(always)]
-    pub unsafe fn store<const N: usize>(&self, s: S, mut w: [S::F; N], out: *mut u8, n: usize) {
-        unroll!(v in 0..N => {
-            w[v] = s.max(w[v], self.lo);
-        });
-        let mut q = s.pack(w);
-        if self.clamps_hi {
-            q = s.min_b(q, self.hi);
-        }
-        // SAFETY: the caller's guarantees.
-        unsafe {
-            if !self.lut.is_null() {
-                q = s.lookup(q, self.lut);
-            }
-            s.store_b(q, out, n);
-        }
-    }
-}
-
 /// Repeats a block for `$i` in `0..$n`, at most 8 times, in the source: arrays are then indexed by constants from the start,
 /// which keeps them in registers whatever the optimizer's limits on loops are.
 macro_rules! unroll {
@@ -181,6 +149,57 @@ macro_rules! unroll {
     };
 }
 pub(crate) use unroll;
+
+/// How u8 results are clamped and mapped before they are stored.
+#[derive(Clone, Copy)]
+pub struct Finish<S: Simd> {
+    lo: S::I,
+    hi: S::B,
+    lut: *const u8,
+}
+
+impl<S: Simd> Finish<S> {
+    /// Results in `lo ..= hi`, then through `lut` unless it is null.
+    #[inline(always)]
+    pub fn new(s: S, lo: i32, hi: i32, lut: *const u8) -> Self {
+        Finish { lo: s.splat_i(MAGIC_BITS + lo), hi: s.splat_b(hi as u8), lut }
+    }
+
+    /// Clamps `w`, rounded sums with `MAGIC` (not NaN), and stores the first `n` results.
+    ///
+    /// # Safety
+    /// `out` is writable for `n <= 16 * N` bytes; `lut` is null or readable for 256 bytes.
+    #[inline(always)]
+    pub unsafe fn store<const N: usize>(&self, s: S, w: [S::F; N], out: *mut u8, n: usize) {
+        // SAFETY: the caller's guarantees. A full store has a constant size.
+        unsafe {
+            let q = self.narrow(s, w, |q| s.pack(q));
+            if n == 16 * N {
+                s.store_b(q, out, 16 * N);
+            } else {
+                s.store_b(q, out, n);
+            }
+        }
+    }
+
+    /// Clamps `w`, narrows by `pack`, and maps by the table.
+    ///
+    /// The lower clamp compares bits as integers: they order positive floats, and negative ones are negative. The upper
+    /// clamp is the saturation of `pack`, then a minimum of bytes: monotone conversions and clamps commute.
+    ///
+    /// # Safety
+    /// `lut` is null or readable for 256 bytes.
+    #[inline(always)]
+    pub unsafe fn narrow<const N: usize>(&self, s: S, w: [S::F; N], pack: impl Fn([S::I; N]) -> S::B) -> S::B {
+        let mut q = [self.lo; N];
+        unroll!(v in 0..N => {
+            q[v] = s.sub_i(s.max_i(s.bits(w[v]), self.lo), s.splat_i(MAGIC_BITS));
+        });
+        let q = s.min_b(pack(q), self.hi);
+        // SAFETY: the caller's guarantee.
+        if self.lut.is_null() { q } else { unsafe { s.lookup(q, self.lut) } }
+    }
+}
 
 /// `ceil(n / d)`, 0 if `d` is 0; never panics.
 #[inline(always)]

@@ -2,7 +2,6 @@
 
 use crate::body::gemm::Dot;
 use crate::body::simd::Simd;
-use crate::numbers::MAGIC_BITS;
 use core::arch::x86_64::*;
 
 /// Witness that the host has AVX-512 F, BW, DQ, VL and VNNI.
@@ -17,12 +16,6 @@ impl Avx512Vnni {
     #[inline(always)]
     pub unsafe fn new() -> Self {
         Avx512Vnni(())
-    }
-
-    /// `bits(w) - bits(MAGIC)`.
-    #[inline(always)]
-    fn integers(self, w: __m512) -> __m512i {
-        self.sub_i(self.bits(w), self.splat_i(MAGIC_BITS))
     }
 }
 
@@ -90,6 +83,10 @@ impl Simd for Avx512Vnni {
         call!(_mm512_sub_epi32(a, b))
     }
     #[inline(always)]
+    fn max_i(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_max_epi32(a, b))
+    }
+    #[inline(always)]
     fn and_i(self, a: __m512i, b: __m512i) -> __m512i {
         call!(_mm512_and_si512(a, b))
     }
@@ -132,29 +129,66 @@ impl Simd for Avx512Vnni {
         call!(_mm512_min_epu8(a, b))
     }
     #[inline(always)]
-    fn widen(self, a: __m512i, part: usize) -> __m512i {
-        // SAFETY: the witness.
+    fn pack<const N: usize>(self, q: [__m512i; N]) -> __m512i {
+        // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
         unsafe {
-            let bytes = match part {
-                0 => _mm512_castsi512_si128(a),
-                1 => _mm512_extracti32x4_epi32::<1>(a),
-                2 => _mm512_extracti32x4_epi32::<2>(a),
-                _ => _mm512_extracti32x4_epi32::<3>(a),
-            };
-            _mm512_cvtepu8_epi32(bytes)
+            if N == 1 {
+                // This narrowing takes its source as unsigned.
+                let positive = _mm512_max_epi32(q[0], _mm512_setzero_si512());
+                return _mm512_castsi128_si512(_mm512_cvtusepi32_epi8(positive));
+            }
+            let (a, b, c) = (q[1.min(N - 1)], q[2.min(N - 1)], q[3.min(N - 1)]);
+            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(q[0], a), _mm512_packs_epi32(b, c));
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(order, bytes)
         }
     }
     #[inline(always)]
-    fn pack<const N: usize>(self, w: [__m512; N]) -> __m512i {
-        // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
+    fn pack_three(self, q: __m512i) -> __m512i {
+        // SAFETY: the witness. 12 bytes per lane first, then lanes are joined.
         unsafe {
-            let q = |i: usize| self.integers(w[i.min(N - 1)]);
-            if N == 1 {
-                return _mm512_castsi128_si512(_mm512_cvtusepi32_epi8(q(0)));
+            let three = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
+            let joined = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(joined, _mm512_shuffle_epi8(q, three))
+        }
+    }
+    #[inline(always)]
+    fn transpose(self, block: &mut [[f32; 16]; 16]) {
+        // Exchange single lanes of neighbouring rows, then pairs, fours and eights.
+        // SAFETY: the witness; rows have 64 bytes.
+        unsafe {
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for i in 0..16 {
+                rows[i] = _mm512_loadu_ps(block[i].as_ptr());
             }
-            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(q(0), q(1)), _mm512_packs_epi32(q(2), q(3)));
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            _mm512_permutexvar_epi32(order, bytes)
+            let mut pairs = rows;
+            for i in 0..8 {
+                pairs[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+                pairs[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+            }
+            let mut fours = pairs;
+            for i in 0..4 {
+                let (a, b) = (_mm512_castps_pd(pairs[4 * i]), _mm512_castps_pd(pairs[4 * i + 2]));
+                let (c, d) = (_mm512_castps_pd(pairs[4 * i + 1]), _mm512_castps_pd(pairs[4 * i + 3]));
+                fours[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                fours[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                fours[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+                fours[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+            }
+            // Lane `l` of `fours[4 * i + j]` has column `4 * l + j` of rows `4 * i ..`.
+            for j in 0..4 {
+                let (a, b) = (fours[j], fours[4 + j]);
+                let (c, d) = (fours[8 + j], fours[12 + j]);
+                let (low, high) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (low2, high2) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                rows[j] = _mm512_shuffle_f32x4::<0x88>(low, low2);
+                rows[4 + j] = _mm512_shuffle_f32x4::<0x88>(high, high2);
+                rows[8 + j] = _mm512_shuffle_f32x4::<0xdd>(low, low2);
+                rows[12 + j] = _mm512_shuffle_f32x4::<0xdd>(high, high2);
+            }
+            for i in 0..16 {
+                _mm512_storeu_ps(block[i].as_mut_ptr(), rows[i]);
+            }
         }
     }
     #[inline(always)]
@@ -215,6 +249,10 @@ impl Simd for Avx512Vnni {
         unsafe {
             match n {
                 64 => _mm512_storeu_si512(p.cast(), a),
+                48 => {
+                    _mm256_storeu_si256(p.cast(), _mm512_castsi512_si256(a));
+                    _mm_storeu_si128(p.add(32).cast(), _mm512_extracti32x4_epi32::<2>(a));
+                }
                 32 => _mm256_storeu_si256(p.cast(), _mm512_castsi512_si256(a)),
                 16 => _mm_storeu_si128(p.cast(), _mm512_castsi512_si128(a)),
                 _ => _mm512_mask_storeu_epi8(p.cast(), (1u64 << n) - 1, a),

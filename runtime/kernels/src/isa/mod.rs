@@ -2,6 +2,7 @@
 
 pub mod avx2;
 pub mod avx512vnni;
+pub mod depthwise_avx512vnni;
 pub mod rows_avx2;
 pub mod rows_avx512vnni;
 pub mod rows_scalar;

@@ -1,6 +1,7 @@
 //! Rows of the tier `avx512vnni`.
 
 use super::avx512vnni::Avx512Vnni as W;
+use super::depthwise_avx512vnni;
 use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, pool};
 use crate::row::rows;
 
@@ -10,7 +11,7 @@ rows! { Avx512Vnni (W) "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
     qc_k_gemm_u8s8f32_6x64_avx512vnni: Gemm F32 [6 x 64] = gemm::gemm::<W, gemm::ToF32<W>>;
     qc_k_gemm_u8s8i32_6x64_avx512vnni: Gemm I32 [6 x 64] = gemm::gemm::<W, gemm::ToI32>;
     qc_k_gemm_f32_6x64_avx512vnni: GemmF32 F32 [6 x 64] = gemm_f32::gemm;
-    qc_k_dw_u8s8u8_avx512vnni: Dw U8 [1 x 16] = depthwise::u8s8;
+    qc_k_dw_u8s8u8_avx512vnni: Dw U8 [2 x 64] = depthwise_avx512vnni::u8s8;
     qc_k_dw_f32_avx512vnni: DwF32 F32 [1 x 16] = depthwise::f32;
     qc_k_pool_max_u8_avx512vnni: Pool MaxU8 [1 x 64] = pool::max_u8;
     qc_k_pool_avg_u8_avx512vnni: Pool AvgU8 [1 x 64] = pool::avg_u8;

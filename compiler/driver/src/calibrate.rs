@@ -1,0 +1,230 @@
+//! Calibration: runs the float model on samples and keeps the smallest and largest value of every tensor.
+//!
+//! The model is compiled in its canonical form with every float tensor as an output, so observing costs little more
+//! than running. Each thread has an [`Observer`] of its own; what they saw is merged in the end.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use qc_compiler::{Compiler, ModelFile};
+//! let file = ModelFile::open("resnet50.onnx".as_ref(), None)?;
+//! let calibrator = Compiler::default().calibrator(&file)?;
+//! let mut observer = calibrator.observer()?;
+//! observer.input_mut(0)?.fill(0.5);
+//! observer.observe()?;
+//! let ranges = calibrator.ranges(observer.seen(), 1, None);
+//! std::fs::write("ranges.json", ranges.to_json())?;
+//! # Ok(()) }
+//! ```
+
+use crate::ranges::{MinMax, Range, Ranges, SCHEMA};
+use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, ports};
+use qc_codegen::image::Port;
+use qc_dialects::graph::{Constant, Conv2d, Dequantize, Matmul, Quantize};
+use qc_ir::{Elem, Module, NoSink, OpId, Use, ValueId};
+use qc_runtime::{Context, ContextOptions, IoInfo, Predictor, RunError};
+
+/// A float model whose tensors can be watched.
+pub struct Calibrator {
+    predictor: Predictor,
+    sha256: [u8; 32],
+    inputs: Vec<String>,
+    /// Ranges that no sample changes: those of constants that data is combined with.
+    constants: MinMax,
+}
+
+/// One caller of a [`Calibrator`], with memory of its own.
+pub struct Observer<'c> {
+    calibrator: &'c Calibrator,
+    context: Context,
+    seen: MinMax,
+}
+
+impl Compiler {
+    /// Compiles a float model for calibration. Of the options, `params`, `shapes` and `target` are used.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`], and when the model is quantized already.
+    pub fn calibrator(&self, file: &ModelFile) -> Result<Calibrator, CompileError> {
+        let own = &self.options;
+        let options = CompileOptions {
+            params: own.params.clone(),
+            shapes: own.shapes.clone(),
+            target: own.target.clone(),
+            manager: own.manager.clone(),
+            ..CompileOptions::default()
+        };
+        let compiler = Compiler::new(CompileOptions { precision: Precision::Auto, ..options });
+        let imported = compiler.canonical(file)?;
+        let (inputs, mut m) = (ports(&imported.inputs), imported.module);
+        if m.ops(m.body()).iter().any(|&op| m.is(op, Quantize::DEF) || m.is(op, Dequantize::DEF)) {
+            return Err(CompileError::Model {
+                text: format!(
+                    "{}: the model is quantized already and needs no ranges; compile it as it is, or calibrate its \
+                     float original",
+                    file.path.display()
+                ),
+            });
+        }
+        let constants = constants(&m);
+        let args: Vec<Option<String>> = m.args(m.body()).iter().map(|&v| m.name(v).map(str::to_string)).collect();
+        let outputs = watch(&mut m);
+        compiler.run(&mut m, crate::pipeline::INT8, &mut NoSink)?;
+        compiler.run(&mut m, crate::pipeline::LOOPS, &mut NoSink)?;
+        let tiers = compiler.options.target.tiers();
+        let mut variants = Vec::new();
+        for &isa in &tiers {
+            let mut selected = m.clone();
+            compiler.run(&mut selected, &format!("select-kernels{{isa={}}}", isa.name()), &mut NoSink)?;
+            variants.push((isa, 1, selected));
+        }
+        let names = args.into_iter().map(|name| name.unwrap_or_default()).collect();
+        let compiled = Compiled {
+            name: "calibration".into(),
+            account: Default::default(),
+            format: imported.format,
+            passes: Vec::new(),
+            inputs,
+            outputs,
+            fixed_batch: 1,
+            sha256: file.sha256(),
+            tiers,
+            variants,
+            record: Default::default(),
+        };
+        Ok(Calibrator { predictor: compiled.jit()?, sha256: file.sha256(), inputs: names, constants })
+    }
+}
+
+/// Makes every float tensor that has a name a result of the module; returns them.
+fn watch(m: &mut Module) -> Vec<Port> {
+    let body = m.body();
+    let computed = |m: &Module, op: &OpId| !m.is(*op, Constant::DEF);
+    let ops: Vec<OpId> = m.ops(body).iter().copied().filter(|op| computed(m, op)).collect();
+    let values = ops.iter().flat_map(|&op| m.results(op)).copied();
+    let float = |v: &ValueId| m.ty(*v).tensor().is_some_and(|t| t.elem == Elem::F32) && m.name(*v).is_some();
+    let watched: Vec<ValueId> = values.filter(float).collect();
+    let port = |v: &ValueId| {
+        let name = m.name(*v).unwrap_or_default().to_string();
+        Port { name, elem: Elem::F32, dims: m.dims(*v).to_vec(), batched: false }
+    };
+    let ports: Vec<Port> = watched.iter().map(port).collect();
+    m.set_returns(body, &watched);
+    let main = m.funcs().next().map(|(id, _)| id);
+    if let Some(main) = main {
+        m.func_mut(main).outputs = ports.iter().map(|p| p.name.as_str().into()).collect();
+    }
+    ports
+}
+
+/// Ranges of the float constants that are data rather than weights.
+fn constants(m: &Module) -> MinMax {
+    let mut seen = MinMax::default();
+    for &op in m.ops(m.body()) {
+        let Some(constant) = Constant::of(m, op) else { continue };
+        let v = m.result(op);
+        let is_data = |u: &Use| match *u {
+            Use::Operand(op, i) => i == 0 || !(m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF)),
+            Use::Return(..) => false,
+        };
+        if let Some(name) = m.name(v).filter(|_| m.uses(v).iter().any(is_data)) {
+            seen.observe(name, &m.consts.get(constant.value(m)).tensor);
+        }
+    }
+    seen
+}
+
+impl Calibrator {
+    /// Inputs in model order; a sample fills each completely.
+    pub fn inputs(&self) -> &[IoInfo] {
+        self.predictor.inputs()
+    }
+
+    /// Number of tensors that are watched.
+    pub fn tensors(&self) -> usize {
+        self.predictor.outputs().len() + self.inputs.len()
+    }
+
+    /// A caller for one thread.
+    ///
+    /// # Errors
+    /// When memory is short or the environment caps the instruction set below what was compiled.
+    pub fn observer(&self) -> Result<Observer<'_>, RunError> {
+        let options = ContextOptions { threads: Some(1), ..ContextOptions::default() };
+        Ok(Observer { calibrator: self, context: self.predictor.context(&options)?, seen: MinMax::default() })
+    }
+
+    /// The ranges file of what was seen over `samples` samples; `preprocess` says how they were made.
+    pub fn ranges(&self, mut seen: MinMax, samples: usize, preprocess: Option<String>) -> Ranges {
+        seen.merge(&self.constants);
+        Ranges {
+            schema: SCHEMA.into(),
+            generator: format!("qc {}", env!("CARGO_PKG_VERSION")),
+            model_sha256: self.sha256.iter().map(|b| format!("{b:02x}")).collect(),
+            method: "minmax".into(),
+            preprocess,
+            samples,
+            tensors: seen.into_tensors(),
+        }
+    }
+}
+
+impl Observer<'_> {
+    /// Elements of a float input, to be filled with a sample.
+    ///
+    /// # Errors
+    /// Unknown input or one that is not f32.
+    pub fn input_mut(&mut self, input: usize) -> Result<&mut [f32], RunError> {
+        self.context.input_mut(input, 1)
+    }
+
+    /// Bytes of any input, to be filled with a sample.
+    pub fn context_mut(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    /// Runs the model on the inputs and takes in all its tensors.
+    ///
+    /// # Errors
+    /// When an input has no data.
+    pub fn observe(&mut self) -> Result<(), RunError> {
+        self.context.run()?;
+        for i in 0..self.context.outputs().len() {
+            let range = range_of(self.context.output::<f32>(i)?);
+            self.seen.widen(&self.context.outputs()[i].name, range);
+        }
+        // Only now: asking for an input's buffer discards the results.
+        for (i, name) in self.calibrator.inputs.iter().enumerate() {
+            if self.context.inputs()[i].elem == qc_runtime::Elem::F32 {
+                let range = range_of(self.context.input_mut::<f32>(i, 1)?);
+                self.seen.widen(name, range);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was seen so far.
+    pub fn seen(self) -> MinMax {
+        self.seen
+    }
+}
+
+/// Smallest and largest finite value; `None` if there is none.
+fn range_of(values: &[f32]) -> Option<Range> {
+    const LANES: usize = 16;
+    let (mut lo, mut hi) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lo[i] = lo[i].min(chunk[i]);
+            hi[i] = hi[i].max(chunk[i]);
+        }
+    }
+    let min = lo.iter().chain(rest).fold(f32::INFINITY, |m, x| m.min(*x));
+    let max = hi.iter().chain(rest).fold(f32::NEG_INFINITY, |m, x| m.max(*x));
+    if min.is_finite() && max.is_finite() {
+        return Some(Range { min, max });
+    }
+    let finite = || values.iter().copied().filter(|x| x.is_finite());
+    let (min, max) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
+    (min <= max).then_some(Range { min, max })
+}

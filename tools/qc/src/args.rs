@@ -1,0 +1,190 @@
+//! Arguments that several commands share.
+
+use crate::failure::{Failure, Outcome};
+use clap::{Args, ValueEnum};
+use qc_compiler::{CompileOptions, Precision, Ranges};
+use qc_ir::{ManagerOptions, Select};
+use std::path::PathBuf;
+
+/// Which arithmetic to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum PrecisionArg {
+    /// INT8 where the model or the ranges say how, f32 elsewhere
+    #[default]
+    Auto,
+    /// As auto, but a model without quantization is an error
+    Int8,
+    /// f32 everywhere; quantization in the model is removed
+    Fp32,
+}
+
+/// How a model is to be compiled.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Compilation")]
+pub struct ModelArgs {
+    /// Ranges of activations from `qc calibrate`, to compute a float model in INT8
+    #[arg(long, value_name = "FILE")]
+    pub ranges: Option<PathBuf>,
+    /// Arithmetic
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: PrecisionArg,
+    /// Compute every quantize/dequantize pair of the model as written
+    #[arg(long)]
+    pub exact_qdq: bool,
+    /// Paddle's combined parameters, if not beside the model
+    #[arg(long, value_name = "FILE")]
+    pub params: Option<PathBuf>,
+    /// Shape of an input, as x:1x3x224x224 or x[?,3,224,224]; ? is the batch
+    #[arg(long, value_name = "NAME:DIMS", value_parser = parse_shape)]
+    pub shape: Vec<(String, Vec<i64>)>,
+}
+
+impl ModelArgs {
+    /// Whether anything is given, which makes sense for models only.
+    fn any(&self) -> bool {
+        let none = ModelArgs::default();
+        self.ranges.is_some()
+            || self.precision != none.precision
+            || self.exact_qdq
+            || self.params.is_some()
+            || !self.shape.is_empty()
+    }
+
+    /// Refuses options of the compiler for a model that is compiled already.
+    pub fn none_for(&self, compiled: &std::path::Path) -> Outcome {
+        if self.any() {
+            let text = "is compiled already; --ranges, --precision, --exact-qdq, --params and --shape are for models";
+            return Err(Failure::usage(format!("{} {text}", compiled.display())));
+        }
+        Ok(())
+    }
+
+    /// The options of the compiler; reads the ranges file.
+    pub fn options(&self) -> Outcome<CompileOptions> {
+        let precision = match self.precision {
+            PrecisionArg::Auto => Precision::Auto,
+            PrecisionArg::Int8 => Precision::Int8,
+            PrecisionArg::Fp32 => Precision::Fp32,
+        };
+        let ranges = self.ranges.as_deref().map(Ranges::read).transpose()?;
+        if ranges.is_some() && precision == Precision::Fp32 {
+            return Err(Failure::usage("--ranges has no use with --precision fp32; leave one of them out"));
+        }
+        Ok(CompileOptions {
+            precision,
+            ranges,
+            exact_qdq: self.exact_qdq,
+            shapes: self.shape.iter().cloned().collect(),
+            params: self.params.clone(),
+            ..CompileOptions::default()
+        })
+    }
+}
+
+/// Reads `NAME:1x3x224x224`, `NAME[1,3,224,224]` or `NAME=1,3,224,224`; `?` and -1 stand for the batch.
+pub fn parse_shape(text: &str) -> Result<(String, Vec<i64>), String> {
+    let bracketed = text.strip_suffix(']').and_then(|t| t.rsplit_once('['));
+    let (name, dims) = bracketed
+        .or_else(|| text.rsplit_once('='))
+        .or_else(|| text.rsplit_once(':'))
+        .ok_or("expected NAME:1x3x224x224 or NAME[1,3,224,224]")?;
+    let dim = |d: &str| match d.trim() {
+        "?" | "-1" => Ok(-1),
+        d => d.parse::<i64>().ok().filter(|&d| d > 0).ok_or(format!("`{d}` is no dimension")),
+    };
+    let dims = dims.split(['x', ',']).map(dim).collect::<Result<Vec<i64>, String>>()?;
+    match dims.iter().skip(1).any(|&d| d < 0) {
+        true => Err("only the first dimension, the batch, can be open".into()),
+        false if name.is_empty() => Err("the input's name is missing".into()),
+        false => Ok((name.to_string(), dims)),
+    }
+}
+
+/// What the pass manager does besides running passes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Debugging the compiler")]
+pub struct DebugArgs {
+    /// Print the module before PASS, or before every pass
+    #[arg(long, value_name = "PASS", num_args = 0..=1, require_equals = true, default_missing_value = "",
+          value_delimiter = ',', alias = "mlir-print-ir-before")]
+    print_ir_before: Option<Vec<String>>,
+    /// Print the module after PASS
+    #[arg(long, value_name = "PASS", num_args = 0..=1, require_equals = true, default_missing_value = "",
+          value_delimiter = ',', alias = "mlir-print-ir-after")]
+    print_ir_after: Option<Vec<String>>,
+    /// Print the module after every pass
+    #[arg(long, alias = "mlir-print-ir-after-all")]
+    print_ir_after_all: bool,
+    /// Print what changed after every pass that changed something
+    #[arg(long, alias = "mlir-print-ir-after-change")]
+    print_ir_after_change: bool,
+    /// Write the module after every pass to a file in DIR
+    #[arg(long, value_name = "DIR", alias = "mlir-print-ir-tree-dir")]
+    pub print_ir_tree_dir: Option<PathBuf>,
+    /// Print the time of every pass
+    #[arg(long, alias = "mlir-timing")]
+    timing: bool,
+    /// Print the ops before and after every pass and what its patterns did
+    #[arg(long, alias = "mlir-pass-statistics")]
+    pass_statistics: bool,
+    /// Run the interpreter around every pass and stop at the first that changes results
+    #[arg(long)]
+    check_each: bool,
+    /// Verify the module after every pass
+    #[arg(long)]
+    verify_each: bool,
+    /// Apply at most N rewrites, to search for a guilty one
+    #[arg(long, value_name = "N")]
+    rewrite_limit: Option<usize>,
+    /// Where to keep the module before a pass that fails; a temporary file by default
+    #[arg(long, value_name = "FILE", alias = "mlir-pass-pipeline-crash-reproducer")]
+    pub crash_reproducer: Option<PathBuf>,
+}
+
+impl DebugArgs {
+    /// The options of the pass manager.
+    pub fn manager(&self) -> Outcome<ManagerOptions> {
+        let select = |names: &Option<Vec<String>>| -> Outcome<Select> {
+            let Some(names) = names else { return Ok(Select::None) };
+            if names.iter().all(String::is_empty) {
+                return Ok(Select::All);
+            }
+            match names.iter().find(|n| qc_passes::ALL.iter().all(|p| p.name != **n)) {
+                None => Ok(Select::These(names.clone())),
+                Some(name) => {
+                    Err(Failure::usage(format!("there is no pass `{name}`; `qc opt --list-passes` lists all")))
+                }
+            }
+        };
+        let print_after = if self.print_ir_after_all { Select::All } else { select(&self.print_ir_after)? };
+        let defaults = ManagerOptions::default();
+        Ok(ManagerOptions {
+            print_before: select(&self.print_ir_before)?,
+            print_after,
+            print_after_change: self.print_ir_after_change,
+            tree: self.print_ir_tree_dir.is_some(),
+            timing: self.timing,
+            statistics: self.pass_statistics,
+            verify_each: self.verify_each || defaults.verify_each,
+            check_each: self.check_each,
+            rewrite_limit: self.rewrite_limit.unwrap_or(defaults.rewrite_limit),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_shape;
+
+    #[test]
+    fn shapes_in_every_spelling() {
+        let expected = Ok(("x".to_string(), vec![-1, 3, 8, 8]));
+        for text in ["x:?x3x8x8", "x[?,3,8,8]", "x[-1, 3, 8, 8]", "x=-1,3,8,8"] {
+            assert_eq!(parse_shape(text), expected, "{text}");
+        }
+        assert_eq!(parse_shape("a:0:1x3"), Ok(("a:0".to_string(), vec![1, 3])));
+        for text in ["x", "x:", "x:1x?", "x:0x3", ":1", "x[1,3", "x:1xx3", "x:99999999999999999999"] {
+            assert!(parse_shape(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! NumPy files as inputs and outputs.
+
+use crate::failure::{Failure, Outcome};
+use npyz::npz::{NpzArchive, NpzWriter};
+use npyz::{DType, NpyFile, Order, TypeChar, WriterBuilder};
+use qc_ir::{Data, HostTensor};
+use qc_runtime::{Context, Elem, IoInfo};
+use std::io::{Cursor, Read, Write};
+use std::path::Path;
+
+/// An array with a name; `.npy` files have none.
+pub type Named = (Option<String>, HostTensor);
+
+/// Reads all arrays of a `.npy` or `.npz` file, whichever its bytes are.
+///
+/// # Errors
+/// I/O, a file of another kind, or an element type that no model has.
+pub fn read(path: &Path) -> Outcome<Vec<Named>> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
+    let refuse = |reason: String| Failure::content(path, reason);
+    if bytes.starts_with(b"\x93NUMPY") {
+        return Ok(vec![(None, array(&bytes).map_err(refuse)?)]);
+    }
+    if !bytes.starts_with(b"PK") {
+        return Err(refuse("this is neither a .npy nor a .npz file of NumPy".into()));
+    }
+    let damaged = |e: std::io::Error| Failure::content(path, format!("the .npz file is damaged: {e}"));
+    let mut archive = NpzArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
+    let mut arrays = Vec::new();
+    for name in names {
+        let file = npyz::npz::file_name_from_array_name(&name);
+        let mut member = Vec::new();
+        let mut entry = archive.zip_archive().by_name(&file).map_err(|e| damaged(std::io::Error::other(e)))?;
+        entry.read_to_end(&mut member).map_err(damaged)?;
+        let tensor = array(&member).map_err(|e| Failure::content(path, format!("array '{name}': {e}")))?;
+        arrays.push((Some(name), tensor));
+    }
+    Ok(arrays)
+}
+
+/// Parses the bytes of a `.npy` file. f64 is rounded to f32, NumPy's default not being any model's.
+fn array(bytes: &[u8]) -> Result<HostTensor, String> {
+    let file = NpyFile::new(bytes).map_err(|e| format!("damaged: {e}"))?;
+    let dims: Option<Vec<usize>> = file.shape().iter().map(|&d| usize::try_from(d).ok()).collect();
+    let DType::Plain(ty) = file.dtype() else { return Err("structured arrays are not supported".into()) };
+    let len = dims.as_ref().and_then(|d| d.iter().try_fold(1usize, |a, &d| a.checked_mul(d)));
+    let (Some(dims), Some(len)) = (dims, len) else { return Err("damaged: its shape is impossible".into()) };
+    let size = ty.num_bytes().unwrap_or(0).max(1);
+    if len.checked_mul(size).is_none_or(|n| n > bytes.len()) {
+        return Err(format!("damaged: shorter than its shape {dims:?} says"));
+    }
+    let fortran = file.order() == Order::Fortran && dims.len() > 1;
+    let failed = |e: std::io::Error| format!("damaged: {e}");
+    let data = match (ty.type_char(), ty.size_field()) {
+        (TypeChar::Float, 4) => Data::F32(file.into_vec().map_err(failed)?),
+        (TypeChar::Float, 8) => {
+            Data::F32(file.into_vec::<f64>().map_err(failed)?.into_iter().map(|x| x as f32).collect())
+        }
+        (TypeChar::Uint, 1) => Data::U8(file.into_vec().map_err(failed)?),
+        (TypeChar::Int, 1) => Data::I8(file.into_vec().map_err(failed)?),
+        (TypeChar::Int, 4) => Data::I32(file.into_vec().map_err(failed)?),
+        (TypeChar::Int, 8) => Data::I64(file.into_vec().map_err(failed)?),
+        (TypeChar::Bool, 1) => Data::Bool(file.into_vec().map_err(failed)?),
+        _ => return Err(format!("element type {ty} is not supported; use float32, uint8, int8, int32 or int64")),
+    };
+    let tensor = match fortran {
+        true => HostTensor::new(dims.iter().rev().copied().collect::<Vec<_>>(), data).map(|t| transposed(&t)),
+        false => HostTensor::new(dims, data),
+    };
+    tensor.ok_or_else(|| "damaged: its data does not match its shape".into())
+}
+
+/// The same array with the order of its axes reversed.
+fn transposed(t: &HostTensor) -> HostTensor {
+    let dims: Vec<usize> = t.dims().iter().rev().copied().collect();
+    let stored = qc_ir::strides(t.dims());
+    let place = |at: Vec<usize>| -> usize { at.iter().rev().zip(&stored).map(|(i, s)| i * s).sum() };
+    let order: Vec<usize> = qc_ir::indices(&dims).map(place).collect();
+    macro_rules! pick {
+        ($($variant:ident),*) => {
+            match t.data() { $(Data::$variant(v) => Data::$variant(order.iter().map(|&i| v[i]).collect())),* }
+        };
+    }
+    let data = pick!(F32, I8, U8, I32, I64, Bool);
+    HostTensor::new(dims, data).unwrap_or_else(|| t.clone())
+}
+
+/// Writes arrays as an uncompressed `.npz` file, whole or not at all.
+///
+/// # Errors
+/// I/O.
+pub fn write_npz(path: &Path, arrays: &[(String, HostTensor)]) -> Outcome {
+    let mut bytes = Vec::new();
+    let written = (|| -> std::io::Result<()> {
+        let mut npz = NpzWriter::new(Cursor::new(&mut bytes));
+        for (name, tensor) in arrays {
+            let shape: Vec<u64> = tensor.dims().iter().map(|&d| d as u64).collect();
+            macro_rules! put {
+                ($values:expr) => {{
+                    let mut writer = npz.array(name, Default::default())?.default_dtype().shape(&shape).begin_nd()?;
+                    writer.extend($values.iter().copied())?;
+                    writer.finish()?;
+                }};
+            }
+            match tensor.data() {
+                Data::F32(v) => put!(v),
+                Data::I8(v) => put!(v),
+                Data::U8(v) => put!(v),
+                Data::I32(v) => put!(v),
+                Data::I64(v) => put!(v),
+                Data::Bool(v) => put!(v),
+            }
+        }
+        npz.zip_writer().flush()
+    })();
+    written.map_err(|e| Failure::io(path, &e))?;
+    Ok(qc_compiler::write_whole(path, &bytes)?)
+}
+
+/// Assigns arrays to the inputs of a model: by name, or to the only one left. Arrays of an archive that name no input
+/// are left out.
+///
+/// # Errors
+/// Inputs without an array, and arrays that were named on the command line but fit no input.
+pub fn assign(inputs: &[IoInfo], given: Vec<(Option<String>, Vec<Named>)>) -> Outcome<Vec<HostTensor>> {
+    let known = || inputs.iter().map(|io| format!("'{}'", io.name)).collect::<Vec<_>>().join(", ");
+    let mut slots: Vec<Option<HostTensor>> = vec![None; inputs.len()];
+    let mut nameless = Vec::new();
+    for (asked, mut arrays) in given {
+        if let Some(name) = asked {
+            let slot = inputs.iter().position(|io| io.name == name);
+            let slot =
+                slot.ok_or_else(|| Failure::usage(format!("there is no input '{name}'; inputs are {}", known())))?;
+            let own = arrays.iter().position(|(n, _)| n.as_deref() == Some(&name));
+            let at = own.or((arrays.len() == 1).then_some(0));
+            let at = at.ok_or_else(|| Failure::usage(format!("the .npz file for '{name}' holds several arrays")))?;
+            slots[slot] = Some(arrays.swap_remove(at).1);
+            continue;
+        }
+        let is_single = arrays.len() == 1;
+        for (name, tensor) in arrays {
+            match inputs.iter().position(|io| name.as_ref() == Some(&io.name)) {
+                Some(slot) => slots[slot] = Some(tensor),
+                None if is_single => nameless.push(tensor),
+                None => {}
+            }
+        }
+    }
+    for tensor in nameless {
+        let free: Vec<usize> = (0..slots.len()).filter(|&i| slots[i].is_none()).collect();
+        let [slot] = free[..] else {
+            let text = format!(
+                "an array without a name fits {} inputs; write -i NAME:FILE, inputs are {}",
+                free.len(),
+                known()
+            );
+            return Err(Failure::usage(text));
+        };
+        slots[slot] = Some(tensor);
+    }
+    if let Some(missing) = slots.iter().position(Option::is_none) {
+        let io = &inputs[missing];
+        return Err(Failure::usage(format!("input '{0}' {io} has no data; give it with -i {0}:FILE.npy", io.name)));
+    }
+    Ok(slots.into_iter().flatten().collect())
+}
+
+/// The batch that a tensor makes of an input.
+///
+/// # Errors
+/// A shape that does not fit, with what would.
+pub fn batch_of(io: &IoInfo, tensor: &HostTensor) -> Outcome<usize> {
+    let dims = tensor.dims();
+    let rows = io.shape.first().copied().unwrap_or(1).max(1);
+    let first = dims.first().copied().unwrap_or(1);
+    let fits = dims.len() == io.shape.len()
+        && (dims.is_empty() || dims[1..] == io.shape[1..])
+        && match io.batched {
+            true => first > 0 && first.is_multiple_of(rows),
+            false => dims == io.shape,
+        };
+    if !fits {
+        let text = format!("input '{}' is {io}; the array has shape {dims:?}", io.name);
+        return Err(Failure::usage(format!("{text}; reshape it, the first dimension being the batch")));
+    }
+    Ok(if io.batched { first / rows } else { 1 })
+}
+
+/// Copies `tensor` into input `i` of `context`, converting integers where no value is lost.
+///
+/// # Errors
+/// An element type or shape that does not fit.
+pub fn feed(context: &mut Context, i: usize, tensor: &HostTensor) -> Outcome<usize> {
+    let io = context.inputs()[i].clone();
+    let batch = batch_of(&io, tensor)?;
+    feed_rows(context, i, tensor, 0, batch)?;
+    Ok(batch)
+}
+
+/// Copies `batch` items of `tensor`, beginning with item `from`, into input `i`; the input's shape must fit.
+///
+/// # Errors
+/// An element type that does not fit.
+pub fn feed_rows(context: &mut Context, i: usize, tensor: &HostTensor, from: usize, batch: usize) -> Outcome {
+    let io = context.inputs()[i].clone();
+    let unit = if io.batched { io.item_len() } else { 0 };
+    let range = unit * from..unit * from + io.len_at(batch);
+    let mismatch = || {
+        let text = format!("input '{}' is {}; the array holds {:?}", io.name, io.elem, tensor.data().elem());
+        Failure::usage(format!("{text}; convert it with NumPy's astype"))
+    };
+    match (io.elem, tensor.data()) {
+        (Elem::F32, Data::F32(v)) => context.input_mut::<f32>(i, batch)?.copy_from_slice(&v[range]),
+        (Elem::U8, Data::U8(v)) => context.input_mut::<u8>(i, batch)?.copy_from_slice(&v[range]),
+        (Elem::I8, Data::I8(v)) => context.input_mut::<i8>(i, batch)?.copy_from_slice(&v[range]),
+        (Elem::I64, Data::I64(v)) => context.input_mut::<i64>(i, batch)?.copy_from_slice(&v[range]),
+        (Elem::I32, Data::I32(v)) => context.input_mut::<i32>(i, batch)?.copy_from_slice(&v[range]),
+        (Elem::U8, Data::Bool(v)) => {
+            for (to, x) in context.input_mut::<u8>(i, batch)?.iter_mut().zip(&v[range]) {
+                *to = u8::from(*x);
+            }
+        }
+        (Elem::I64, Data::I32(v)) => {
+            for (to, x) in context.input_mut::<i64>(i, batch)?.iter_mut().zip(&v[range]) {
+                *to = i64::from(*x);
+            }
+        }
+        (Elem::I32, Data::I64(v)) => {
+            for (to, x) in context.input_mut::<i32>(i, batch)?.iter_mut().zip(&v[range]) {
+                *to = i32::try_from(*x).map_err(|_| mismatch())?;
+            }
+        }
+        _ => return Err(mismatch()),
+    }
+    Ok(())
+}
+
+/// The results of the last run.
+///
+/// # Errors
+/// When there are none.
+pub fn results(context: &Context) -> Outcome<Vec<(String, HostTensor)>> {
+    let batch = context.batch();
+    let one = |(i, io): (usize, &IoInfo)| -> Outcome<(String, HostTensor)> {
+        let data = match io.elem {
+            Elem::F32 => Data::F32(context.output::<f32>(i)?.to_vec()),
+            Elem::U8 => Data::U8(context.output::<u8>(i)?.to_vec()),
+            Elem::I8 => Data::I8(context.output::<i8>(i)?.to_vec()),
+            Elem::I32 => Data::I32(context.output::<i32>(i)?.to_vec()),
+            Elem::I64 => Data::I64(context.output::<i64>(i)?.to_vec()),
+        };
+        let tensor = HostTensor::new(io.shape_at(batch), data);
+        let tensor = tensor.ok_or_else(|| Failure::new(crate::failure::INTERNAL, "an output has another length"))?;
+        Ok((io.name.clone(), tensor))
+    };
+    context.outputs().iter().enumerate().map(one).collect()
+}

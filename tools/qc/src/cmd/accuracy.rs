@@ -1,0 +1,252 @@
+//! `qc accuracy`: top-1 and top-5 over a list of labelled pictures.
+
+use crate::args::ModelArgs;
+use crate::failure::{CHECK, Failure, Outcome};
+use crate::model::{Model, classes, open, top};
+use crate::pictures::{Listed, PresetArg, default_threads, folder_of_list, in_parallel, read_list};
+use crate::ui::{JsonArgs, Ui};
+use clap::Args;
+use qc_runtime::Context;
+use qc_runtime::pictures::{Preset, Size};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Classes of each picture that are kept.
+const KEPT: usize = 5;
+
+/// Measure accuracy over labelled pictures.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  qc accuracy resnet50.so --images val/ --labels val_list.txt --preprocess imagenet
+  qc accuracy int8.so --labels val/list.txt --preprocess imagenet --compare float.txt --min-top1 76")]
+pub struct Accuracy {
+    /// A model, compiled in this process, or a compiled .so
+    model: PathBuf,
+    /// Lines of `<file> <class>`
+    #[arg(long, value_name = "LIST")]
+    labels: PathBuf,
+    /// The folder the files are in; the list's own by default
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    #[command(flatten)]
+    preset: PresetArg,
+    /// Which accuracies to report, up to 5
+    #[arg(long, value_name = "K,...", value_delimiter = ',', default_value = "1,5",
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    topk: Vec<u8>,
+    /// Pictures per run
+    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Pictures worked on at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Use the first N pictures only
+    #[arg(short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    n: Option<u32>,
+    /// Number of the first class among the outputs: 1 for models with a background class
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    class_offset: u32,
+    /// The output with the scores; the first with more than one value by default
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    /// Write lines of `<file> <class> <best five classes>`
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+    /// Report how often the best class is that of a file written with --predictions
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Fail with status 1 below this top-1 accuracy in percent
+    #[arg(long, value_name = "PERCENT")]
+    min_top1: Option<f64>,
+    /// Fail with status 1 below this agreement with --compare in percent
+    #[arg(long, value_name = "PERCENT", requires = "compare")]
+    min_agreement: Option<f64>,
+    #[command(flatten)]
+    options: ModelArgs,
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+/// What was found.
+struct Found {
+    /// Right answers among the best k, per entry of `--topk`.
+    right: Vec<(u8, usize)>,
+    /// Pictures.
+    n: usize,
+    /// Agreements and pictures compared.
+    agreement: Option<(usize, usize)>,
+    seconds: f64,
+}
+
+impl Accuracy {
+    /// Carries the command out.
+    pub fn run(&self, ui: Ui) -> Outcome {
+        let Some(preset) = self.preset.preset else {
+            return Err(Failure::usage(
+                "--preprocess is missing: how the model's pictures are prepared; -h lists presets",
+            ));
+        };
+        let mut list = read_list(&self.labels)?;
+        list.truncate(self.n.map_or(usize::MAX, |n| n as usize));
+        if let Some(bad) = list.iter().find(|l| l.label.is_none()) {
+            let text = format!("`{}` has no class; lines are `<file> <class>`", bad.file);
+            return Err(Failure::content(&self.labels, text));
+        }
+        let baseline = self.compare.as_deref().map(read_predictions).transpose()?;
+        let model = open(&self.model, &self.options, usize::from(self.batch))?;
+        let start = Instant::now();
+        let best = self.predict(&model, preset, &list, ui)?;
+        let found = self.judge(&list, &best, baseline.as_ref(), start.elapsed().as_secs_f64())?;
+        if let Some(path) = &self.predictions {
+            qc_compiler::write_whole(path, predictions(&list, &best).as_bytes())?;
+        }
+        ui.report(&self.json, || found.json(), || found.text())?;
+        self.check(&found)
+    }
+
+    /// The best classes of every picture.
+    fn predict(&self, model: &Model, preset: &Preset, list: &[Listed], ui: Ui) -> Outcome<Vec<Vec<i64>>> {
+        let io = model.picture_input()?;
+        let size = preset.size_of(&io.shape)?;
+        let output = model.scores_output(self.output.as_deref())?;
+        let per_run = if io.batched { usize::from(self.batch) } else { io.shape[0] };
+        let dir = self.images.clone().unwrap_or_else(|| folder_of_list(&self.labels));
+        let bar = ui.progress(list.len(), "accuracy");
+        let threads = self.threads.map_or_else(default_threads, usize::from);
+        let job = Job { preset, size, output, dir: &dir, rows: per_run, offset: i64::from(self.class_offset) };
+        let work = |context: &mut Context, chunk: usize| {
+            let from = chunk * per_run;
+            let part = &list[from..(from + per_run).min(list.len())];
+            let best = job.run(context, part)?;
+            bar.inc(part.len() as u64);
+            Ok(best)
+        };
+        let (best, _) = in_parallel(list.len().div_ceil(per_run), threads, || model.context(Some(1)), work)?;
+        bar.finish_and_clear();
+        Ok(best.into_iter().flatten().collect())
+    }
+
+    fn judge(
+        &self,
+        list: &[Listed],
+        best: &[Vec<i64>],
+        baseline: Option<&HashMap<String, i64>>,
+        seconds: f64,
+    ) -> Outcome<Found> {
+        let hits = |k: usize| {
+            let hit = |(l, b): &(&Listed, &Vec<i64>)| b.iter().take(k).any(|&class| Some(class) == l.label);
+            list.iter().zip(best).filter(hit).count()
+        };
+        let right = self.topk.iter().map(|&k| (k, hits(usize::from(k)))).collect();
+        let agreement = baseline.map(|known| {
+            let pairs = list.iter().zip(best).filter_map(|(l, b)| Some((known.get(&l.file)?, b.first()?)));
+            let pairs: Vec<(&i64, &i64)> = pairs.collect();
+            (pairs.iter().filter(|(a, b)| a == b).count(), pairs.len())
+        });
+        if let (Some((_, 0)), Some(path)) = (agreement, &self.compare) {
+            return Err(Failure::content(path, "names no picture of the list"));
+        }
+        Ok(Found { right, n: list.len(), agreement, seconds })
+    }
+
+    fn check(&self, found: &Found) -> Outcome {
+        if let Some(least) = self.min_top1 {
+            let top1 = found.right.iter().find(|(k, _)| *k == 1).map(|(_, n)| percent(*n, found.n));
+            let top1 = top1.ok_or_else(|| Failure::usage("--min-top1 needs 1 among --topk"))?;
+            if top1 < least {
+                return Err(Failure::new(CHECK, format!("FAILED: top-1 {top1:.2} % is below {least} %")));
+            }
+        }
+        if let (Some(least), Some((same, n))) = (self.min_agreement, found.agreement)
+            && percent(same, n) < least
+        {
+            let text = format!("FAILED: agreement {:.2} % is below {least} %", percent(same, n));
+            return Err(Failure::new(CHECK, text));
+        }
+        Ok(())
+    }
+}
+
+/// What each thread needs to know.
+struct Job<'a> {
+    preset: &'a Preset,
+    size: Size,
+    output: usize,
+    dir: &'a Path,
+    /// Pictures of a full run.
+    rows: usize,
+    offset: i64,
+}
+
+impl Job<'_> {
+    /// The best classes of up to `rows` pictures.
+    fn run(&self, context: &mut Context, part: &[Listed]) -> Outcome<Vec<Vec<i64>>> {
+        let batch = if context.inputs()[0].batched { part.len() } else { 1 };
+        let values = self.preset.values(self.size);
+        let buffer = context.input_mut::<f32>(0, batch)?;
+        for (listed, to) in part.iter().zip(buffer.chunks_exact_mut(values)) {
+            self.preset.load(&self.dir.join(&listed.file), self.size, to)?;
+        }
+        debug_assert!(part.len() <= self.rows);
+        context.run()?;
+        let n = classes(&context.outputs()[self.output]);
+        let scores = context.output::<f32>(self.output)?;
+        let best = |row: &[f32]| top(row, KEPT).into_iter().map(|(class, _)| class as i64 - self.offset).collect();
+        Ok(scores.chunks_exact(n).take(part.len()).map(best).collect())
+    }
+}
+
+/// The best class by file of a file written with `--predictions`.
+fn read_predictions(path: &Path) -> Outcome<HashMap<String, i64>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    let parse = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_string(), words.nth(1)?.parse().ok()?))
+    };
+    let lines = text.lines().filter(|l| !l.trim().is_empty());
+    let all: Option<HashMap<String, i64>> = lines.map(parse).collect();
+    all.ok_or_else(|| Failure::content(path, "lines must be `<file> <class> <best classes>`"))
+}
+
+fn predictions(list: &[Listed], best: &[Vec<i64>]) -> String {
+    let line = |(l, b): (&Listed, &Vec<i64>)| {
+        let classes: Vec<String> = l.label.iter().chain(b).map(i64::to_string).collect();
+        format!("{} {}\n", l.file, classes.join(" "))
+    };
+    list.iter().zip(best).map(line).collect()
+}
+
+fn percent(part: usize, whole: usize) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+impl Found {
+    fn json(&self) -> Value {
+        let mut all = Map::new();
+        all.insert("schema".into(), json!("qc.accuracy/1"));
+        all.insert("images".into(), json!(self.n));
+        for (k, right) in &self.right {
+            all.insert(format!("top{k}"), json!(percent(*right, self.n)));
+        }
+        if let Some((same, n)) = self.agreement {
+            all.insert("agreement".into(), json!(percent(same, n)));
+            all.insert("compared".into(), json!(n));
+        }
+        all.insert("images_per_s".into(), json!(self.n as f64 / self.seconds.max(1e-9)));
+        Value::Object(all)
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("pictures   {}  ({:.0}/s)\n", self.n, self.n as f64 / self.seconds.max(1e-9));
+        for (k, right) in &self.right {
+            text += &format!("top-{k}      {:.2} %\n", percent(*right, self.n));
+        }
+        if let Some((same, n)) = self.agreement {
+            text += &format!("agreement  {:.2} %  ({} of {n} differ)\n", percent(same, n), n - same);
+        }
+        text
+    }
+}

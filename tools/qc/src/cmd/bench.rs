@@ -1,0 +1,272 @@
+//! `qc bench`: latency and throughput of one caller, and where the time goes.
+
+use super::profile;
+use crate::args::ModelArgs;
+use crate::arrays;
+use crate::cmd::run::InputArg;
+use crate::failure::{Failure, Outcome};
+use crate::model::{Model, open};
+use crate::table::bytes;
+use crate::ui::{JsonArgs, Ui};
+use clap::Args;
+use qc_runtime::{Context, Elem};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Fewest measured runs.
+const LEAST_RUNS: usize = 5;
+/// Variation above which the user is warned.
+const NOISE: f64 = 0.05;
+
+/// Measure latency and throughput.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  qc bench resnet50.so -b 1 --threads 1 -t 5
+  qc bench resnet50.onnx --ranges ranges.json --pc --json=bench.json")]
+pub struct Bench {
+    /// A model, compiled in this process, or a compiled .so
+    model: PathBuf,
+    /// Batch
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Threads; by default as the environment and the machine say
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: Option<u32>,
+    /// Seconds to measure
+    #[arg(short, long, value_name = "SECONDS", default_value = "3", value_parser = parse_seconds)]
+    time: Duration,
+    /// Data of inputs, as for `qc run`; by default the same random numbers every time
+    #[arg(short, long, value_name = "[NAME:]FILE", value_parser = InputArg::parse)]
+    input: Vec<InputArg>,
+    /// Show the time of every step, in order of execution or from the longest
+    #[arg(long, value_name = "ORDER", num_args = 0..=1, require_equals = true, default_missing_value = "order",
+          value_parser = ["order", "sort"])]
+    pc: Option<String>,
+    #[command(flatten)]
+    options: ModelArgs,
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.trim_end_matches('s').parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    match seconds > 0.0 && seconds <= 86_400.0 {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err("give more than 0 and at most 86400 seconds".into()),
+    }
+}
+
+impl Bench {
+    /// Carries the command out.
+    pub fn run(&self, ui: Ui) -> Outcome {
+        let given = InputArg::read_all(&self.input)?;
+        let model = open(&self.model, &self.options, usize::from(self.batch))?;
+        let start = Instant::now();
+        let mut context = model.context(self.threads)?;
+        let created = start.elapsed();
+        let batch = self.batch(&model);
+        if batch != usize::from(self.batch) {
+            ui.note(&format!("note: the model's batch is fixed; -b {} is not used", self.batch));
+        }
+        match given.is_empty() {
+            true => fill_random(&mut context, batch)?,
+            false => {
+                for (i, tensor) in arrays::assign(model.predictor.inputs(), given)?.iter().enumerate() {
+                    let n = arrays::feed(&mut context, i, tensor)?;
+                    if n != batch && context.inputs()[i].batched {
+                        return Err(Failure::usage(format!("the data has batch {n}, -b says {batch}")));
+                    }
+                }
+            }
+        }
+        warm_up(&mut context)?;
+        let times = measure(self.time, || Ok(context.run()?))?;
+        let stats = Stats::of(times);
+        let steps = match &self.pc {
+            None => None,
+            Some(order) => Some(profile::steps(&mut context, self.time / 2, order == "sort")?),
+        };
+        let done = Done { model: &model, context: &context, batch, stats, created, steps };
+        ui.report(&self.json, || done.json(), || done.text(ui.verbose))?;
+        if done.stats.variation > NOISE {
+            ui.note(&format!(
+                "note: runs vary by {:.0} %; other load or changing clocks disturb this measurement",
+                100.0 * done.stats.variation
+            ));
+        }
+        Ok(())
+    }
+
+    /// The batch that runs: the model's own if it is fixed.
+    fn batch(&self, model: &Model) -> usize {
+        let open = model.predictor.inputs().iter().any(|io| io.batched);
+        model.predictor.fixed_batch().unwrap_or(if open { usize::from(self.batch) } else { 1 })
+    }
+}
+
+/// Fills inputs with the same numbers on every machine: floats from -1 to 1, small integers.
+fn fill_random(context: &mut Context, batch: usize) -> Outcome {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as u32
+    };
+    for i in 0..context.inputs().len() {
+        match context.inputs()[i].elem {
+            Elem::F32 => {
+                context.input_mut::<f32>(i, batch)?.fill_with(|| next() as f32 / (1u32 << 23) as f32 - 1.0);
+            }
+            Elem::U8 => context.input_mut::<u8>(i, batch)?.fill_with(|| next() as u8),
+            Elem::I8 => context.input_mut::<i8>(i, batch)?.fill_with(|| next() as i8),
+            Elem::I32 => context.input_mut::<i32>(i, batch)?.fill_with(|| (next() % 16) as i32),
+            Elem::I64 => context.input_mut::<i64>(i, batch)?.fill_with(|| i64::from(next() % 16)),
+        }
+    }
+    Ok(())
+}
+
+/// Runs until five runs in a row agree within 2 %, but at least a tenth and at most half a second.
+fn warm_up(context: &mut Context) -> Outcome {
+    let start = Instant::now();
+    let mut last: Vec<f64> = Vec::new();
+    loop {
+        let one = Instant::now();
+        context.run()?;
+        last.push(one.elapsed().as_secs_f64());
+        let elapsed = start.elapsed();
+        let recent = &last[last.len().saturating_sub(5)..];
+        let (least, most) = recent.iter().fold((f64::INFINITY, 0.0f64), |(a, b), &t| (a.min(t), b.max(t)));
+        let stable = recent.len() == 5 && most <= 1.02 * least;
+        if elapsed >= Duration::from_millis(500) || (stable && elapsed >= Duration::from_millis(100)) {
+            return Ok(());
+        }
+    }
+}
+
+/// Times of single runs over `time`, in seconds.
+fn measure(time: Duration, mut run: impl FnMut() -> Outcome) -> Outcome<Vec<f64>> {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < LEAST_RUNS || start.elapsed() < time {
+        let one = Instant::now();
+        run()?;
+        times.push(one.elapsed().as_secs_f64());
+    }
+    Ok(times)
+}
+
+/// Statistics of run times, in milliseconds.
+struct Stats {
+    runs: usize,
+    min: f64,
+    mean: f64,
+    median: f64,
+    p90: f64,
+    p99: f64,
+    /// Spread of the middle half of the runs over the median; unlike the standard deviation it ignores a few outliers.
+    variation: f64,
+}
+
+impl Stats {
+    fn of(mut seconds: Vec<f64>) -> Stats {
+        seconds.sort_by(f64::total_cmp);
+        let n = seconds.len();
+        let at = |q: f64| 1e3 * seconds[((q * n as f64).ceil() as usize).clamp(1, n) - 1];
+        let mean = 1e3 * seconds.iter().sum::<f64>() / n as f64;
+        let variation = (at(0.75) - at(0.25)) / at(0.5);
+        Stats { runs: n, min: at(0.0), mean, median: at(0.5), p90: at(0.9), p99: at(0.99), variation }
+    }
+}
+
+/// What was measured.
+struct Done<'a> {
+    model: &'a Model,
+    context: &'a Context,
+    batch: usize,
+    stats: Stats,
+    created: Duration,
+    steps: Option<profile::Steps>,
+}
+
+impl Done<'_> {
+    fn images_per_s(&self) -> f64 {
+        1e3 * self.batch as f64 / self.stats.mean
+    }
+
+    fn json(&self) -> Value {
+        let s = &self.stats;
+        let ready = self.model.ready_in.as_secs_f64() * 1e3;
+        let mut all = json!({
+            "schema": "qc.bench/1",
+            "name": self.model.predictor.name(),
+            "isa": self.context.isa(),
+            "threads": self.context.threads(),
+            "batch": self.batch,
+            "runs": s.runs,
+            "median_ms": s.median,
+            "p90_ms": s.p90,
+            "p99_ms": s.p99,
+            "min_ms": s.min,
+            "mean_ms": s.mean,
+            "variation": s.variation,
+            "images_per_s": self.images_per_s(),
+            "load_ms": if self.model.is_jit { None } else { Some(ready) },
+            "compile_ms": if self.model.is_jit { Some(ready) } else { None },
+            "context_ms": self.created.as_secs_f64() * 1e3,
+            "arena_bytes": self.context.arena_bytes(),
+            "weights_bytes": self.model.note.weights_bytes,
+        });
+        if let Some(steps) = &self.steps {
+            all["peak_int8_gops"] = json!(steps.peak_int8);
+            all["peak_f32_gops"] = json!(steps.peak_f32);
+            all["steps"] = steps.json();
+        }
+        all
+    }
+
+    fn text(&self, verbose: bool) -> String {
+        let s = &self.stats;
+        let mut text = format!(
+            "{}  {}, batch {}, {} thread{}\n",
+            self.model.predictor.name(),
+            self.context.isa(),
+            self.batch,
+            self.context.threads(),
+            if self.context.threads() == 1 { "" } else { "s" }
+        );
+        text += &format!("median   {:.3} ms   p90 {:.3}   p99 {:.3}   min {:.3}\n", s.median, s.p90, s.p99, s.min);
+        text += &format!("speed    {:.1} images/s over {} runs\n", self.images_per_s(), s.runs);
+        let ready = if self.model.is_jit { "compiled" } else { "loaded" };
+        let (ms, arena) = (self.model.ready_in.as_secs_f64() * 1e3, bytes(self.context.arena_bytes()));
+        text += &format!("memory   {arena} arena, {} weights\n", bytes(self.model.note.weights_bytes));
+        text += &format!("start    {ready} in {ms:.1} ms, context in {:.1} ms\n", self.created.as_secs_f64() * 1e3);
+        if let Some(steps) = &self.steps {
+            text += "\n";
+            text += &steps.text(verbose);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_measured_values() {
+        let s = Stats::of((1..=100).rev().map(|n| f64::from(n) / 1e3).collect());
+        assert_eq!((s.min, s.median, s.p90, s.p99, s.runs), (1.0, 50.0, 90.0, 99.0, 100));
+        let one = Stats::of(vec![0.002]);
+        assert_eq!((one.min, one.median, one.p99, one.variation), (2.0, 2.0, 2.0, 0.0));
+    }
+
+    #[test]
+    fn seconds() {
+        assert_eq!(parse_seconds("0.5s"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "nan", "inf", "x", "1e9"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
+    }
+}

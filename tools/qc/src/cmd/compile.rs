@@ -1,0 +1,210 @@
+//! `qc compile`: a model to a shared object, and the account of what became of its ops.
+
+use crate::args::{DebugArgs, ModelArgs};
+use crate::failure::Outcome;
+use crate::sink::Dumps;
+use crate::table::{bytes, cut, percent, table};
+use crate::ui::{JsonArgs, Ui};
+use clap::Args;
+use qc_compiler::{Account, CompileOptions, Compiled, Compiler, Fate, ModelFile, OpAccount, TargetCpu, write_artefact};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Float ops that are listed without `-v`.
+const LISTED: usize = 12;
+
+/// Compile a model to a self-contained shared object, which needs nothing but libc, and its C header.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  qc compile resnet50.onnx -o resnet50.so
+  qc compile mobilenet/ -o mobilenet.so --ranges ranges.json --target-cpu fat")]
+pub struct Compile {
+    /// An .onnx or .pdmodel file, or a Paddle directory
+    model: PathBuf,
+    /// The shared object; the header is written beside it
+    #[arg(short, long, value_name = "OUT.so")]
+    out: PathBuf,
+    #[command(flatten)]
+    options: ModelArgs,
+    /// Instruction tiers: host, scalar, avx2, avx512vnni, or fat for all, chosen when the file is loaded
+    #[arg(long, value_name = "CPU", default_value = "host", value_parser = TargetCpu::parse, help_heading = "Compilation")]
+    target_cpu: TargetCpu,
+    /// Batch sizes with code of their own; any batch runs
+    #[arg(long, value_name = "N,...", value_delimiter = ',', help_heading = "Compilation",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    batch: Vec<u16>,
+    /// Prefix of the exported functions; the model's file name by default
+    #[arg(long, value_name = "SYM", help_heading = "Compilation")]
+    name: Option<String>,
+    #[command(flatten)]
+    debug: DebugArgs,
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+impl Compile {
+    /// Carries the command out.
+    pub fn run(&self, ui: Ui) -> Outcome {
+        let start = Instant::now();
+        let options = CompileOptions {
+            target: self.target_cpu.clone(),
+            batches: self.batch.iter().map(|&b| usize::from(b)).collect(),
+            name: self.name.clone(),
+            manager: self.debug.manager()?,
+            ..self.options.options()?
+        };
+        let file = ModelFile::open(&self.model, self.options.params.as_deref())?;
+        let mut dumps = Dumps::new(&self.debug);
+        let compiled = Compiler::new(options).compile_file(&file, &mut dumps);
+        let compiled = dumps.finish(compiled)?;
+        let header = write_artefact(&compiled, &self.out)?;
+        let done = Done { compiled: &compiled, out: &self.out, header: &header, time: start.elapsed() };
+        ui.report(&self.json, || done.json(), || done.text(ui.verbose))
+    }
+}
+
+/// What a compilation has to say.
+struct Done<'a> {
+    compiled: &'a Compiled,
+    out: &'a Path,
+    header: &'a Path,
+    time: Duration,
+}
+
+impl Done<'_> {
+    fn json(&self) -> Value {
+        let note = self.compiled.note();
+        let (int8, all) = self.compiled.account.macs();
+        json!({
+            "schema": "qc.compile/1",
+            "out": self.out,
+            "header": self.header,
+            "format": self.compiled.format,
+            "name": note.name,
+            "tiers": note.tiers,
+            "batches": note.batches,
+            "file_bytes": size_of_file(self.out),
+            "weights_bytes": note.weights_bytes,
+            "time_ms": self.time.as_secs_f64() * 1e3,
+            "int8_macs": int8,
+            "macs": all,
+            "inputs": note.inputs,
+            "outputs": note.outputs,
+            "ops": self.compiled.account.ops,
+        })
+    }
+
+    fn text(&self, verbose: bool) -> String {
+        let note = self.compiled.note();
+        let out = self.out.display();
+        let mut text = format!("import   {}\n", self.compiled.format);
+        text += &summary(&self.compiled.account);
+        text += "\n";
+        text += &account_table(&self.compiled.account);
+        text += &float_table(&self.compiled.account, verbose);
+        if verbose {
+            text += "\n";
+            text += &complete_table(&self.compiled.account);
+        }
+        let size = size_of_file(self.out);
+        let tiers = note.tiers.join(", ");
+        text +=
+            &format!("\nwrote    {out}  {}, of which weights {}; {tiers}\n", bytes(size), bytes(note.weights_bytes));
+        text += &format!("         {}  in {:.2} s\n", self.header.display(), self.time.as_secs_f64());
+        text += &format!("next     qc bench {out}  or  qc run {out} -i ");
+        text += &match note.inputs.as_slice() {
+            [_] => "INPUT.npy -o OUT.npz\n".to_string(),
+            several => format!("{}:INPUT.npy ... -o OUT.npz\n", several.first().map_or("NAME", |io| &io.name)),
+        };
+        text
+    }
+}
+
+fn size_of_file(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |m| m.len())
+}
+
+/// One line: how much of the model is computed in integers.
+pub fn summary(account: &Account) -> String {
+    let (int8, all) = account.macs();
+    let number = |f: fn(&Fate) -> bool| account.ops.iter().filter(|o| f(&o.fate)).count();
+    let integer = number(|f| matches!(f, Fate::Int8));
+    let float = number(|f| matches!(f, Fate::Float(_)));
+    let folded = number(|f| matches!(f, Fate::Folded(_)));
+    let macs = percent(int8, all);
+    format!("int8     {macs} of multiply-accumulates; {integer} ops int8, {float} float, {folded} folded\n")
+}
+
+/// Ops by type.
+pub fn account_table(account: &Account) -> String {
+    #[derive(Default)]
+    struct Row {
+        int8: usize,
+        float: usize,
+        folded: usize,
+        macs: u64,
+    }
+    let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
+    for op in &account.ops {
+        let row = rows.entry(&op.op_type).or_default();
+        match op.fate {
+            Fate::Int8 => row.int8 += 1,
+            Fate::Float(_) => row.float += 1,
+            Fate::Folded(_) => row.folded += 1,
+        }
+        row.macs += op.macs;
+    }
+    let all = account.macs().1;
+    let mut rows: Vec<(&str, Row)> = rows.into_iter().collect();
+    rows.sort_by_key(|(name, row)| (std::cmp::Reverse(row.macs), *name));
+    let number = |n: usize| if n == 0 { "-".to_string() } else { n.to_string() };
+    let line = |(name, r): &(&str, Row)| {
+        let share = if r.macs == 0 { "-".into() } else { percent(r.macs, all) };
+        vec![name.to_string(), number(r.int8), number(r.float), number(r.folded), share]
+    };
+    table(&["op", ">int8", ">float", ">folded", ">macs"], rows.iter().map(line))
+}
+
+/// The float ops with their reasons; nothing if there are none.
+pub fn float_table(account: &Account, verbose: bool) -> String {
+    let mut float: Vec<(&OpAccount, &str)> = account
+        .ops
+        .iter()
+        .filter_map(|o| match &o.fate {
+            Fate::Float(reason) => Some((o, reason.as_str())),
+            _ => None,
+        })
+        .collect();
+    if float.is_empty() {
+        return String::new();
+    }
+    float.sort_by_key(|(o, _)| std::cmp::Reverse(o.macs));
+    let shown = if verbose { float.len() } else { float.len().min(LISTED) };
+    let all = account.macs().1;
+    let line = |(o, reason): &(&OpAccount, &str)| {
+        let share = if o.macs == 0 { "-".into() } else { percent(o.macs, all) };
+        vec![cut(&o.node, 48), o.op_type.clone(), share, reason.to_string()]
+    };
+    let mut text = "\n".to_string() + &table(&["float op", "type", ">macs", "why"], float[..shown].iter().map(line));
+    if shown < float.len() {
+        text += &format!("and {} more; -v lists all\n", float.len() - shown);
+    }
+    text
+}
+
+/// Every op of the model.
+pub fn complete_table(account: &Account) -> String {
+    let line = |o: &OpAccount| {
+        let (fate, why) = match &o.fate {
+            Fate::Int8 => ("int8", ""),
+            Fate::Float(why) => ("float", why.as_str()),
+            Fate::Folded(why) => ("folded", why.as_str()),
+        };
+        let macs = if o.macs == 0 { "-".into() } else { o.macs.to_string() };
+        vec![o.node.clone(), o.op_type.clone(), fate.into(), macs, why.into()]
+    };
+    table(&["node", "type", "fate", ">macs", "why"], account.ops.iter().map(line))
+}

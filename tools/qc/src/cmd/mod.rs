@@ -1,0 +1,52 @@
+//! The commands.
+
+mod accuracy;
+mod bench;
+mod calibrate;
+mod compile;
+mod doctor;
+mod inspect;
+mod opt;
+mod profile;
+mod run;
+
+use crate::failure::Outcome;
+use crate::ui::Ui;
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Compile a model to a self-contained .so and its C header
+    Compile(Box<compile::Compile>),
+    /// Find the ranges of a float model's tensors on sample data
+    Calibrate(Box<calibrate::Calibrate>),
+    /// Run a model on arrays or a picture
+    Run(Box<run::Run>),
+    /// Measure latency and throughput
+    Bench(Box<bench::Bench>),
+    /// Measure top-1 and top-5 accuracy over labelled pictures
+    Accuracy(Box<accuracy::Accuracy>),
+    /// Run passes over a model or a module in text form
+    Opt(Box<opt::Opt>),
+    /// Show what a model or .so is, without executing it
+    Inspect(Box<inspect::Inspect>),
+    /// Show what this machine offers and what qc would choose
+    Doctor(doctor::Doctor),
+}
+
+impl Command {
+    /// Carries the command out.
+    pub fn run(&self, ui: Ui) -> Outcome {
+        match self {
+            Command::Compile(c) => c.run(ui),
+            Command::Calibrate(c) => c.run(ui),
+            Command::Run(c) => c.run(ui),
+            Command::Bench(c) => c.run(ui),
+            Command::Accuracy(c) => c.run(ui),
+            Command::Opt(c) => c.run(ui),
+            Command::Inspect(c) => c.run(ui),
+            Command::Doctor(c) => c.run(ui),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `qc opt`: passes over a model or a module in text form; replays reproducers.
+
+use crate::args::{DebugArgs, ModelArgs};
+use crate::failure::{Failure, MODEL, Outcome};
+use crate::sink::Dumps;
+use crate::table::table;
+use crate::ui::Ui;
+use clap::Args;
+use qc_compiler::{CompileError, CompileOptions, Compiler, ModelFile, Precision, REGISTRY, pipeline, ranges};
+use qc_ir::{Module, PrintOptions, Sink, print, read_sidecar, reproducer_pipeline, sidecar};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Run passes over a model or a module in text form.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  qc opt model.onnx --to fused | less
+  qc opt in.qir --pass-pipeline 'canonicalize,const-fold' -o out.qir
+  qc opt reproducer.qir                      (replays the pipeline in its first line)")]
+pub struct Opt {
+    /// A module in text form (- for stdin), or a model. Large constants are read from the .consts file beside it
+    #[arg(value_name = "IN.qir|MODEL", required_unless_present = "list_passes")]
+    input: Option<PathBuf>,
+    /// The module after the passes, and a .consts file beside it; - for stdout
+    #[arg(short, long, value_name = "OUT.qir", default_value = "-")]
+    out: PathBuf,
+    /// Passes to run, as 'a,b{x=1},c'
+    #[arg(long, value_name = "PASSES", conflicts_with = "to", alias = "passes")]
+    pass_pipeline: Option<String>,
+    /// Run the compiler's own passes up to this phase
+    #[arg(long, value_name = "PHASE",
+          value_parser = ["imported", "canonical", "quantized", "fused", "loops", "planned"])]
+    to: Option<String>,
+    /// List all passes
+    #[arg(long)]
+    list_passes: bool,
+    /// Where large constants of the input are, if not beside it
+    #[arg(long, value_name = "FILE")]
+    consts: Option<PathBuf>,
+    #[command(flatten)]
+    options: ModelArgs,
+    #[command(flatten)]
+    debug: DebugArgs,
+}
+
+impl Opt {
+    /// Carries the command out.
+    pub fn run(&self, ui: Ui) -> Outcome {
+        if self.list_passes {
+            let arrow = |p: &qc_ir::Pass| match (p.from, p.to) {
+                (_, "") => p.from.to_string(),
+                (from, to) => format!("{from} -> {to}"),
+            };
+            let line = |p: &qc_ir::Pass| vec![p.name.to_string(), arrow(p), p.summary.to_string()];
+            return ui.out(&table(&["pass", "phase", "what it does"], qc_passes::ALL.iter().map(line)));
+        }
+        let Some(input) = &self.input else { return Err(Failure::usage("the input is missing")) };
+        let options = CompileOptions { manager: self.debug.manager()?, ..self.options.options()? };
+        let mut dumps = Dumps::new(&self.debug);
+        let result = self.transform(input, &options, &mut dumps);
+        let module = dumps.finish(result)?;
+        self.write(&module, ui)
+    }
+
+    fn transform(&self, input: &Path, options: &CompileOptions, sink: &mut dyn Sink) -> Outcome<Module> {
+        let compiler = Compiler::new(options.clone());
+        let text = module_text(input)?;
+        let (mut m, own) = match &text {
+            Some(text) => (self.parse(input, text)?, reproducer_pipeline(text)),
+            None => {
+                let file = ModelFile::open(input, options.params.as_deref())?;
+                (compiler.import(&file, None)?.module, None)
+            }
+        };
+        let passes = self.pass_pipeline.as_deref().or(own.filter(|_| self.to.is_none()));
+        match (&self.to, passes) {
+            (Some(phase), _) => lower_to(&compiler, options, &mut m, phase, sink)?,
+            (None, Some(passes)) => {
+                compiler.run(&mut m, passes, sink)?;
+            }
+            (None, None) => {}
+        }
+        Ok(m)
+    }
+
+    fn parse(&self, input: &Path, text: &str) -> Outcome<Module> {
+        let beside = input.with_extension("consts");
+        let consts = self.consts.clone().or(Some(beside).filter(|p| input.as_os_str() != "-" && p.is_file()));
+        let bytes = match &consts {
+            Some(path) => std::fs::read(path).map_err(|e| Failure::io(path, &e))?,
+            None => Vec::new(),
+        };
+        let refuse = |d: qc_ir::Diag, m: Option<&Module>| {
+            let text = m.map_or_else(|| d.to_string(), |m| d.render(m));
+            Failure::new(MODEL, format!("{}: {}", input.display(), text.trim_start_matches("error: ")))
+        };
+        let m = qc_ir::parse(text, &REGISTRY, &read_sidecar(&bytes)).map_err(|d| refuse(d, None))?;
+        match qc_ir::verify(&m, &REGISTRY).into_iter().next() {
+            Some(d) => Err(refuse(d, Some(&m))),
+            None => Ok(m),
+        }
+    }
+
+    fn write(&self, m: &Module, ui: Ui) -> Outcome {
+        let text = print(m, PrintOptions::default());
+        if self.out.as_os_str() == "-" {
+            return ui.out(&text);
+        }
+        qc_compiler::write_whole(&self.out, text.as_bytes())?;
+        Ok(qc_compiler::write_whole(&self.out.with_extension("consts"), &sidecar(m))?)
+    }
+}
+
+/// The text of a module, or `None` for something else. Modules begin with a comment or the word `module`.
+fn module_text(input: &Path) -> Outcome<Option<String>> {
+    let fail = |e: std::io::Error| Failure::io(input, &e);
+    let mut bytes = Vec::new();
+    if input.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(fail)?;
+    } else if !std::fs::metadata(input).map_err(fail)?.is_dir() {
+        bytes = std::fs::read(input).map_err(fail)?;
+    }
+    let start = bytes.trim_ascii_start();
+    if !start.starts_with(b"//") && !start.starts_with(b"module ") {
+        return match input.as_os_str() == "-" {
+            true => Err(Failure::new(MODEL, "stdin holds no module in text form; name model files instead")),
+            false => Ok(None),
+        };
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| Failure::new(MODEL, format!("{}: not UTF-8", input.display())))
+}
+
+/// Runs the compiler's own passes from the phase of `m` to `phase`.
+fn lower_to(
+    compiler: &Compiler,
+    options: &CompileOptions,
+    m: &mut Module,
+    phase: &str,
+    sink: &mut dyn Sink,
+) -> Outcome {
+    let order = ["imported", "canonical", "quantized", "fused", "loops", "planned"];
+    let at = |name: &str| order.iter().position(|p| *p == name).unwrap_or(0);
+    let (from, to) = (at(m.phase), at(phase));
+    if to < from {
+        return Err(Failure::usage(format!("the module is in phase {} already, past {phase}", m.phase)));
+    }
+    if from < at("canonical") && to >= at("canonical") {
+        compiler.run(m, &pipeline::float(options), sink)?;
+        if let Some(found) = options.ranges.as_ref().filter(|_| options.precision != Precision::Fp32) {
+            ranges::attach(m, found).map_err(|d| CompileError::from_diag(&d, m))?;
+        }
+    }
+    let int8 = pipeline::int8(options);
+    let parts = [(int8.to_string(), "canonical", "quantized"), (pipeline::LOOPS.to_string(), "fused", "loops")];
+    for (passes, start, middle) in parts {
+        // A pipeline may move through two phases; it is cut behind the pass that reaches the wanted one.
+        if at(m.phase) != at(start) || to <= at(start) {
+            continue;
+        }
+        let until = if to == at(middle) { cut(&passes, phase)? } else { passes };
+        compiler.run(m, &until, sink)?;
+    }
+    Ok(())
+}
+
+/// `passes` up to the last pass in `phase`: before the pass that leaves it.
+fn cut(passes: &str, phase: &str) -> Outcome<String> {
+    let steps = qc_ir::parse_pipeline(passes, qc_passes::ALL).map_err(|d| Failure::new(MODEL, d.to_string()))?;
+    let end = steps.iter().position(|s| s.pass.from == phase && !s.pass.to.is_empty()).unwrap_or(steps.len());
+    Ok(qc_ir::print_pipeline(&steps[..end]))
+}

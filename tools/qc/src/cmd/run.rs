@@ -1,0 +1,194 @@
+//! `qc run`: a model on arrays, or on one picture.
+
+use crate::args::ModelArgs;
+use crate::arrays::{self, Named};
+use crate::failure::{Failure, Outcome};
+use crate::model::{Model, classes, open, top};
+use crate::pictures::{PresetArg, read_names};
+use crate::table::table;
+use crate::ui::{JsonArgs, Ui};
+use clap::Args;
+use qc_ir::HostTensor;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Run a model on NumPy arrays or on one picture.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  qc run resnet50.so -i image:x.npy -o y.npz
+  qc run resnet50.onnx --image cat.jpg --preprocess imagenet --topk 5 --labels classes.txt")]
+pub struct Run {
+    /// A model, compiled in this process, or a compiled .so
+    model: PathBuf,
+    /// Data of an input: NAME:FILE.npy, FILE.npy for the only one left, or FILE.npz with arrays named as inputs
+    #[arg(short, long = "input", value_name = "[NAME:]FILE", value_parser = InputArg::parse)]
+    input: Vec<InputArg>,
+    /// Write the outputs as arrays of their names
+    #[arg(short, long, value_name = "OUT.npz")]
+    out: Option<PathBuf>,
+    /// Run on a picture
+    #[arg(long, value_name = "PIC", conflicts_with = "input", requires = "preprocess")]
+    image: Option<PathBuf>,
+    #[command(flatten)]
+    preset: PresetArg,
+    /// Show the best K classes of the first output
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
+    topk: Option<u16>,
+    /// Names of the classes, one a line
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Threads; by default as the environment and the machine say
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: Option<u32>,
+    #[command(flatten)]
+    options: ModelArgs,
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+/// An argument of `-i`.
+#[derive(Clone, Debug)]
+pub struct InputArg {
+    /// The input, if it was named.
+    pub name: Option<String>,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl InputArg {
+    /// Reads `NAME:FILE` or `FILE`. Names may hold colons, and so may a file that exists.
+    pub fn parse(text: &str) -> Result<InputArg, String> {
+        match text.rsplit_once(':') {
+            Some((name, path)) if !PathBuf::from(text).exists() => match name.is_empty() || path.is_empty() {
+                true => Err("expected NAME:FILE.npy".into()),
+                false => Ok(InputArg { name: Some(name.into()), path: path.into() }),
+            },
+            _ => Ok(InputArg { name: None, path: text.into() }),
+        }
+    }
+
+    /// Reads the files of all arguments.
+    pub fn read_all(all: &[InputArg]) -> Outcome<Vec<(Option<String>, Vec<Named>)>> {
+        all.iter().map(|i| Ok((i.name.clone(), arrays::read(&i.path)?))).collect()
+    }
+}
+
+impl Run {
+    /// Carries the command out.
+    pub fn run(&self, ui: Ui) -> Outcome {
+        let given = InputArg::read_all(&self.input)?;
+        let names = self.labels.as_deref().map(read_names).transpose()?;
+        let guess = given.iter().flat_map(|(_, a)| a).filter_map(|(_, t)| t.dims().first().copied()).max().unwrap_or(1);
+        let model = open(&self.model, &self.options, guess.min(8))?;
+        let outputs = match &self.image {
+            Some(_) => self.picture(&model)?,
+            None => self.arrays(&model, given)?,
+        };
+        if let Some(out) = &self.out {
+            arrays::write_npz(out, &outputs)?;
+        }
+        let k = self.topk.map(usize::from).or(self.image.is_some().then_some(5));
+        if let Some(k) = k {
+            return self.show_best(&model, &outputs, k, names.as_deref(), ui);
+        }
+        if self.out.is_some() && self.json.json.is_none() {
+            return Ok(());
+        }
+        ui.report(
+            &self.json,
+            || json!({"schema": "qc.run/1", "outputs": summaries(&outputs)}),
+            || summary_table(&outputs),
+        )
+    }
+
+    fn picture(&self, model: &Model) -> Outcome<Vec<(String, HostTensor)>> {
+        let (Some(path), Some(preset)) = (&self.image, self.preset.preset) else {
+            return Err(Failure::usage("--image needs --preprocess"));
+        };
+        let io = model.picture_input()?;
+        let size = preset.size_of(&io.shape)?;
+        let mut context = model.context(self.threads)?;
+        let values = preset.values(size);
+        let buffer = context.input_mut::<f32>(0, 1)?;
+        preset.load(path, size, &mut buffer[..values])?;
+        // A model for several pictures at once gets the same one in every row.
+        let (first, rest) = buffer.split_at_mut(values);
+        rest.chunks_exact_mut(values).for_each(|row| row.copy_from_slice(first));
+        context.run()?;
+        arrays::results(&context)
+    }
+
+    fn arrays(&self, model: &Model, given: Vec<(Option<String>, Vec<Named>)>) -> Outcome<Vec<(String, HostTensor)>> {
+        let inputs = arrays::assign(model.predictor.inputs(), given)?;
+        let mut context = model.context(self.threads)?;
+        for (i, tensor) in inputs.iter().enumerate() {
+            arrays::feed(&mut context, i, tensor)?;
+        }
+        context.run()?;
+        arrays::results(&context)
+    }
+
+    fn show_best(
+        &self,
+        model: &Model,
+        outputs: &[(String, HostTensor)],
+        k: usize,
+        names: Option<&[String]>,
+        ui: Ui,
+    ) -> Outcome {
+        let i = model.scores_output(None)?;
+        let n = classes(&model.predictor.outputs()[i]);
+        let scores = outputs[i].1.as_f32().unwrap_or_default();
+        let rows = if self.image.is_some() { 1 } else { usize::MAX };
+        let best: Vec<Vec<(usize, f32)>> = scores.chunks_exact(n).take(rows).map(|s| top(s, k)).collect();
+        let name = |class: usize| names.and_then(|n| n.get(class)).cloned();
+        let json = || {
+            let one = |(class, score): &(usize, f32)| match name(*class) {
+                Some(label) => json!({"class": class, "score": score, "label": label}),
+                None => json!({"class": class, "score": score}),
+            };
+            let rows: Vec<Vec<Value>> = best.iter().map(|row| row.iter().map(one).collect()).collect();
+            json!({"schema": "qc.run/1", "outputs": summaries(outputs), "topk": rows})
+        };
+        ui.report(&self.json, json, || {
+            let several = best.len() > 1;
+            let line = |row: usize, (class, score): &(usize, f32)| {
+                let mut cells = if several { vec![row.to_string()] } else { vec![] };
+                cells.extend([class.to_string(), format!("{score:.6}"), name(*class).unwrap_or_default()]);
+                cells
+            };
+            let lines = best.iter().enumerate().flat_map(|(row, b)| b.iter().map(move |c| line(row, c)));
+            let headings: &[&str] = if several { &[">row", ">class", ">score", ""] } else { &[">class", ">score", ""] };
+            table(headings, lines)
+        })
+    }
+}
+
+/// Shape and spread of each output.
+fn summaries(outputs: &[(String, HostTensor)]) -> Value {
+    let one = |(name, t): &(String, HostTensor)| {
+        let spread = t.as_f32().map(spread);
+        match spread {
+            Some([min, max, mean]) => json!({"name": name, "shape": t.dims(), "min": min, "max": max, "mean": mean}),
+            None => json!({"name": name, "shape": t.dims()}),
+        }
+    };
+    outputs.iter().map(one).collect()
+}
+
+fn spread(values: &[f32]) -> [f64; 3] {
+    let all = || values.iter().map(|&x| f64::from(x));
+    let mean = all().sum::<f64>() / values.len().max(1) as f64;
+    [all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max), mean]
+}
+
+fn summary_table(outputs: &[(String, HostTensor)]) -> String {
+    let line = |(name, t): &(String, HostTensor)| {
+        let mut cells = vec![name.clone(), format!("{:?}", t.dims())];
+        let spread = t.as_f32().map(spread);
+        cells.extend(spread.map_or(vec![String::new(); 3], |s| s.map(|x| format!("{x:.6}")).to_vec()));
+        cells
+    };
+    table(&["output", "shape", ">min", ">max", ">mean"], outputs.iter().map(line))
+}

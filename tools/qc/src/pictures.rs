@@ -1,0 +1,143 @@
+//! Lists of pictures with labels, and work on many pictures at once.
+
+use crate::failure::{Failure, Outcome};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use qc_runtime::pictures::{PRESETS, Preset};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// `--preprocess`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PresetArg {
+    /// How pictures become numbers
+    #[arg(long = "preprocess", id = "preprocess", value_name = "PRESET", value_parser = presets())]
+    pub preset: Option<&'static Preset>,
+}
+
+fn presets() -> impl TypedValueParser<Value = &'static Preset> {
+    let values = PRESETS.iter().map(|p| PossibleValue::new(p.name).help(p.summary));
+    PossibleValuesParser::new(values).map(|name| Preset::named(&name).unwrap_or(&PRESETS[0]))
+}
+
+/// A picture of a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// The file as the list has it.
+    pub file: String,
+    /// Its class, if the list has one.
+    pub label: Option<i64>,
+}
+
+fn read_lines(path: &Path) -> Outcome<Vec<String>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    Ok(text.lines().map(|l| l.trim().to_string()).collect())
+}
+
+/// Names of classes, one a line.
+pub fn read_names(path: &Path) -> Outcome<Vec<String>> {
+    read_lines(path)
+}
+
+/// Reads a list of lines `<file> <label>` or `<file>`.
+///
+/// # Errors
+/// I/O, or a list without any line.
+pub fn read_list(path: &Path) -> Outcome<Vec<Listed>> {
+    let parse = |line: &String| match line.rsplit_once(char::is_whitespace) {
+        Some((file, label)) if label.parse::<i64>().is_ok() => {
+            Listed { file: file.trim_end().to_string(), label: label.parse().ok() }
+        }
+        _ => Listed { file: line.clone(), label: None },
+    };
+    let lines = read_lines(path)?;
+    let list: Vec<Listed> = lines.iter().filter(|l| !l.is_empty() && !l.starts_with('#')).map(parse).collect();
+    match list.is_empty() {
+        true => Err(Failure::content(path, "the list has no line `<file> <label>`")),
+        false => Ok(list),
+    }
+}
+
+/// The JPEG and PNG files in a folder and the folders in it, by name.
+///
+/// # Errors
+/// I/O, or a folder without pictures.
+pub fn folder(path: &Path) -> Outcome<Vec<Listed>> {
+    let mut found = Vec::new();
+    let mut open = vec![path.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).map_err(|e| Failure::io(&dir, &e))? {
+            let entry = entry.map_err(|e| Failure::io(&dir, &e))?;
+            let kind = entry.file_type().map_err(|e| Failure::io(&dir, &e))?;
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if is_picture(&entry.path())
+                && let Ok(inside) = entry.path().strip_prefix(path)
+            {
+                found.push(Listed { file: inside.to_string_lossy().into_owned(), label: None });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.file.cmp(&b.file));
+    match found.is_empty() {
+        true => Err(Failure::content(path, "the folder holds no .jpg, .jpeg or .png file")),
+        false => Ok(found),
+    }
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    extension.is_some_and(|e| ["jpg", "jpeg", "png"].contains(&&*e))
+}
+
+/// The folder that a list's files are in unless said otherwise: the list's own.
+pub fn folder_of_list(list: &Path) -> PathBuf {
+    list.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf()
+}
+
+/// Does `count` pieces of work on `threads` threads, each with a state of its own, and gives the results in order and
+/// the states. The first failure ends the work.
+///
+/// # Errors
+/// The failure of the piece that comes first among those that failed.
+pub fn in_parallel<S: Send, R: Send>(
+    count: usize,
+    threads: usize,
+    make: impl Fn() -> Outcome<S> + Sync,
+    work: impl Fn(&mut S, usize) -> Outcome<R> + Sync,
+) -> Outcome<(Vec<R>, Vec<S>)> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let results = Mutex::new(Vec::new());
+    let worker = || -> Outcome<S> {
+        let mut state = make()?;
+        while !failed.load(Ordering::Relaxed) {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                break;
+            }
+            let result = work(&mut state, i);
+            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            if let Ok(mut all) = results.lock() {
+                all.push((i, result));
+            }
+        }
+        Ok(state)
+    };
+    let states = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads.clamp(1, count.max(1))).map(|_| scope.spawn(worker)).collect();
+        let join = |h: std::thread::ScopedJoinHandle<'_, Outcome<S>>| {
+            h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        handles.into_iter().map(join).collect::<Vec<_>>()
+    });
+    let states = states.into_iter().collect::<Outcome<Vec<S>>>()?;
+    let mut results = results.into_inner().unwrap_or_default();
+    results.sort_by_key(|(i, _)| *i);
+    Ok((results.into_iter().map(|(_, r)| r).collect::<Outcome<Vec<R>>>()?, states))
+}
+
+/// Threads for work on many pictures when nobody says.
+pub fn default_threads() -> usize {
+    qc_embed::threads::default_threads().unwrap_or(1) as usize
+}
