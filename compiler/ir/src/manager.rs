@@ -300,8 +300,7 @@ pub fn check(
             Keeps::OneStep => 0.05,
             Keeps::Budget => 0.5,
         };
-        // A NaN distance must fail, hence the negated comparison.
-        if !(distance <= allowed) {
+        if distance.is_nan() || distance > allowed {
             let text = format!("result {i} differs by {distance:e} of the largest magnitude; {allowed:e} is allowed");
             return Err(Diag::bug(text));
         }
