@@ -28,7 +28,8 @@ const FLAGS: &[&str] = &[
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let runtime = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../runtime");
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let runtime = Path::new(&manifest).join("../../runtime");
     let (kernels, embed) = (runtime.join("kernels/src"), runtime.join("embed/src"));
     for source in [&kernels, &embed] {
         println!("cargo::rerun-if-changed={}", source.display());
@@ -49,7 +50,9 @@ fn main() {
 /// Runs `rustc` on the crate whose root is `root` in `source`.
 fn compile(name: &str, source: &Path, root: &str, flags: &[&str]) {
     let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");
+    let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
     let status = Command::new(rustc)
+        .current_dir(out)
         .args(["--crate-name", name])
         .args(FLAGS)
         .args(flags)

@@ -1,7 +1,7 @@
 /*
  * Classifies a picture with a model that qc compiled. Nothing but the shared object is needed:
  *
- *     qc compile examples/digits/qdq.onnx --name digits -o digits.so
+ *     qc compile examples/digits/digits_qdq.onnx --name digits -o digits.so
  *     cc -I. examples/c/predict.c ./digits.so -o predict
  *     ./predict picture.f32
  *

@@ -1,6 +1,6 @@
 """Classifies a picture with a model that qc compiled, by ctypes alone: no package is needed.
 
-    qc compile examples/digits/qdq.onnx --name digits -o digits.so
+    qc compile examples/digits/digits_qdq.onnx --name digits -o digits.so
     python3 examples/python/predict.py digits.so picture.f32
 
 picture.f32 holds the model's input as raw 32-bit floats, here 8 x 8 grey values from 0 to 1.

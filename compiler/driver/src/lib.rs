@@ -274,7 +274,8 @@ impl Compiled {
             let nodes = m.locs.nodes(m.loc(op));
             let join = |f: fn(&qc_ir::Node) -> &str| nodes.iter().map(f).collect::<Vec<_>>().join("+");
             let inner = m.regions(op).iter().flat_map(|&r| m.walk(r));
-            let mut kernel = inner.filter_map(|o| qc_dialects::loops::Ukernel::of(m, o)).map(|k| k.kernel(m).to_string());
+            let mut kernel =
+                inner.filter_map(|o| qc_dialects::loops::Ukernel::of(m, o)).map(|k| k.kernel(m).to_string());
             OpNote {
                 name: join(|n| &n.name),
                 op: join(|n| &n.op_type),

@@ -69,10 +69,9 @@ fn seeds() -> Vec<(String, Vec<u8>, Option<Vec<u8>>)> {
     let spec = shared.join("spec/models");
     let digits = root().join("examples/digits");
     let candidates = [
-        (digits.join("float.onnx"), None),
-        (digits.join("qdq.onnx"), None),
-        (digits.join("float/model"), Some(digits.join("float/params"))),
-        (digits.join("qat/model"), Some(digits.join("qat/params"))),
+        (digits.join("digits.onnx"), None),
+        (digits.join("digits_qdq.onnx"), None),
+        (digits.join("paddle_float/model"), Some(digits.join("paddle_float/params"))),
         (shared.join("models/models/mnist/mnist.onnx"), None),
         (spec.join("fp32/resnet_p18/combined/model"), Some(spec.join("fp32/resnet_p18/combined/params"))),
         (spec.join("fp32/resnet_p26/model.pdmodel"), Some(spec.join("fp32/resnet_p26/model.pdiparams"))),
