@@ -2,8 +2,7 @@
 //!
 //! Buffers of a kernel lie between two inaccessible pages, with exactly the 64 bytes of slack that the contract allows: a
 //! longer over-read faults. All bytes of all buffers and their slack are compared, so a stray write shows too.
-#![allow(clippy::unwrap_used)]
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use qc_kernels::args::FieldKind;
 use qc_kernels::reference::{self, ArgValue, Args, Memory, Ptr};
