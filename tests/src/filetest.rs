@@ -224,7 +224,11 @@ fn passes(text: &str, pipeline: &str) -> Result<String, String> {
     let result = qc_ir::run(&mut m, &steps, &REGISTRY, &options, &mut NoSink);
     if let Some((_, wanted)) = comments(text, "error").first() {
         let message = result.err().map_or("no error".to_string(), |d| d.render(&m));
-        return if message.contains(wanted) { Ok(message) } else { Err(format!("expected `{wanted}`, got: {message}")) };
+        return if message.contains(wanted) {
+            Ok(message)
+        } else {
+            Err(format!("expected `{wanted}`, got: {message}"))
+        };
     }
     result.map_err(|d| d.render(&m))?;
     qc_ir::round_trips(&m, &REGISTRY).map_err(|d| d.to_string())?;

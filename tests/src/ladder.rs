@@ -246,7 +246,8 @@ pub fn run(cx: &mut qc_compiler::Context, inputs: &[HostTensor], batch: usize) -
             qc_runtime::Elem::I32 => cx.output::<i32>(i).map(|v| Data::I32(v.to_vec())),
             qc_runtime::Elem::I64 => cx.output::<i64>(i).map(|v| Data::I64(v.to_vec())),
         };
-        HostTensor::new(info.shape_at(batch), data.map_err(|e| e.to_string())?).ok_or("an output has a wrong size".into())
+        HostTensor::new(info.shape_at(batch), data.map_err(|e| e.to_string())?)
+            .ok_or("an output has a wrong size".into())
     };
     outputs.iter().enumerate().map(one).collect()
 }
@@ -277,7 +278,10 @@ fn within(a: &[HostTensor], b: &[HostTensor], tolerance: f32, rung: &str) -> Res
         let d = distance(x, y).ok_or_else(|| fail(rung, "the types differ"))?;
         // A NaN distance must fail, hence the negated comparison.
         if x.dims() != y.dims() || !(d <= tolerance) {
-            return Err(fail(rung, format!("result {i} differs by {d:e} of the largest magnitude ({tolerance:e} allowed)")));
+            return Err(fail(
+                rung,
+                format!("result {i} differs by {d:e} of the largest magnitude ({tolerance:e} allowed)"),
+            ));
         }
     }
     Ok(())

@@ -4,4 +4,7 @@
 
 pub mod filecheck;
 pub mod filetest;
+pub mod golden;
 pub mod ladder;
+pub mod random;
+pub mod tidy;

@@ -274,11 +274,11 @@ impl Compiled {
             let nodes = m.locs.nodes(m.loc(op));
             let join = |f: fn(&qc_ir::Node) -> &str| nodes.iter().map(f).collect::<Vec<_>>().join("+");
             let inner = m.regions(op).iter().flat_map(|&r| m.walk(r));
-            let kernel = inner.filter_map(|o| qc_dialects::loops::Ukernel::of(m, o)).map(|k| k.kernel(m).to_string());
+            let mut kernel = inner.filter_map(|o| qc_dialects::loops::Ukernel::of(m, o)).map(|k| k.kernel(m).to_string());
             OpNote {
                 name: join(|n| &n.name),
                 op: join(|n| &n.op_type),
-                kernel: kernel.last(),
+                kernel: kernel.next_back(),
                 macs: p.macs(m) as u64,
                 float_reason: None,
             }

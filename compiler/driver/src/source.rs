@@ -135,7 +135,7 @@ impl Files for Directory {
             return Err(FileError::Other("this is no regular file".into()));
         }
         let wanted = len.unwrap_or(metadata.len().saturating_sub(offset));
-        let end = offset.checked_add(wanted).unwrap_or(u64::MAX);
+        let end = offset.saturating_add(wanted);
         if end > metadata.len() {
             return Err(FileError::Short { has: metadata.len(), wants: end });
         }

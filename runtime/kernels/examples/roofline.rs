@@ -2,6 +2,7 @@
 //!
 //! Each line is the best of many repetitions; int8 products are given in percent of the register-only peak measured just
 //! before, memory-bound kernels in bytes moved per second, depthwise in cycles per 64 outputs at the peak's clock.
+#![allow(clippy::unwrap_used)]
 
 use qc_kernels::args::{
     BinaryU8Args, DequantizeArgs, DwArgs, GemmArgs, GemmF32Args, MoveArgs, PoolArgs, QuantizeArgs, SoftmaxArgs,

@@ -20,27 +20,35 @@ const ZMM_STATE: u64 = 0xe6;
 
 /// The highest tier of this host, at most `cap`.
 pub fn detect(cap: Isa) -> Isa {
-    highest().min(cap)
+    Isa::ALL.into_iter().rev().find(|&isa| isa <= cap && has(isa)).unwrap_or(Isa::Scalar)
 }
 
-fn highest() -> Isa {
+/// Whether the host has a tier's own instructions. The order of tiers is that of preference: there are processors with
+/// 512-bit dot products but without the 256-bit form of `avxvnni`.
+fn has(isa: Isa) -> bool {
+    if isa == Isa::Scalar {
+        return true;
+    }
     if __cpuid(0).eax < 7 {
-        return Isa::Scalar;
+        return false;
     }
     let leaf1 = __cpuid(1).ecx;
     if leaf1 & (OSXSAVE | AVX | FMA) != OSXSAVE | AVX | FMA {
-        return Isa::Scalar;
+        return false;
     }
     // SAFETY: OSXSAVE says that xgetbv may be executed.
     let state = unsafe { saved_state() };
     let leaf7 = __cpuid_count(7, 0);
     if state & YMM_STATE != YMM_STATE || leaf7.ebx & AVX2 == 0 {
-        return Isa::Scalar;
+        return false;
     }
-    if state & ZMM_STATE == ZMM_STATE && leaf7.ebx & AVX512 == AVX512 && leaf7.ecx & AVX512_VNNI != 0 {
-        return Isa::Avx512Vnni;
+    match isa {
+        Isa::Scalar | Isa::Avx2 => true,
+        Isa::AvxVnni => leaf7.eax >= 1 && __cpuid_count(7, 1).eax & AVX_VNNI != 0,
+        Isa::Avx512Vnni => {
+            state & ZMM_STATE == ZMM_STATE && leaf7.ebx & AVX512 == AVX512 && leaf7.ecx & AVX512_VNNI != 0
+        }
     }
-    if leaf7.eax >= 1 && __cpuid_count(7, 1).eax & AVX_VNNI != 0 { Isa::AvxVnni } else { Isa::Avx2 }
 }
 
 /// Register sets that the operating system saves (XCR0).

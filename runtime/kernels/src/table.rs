@@ -163,7 +163,8 @@ impl Variant {
     }
 }
 
-/// Instruction tiers, lowest first; a host of one tier can run every lower one.
+/// Instruction tiers, lowest first. A host of one tier can run every lower one, with one exception: `avx512vnni` does not
+/// imply `avxvnni`. Therefore a variant with a row for the latter also has one for the former.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum Isa {
     /// Any x86-64 (SSE2).

@@ -1,4 +1,5 @@
 //! Depthwise convolutions of all tiers against the reference.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

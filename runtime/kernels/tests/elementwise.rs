@@ -1,4 +1,5 @@
 //! Element-wise kernels and conversions of all tiers against the reference.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Matrix products and convolutions of all tiers against the reference.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Copies and fills of all tiers against the reference.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Softmax and local response normalization against the reference, and its functions against f64.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

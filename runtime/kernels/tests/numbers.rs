@@ -1,4 +1,5 @@
 //! The reference's rounding against f64 and integer arithmetic.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

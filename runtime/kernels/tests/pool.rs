@@ -1,4 +1,5 @@
 //! Pooling of all tiers against the reference, and the reference's divisors against a count.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The table is complete and consistent, and selection falls back to lower tiers.
+#![allow(clippy::unwrap_used)]
 
 use qc_kernels::args::FieldKind;
 use qc_kernels::{Family, Isa, Variant, host, table};
@@ -49,18 +50,32 @@ fn fields_tile_their_structs() {
 
 #[test]
 fn host_tier_agrees_with_the_standard_library_and_the_cap() {
-    let wide = is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
     let narrow = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let found = host::detect(Isa::Avx512Vnni);
-    assert_eq!(found == Isa::Avx512Vnni, wide);
-    assert_eq!(found >= Isa::Avx2, narrow);
+    let has = |isa| match isa {
+        Isa::Scalar => true,
+        Isa::Avx2 => narrow,
+        Isa::AvxVnni => narrow && is_x86_feature_detected!("avxvnni"),
+        Isa::Avx512Vnni => {
+            narrow
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
+        }
+    };
     for cap in Isa::ALL {
-        assert_eq!(host::detect(cap), found.min(cap));
+        let expected = Isa::ALL.into_iter().rev().find(|&isa| isa <= cap && has(isa)).unwrap();
+        assert_eq!(host::detect(cap), expected);
         assert_eq!(Isa::from_name(cap.name()), Some(cap));
     }
     assert_eq!(Isa::from_name("neon"), None);
+}
+
+#[test]
+fn a_row_of_avxvnni_never_serves_avx512vnni() {
+    for kernel in table::rows().filter(|k| k.isa == Isa::AvxVnni) {
+        let widest = table::select(kernel.family, kernel.variant, Isa::Avx512Vnni).unwrap();
+        assert_eq!(widest.isa, Isa::Avx512Vnni, "{}", kernel.name);
+    }
 }

@@ -41,7 +41,7 @@ impl Lower<'_> {
         }
         let (Some(a), Some(b)) = (a, b) else { return Err(Diag::bug("an operand is missing")) };
         let (a, b) = (self.operand_like(a, &out, false)?, self.operand_like(b, &out, true)?);
-        let all = levels(&out.dims.clone(), &[&out, &a, &b], 0);
+        let all = contiguous(levels(&out.dims, &[&out, &a, &b], 0), 0, out.elem_bytes());
         let scalar = all.last().is_some_and(|l| l.strides[2] == 0);
         let all =
             all.into_iter().map(|l| Level { count: l.count, strides: vec![l.strides[1], l.strides[2], l.strides[0]] });
@@ -91,7 +91,7 @@ impl Lower<'_> {
         let x = self.src.operand(op, 0).ok_or_else(|| Diag::bug("no operand"))?;
         let out = self.destination(self.src.result(op))?;
         let a = self.operand_like(x, &out, false)?;
-        let all = levels(&out.dims.clone(), &[&out, &a], 0);
+        let all = contiguous(levels(&out.dims, &[&out, &a], 0), 0, out.elem_bytes());
         let all = all.into_iter().map(|l| Level { count: l.count, strides: vec![l.strides[1], l.strides[0]] });
         let fields = Fields { counts: &["n", "rows"], pointers: &[("a", &["", "a_row"]), ("out", &["", "out_row"])] };
         // The table stays where it is: it follows the pointers that move.
@@ -155,7 +155,7 @@ impl Lower<'_> {
 }
 
 /// Appends a level of one element if the innermost is not contiguous for operand `key`.
-fn contiguous(mut all: Vec<Level>, key: usize, elem_bytes: i64) -> Vec<Level> {
+pub(super) fn contiguous(mut all: Vec<Level>, key: usize, elem_bytes: i64) -> Vec<Level> {
     if let Some(last) = all.last()
         && last.strides[key] != elem_bytes
     {

@@ -380,7 +380,7 @@ impl Lower<'_> {
         if let Some(res) = res {
             call = call.view("res", res, &[]);
         }
-        let macs = a.len() * n * k;
+        let macs = a.elements() * n * k;
         let gemm = Gemm {
             call: strided(call, rows, outer, res.is_some()),
             has_scale: c.scale.is_some(),

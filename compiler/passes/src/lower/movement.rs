@@ -1,6 +1,7 @@
 //! Reshape, transpose and slice as views; concat, pad and what else must move as strided copies.
 
 use super::Lower;
+use super::elementwise::contiguous;
 use super::emit::{Call, Fields, sweep};
 use super::view::{View, levels};
 use qc_dialects::graph::{Concat, Pad, Reshape, Slice, Transpose};
@@ -100,7 +101,7 @@ impl Lower<'_> {
         let (pads, value) = (op.pads(self.src), op.value(self.src) as f32);
         let x = self.view(op.x(self.src))?;
         let out = self.destination(op.out(self.src))?;
-        let all = levels(&out.dims.clone(), &[&out], 0);
+        let all = contiguous(levels(&out.dims, &[&out], 0), 0, out.elem_bytes());
         let fields =
             Fields { counts: &["n", "rows", "outer"], pointers: &[("dst", &["", "row_stride", "outer_stride"])] };
         let call = Call::new("fill.b4").set("value", value.to_bits() as i32);

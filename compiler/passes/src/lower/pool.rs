@@ -63,7 +63,7 @@ impl Lower<'_> {
         let (images, rows) = (s.input[0], s.out[0]);
         let moves = [a.strides[0], out.strides[0]];
         let row = out.strides[2];
-        let small = out.len() * s.kernel[0] * s.kernel[1] < 1 << 16;
+        let small = out.elements() * s.kernel[0] * s.kernel[1] < 1 << 16;
         let tasks = if small {
             1
         } else if images > 1 {

@@ -1,6 +1,6 @@
-//! Strided copies and fills. They use no vectors of their own: runs go to `memcpy` and `memset`, the rest is blocked.
+//! Strided copies and fills: runs go to `memcpy` and `memset`, two exchanged levels to transposed blocks.
 
-use super::simd::Simd;
+use super::simd::{Simd, unroll};
 use crate::args::{FillArgs, MoveArgs};
 use core::ptr::copy_nonoverlapping;
 
@@ -20,7 +20,7 @@ const BLOCK: usize = 16;
 /// # Safety
 /// `args` points to a [`MoveArgs`] that keeps its contract.
 #[inline(always)]
-pub unsafe fn copy<S: Simd, T: Copy>(_: S, args: *const u8) {
+pub unsafe fn copy<S: Simd, T: Copy>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<MoveArgs>() };
     let mut levels = [
@@ -43,7 +43,7 @@ pub unsafe fn copy<S: Simd, T: Copy>(_: S, args: *const u8) {
                         copy_run(src, dst, inner.n * size_of::<T>());
                     }
                 } else {
-                    exchange::<T>(inner, second, src, dst);
+                    exchange::<S, T>(s, inner, second, src, dst);
                 }
             }
         }
@@ -120,9 +120,96 @@ unsafe fn copy_run(src: *const u8, dst: *mut u8, bytes: usize) {
     }
 }
 
+/// Copies two levels, of which the inner one writes neighbours or neither does.
+#[inline(always)]
+unsafe fn exchange<S: Simd, T: Copy>(s: S, inner: Level, second: Level, src: *const u8, dst: *mut u8) {
+    let bytes = size_of::<T>();
+    let writes = inner.dst == bytes;
+    // SAFETY: the caller's two levels; the strides are those that the cases name.
+    unsafe {
+        if writes && second.src == bytes && second.dst == inner.n * bytes && second.n >= 8 {
+            // Several runs become one: neighbours of the result come from different runs.
+            match inner.n {
+                2 => return interleave::<T, 2>(src, inner.src, dst, second.n),
+                3 => return interleave::<T, 3>(src, inner.src, dst, second.n),
+                4 => return interleave::<T, 4>(src, inner.src, dst, second.n),
+                _ => {}
+            }
+        }
+        if writes && second.src == bytes && inner.src == second.n * bytes && inner.n >= 8 {
+            match second.n {
+                2 => return separate::<T, 2>(src, dst, second.dst, inner.n),
+                3 => return separate::<T, 3>(src, dst, second.dst, inner.n),
+                4 => return separate::<T, 4>(src, dst, second.dst, inner.n),
+                _ => {}
+            }
+        }
+        if bytes == 4 && writes && second.src == 4 && inner.n >= 8 && second.n >= 8 {
+            return transpose_words(s, inner, second, src, dst);
+        }
+        exchange_elements::<T>(inner, second, src, dst);
+    }
+}
+
+/// `dst[G * i + g] = run g of src [i]` for `i < n`; runs are `run` bytes apart.
+#[inline(always)]
+unsafe fn interleave<T: Copy, const G: usize>(src: *const u8, run: usize, dst: *mut u8, n: usize) {
+    for i in 0..n {
+        unroll!(g in 0..G => {
+            // SAFETY: element `i` of run `g`.
+            unsafe {
+                let value = src.wrapping_add(g * run).cast::<T>().wrapping_add(i).read_unaligned();
+                dst.cast::<T>().wrapping_add(G * i + g).write_unaligned(value);
+            }
+        });
+    }
+}
+
+/// `run g of dst [i] = src[G * i + g]` for `i < n`; runs are `run` bytes apart.
+#[inline(always)]
+unsafe fn separate<T: Copy, const G: usize>(src: *const u8, dst: *mut u8, run: usize, n: usize) {
+    for i in 0..n {
+        unroll!(g in 0..G => {
+            // SAFETY: element `i` of run `g`.
+            unsafe {
+                let value = src.cast::<T>().wrapping_add(G * i + g).read_unaligned();
+                dst.wrapping_add(g * run).cast::<T>().wrapping_add(i).write_unaligned(value);
+            }
+        });
+    }
+}
+
+/// Exchanges two levels of 4-byte elements, `inner` contiguous in the destination and `second` in the source.
+#[inline(always)]
+unsafe fn transpose_words<S: Simd>(s: S, inner: Level, second: Level, src: *const u8, dst: *mut u8) {
+    let mut j = 0;
+    while j < second.n {
+        let columns = (second.n - j).min(BLOCK);
+        let mut i = 0;
+        while i < inner.n {
+            let rows = (inner.n - i).min(BLOCK);
+            let mut block = [[0.0f32; BLOCK]; BLOCK];
+            // SAFETY: the rows and columns of this block, loaded with at most 60 bytes past the last of them.
+            unsafe {
+                for (r, row) in block.iter_mut().enumerate().take(rows) {
+                    let p = src.wrapping_add((i + r) * inner.src + 4 * j);
+                    s.store(s.load(p.cast()), row.as_mut_ptr(), BLOCK);
+                }
+                s.transpose(&mut block);
+                for (c, row) in block.iter().enumerate().take(columns) {
+                    let p = dst.wrapping_add((j + c) * second.dst + 4 * i);
+                    s.store(s.load(row.as_ptr()), p.cast(), rows);
+                }
+            }
+            i += BLOCK;
+        }
+        j += BLOCK;
+    }
+}
+
 /// Copies two levels of single elements, block by block.
 #[inline(always)]
-unsafe fn exchange<T: Copy>(inner: Level, second: Level, src: *const u8, dst: *mut u8) {
+unsafe fn exchange_elements<T: Copy>(inner: Level, second: Level, src: *const u8, dst: *mut u8) {
     let mut j0 = 0;
     while j0 < second.n {
         let j1 = (j0 + BLOCK).min(second.n);

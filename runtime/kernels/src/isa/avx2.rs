@@ -3,7 +3,7 @@
 //! Dot products widen to 16 bits and use `vpmaddwd`, which is exact; `vpmaddubsw` would saturate.
 
 use crate::body::gemm::Dot;
-use crate::body::simd::Simd;
+use crate::body::simd::{Simd, unroll};
 use core::arch::x86_64::*;
 
 /// Witness that the host has AVX2 and FMA.
@@ -25,6 +25,35 @@ impl Avx2 {
     fn first(self, n: usize) -> __m256i {
         // SAFETY: the witness.
         unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+    }
+}
+
+impl Avx2 {
+    /// 32 lanes as bytes, saturated.
+    #[inline(always)]
+    fn pack_pair(self, a: [__m256i; 2], b: [__m256i; 2]) -> __m256i {
+        // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
+        unsafe {
+            let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(b[0], b[1]));
+            _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+        }
+    }
+
+    /// 32 bytes replaced by their entries in a table of 256 bytes.
+    #[inline(always)]
+    unsafe fn lookup_half(self, a: __m256i, table: *const u8) -> __m256i {
+        // SAFETY: the witness, and the caller's table.
+        unsafe {
+            let mut found = _mm256_setzero_si256();
+            for row in 0..16 {
+                let entries = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.add(16 * row).cast()));
+                // Bytes of this row become 0x70 + column, all others at least 0x80, which selects 0.
+                let column = _mm256_xor_si256(a, _mm256_set1_epi8((row << 4) as i8));
+                let select = _mm256_adds_epu8(column, _mm256_set1_epi8(0x70));
+                found = _mm256_or_si256(found, _mm256_shuffle_epi8(entries, select));
+            }
+            found
+        }
     }
 }
 
@@ -109,12 +138,16 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn shift_right<const N: u32>(self, a: Self::I) -> Self::I {
         // SAFETY: the witness.
-        a.map(|v| unsafe { _mm256_sra_epi32(v, _mm_cvtsi32_si128(N as i32)) })
+        let count = unsafe { _mm_cvtsi32_si128(N as i32) };
+        let count = [count; 2];
+        both!(_mm256_sra_epi32(a, count))
     }
     #[inline(always)]
     fn shift_left<const N: u32>(self, a: Self::I) -> Self::I {
         // SAFETY: the witness.
-        a.map(|v| unsafe { _mm256_sll_epi32(v, _mm_cvtsi32_si128(N as i32)) })
+        let count = unsafe { _mm_cvtsi32_si128(N as i32) };
+        let count = [count; 2];
+        both!(_mm256_sll_epi32(a, count))
     }
     #[inline(always)]
     fn to_float(self, a: Self::I) -> Self::F {
@@ -144,16 +177,8 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn pack<const N: usize>(self, q: [Self::I; N]) -> Self::B {
-        let pair = |i: usize| {
-            let (a, b) = (q[i.min(N - 1)], q[(i + 1).min(N - 1)]);
-            // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
-            unsafe {
-                let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(b[0], b[1]));
-                _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
-            }
-        };
-        let low = pair(0);
-        [low, if N > 2 { pair(2) } else { low }]
+        let low = self.pack_pair(q[0], q[1.min(N - 1)]);
+        [low, if N > 2 { self.pack_pair(q[2.min(N - 1)], q[3.min(N - 1)]) } else { low }]
     }
     #[inline(always)]
     fn pack_three(self, q: Self::I) -> Self::B {
@@ -173,18 +198,8 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn lookup(self, a: Self::B, table: *const u8) -> Self::B {
-        // SAFETY: the witness, and the caller's table.
-        a.map(|v| unsafe {
-            let mut found = _mm256_setzero_si256();
-            for row in 0..16 {
-                let entries = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.add(16 * row).cast()));
-                // Bytes of this row become 0x70 + column, all others at least 0x80, which selects 0.
-                let column = _mm256_xor_si256(v, _mm256_set1_epi8((row << 4) as i8));
-                let select = _mm256_adds_epu8(column, _mm256_set1_epi8(0x70));
-                found = _mm256_or_si256(found, _mm256_shuffle_epi8(entries, select));
-            }
-            found
-        })
+        // SAFETY: the caller's table.
+        unsafe { [self.lookup_half(a[0], table), self.lookup_half(a[1], table)] }
     }
 
     #[inline(always)]
@@ -286,33 +301,41 @@ impl Dot for Avx2 {
     unsafe fn load_w(self, p: *const i8) -> [__m256i; 4] {
         // SAFETY: the witness, and the caller's guarantee.
         unsafe {
-            let widen = |i: usize| _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(16 * i).cast()));
-            [widen(0), widen(1), widen(2), widen(3)]
+            let mut w = self.zero();
+            unroll!(i in 0..4 => {
+                w[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(16 * i).cast()));
+            });
+            w
         }
     }
     #[inline(always)]
-    fn dot(self, acc: Self::Acc, a: __m256i, w: [__m256i; 4]) -> Self::Acc {
+    fn dot(self, mut acc: Self::Acc, a: __m256i, w: [__m256i; 4]) -> Self::Acc {
         // SAFETY: the witness.
         unsafe {
-            let dot = |i: usize| _mm256_add_epi32(acc[i], _mm256_madd_epi16(a, w[i]));
-            [dot(0), dot(1), dot(2), dot(3)]
+            unroll!(i in 0..4 => {
+                acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(a, w[i]));
+            });
         }
+        acc
     }
     #[inline(always)]
-    fn sum(self, a: Self::Acc, b: Self::Acc) -> Self::Acc {
+    fn sum(self, mut a: Self::Acc, b: Self::Acc) -> Self::Acc {
         // SAFETY: the witness.
         unsafe {
-            let sum = |i: usize| _mm256_add_epi32(a[i], b[i]);
-            [sum(0), sum(1), sum(2), sum(3)]
+            unroll!(i in 0..4 => {
+                a[i] = _mm256_add_epi32(a[i], b[i]);
+            });
         }
+        a
     }
     #[inline(always)]
     unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> Self::I {
         // Every accumulator has 4 columns, two partial sums each.
         // SAFETY: the witness, and the caller's guarantee.
         unsafe {
-            let join = |a, b| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(a, b));
-            self.add_i([join(acc[0], acc[1]), join(acc[2], acc[3])], self.load_i(bias))
+            let low = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(acc[0], acc[1]));
+            let high = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(acc[2], acc[3]));
+            self.add_i([low, high], self.load_i(bias))
         }
     }
 }

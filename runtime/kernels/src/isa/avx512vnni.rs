@@ -132,13 +132,13 @@ impl Simd for Avx512Vnni {
     fn pack<const N: usize>(self, q: [__m512i; N]) -> __m512i {
         // SAFETY: the witness. Packing works in 128-bit lanes; the permutation puts dwords back in order.
         unsafe {
-            let q = |i: usize| q[i.min(N - 1)];
             if N == 1 {
                 // This narrowing takes its source as unsigned.
-                let positive = _mm512_max_epi32(q(0), _mm512_setzero_si512());
+                let positive = _mm512_max_epi32(q[0], _mm512_setzero_si512());
                 return _mm512_castsi128_si512(_mm512_cvtusepi32_epi8(positive));
             }
-            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(q(0), q(1)), _mm512_packs_epi32(q(2), q(3)));
+            let (a, b, c) = (q[1.min(N - 1)], q[2.min(N - 1)], q[3.min(N - 1)]);
+            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(q[0], a), _mm512_packs_epi32(b, c));
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             _mm512_permutexvar_epi32(order, bytes)
         }

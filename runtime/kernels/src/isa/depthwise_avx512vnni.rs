@@ -82,7 +82,7 @@ impl Block {
             });
             Block {
                 bias: transpose(bias),
-                scale: transpose(scale).map(|v| _mm512_castsi512_ps(v)),
+                scale: as_floats(transpose(scale)),
                 zero: s.splat(d.zero + MAGIC),
                 finish: Finish::new(s, d.lo, d.hi, d.lut),
                 weights: d.w.add(c64 * d.kh * d.kw + channel / 64 * shifts * shift),
@@ -130,6 +130,15 @@ fn narrow_quads(q: Quad) -> __m512i {
     unsafe { _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3])) }
 }
 
+/// Bits as floats.
+#[inline(always)]
+unsafe fn as_floats(v: Quad) -> [__m512; 4] {
+    // SAFETY: the callers hold the witness.
+    unsafe {
+        [_mm512_castsi512_ps(v[0]), _mm512_castsi512_ps(v[1]), _mm512_castsi512_ps(v[2]), _mm512_castsi512_ps(v[3])]
+    }
+}
+
 /// Exchanges 128-bit blocks: block `g` of vector `j` with block `j` of vector `g`, from natural order to that of quads.
 #[inline(always)]
 unsafe fn transpose(v: Quad) -> Quad {
@@ -151,8 +160,11 @@ unsafe fn transpose(v: Quad) -> Quad {
 unsafe fn quad(rows: [*const u8; 4], offset: usize) -> Quad {
     // SAFETY: the callers hold the witness; the input may be read 64 bytes past its end.
     unsafe {
-        let load = |i: usize| _mm512_loadu_si512(rows[i].wrapping_add(offset).cast());
-        interleave([load(0), load(1), load(2), load(3)])
+        let mut v = [_mm512_setzero_si512(); 4];
+        unroll!(i in 0..4 => {
+            v[i] = _mm512_loadu_si512(rows[i].wrapping_add(offset).cast());
+        });
+        interleave(v)
     }
 }
 
@@ -242,12 +254,13 @@ unsafe fn slide_by_two(s: Avx512Vnni, d: &DwArgs, b: &Block, row: usize) {
 unsafe fn pair_quad(rows: [*const u8; 4], offset: usize, partner: usize) -> Quad {
     // SAFETY: the callers hold the witness; the input may be read 64 bytes past its end.
     unsafe {
-        let load = |i: usize| {
+        let mut v = [_mm512_setzero_si512(); 4];
+        unroll!(i in 0..4 => {
             let p = rows[i].wrapping_add(offset);
             let low = _mm512_castsi256_si512(_mm256_loadu_si256(p.cast()));
-            _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(p.wrapping_add(partner).cast()))
-        };
-        interleave([load(0), load(1), load(2), load(3)])
+            v[i] = _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(p.wrapping_add(partner).cast()));
+        });
+        interleave(v)
     }
 }
 

@@ -1,8 +1,9 @@
-//! The tier of any x86-64: vectors as arrays, which the compiler maps to SSE2 as it likes.
+//! The tier of any x86-64: vectors as arrays, which the compiler maps to SSE2 as it likes; integer products by hand.
 
 use crate::body::gemm::Dot;
-use crate::body::simd::Simd;
+use crate::body::simd::{Simd, unroll};
 use crate::numbers::fma_exact;
+use core::arch::x86_64::*;
 use core::array::from_fn;
 
 /// Witness of the lowest tier, which every host has.
@@ -182,10 +183,11 @@ impl Simd for Scalar {
     fn prefetch(self, _: *const u8) {}
 }
 
+/// Products by `pmaddwd`, which every x86-64 has: registers of 2 columns, two partial sums each.
 impl Dot for Scalar {
-    type A = [i16; 4];
-    type W = [i8; 64];
-    type Acc = [i32; 16];
+    type A = __m128i;
+    type W = [__m128i; 8];
+    type Acc = [__m128i; 8];
 
     const VECTORS: usize = 1;
     #[inline(always)]
@@ -198,37 +200,62 @@ impl Dot for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn start(self, bias: *const i32) -> [i32; 16] {
-        // SAFETY: the caller's guarantee.
-        unsafe { self.load_i(bias) }
+    unsafe fn start(self, _: *const i32) -> Self::Acc {
+        self.zero()
     }
     #[inline(always)]
-    fn zero(self) -> [i32; 16] {
-        [0; 16]
+    fn zero(self) -> Self::Acc {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { [_mm_setzero_si128(); 8] }
     }
     #[inline(always)]
-    unsafe fn load_a(self, p: *const u8) -> [i16; 4] {
-        // SAFETY: the caller's guarantee.
-        unsafe { p.cast::<[u8; 4]>().read_unaligned() }.map(i16::from)
+    unsafe fn load_a(self, p: *const u8) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64; the caller's guarantee.
+        unsafe { _mm_unpacklo_epi8(_mm_set1_epi32(p.cast::<i32>().read_unaligned()), _mm_setzero_si128()) }
     }
     #[inline(always)]
-    unsafe fn load_w(self, p: *const i8) -> [i8; 64] {
-        // SAFETY: the caller's guarantee.
-        unsafe { p.cast::<[i8; 64]>().read_unaligned() }
+    unsafe fn load_w(self, p: *const i8) -> Self::W {
+        let mut w = self.zero();
+        // SAFETY: SSE2 is part of x86-64; the caller's guarantee. A byte in the upper half of a word, shifted down, is
+        // sign-extended.
+        unsafe {
+            unroll!(i in 0..4 => {
+                let bytes = _mm_loadu_si128(p.add(16 * i).cast());
+                w[2 * i] = _mm_srai_epi16::<8>(_mm_unpacklo_epi8(bytes, bytes));
+                w[2 * i + 1] = _mm_srai_epi16::<8>(_mm_unpackhi_epi8(bytes, bytes));
+            });
+        }
+        w
     }
     #[inline(always)]
-    fn dot(self, acc: [i32; 16], a: [i16; 4], w: [i8; 64]) -> [i32; 16] {
-        from_fn(|n| {
-            let product = |k: usize| i32::from(a[k]) * i32::from(w[4 * n + k]);
-            acc[n].wrapping_add(product(0) + product(1) + product(2) + product(3))
-        })
-    }
-    #[inline(always)]
-    fn sum(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
-        self.add_i(a, b)
-    }
-    #[inline(always)]
-    unsafe fn end(self, acc: [i32; 16], _: *const i32) -> [i32; 16] {
+    fn dot(self, mut acc: Self::Acc, a: __m128i, w: Self::W) -> Self::Acc {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe {
+            unroll!(i in 0..8 => {
+                acc[i] = _mm_add_epi32(acc[i], _mm_madd_epi16(a, w[i]));
+            });
+        }
         acc
+    }
+    #[inline(always)]
+    fn sum(self, mut a: Self::Acc, b: Self::Acc) -> Self::Acc {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe {
+            unroll!(i in 0..8 => {
+                a[i] = _mm_add_epi32(a[i], b[i]);
+            });
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> [i32; 16] {
+        // SAFETY: 8 registers of 4 integers are 32 of them.
+        let partial: [i32; 32] = unsafe { core::mem::transmute(acc) };
+        let mut sums = [0; 16];
+        for (n, sum) in sums.iter_mut().enumerate() {
+            *sum = partial[2 * n].wrapping_add(partial[2 * n + 1]);
+        }
+        // SAFETY: the caller's guarantee.
+        self.add_i(sums, unsafe { self.load_i(bias) })
     }
 }

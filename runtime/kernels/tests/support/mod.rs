@@ -2,6 +2,7 @@
 //!
 //! Buffers of a kernel lie between two inaccessible pages, with exactly the 64 bytes of slack that the contract allows: a
 //! longer over-read faults. All bytes of all buffers and their slack are compared, so a stray write shows too.
+#![allow(clippy::unwrap_used)]
 #![allow(dead_code)]
 
 use qc_kernels::args::FieldKind;

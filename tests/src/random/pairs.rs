@@ -1,0 +1,52 @@
+//! The quantized side of random models: formats of activations, stored weights and biases.
+
+use super::Numbers;
+use qc_ir::{Data, HostTensor, Quant, Store};
+
+/// A format for values seen between `lo` and `hi`: sometimes too narrow, sometimes too wide, zero point off the middle.
+pub fn activation(lo: f32, hi: f32, pick: u32) -> Quant {
+    let mut n = Numbers::new(u64::from(pick));
+    let stretch = 0.7 + 0.3 * (n.unit() + 1.0);
+    let (lo, hi) = (lo.min(0.0), hi.max(0.0));
+    let scale = ((hi - lo) * stretch / 255.0).max(1e-4);
+    let zero = ((-lo / scale).round() as i32 + n.below(9) as i32 - 4).clamp(0, 255);
+    match n.below(4) {
+        0 => Quant::per_tensor(Store::I8, scale, zero - 128),
+        1 => Quant { lo: -127, ..Quant::per_tensor(Store::I8, scale, (zero - 128).max(-127)) },
+        _ => Quant::per_tensor(Store::U8, scale, zero),
+    }
+}
+
+/// Weights as stored integers: s8 per output channel along `axis`, or s8 or u8 with one scale.
+pub fn weight(values: &[f32], dims: &[usize], axis: usize, pick: u32) -> (Quant, HostTensor) {
+    let mut n = Numbers::new(u64::from(pick));
+    let largest = values.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
+    let format = match n.below(8) {
+        0 => Quant::per_tensor(Store::U8, largest / 127.0, 128 - n.below(3) as i32),
+        1 => Quant::per_tensor(Store::I8, largest / 127.0, 0),
+        _ => {
+            let scales = (0..dims[axis]).map(|_| largest / 127.0 * (0.5 + 0.4 * (n.unit() + 1.0))).collect();
+            Quant::per_axis(Store::I8, axis, scales)
+        }
+    };
+    let inner: usize = dims[axis + 1..].iter().product();
+    let stored = |(i, x): (usize, &f32)| {
+        let c = i / inner.max(1) % dims[axis];
+        ((x / format.scale(c)).round_ties_even() as i32 + format.zero(c)).clamp(format.lo, format.hi)
+    };
+    let all = values.iter().enumerate().map(stored);
+    let data = match format.store {
+        Store::U8 => Data::U8(all.map(|x| x as u8).collect()),
+        _ => Data::I8(all.map(|x| x as i8).collect()),
+    };
+    let tensor = HostTensor::new(dims, data).expect("invariant: one integer per weight");
+    (format, tensor)
+}
+
+/// A bias as i32 in units of the accumulator.
+pub fn bias(values: &[f32], input: &Quant, weight: &Quant) -> (Quant, HostTensor) {
+    let scales: Vec<f32> = (0..values.len()).map(|c| input.scale(0) * weight.scale(c)).collect();
+    let stored = values.iter().zip(&scales).map(|(b, s)| (b / s).round_ties_even() as i32).collect();
+    let n = values.len();
+    (Quant::per_axis(Store::I32, 0, scales), HostTensor::i32([n], stored))
+}
