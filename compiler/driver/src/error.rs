@@ -79,8 +79,10 @@ impl CompileError {
     /// A diagnostic as an error, with its place in `m`.
     pub fn from_diag(diag: &Diag, m: &Module) -> CompileError {
         match diag.severity {
-            Severity::Error => CompileError::Model { text: diag.render(m) },
-            Severity::Bug => CompileError::Bug { text: diag.render(m) },
+            Severity::Error => CompileError::Model { text: diag.render(m).trim_start_matches("error: ").to_string() },
+            Severity::Bug => {
+                CompileError::Bug { text: diag.render(m).trim_start_matches("internal error: ").to_string() }
+            }
         }
     }
 }

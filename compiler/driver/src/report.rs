@@ -99,7 +99,9 @@ fn fate(m: &Module, ops: &[OpId]) -> Fate {
     if computing.iter().any(|&op| integer(m, op)) {
         return Fate::Int8;
     }
-    Fate::Float(computing.first().map_or(String::new(), |&op| reason(m, op)))
+    // A node may have become several ops; the one that works most explains it, the first of them if none does.
+    let main = computing.iter().rev().max_by_key(|op| macs(m, **op));
+    Fate::Float(main.map_or(String::new(), |&op| reason(m, op)))
 }
 
 /// A dequantized constant, which its user takes as it is.

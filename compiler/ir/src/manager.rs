@@ -1,6 +1,6 @@
 //! The pass manager: runs a pipeline, verifies, dumps, times, checks, and leaves a reproducer when a pass fails.
 
-use crate::diag::Diag;
+use crate::diag::{Diag, Severity};
 use crate::module::Module;
 use crate::opdef::Registry;
 use crate::parse::parse;
@@ -106,7 +106,7 @@ pub struct PassReport {
 /// Runs `steps` on `m`.
 ///
 /// # Errors
-/// What a pass or the verifier says; a panic inside a pass becomes a `Bug`. In both cases the sink gets
+/// What a pass or the verifier says; a panic inside a pass becomes a `Bug`. With a `Bug`, the sink gets
 /// `reproducer.qir` and `reproducer.consts`: the module before the failing pass, with the rest of the pipeline in the
 /// first line.
 pub fn run(
@@ -137,6 +137,7 @@ pub fn run(
         let time = started.elapsed();
         let hits = match result {
             Ok(hits) => hits,
+            Err(diag) if diag.severity == Severity::Error => return Err(diag),
             Err(diag) => return Err(reproduce(&before, &steps[n..], sink, diag)),
         };
         left = left.saturating_sub(hits.values().sum());

@@ -1,11 +1,13 @@
 //! `qc accuracy`: top-1 and top-5 over a list of labelled pictures.
 
 use crate::args::ModelArgs;
+use crate::arrays;
 use crate::failure::{CHECK, Failure, Outcome};
 use crate::model::{Model, classes, open, top};
 use crate::pictures::{Listed, PresetArg, default_threads, folder_of_list, in_parallel, read_list};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
+use qc_ir::HostTensor;
 use qc_runtime::Context;
 use qc_runtime::pictures::{Preset, Size};
 use serde_json::{Map, Value, json};
@@ -21,18 +23,25 @@ const KEPT: usize = 5;
 #[command(after_help = "\
 Examples:
   qc accuracy resnet50.so --images val/ --labels val_list.txt --preprocess imagenet
+  qc accuracy digits.so --data test.npz
   qc accuracy int8.so --labels val/list.txt --preprocess imagenet --compare float.txt --min-top1 76")]
 pub struct Accuracy {
     /// A model, compiled in this process, or a compiled .so
     model: PathBuf,
-    /// Lines of `<file> <class>`
-    #[arg(long, value_name = "LIST")]
-    labels: PathBuf,
+    /// Pictures: lines of `<file> <class>`
+    #[arg(long, value_name = "LIST", required_unless_present = "data")]
+    labels: Option<PathBuf>,
     /// The folder the files are in; the list's own by default
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     #[command(flatten)]
     preset: PresetArg,
+    /// Arrays instead of pictures: an .npz file with arrays named as inputs, and one of classes
+    #[arg(long, value_name = "FILE.npz", conflicts_with_all = ["labels", "images", "preprocess"])]
+    data: Option<PathBuf>,
+    /// The array of classes in --data
+    #[arg(long, value_name = "NAME", default_value = "label", requires = "data")]
+    label_array: String,
     /// Which accuracies to report, up to 5
     #[arg(long, value_name = "K,...", value_delimiter = ',', default_value = "1,5",
           value_parser = clap::value_parser!(u8).range(1..=5))]
@@ -55,7 +64,8 @@ pub struct Accuracy {
     /// Write lines of `<file> <class> <best five classes>`
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
-    /// Report how often the best class is that of a file written with --predictions
+    /// Report how often the best class is that of a file written with --predictions. Quantized scores are often equal;
+    /// a picture agrees if the file's class has the best score, alone or with others
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Fail with status 1 below this top-1 accuracy in percent
@@ -70,6 +80,14 @@ pub struct Accuracy {
     json: JsonArgs,
 }
 
+/// The best classes of one picture.
+struct Best {
+    /// Best first; equal scores by class.
+    classes: Vec<i64>,
+    /// All classes that have the best score.
+    tied: Vec<i64>,
+}
+
 /// What was found.
 struct Found {
     /// Right answers among the best k, per entry of `--topk`.
@@ -78,27 +96,19 @@ struct Found {
     n: usize,
     /// Agreements and pictures compared.
     agreement: Option<(usize, usize)>,
+    /// Pictures whose best score several classes have.
+    ties: usize,
     seconds: f64,
 }
 
 impl Accuracy {
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
-        let Some(preset) = self.preset.preset else {
-            return Err(Failure::usage(
-                "--preprocess is missing: how the model's pictures are prepared; -h lists presets",
-            ));
-        };
-        let mut list = read_list(&self.labels)?;
-        list.truncate(self.n.map_or(usize::MAX, |n| n as usize));
-        if let Some(bad) = list.iter().find(|l| l.label.is_none()) {
-            let text = format!("`{}` has no class; lines are `<file> <class>`", bad.file);
-            return Err(Failure::content(&self.labels, text));
-        }
         let baseline = self.compare.as_deref().map(read_predictions).transpose()?;
         let model = open(&self.model, &self.options, usize::from(self.batch))?;
+        let (list, source) = self.source(&model)?;
         let start = Instant::now();
-        let best = self.predict(&model, preset, &list, ui)?;
+        let best = self.predict(&model, &source, &list, ui)?;
         let found = self.judge(&list, &best, baseline.as_ref(), start.elapsed().as_secs_f64())?;
         if let Some(path) = &self.predictions {
             qc_compiler::write_whole(path, predictions(&list, &best).as_bytes())?;
@@ -107,24 +117,68 @@ impl Accuracy {
         self.check(&found)
     }
 
+    /// What is to be classified, and how it gets into the model.
+    fn source(&self, model: &Model) -> Outcome<(Vec<Listed>, Source)> {
+        let (mut list, source) = match (&self.data, &self.labels) {
+            (Some(data), _) => self.arrays(model, data)?,
+            (None, Some(labels)) => self.pictures(model, labels)?,
+            (None, None) => return Err(Failure::usage("give --labels or --data")),
+        };
+        list.truncate(self.n.map_or(usize::MAX, |n| n as usize));
+        Ok((list, source))
+    }
+
+    fn pictures(&self, model: &Model, labels: &Path) -> Outcome<(Vec<Listed>, Source)> {
+        let Some(preset) = self.preset.preset else {
+            return Err(Failure::usage(
+                "--preprocess is missing: how the model's pictures are prepared; -h lists presets",
+            ));
+        };
+        let list = read_list(labels)?;
+        if let Some(bad) = list.iter().find(|l| l.label.is_none()) {
+            return Err(Failure::content(labels, format!("`{}` has no class; lines are `<file> <class>`", bad.file)));
+        }
+        let size = preset.size_of(&model.picture_input()?.shape)?;
+        let dir = self.images.clone().unwrap_or_else(|| folder_of_list(labels));
+        Ok((list, Source::Pictures { preset, size, dir }))
+    }
+
+    fn arrays(&self, model: &Model, data: &Path) -> Outcome<(Vec<Listed>, Source)> {
+        let mut arrays = arrays::read(data)?;
+        let at = arrays.iter().position(|(name, _)| name.as_deref() == Some(&self.label_array));
+        let at =
+            at.ok_or_else(|| Failure::content(data, format!("holds no array '{}' of classes", self.label_array)))?;
+        let labels = arrays.swap_remove(at).1;
+        let tensors = arrays::assign(model.predictor.inputs(), vec![(None, arrays)])?;
+        for (io, tensor) in model.predictor.inputs().iter().zip(&tensors) {
+            let n = arrays::batch_of(io, tensor)?;
+            if !io.batched || n != labels.len() {
+                let text = format!("input '{}' gets {n} samples, there are {} classes", io.name, labels.len());
+                return Err(Failure::content(data, text));
+            }
+        }
+        let listed = |i: usize| Listed { file: i.to_string(), label: labels.int(i) };
+        Ok(((0..labels.len()).map(listed).collect(), Source::Arrays(tensors)))
+    }
+
     /// The best classes of every picture.
-    fn predict(&self, model: &Model, preset: &Preset, list: &[Listed], ui: Ui) -> Outcome<Vec<Vec<i64>>> {
-        let io = model.picture_input()?;
-        let size = preset.size_of(&io.shape)?;
+    fn predict(&self, model: &Model, source: &Source, list: &[Listed], ui: Ui) -> Outcome<Vec<Best>> {
         let output = model.scores_output(self.output.as_deref())?;
-        let per_run = if io.batched { usize::from(self.batch) } else { io.shape[0] };
-        let dir = self.images.clone().unwrap_or_else(|| folder_of_list(&self.labels));
+        let rows = match model.predictor.inputs() {
+            [io, ..] if !io.batched => io.shape.first().copied().unwrap_or(1),
+            _ => model.predictor.fixed_batch().unwrap_or(usize::from(self.batch)),
+        };
         let bar = ui.progress(list.len(), "accuracy");
         let threads = self.threads.map_or_else(default_threads, usize::from);
-        let job = Job { preset, size, output, dir: &dir, rows: per_run, offset: i64::from(self.class_offset) };
+        let job = Job { source, output, offset: i64::from(self.class_offset) };
         let work = |context: &mut Context, chunk: usize| {
-            let from = chunk * per_run;
-            let part = &list[from..(from + per_run).min(list.len())];
-            let best = job.run(context, part)?;
+            let from = chunk * rows;
+            let part = &list[from..(from + rows).min(list.len())];
+            let best = job.run(context, part, from, rows)?;
             bar.inc(part.len() as u64);
             Ok(best)
         };
-        let (best, _) = in_parallel(list.len().div_ceil(per_run), threads, || model.context(Some(1)), work)?;
+        let (best, _) = in_parallel(list.len().div_ceil(rows), threads, || model.context(Some(1)), work)?;
         bar.finish_and_clear();
         Ok(best.into_iter().flatten().collect())
     }
@@ -132,24 +186,25 @@ impl Accuracy {
     fn judge(
         &self,
         list: &[Listed],
-        best: &[Vec<i64>],
+        best: &[Best],
         baseline: Option<&HashMap<String, i64>>,
         seconds: f64,
     ) -> Outcome<Found> {
         let hits = |k: usize| {
-            let hit = |(l, b): &(&Listed, &Vec<i64>)| b.iter().take(k).any(|&class| Some(class) == l.label);
+            let hit = |(l, b): &(&Listed, &Best)| b.classes.iter().take(k).any(|&class| Some(class) == l.label);
             list.iter().zip(best).filter(hit).count()
         };
         let right = self.topk.iter().map(|&k| (k, hits(usize::from(k)))).collect();
         let agreement = baseline.map(|known| {
-            let pairs = list.iter().zip(best).filter_map(|(l, b)| Some((known.get(&l.file)?, b.first()?)));
-            let pairs: Vec<(&i64, &i64)> = pairs.collect();
-            (pairs.iter().filter(|(a, b)| a == b).count(), pairs.len())
+            let known = list.iter().zip(best).filter_map(|(l, b)| Some((known.get(&l.file)?, b)));
+            let pairs: Vec<(&i64, &Best)> = known.collect();
+            (pairs.iter().filter(|(class, b)| b.tied.contains(class)).count(), pairs.len())
         });
         if let (Some((_, 0)), Some(path)) = (agreement, &self.compare) {
             return Err(Failure::content(path, "names no picture of the list"));
         }
-        Ok(Found { right, n: list.len(), agreement, seconds })
+        let ties = best.iter().filter(|b| b.tied.len() > 1).count();
+        Ok(Found { right, n: list.len(), agreement, ties, seconds })
     }
 
     fn check(&self, found: &Found) -> Outcome {
@@ -170,31 +225,51 @@ impl Accuracy {
     }
 }
 
+/// Where samples come from.
+enum Source {
+    /// Files.
+    Pictures { preset: &'static Preset, size: Size, dir: PathBuf },
+    /// One tensor per input.
+    Arrays(Vec<HostTensor>),
+}
+
 /// What each thread needs to know.
 struct Job<'a> {
-    preset: &'a Preset,
-    size: Size,
+    source: &'a Source,
     output: usize,
-    dir: &'a Path,
-    /// Pictures of a full run.
-    rows: usize,
     offset: i64,
 }
 
 impl Job<'_> {
-    /// The best classes of up to `rows` pictures.
-    fn run(&self, context: &mut Context, part: &[Listed]) -> Outcome<Vec<Vec<i64>>> {
-        let batch = if context.inputs()[0].batched { part.len() } else { 1 };
-        let values = self.preset.values(self.size);
-        let buffer = context.input_mut::<f32>(0, batch)?;
-        for (listed, to) in part.iter().zip(buffer.chunks_exact_mut(values)) {
-            self.preset.load(&self.dir.join(&listed.file), self.size, to)?;
+    /// The best classes of the samples of `part`, which begin at `from`; a full run has `rows` of them.
+    fn run(&self, context: &mut Context, part: &[Listed], from: usize, rows: usize) -> Outcome<Vec<Best>> {
+        // A model for one batch only is filled up; the rest of its answers is dropped.
+        let batched = context.inputs().first().is_none_or(|io| io.batched);
+        let batch = if !batched { 1 } else { part.len() };
+        debug_assert!(part.len() <= rows);
+        match self.source {
+            Source::Pictures { preset, size, dir } => {
+                let buffer = context.input_mut::<f32>(0, batch)?;
+                for (listed, to) in part.iter().zip(buffer.chunks_exact_mut(preset.values(*size))) {
+                    preset.load(&dir.join(&listed.file), *size, to)?;
+                }
+            }
+            Source::Arrays(tensors) => {
+                for (i, tensor) in tensors.iter().enumerate() {
+                    arrays::feed_rows(context, i, tensor, from, batch)?;
+                }
+            }
         }
-        debug_assert!(part.len() <= self.rows);
         context.run()?;
         let n = classes(&context.outputs()[self.output]);
         let scores = context.output::<f32>(self.output)?;
-        let best = |row: &[f32]| top(row, KEPT).into_iter().map(|(class, _)| class as i64 - self.offset).collect();
+        let class = |i: usize| i as i64 - self.offset;
+        let best = |row: &[f32]| {
+            let classes = top(row, KEPT);
+            let best = classes.first().map_or(f32::NAN, |(_, score)| *score);
+            let tied = row.iter().enumerate().filter(|(_, score)| **score == best).map(|(i, _)| class(i)).collect();
+            Best { classes: classes.into_iter().map(|(i, _)| class(i)).collect(), tied }
+        };
         Ok(scores.chunks_exact(n).take(part.len()).map(best).collect())
     }
 }
@@ -211,9 +286,9 @@ fn read_predictions(path: &Path) -> Outcome<HashMap<String, i64>> {
     all.ok_or_else(|| Failure::content(path, "lines must be `<file> <class> <best classes>`"))
 }
 
-fn predictions(list: &[Listed], best: &[Vec<i64>]) -> String {
-    let line = |(l, b): (&Listed, &Vec<i64>)| {
-        let classes: Vec<String> = l.label.iter().chain(b).map(i64::to_string).collect();
+fn predictions(list: &[Listed], best: &[Best]) -> String {
+    let line = |(l, b): (&Listed, &Best)| {
+        let classes: Vec<String> = l.label.iter().chain(&b.classes).map(i64::to_string).collect();
         format!("{} {}\n", l.file, classes.join(" "))
     };
     list.iter().zip(best).map(line).collect()
@@ -231,6 +306,7 @@ impl Found {
         for (k, right) in &self.right {
             all.insert(format!("top{k}"), json!(percent(*right, self.n)));
         }
+        all.insert("ties".into(), json!(self.ties));
         if let Some((same, n)) = self.agreement {
             all.insert("agreement".into(), json!(percent(same, n)));
             all.insert("compared".into(), json!(n));
@@ -246,6 +322,9 @@ impl Found {
         }
         if let Some((same, n)) = self.agreement {
             text += &format!("agreement  {:.2} %  ({} of {n} differ)\n", percent(same, n), n - same);
+        }
+        if self.ties > 0 {
+            text += &format!("ties       {} pictures have several classes with the best score\n", self.ties);
         }
         text
     }
