@@ -136,7 +136,15 @@ pub unsafe fn destroy(context: *mut Context) {
 
 impl Slot {
     pub(crate) fn unbound(io: &'static Io, is_input: bool) -> Slot {
-        Slot { io, is_input, data: core::ptr::null_mut(), host: core::ptr::null_mut(), batch: 0, is_hosts: false, own: Block::EMPTY }
+        Slot {
+            io,
+            is_input,
+            data: core::ptr::null_mut(),
+            host: core::ptr::null_mut(),
+            batch: 0,
+            is_hosts: false,
+            own: Block::EMPTY,
+        }
     }
 
     /// Appends "input 'x'" or "output 'y'".
