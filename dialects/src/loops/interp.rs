@@ -169,7 +169,10 @@ impl Interp<'_> {
         }
         if let Some(view) = ConstBuffer::of(m, op) {
             let c = m.consts.get(view.value(m));
-            self.add(view.buf(m), c.tensor.data().to_bytes());
+            let fields = view.pack(m);
+            let bytes =
+                if fields.is_empty() { c.tensor.data().to_bytes() } else { super::pack::packed(&fields, &c.tensor)? };
+            self.add(view.buf(m), bytes);
             return Ok(());
         }
         if m.is(op, super::Alloc::DEF) {

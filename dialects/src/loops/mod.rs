@@ -7,6 +7,7 @@
 //! Addresses are affine: an `at` row holds a byte offset and one factor per index operand.
 
 pub mod interp;
+pub mod pack;
 
 use qc_ir::{Attr, BufferTy, Elem, Module, OpId, Type, ValueId};
 use qc_kernels::table::{self, Family, Variant};

@@ -23,9 +23,12 @@ const MAX_MACS: usize = 150_000;
 pub fn build(recipe: &Recipe, batch: usize) -> Module {
     let ranges = match recipe.mode {
         Mode::Float | Mode::Ranges => None,
-        Mode::Pairs | Mode::ExactPairs => Some(ranges(&make(recipe, 1, None))),
+        Mode::Pairs | Mode::ExactPairs => {
+            let (float, offered) = make(recipe, 1, None);
+            Some(ranges(&float, &offered))
+        }
     };
-    make(recipe, batch, ranges)
+    make(recipe, batch, ranges).0
 }
 
 /// The canonical module of a recipe as the text of a file test.
@@ -34,25 +37,25 @@ pub fn canonical_text(recipe: &Recipe) -> String {
     format!("// test: ladder\n{}", qc_ir::print(&m, PrintOptions { inline_limit: usize::MAX, locs: false }))
 }
 
-/// Smallest and largest element of every named value.
-type Seen = HashMap<String, (f32, f32)>;
+/// Smallest and largest element of every value that was offered to later steps, in that order.
+type Seen = Vec<(f32, f32)>;
 
-fn ranges(m: &Module) -> Seen {
+fn ranges(m: &Module, offered: &[ValueId]) -> Seen {
     let inputs = seeded_inputs(m);
-    let mut seen = Seen::new();
-    let mut see = |name: Option<&str>, t: &HostTensor| {
+    let mut seen = HashMap::new();
+    let mut see = |v: ValueId, t: &HostTensor| {
         let values = t.as_f32().unwrap_or(&[]);
-        let bounds = values.iter().fold((0.0f32, 0.0f32), |(lo, hi), &x| (lo.min(x), hi.max(x)));
-        seen.insert(name.unwrap_or("").to_string(), bounds);
+        seen.insert(v, values.iter().fold((0.0f32, 0.0f32), |(lo, hi), &x| (lo.min(x), hi.max(x))));
     };
     for (&v, t) in m.args(m.body()).iter().zip(&inputs) {
-        see(m.name(v), t);
+        see(v, t);
     }
-    run_region(m, m.body(), &inputs, &mut |_, v, t| see(m.name(v), t)).expect("a random float model can be evaluated");
-    seen
+    run_region(m, m.body(), &inputs, &mut |_, v, t| see(v, t)).expect("a random float model can be evaluated");
+    offered.iter().map(|v| seen[v]).collect()
 }
 
-fn make(recipe: &Recipe, batch: usize, ranges: Option<Seen>) -> Module {
+/// The module, and the values that were offered to later steps.
+fn make(recipe: &Recipe, batch: usize, ranges: Option<Seen>) -> (Module, Vec<ValueId>) {
     let mut m = Module::new("random", phase::IMPORTED);
     let [c, h, w] = recipe.input;
     let f = m.add_func("main", &[Type::Tensor(TensorTy::new(Elem::F32, [batch, c, h, w]))]);
@@ -72,7 +75,7 @@ fn make(recipe: &Recipe, batch: usize, ranges: Option<Seen>) -> Module {
     }
     m.set_returns(body, &outputs);
     m.func_mut(f).outputs = (0..outputs.len()).map(|i| format!("out{i}").into()).collect();
-    m
+    (m, pool)
 }
 
 struct Maker {
@@ -116,7 +119,7 @@ impl Maker {
 
     /// Offers a value to later steps; with ranges, most of them as a quantized pair.
     fn keep(&mut self, v: ValueId, pick: u32) {
-        let seen = self.ranges.as_ref().and_then(|r| r.get(self.m.name(v).unwrap_or(""))).copied();
+        let seen = self.ranges.as_ref().and_then(|r| r.get(self.pool.len())).copied();
         let kept = match seen {
             Some((lo, hi)) if pick % 5 != 4 => self.pair(v, pairs::activation(lo, hi, pick)),
             _ => v,
@@ -146,11 +149,11 @@ impl Maker {
         let x = self.pick(step.picks[0]);
         let p = &step.picks[1..];
         let plane = self.m.dims(x).len() == 4;
-        let v = match step.kind % 26 {
+        let v = match step.kind % 27 {
             0..=3 if plane => self.conv(x, p, 1),
             4 if plane => self.conv(x, p, 2),
             5 | 6 if plane => self.conv(x, p, 3),
-            7 => self.matmul(x, p),
+            7 | 26 => self.matmul(x, p),
             8 | 9 => self.op(Relu::DEF, &[x], Attrs::new()),
             10 => self.clip(x, p),
             11..=13 => self.residual(x, p),
@@ -259,7 +262,11 @@ impl Maker {
     fn matmul(&mut self, x: ValueId, p: &[u32]) -> ValueId {
         let dims = self.dims(x);
         let x = match dims.len() {
-            4 => self.reshaped(x, &[dims[1] * dims[2] * dims[3]]),
+            4 => {
+                let flat = self.reshaped(x, &[dims[1] * dims[2] * dims[3]]);
+                self.keep(flat, p[6]);
+                self.pool[self.pool.len() - 1]
+            }
             _ => x,
         };
         let k = *self.m.dims(x).last().expect("invariant: rank 2 or more");
