@@ -277,7 +277,7 @@ fn within(a: &[HostTensor], b: &[HostTensor], tolerance: f32, rung: &str) -> Res
     for (i, (x, y)) in a.iter().zip(b).enumerate() {
         let d = distance(x, y).ok_or_else(|| fail(rung, "the types differ"))?;
         // A NaN distance must fail, hence the negated comparison.
-        if x.dims() != y.dims() || !(d <= tolerance) {
+        if x.dims() != y.dims() || d.is_nan() || d > tolerance {
             return Err(fail(
                 rung,
                 format!("result {i} differs by {d:e} of the largest magnitude ({tolerance:e} allowed)"),
