@@ -187,9 +187,9 @@ impl Maker {
         for (d, size) in [h, w].into_iter().enumerate() {
             let bits = p[1] as usize >> (8 * d);
             kernel[d] = [1, 3, 3, 2, 5][bits % 5];
-            dilation[d] = 1 + usize::from(bits % 7 == 0);
+            dilation[d] = 1 + usize::from(bits.is_multiple_of(7));
             let reach = (kernel[d] - 1) * dilation[d] + 1;
-            let (before, after) = (reach / 2, if bits % 3 == 0 { reach / 2 } else { (bits / 8) % reach });
+            let (before, after) = (reach / 2, if bits.is_multiple_of(3) { reach / 2 } else { (bits / 8) % reach });
             if bits % 4 != 3 || reach > size {
                 pads[d] = before as i64;
                 pads[2 + d] = after as i64;
@@ -198,7 +198,7 @@ impl Maker {
                 (kernel[d], dilation[d]) = (1, 1);
             }
         }
-        let strides = [1 + i64::from(p[2] % 3 == 0), 1 + i64::from(p[2] / 3 % 3 == 0)];
+        let strides = [1 + i64::from(p[2].is_multiple_of(3)), 1 + i64::from((p[2] / 3).is_multiple_of(3))];
         let taps = c / groups * kernel[0] * kernel[1];
         let room = (MAX_ELEMENTS / (h * w).max(1)).min(MAX_MACS / (h * w * taps).max(1)).max(1);
         let wanted = match kind {
@@ -230,7 +230,7 @@ impl Maker {
         pick: u32,
     ) {
         let input = Dequantize::producing(&self.m, operands[0]).and_then(|d| self.m.quant_of(d.q(&self.m))).cloned();
-        let bias = (pick % 4 != 0).then(|| n.floats(dims[axis], 0.5));
+        let bias = (!pick.is_multiple_of(4)).then(|| n.floats(dims[axis], 0.5));
         let quantized = input.filter(|_| pick % 9 != 8);
         let Some(input) = quantized else {
             let w = self.floats(dims, values);
@@ -247,7 +247,7 @@ impl Maker {
         let w = self.op(Dequantize::DEF, &[w], Attrs::new());
         operands.push(w);
         if let Some(values) = bias {
-            let b = if pick / 16 % 3 == 0 {
+            let b = if (pick / 16).is_multiple_of(3) {
                 self.floats(&[values.len()], values)
             } else {
                 let (format, stored) = pairs::bias(&values, &input, &format);
@@ -273,7 +273,7 @@ impl Maker {
         let out = [1, 3, 10, 16, 40, 65][p[0] as usize % 6].min((MAX_MACS / k.max(1)).max(1));
         let mut n = Numbers::new(u64::from(p[4]));
         let weights = n.floats(out * k, 1.7 / (k as f32).sqrt());
-        let transposed = p[1] % 2 == 0;
+        let transposed = p[1].is_multiple_of(2);
         let (dims, axis) = if transposed { ([out, k], 0) } else { ([k, out], 1) };
         let mut operands = vec![x];
         self.parameters(&mut operands, &dims, axis, weights, &mut n, p[5]);
@@ -295,8 +295,12 @@ impl Maker {
         let dims = self.dims(x);
         let y = self.other(p[0], |d| d == dims).unwrap_or(x);
         let def = if p[1] % 4 == 3 { Mul::DEF } else { Add::DEF };
-        let sum = if p[2] % 2 == 0 { self.op(def, &[x, y], Attrs::new()) } else { self.op(def, &[y, x], Attrs::new()) };
-        if p[3] % 2 == 0 { self.op(Relu::DEF, &[sum], Attrs::new()) } else { sum }
+        let sum = if p[2].is_multiple_of(2) {
+            self.op(def, &[x, y], Attrs::new())
+        } else {
+            self.op(def, &[y, x], Attrs::new())
+        };
+        if p[3].is_multiple_of(2) { self.op(Relu::DEF, &[sum], Attrs::new()) } else { sum }
     }
 
     /// Arithmetic with a constant that broadcasts.
@@ -308,7 +312,7 @@ impl Maker {
                 *d = 1;
             }
         }
-        let dims = if p[0] % 5 == 0 { Vec::new() } else { dims };
+        let dims = if p[0].is_multiple_of(5) { Vec::new() } else { dims };
         let mut n = Numbers::new(u64::from(p[1]));
         let defs = [Add::DEF, Sub::DEF, Mul::DEF, Div::DEF, Max::DEF, Min::DEF];
         let def = defs[p[2] as usize % 6];
@@ -317,7 +321,7 @@ impl Maker {
             values.iter_mut().for_each(|x| *x = x.abs() + 0.5);
         }
         let c = self.floats(&dims, values);
-        let right = def == Div::DEF || p[3] % 3 != 0;
+        let right = def == Div::DEF || !p[3].is_multiple_of(3);
         if right { self.op(def, &[x, c], Attrs::new()) } else { self.op(def, &[c, x], Attrs::new()) }
     }
 
@@ -337,7 +341,7 @@ impl Maker {
             let last = (padded - kernel[d] + strides[d] - 1) / strides[d] * strides[d];
             last < dims[2 + d] as i64 + pads[d]
         };
-        let ceil = p[2] % 2 == 0 && starts_inside(0) && starts_inside(1);
+        let ceil = p[2].is_multiple_of(2) && starts_inside(0) && starts_inside(1);
         let attrs =
             Attrs::new().with("kernel", kernel).with("strides", strides).with("pads", pads).with("ceil_mode", ceil);
         match ["max", "max", "exclusive", "kernel", "inclusive"][p[3] as usize % 5] {
@@ -359,7 +363,7 @@ impl Maker {
 
     fn concat(&mut self, x: ValueId, p: &[u32]) -> ValueId {
         let dims = self.dims(x);
-        let axis = if p[0] % 4 == 0 { 1 + p[1] as usize % (dims.len() - 1) } else { 1 };
+        let axis = if p[0].is_multiple_of(4) { 1 + p[1] as usize % (dims.len() - 1) } else { 1 };
         let fits = |d: &[usize]| d.len() == dims.len() && (0..d.len()).all(|i| i == axis || d[i] == dims[i]);
         let mut operands = vec![x];
         for pick in &p[2..3 + p[5] as usize % 2] {
@@ -368,7 +372,7 @@ impl Maker {
                 self.other(*pick, fits).filter(|&v| total + self.m.tensor_ty(v).len() / self.batch <= MAX_ELEMENTS);
             operands.extend(next);
         }
-        if p[4] % 2 == 0 {
+        if p[4].is_multiple_of(2) {
             operands.reverse();
         }
         self.op(Concat::DEF, &operands, Attrs::new().with("axis", axis))
@@ -379,10 +383,10 @@ impl Maker {
         let mut starts = vec![0i64; dims.len()];
         let mut ends: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
         let mut steps = vec![1i64; dims.len()];
-        let axis = if p[0] % 3 == 0 { 1 + p[1] as usize % (dims.len() - 1) } else { 1 };
+        let axis = if p[0].is_multiple_of(3) { 1 + p[1] as usize % (dims.len() - 1) } else { 1 };
         starts[axis] = i64::from(p[2]) % ends[axis];
         ends[axis] -= i64::from(p[3]) % (ends[axis] - starts[axis]);
-        steps[axis] = 1 + i64::from(p[4] % 5 == 0);
+        steps[axis] = 1 + i64::from(p[4].is_multiple_of(5));
         self.op(Slice::DEF, &[x], Attrs::new().with("starts", starts).with("ends", ends).with("steps", steps))
     }
 
@@ -399,8 +403,8 @@ impl Maker {
     fn norm(&mut self, x: ValueId, p: &[u32]) -> ValueId {
         let rank = self.m.dims(x).len();
         // Local response normalisation is made for images.
-        if p[0] % 2 == 0 || rank != 4 {
-            let axis = if p[1] % 2 == 0 { 1 } else { rank - 1 };
+        if p[0].is_multiple_of(2) || rank != 4 {
+            let axis = if p[1].is_multiple_of(2) { 1 } else { rank - 1 };
             return self.op(Softmax::DEF, &[x], Attrs::new().with("axis", axis));
         }
         let attrs = Attrs::new().with("size", 1 + i64::from(p[1] % 5)).with("alpha", 0.1);
@@ -411,11 +415,11 @@ impl Maker {
         let rank = self.m.dims(x).len();
         let mut pads = vec![0i64; 2 * rank];
         for i in 1..rank {
-            let spatial = i >= 2 || p[0] % 4 == 0;
+            let spatial = i >= 2 || p[0].is_multiple_of(4);
             pads[i] = if spatial { i64::from(p[1] >> (2 * i) & 1) } else { 0 };
             pads[rank + i] = if spatial { i64::from(p[1] >> (2 * i + 1) & 1) } else { 0 };
         }
-        let value = if p[2] % 2 == 0 { 0.0 } else { 0.5 };
+        let value = if p[2].is_multiple_of(2) { 0.0 } else { 0.5 };
         self.op(Pad::DEF, &[x], Attrs::new().with("pads", pads).with("value", value))
     }
 
@@ -432,8 +436,8 @@ impl Maker {
 
     fn mean(&mut self, x: ValueId, p: &[u32]) -> ValueId {
         let rank = self.m.dims(x).len();
-        let axes: Vec<i64> = if rank == 4 && p[0] % 2 == 0 { vec![2, 3] } else { vec![rank as i64 - 1] };
-        let keepdims = rank - axes.len() < 2 || p[1] % 2 == 0;
+        let axes: Vec<i64> = if rank == 4 && p[0].is_multiple_of(2) { vec![2, 3] } else { vec![rank as i64 - 1] };
+        let keepdims = rank - axes.len() < 2 || p[1].is_multiple_of(2);
         self.op(ReduceMean::DEF, &[x], Attrs::new().with("axes", axes).with("keepdims", keepdims))
     }
 
