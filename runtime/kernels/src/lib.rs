@@ -26,4 +26,6 @@ pub mod reference;
 mod row;
 pub mod table;
 
+#[cfg(not(qc_embed))]
+pub use numbers::fma_exact;
 pub use table::{Family, Isa, Tile, UKernel, Variant};
