@@ -7,7 +7,7 @@ mod worker;
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Measures models on qc and on peer engines in turns.
@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn measure_model(cli: &Cli, model: &PathBuf) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
+fn measure_model(cli: &Cli, model: &Path) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
     let mut engines = vec!["qc".to_string()];
     if cli.python.is_some() {
         engines.extend(cli.peers.iter().cloned());
@@ -125,7 +125,7 @@ fn median(mut values: Vec<f64>) -> [f64; 3] {
 }
 
 /// One measurement in a process of its own.
-fn run_worker(cli: &Cli, engine: &str, model: &PathBuf) -> Result<Sample, Box<dyn std::error::Error>> {
+fn run_worker(cli: &Cli, engine: &str, model: &Path) -> Result<Sample, Box<dyn std::error::Error>> {
     let cores = format!("{}-{}", cli.core, cli.core + cli.threads as usize - 1);
     let pinned = Command::new("taskset").arg("--version").output().is_ok();
     let mut words: Vec<String> = if pinned { vec!["taskset".into(), "-c".into(), cores] } else { vec![] };

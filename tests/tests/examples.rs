@@ -53,7 +53,8 @@ fn c_and_python_predict_what_the_jit_predicts() {
         let program = dir.path().join("predict");
         let mut cc = Command::new("cc");
         cc.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-I"]).arg(dir.path());
-        stdout(cc.arg(root().join("examples/c/predict.c")).arg(&so).arg("-o").arg(&program));
+        cc.arg(root().join("examples/c/predict.c")).arg(&so).arg("-Wl,-rpath,$ORIGIN");
+        stdout(cc.arg("-o").arg(&program));
         outputs.push(stdout(Command::new(&program).arg(&file)));
     } else {
         skipped += 1;

@@ -59,7 +59,7 @@ impl Recipe {
         let channels = [1, 2, 3, 4, 5, 8, 12, 16, 17, 32];
         let input = [channels[n.below(channels.len())], n.below(11) + 1, n.below(11) + 1];
         let count = n.below(10) + 1;
-        let steps = (0..count).map(|_| Step { kind: n.next(), picks: std::array::from_fn(|_| n.next()) }).collect();
+        let steps = (0..count).map(|_| Step { kind: n.draw(), picks: std::array::from_fn(|_| n.draw()) }).collect();
         Recipe { mode, input, steps }
     }
 
