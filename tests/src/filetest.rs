@@ -253,3 +253,63 @@ fn precise(path: &Path, text: &str, pipeline: &str) -> Result<(), String> {
     let diff = similar::TextDiff::from_lines(wanted, actual.as_str());
     Err(format!("the output differs (QC_BLESS=1 accepts it):\n{}", diff.unified_diff().context_radius(3)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "module \"m\" phase canonical\nfunc @main(%x : tensor<2xf32>) outputs [\"y\"] {\n";
+
+    fn outcome(header: &str, body: &str, tail: &str) -> Result<(), String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, format!("{header}\n{HEAD}{body}\n}}\n{tail}\n").as_bytes()).unwrap();
+        run(file.path())
+    }
+
+    fn fails(header: &str, body: &str, tail: &str, reason: &str) {
+        let error = outcome(header, body, tail).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+
+    const RELU: &str = "  %y = graph.relu(%x)\n  return(%y)";
+
+    #[test]
+    fn a_wrong_value_is_seen() {
+        outcome("// test: eval", RELU, "// input: 1 -1\n// expect: 1 0").unwrap();
+        fails("// test: eval", RELU, "// input: 1 -1\n// expect: 1 -1", "expected F32([1.0, -1.0])");
+        fails("// test: eval", RELU, "// input: 1 -1", "0 `expect` comments for 1 outputs");
+        fails("// test: eval", RELU, "// input: 1\n// expect: 1 0", "needs 2 numbers");
+    }
+
+    #[test]
+    fn every_error_must_be_announced_on_its_line() {
+        let wrong = "  %y = graph.relu(%z) // error: not defined\n  return(%y)";
+        outcome("// test: verify", wrong, "").unwrap();
+        fails("// test: verify", RELU, "// error: not defined", "no error contains");
+        fails("// test: verify", "  %y = graph.relu(%z)\n  return(%y)", "", "unexpected errors");
+        fails("// test: verify", "  %y = graph.relu(%z)\n  return(%y) // error: not defined", "", "line 5: no error");
+    }
+
+    #[test]
+    fn expectations_on_passes_are_checked() {
+        outcome("// test: passes(cse)", RELU, "// check: graph.relu").unwrap();
+        fails("// test: passes(cse)", RELU, "// check: graph.clip", "expected, but not found");
+        fails("// test: passes(cse)", RELU, "// not: graph.relu", "forbidden");
+        fails("// test: passes(cse) precise", RELU, "// output:\n// | something", "the output differs");
+        fails("// test: passes(cse)", RELU, "// error: too bad", "expected `too bad`, got: no error");
+    }
+
+    #[test]
+    fn a_pass_that_changes_results_is_seen() {
+        let observed = "  %o = graph.observe(%x) {min = 0.0, max = 0.001}\n  %a = graph.add(%o, %o)\n\
+                        \x20 %y = graph.mul(%a, %a)\n  return(%y)";
+        fails("// test: passes(quantize)", observed, "", "pass `quantize` (001) changed the results");
+        outcome("// test: passes(quantize)", observed, "// no-equiv: the range is far too small").unwrap();
+    }
+
+    #[test]
+    fn commands_must_be_known() {
+        fails("// test: evaluate", RELU, "", "unknown command `evaluate`");
+        fails("//", RELU, "", "the file has no `// test:` line");
+    }
+}

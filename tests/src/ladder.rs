@@ -330,3 +330,51 @@ pub fn elem_of(elem: qc_runtime::Elem) -> Elem {
         qc_runtime::Elem::I64 => Elem::I64,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Mode, Recipe, build};
+
+    /// A model whose code for a batch of 8 is that of another model must fall off the ladder there.
+    #[test]
+    fn a_wrong_variant_is_seen() {
+        let (right, wrong) = (Recipe::random(3, Mode::Float), Recipe::random(3, Mode::Float));
+        let wrong = Recipe { steps: wrong.steps.iter().cloned().map(other_constants).collect(), ..wrong };
+        let make = |batch: usize| build(if batch == 1 { &right } else { &wrong }, batch);
+        assert!(climb(&|batch| build(&right, batch), &right.settings()).is_ok());
+        let failure = climb(&make, &right.settings()).unwrap_err();
+        assert!(failure.rung.starts_with("JIT on") && failure.rung.ends_with("batch 8"), "{failure}");
+    }
+
+    /// The same shapes with other numbers.
+    fn other_constants(mut step: crate::random::Step) -> crate::random::Step {
+        step.picks[5] = step.picks[5].wrapping_add(1);
+        step
+    }
+
+    #[test]
+    fn bits_are_compared() {
+        let t = |v: &[f32]| HostTensor::f32([v.len()], v.to_vec());
+        same(&t(&[1.0, f32::NAN]), &t(&[1.0, f32::NAN])).unwrap();
+        same(&t(&[0.0]), &t(&[-0.0])).unwrap_err();
+        same(&t(&[1.0]), &t(&[1.0, 2.0])).unwrap_err();
+        let i = |v: Vec<u8>| HostTensor::u8([v.len()], v);
+        assert!(same(&i(vec![1, 2]), &i(vec![1, 3])).unwrap_err().contains("1 of 2 elements differ, first 1"));
+    }
+
+    #[test]
+    fn tolerances_do_not_forgive_nan() {
+        let t = |v: f32| vec![HostTensor::f32([1], vec![v])];
+        within(&t(1.0), &t(1.05), 0.1, "r").unwrap();
+        within(&t(1.0), &t(1.2), 0.1, "r").unwrap_err();
+        within(&t(1.0), &t(f32::NAN), 0.1, "r").unwrap_err();
+    }
+
+    #[test]
+    fn items_are_rows() {
+        let t = HostTensor::f32([6, 2], (0..12).map(|x| x as f32).collect());
+        assert_eq!(item(&t, 3, 1), HostTensor::f32([2, 2], vec![4.0, 5.0, 6.0, 7.0]));
+        assert_eq!(first(&t, 3, 2).dims(), [4, 2]);
+    }
+}

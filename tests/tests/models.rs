@@ -75,6 +75,9 @@ const DIGITS: &[(&str, &str, Kind)] = &[
     ("ptq/resnet_p26_abs_max_fake", "ptq/resnet_p26_abs_max_fake/out_exe.npz", Int8),
 ];
 
+/// Large networks that other engines are compared on: folder below `peers/models`.
+const PEERS: &[&str] = &["googlenet", "mobilenet_v1", "mobilenet_v2", "resnet50"];
+
 /// Float outputs may differ from the stored ones by this fraction of the largest magnitude.
 const FLOAT_TOLERANCE: f32 = 1e-4;
 
@@ -105,6 +108,14 @@ fn digits(shared: &Path, (path, outputs, kind): &(&str, &str, Kind)) -> Result<C
     let prob = golden::array(&root.join(outputs), "prob")?;
     let outputs = vec![(String::new(), prob)];
     Ok(Case { path: root.join(path), inputs: vec![image], outputs, kind: *kind, interpret: true })
+}
+
+fn peer(shared: &Path, name: &str) -> Result<Case, String> {
+    let stored = shared.join(format!("peers/data/ref_{name}.npz"));
+    let inputs = vec![golden::array(&stored, "image")?];
+    let outputs = vec![(String::new(), golden::array(&stored, "y")?)];
+    let path = shared.join(format!("peers/models/{name}/qdq_u8s8.onnx"));
+    Ok(Case { path, inputs, outputs, kind: Int8, interpret: false })
 }
 
 fn run_case(case: &Case) -> Result<(), String> {
@@ -266,7 +277,7 @@ fn trial(name: &str, make: impl FnOnce() -> Result<Case, String> + Send + 'stati
 fn main() {
     let arguments = Arguments::from_args();
     let Some(shared) = golden::shared() else {
-        println!("SKIPPED {}: the models are not on this machine (QC_SHARED)", ROWS.len() + DIGITS.len() + 1);
+        println!("SKIPPED {}: the models are not on this machine (QC_SHARED)", ROWS.len() + DIGITS.len() + PEERS.len());
         return;
     };
     let mut trials = Vec::new();
@@ -279,6 +290,10 @@ fn main() {
     for d in DIGITS {
         let root = shared.clone();
         trials.push(trial(d.0, move || digits(&root, d)));
+    }
+    for name in PEERS {
+        let root = shared.clone();
+        trials.push(trial(name, move || peer(&root, name)));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }

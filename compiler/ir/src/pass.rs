@@ -15,7 +15,7 @@ pub enum Keeps {
     F32Rounding(f32),
     /// Quantized results differ by at most one step per op.
     OneStep,
-    /// The lossy step: results differ by quantization error.
+    /// The lossy steps: results differ by quantization error.
     Budget,
 }
 

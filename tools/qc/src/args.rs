@@ -107,35 +107,35 @@ pub struct DebugArgs {
     /// Print the module before PASS, or before every pass
     #[arg(long, value_name = "PASS", num_args = 0..=1, require_equals = true, default_missing_value = "",
           value_delimiter = ',', alias = "mlir-print-ir-before")]
-    print_ir_before: Option<Vec<String>>,
+    pub print_ir_before: Option<Vec<String>>,
     /// Print the module after PASS
     #[arg(long, value_name = "PASS", num_args = 0..=1, require_equals = true, default_missing_value = "",
           value_delimiter = ',', alias = "mlir-print-ir-after")]
-    print_ir_after: Option<Vec<String>>,
+    pub print_ir_after: Option<Vec<String>>,
     /// Print the module after every pass
     #[arg(long, alias = "mlir-print-ir-after-all")]
-    print_ir_after_all: bool,
+    pub print_ir_after_all: bool,
     /// Print what changed after every pass that changed something
     #[arg(long, alias = "mlir-print-ir-after-change")]
-    print_ir_after_change: bool,
+    pub print_ir_after_change: bool,
     /// Write the module after every pass to a file in DIR
     #[arg(long, value_name = "DIR", alias = "mlir-print-ir-tree-dir")]
     pub print_ir_tree_dir: Option<PathBuf>,
     /// Print the time of every pass
     #[arg(long, alias = "mlir-timing")]
-    timing: bool,
+    pub timing: bool,
     /// Print the ops before and after every pass and what its patterns did
     #[arg(long, alias = "mlir-pass-statistics")]
-    pass_statistics: bool,
+    pub pass_statistics: bool,
     /// Run the interpreter around every pass and stop at the first that changes results
     #[arg(long)]
-    check_each: bool,
+    pub check_each: bool,
     /// Verify the module after every pass
     #[arg(long)]
-    verify_each: bool,
+    pub verify_each: bool,
     /// Apply at most N rewrites, to search for a guilty one
     #[arg(long, value_name = "N")]
-    rewrite_limit: Option<usize>,
+    pub rewrite_limit: Option<usize>,
     /// Where to keep the module before a pass that fails; a temporary file by default
     #[arg(long, value_name = "FILE", alias = "mlir-pass-pipeline-crash-reproducer")]
     pub crash_reproducer: Option<PathBuf>,

@@ -42,3 +42,20 @@ pub fn keep(failure: Failure) -> Failure {
         Err(_) => failure,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_status_70_with_a_report() {
+        let Err(failure) = guard(|| panic!("the {} broke", "planner")) else { panic!("it must fail") };
+        let _ = std::panic::take_hook();
+        assert_eq!((failure.status, failure.text.as_str()), (INTERNAL, "internal error: the planner broke"));
+        let kept = keep(failure);
+        let path = kept.text.rsplit(' ').next().map(PathBuf::from).unwrap();
+        let report = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert!(report.contains("the planner broke") && report.contains("crash.rs"), "{report}");
+    }
+}

@@ -20,7 +20,7 @@ use ui::Ui;
 
 /// Compiles trained networks (ONNX, PaddlePaddle) into INT8 CPU code.
 #[derive(Parser, Debug)]
-#[command(name = "qc", version, about, after_help = EXIT_STATUSES, disable_help_subcommand = true)]
+#[command(name = "qc", version, after_help = EXIT_STATUSES, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

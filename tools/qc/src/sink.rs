@@ -81,3 +81,49 @@ impl Sink for Dumps {
         self.write(tree.join(format!("{:03}_{pass}", self.state.saturating_sub(1))), bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_internal_error_names_its_reproducer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.qir");
+        let debug = DebugArgs { crash_reproducer: Some(path.clone()), ..DebugArgs::default() };
+        let mut dumps = Dumps::new(&debug);
+        dumps.file("reproducer.qir", b"// pipeline: cse\n");
+        dumps.file("reproducer.consts", b"");
+        let failed = dumps.finish(Err::<(), _>(Failure::new(INTERNAL, "internal error: x")));
+        let text = failed.err().map(|f| f.text).unwrap_or_default();
+        assert!(text.contains(&format!("`qc opt {}`", path.display())), "{text}");
+        assert!(path.is_file() && path.with_extension("consts").is_file());
+    }
+
+    #[test]
+    fn states_of_several_pipelines_count_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let debug = DebugArgs { print_ir_tree_dir: Some(dir.path().into()), ..DebugArgs::default() };
+        let mut dumps = Dumps::new(&debug);
+        for name in ["000_import.qir", "pipeline.txt", "001_cse.qir", "001_cse.consts", "000_import.qir"] {
+            dumps.file(name, b"x");
+        }
+        dumps.finish(Ok::<(), Failure>(())).unwrap_or_default();
+        let mut names: Vec<String> = std::fs::read_dir(dir.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["000_import.qir", "001_cse.consts", "001_cse.qir", "002_import.qir", "pipeline.txt"]);
+    }
+
+    #[test]
+    fn a_dump_that_cannot_be_written_is_a_failure() {
+        let debug = DebugArgs { print_ir_tree_dir: Some("/proc/none/x".into()), ..DebugArgs::default() };
+        let mut dumps = Dumps::new(&debug);
+        dumps.file("000_import.qir", b"x");
+        assert_eq!(dumps.finish(Ok::<(), Failure>(())).err().map(|f| f.status), Some(crate::failure::IO));
+    }
+}

@@ -17,7 +17,7 @@ pub const PASS: Pass = Pass {
     summary: "drops quantization between an accumulator and its epilogue",
     from: "",
     to: "",
-    keeps: Keeps::OneStep,
+    keeps: Keeps::Budget,
     run,
 };
 

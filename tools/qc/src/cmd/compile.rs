@@ -1,6 +1,6 @@
 //! `qc compile`: a model to a shared object, and the account of what became of its ops.
 
-use crate::args::{DebugArgs, ModelArgs};
+use crate::args::{DebugArgs, ModelArgs, PrecisionArg};
 use crate::failure::Outcome;
 use crate::sink::Dumps;
 use crate::table::{bytes, cut, percent, table};
@@ -61,7 +61,15 @@ impl Compile {
         let compiled = Compiler::new(options).compile_file(&file, &mut dumps);
         let compiled = dumps.finish(compiled)?;
         let header = write_artefact(&compiled, &self.out)?;
-        let done = Done { compiled: &compiled, out: &self.out, header: &header, time: start.elapsed() };
+        let can_be_int8 = self.options.ranges.is_none() && self.options.precision == PrecisionArg::Auto;
+        let done = Done {
+            compiled: &compiled,
+            model: &self.model,
+            out: &self.out,
+            header: &header,
+            time: start.elapsed(),
+            can_be_int8: can_be_int8 && compiled.account.macs().0 == 0,
+        };
         ui.report(&self.json, || done.json(), || done.text(ui.verbose))
     }
 }
@@ -69,9 +77,12 @@ impl Compile {
 /// What a compilation has to say.
 struct Done<'a> {
     compiled: &'a Compiled,
+    model: &'a Path,
     out: &'a Path,
     header: &'a Path,
     time: Duration,
+    /// Whether ranges are all that a float model lacks.
+    can_be_int8: bool,
 }
 
 impl Done<'_> {
@@ -114,6 +125,12 @@ impl Done<'_> {
         text +=
             &format!("\nwrote    {out}  {}, of which weights {}; {tiers}\n", bytes(size), bytes(note.weights_bytes));
         text += &format!("         {}  in {:.2} s\n", self.header.display(), self.time.as_secs_f64());
+        if self.can_be_int8 {
+            let model = self.model.display();
+            text += &format!(
+                "int8     qc calibrate {model} --data SAMPLES -o ranges.json  gives the ranges for --ranges\n"
+            );
+        }
         text += &format!("next     qc bench {out}  or  qc run {out} -i ");
         text += &match note.inputs.as_slice() {
             [_] => "INPUT.npy -o OUT.npz\n".to_string(),

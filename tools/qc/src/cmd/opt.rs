@@ -55,6 +55,10 @@ impl Opt {
             let line = |p: &qc_ir::Pass| vec![p.name.to_string(), arrow(p), p.summary.to_string()];
             return ui.out(&table(&["pass", "phase", "what it does"], qc_passes::ALL.iter().map(line)));
         }
+        if let Some(passes) = &self.pass_pipeline {
+            let checked = qc_ir::parse_pipeline(passes, qc_passes::ALL);
+            checked.map_err(|d| Failure::usage(format!("--pass-pipeline: {}; --list-passes lists all", d.message)))?;
+        }
         let Some(input) = &self.input else { return Err(Failure::usage("the input is missing")) };
         let options = CompileOptions { manager: self.debug.manager()?, ..self.options.options()? };
         let mut dumps = Dumps::new(&self.debug);

@@ -1,0 +1,206 @@
+//! Commands that succeed, on the shipped example.
+
+mod support;
+
+use support::{Shell, digits};
+
+/// The arrays of an .npz file that are f32.
+fn npz(bytes: &[u8]) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+    let mut archive = npyz::npz::NpzArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
+    let mut read = |name: String| {
+        let array = archive.by_name(&name).unwrap().unwrap();
+        (name, array.shape().to_vec(), array.into_vec().unwrap())
+    };
+    names.into_iter().map(&mut read).collect()
+}
+
+#[test]
+fn the_first_command_of_the_readme() {
+    let shell = Shell::new();
+    let text = shell.ok("compile D/digits_qdq.onnx -o model.so");
+    for part in ["int8     100.0 % of multiply-accumulates", "prob      Softmax", "kept in f32 for accuracy", "next "] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(shell.path("model.h").is_file());
+    let preset = "--preprocess digits --labels D/classes.txt";
+    for (picture, class) in [("seven", "seven"), ("eight", "eight"), ("three_2", "three")] {
+        let text = shell.ok(&format!("run model.so --image D/pictures/{picture}.png {preset} --topk 3"));
+        let best = text.lines().nth(1).unwrap();
+        assert!(best.trim_end().ends_with(class), "{text}");
+        assert_eq!(text.lines().count(), 4, "{text}");
+    }
+}
+
+#[test]
+fn every_form_of_the_model_reads_digits() {
+    let shell = Shell::new();
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -o ranges.json");
+    for model in [
+        "D/digits.onnx",
+        "D/digits.onnx --ranges ranges.json",
+        "D/digits_qdq.onnx",
+        "D/digits_qdq.onnx --exact-qdq",
+        "D/paddle_float",
+        "D/paddle_qat",
+        "D/paddle_qat --precision fp32",
+    ] {
+        let all = shell.json(&format!("accuracy {model} --data D/test.npz --min-top1 98.5"));
+        assert_eq!((all["images"].as_u64(), all["schema"].as_str()), (Some(360), Some("qc.accuracy/1")));
+        let few = shell.json(&format!("accuracy {model} --labels D/pictures/list.txt --preprocess digits"));
+        assert_eq!(few["top1"].as_f64(), Some(100.0), "{model}");
+    }
+}
+
+#[test]
+fn predictions_are_written_and_compared() {
+    let shell = Shell::new();
+    shell.ok("accuracy D/digits.onnx --data D/test.npz --predictions float.txt -q");
+    let text = String::from_utf8(shell.read("float.txt")).unwrap();
+    assert_eq!(text.lines().count(), 360);
+    assert!(text.lines().all(|l| l.split(' ').count() == 7), "file, class, five best");
+    let all = shell.json("accuracy D/digits_qdq.onnx --data D/test.npz --compare float.txt --min-agreement 98");
+    assert_eq!(all["compared"].as_u64(), Some(360));
+    let ran = shell.qc("accuracy D/digits_qdq.onnx --data D/test.npz --compare float.txt --min-agreement 100.1");
+    assert_eq!(ran.status, 1, "{}", ran.err);
+    assert!(ran.err.starts_with("FAILED: agreement"), "{}", ran.err);
+    let ran = shell.qc("accuracy D/digits_qdq.onnx --data D/test.npz --min-top1 99.9");
+    assert_eq!(ran.status, 1, "{}", ran.err);
+}
+
+#[test]
+fn results_do_not_depend_on_form_threads_tier_or_batch() {
+    let shell = Shell::new();
+    shell.ok("compile D/digits_qdq.onnx -o fat.so --target-cpu fat --batch 1,4 -q");
+    shell.ok("run fat.so -i D/test.npz -o first.npz --threads 1");
+    let first = shell.read("first.npz");
+    let arrays = npz(&first);
+    assert_eq!((arrays.len(), &arrays[0].0[..], &arrays[0].1[..]), (1, "prob", &[360, 10][..]));
+    assert!(arrays[0].2.chunks(10).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-4));
+    for (line, cpu) in [
+        ("run fat.so -i D/test.npz -o again.npz --threads 2", ""),
+        ("run fat.so -i image:D/test.npz -o again.npz", "scalar"),
+        ("run fat.so -i D/test.npz -o again.npz", "avx2"),
+        ("run D/digits_qdq.onnx -i D/test.npz -o again.npz", ""),
+        ("run D/digits_qdq.onnx -i D/test.npz -o again.npz", "scalar"),
+    ] {
+        let variables: &[(&str, &str)] = if cpu.is_empty() { &[] } else { &[("QC_CPU", cpu)] };
+        let ran = shell.qc_with(line, variables);
+        if cpu == "avx2" && !std::arch::is_x86_feature_detected!("avx2") {
+            continue;
+        }
+        assert_eq!(ran.status, 0, "{line} {cpu}\n{}", ran.err);
+        assert_eq!(npz(&shell.read("again.npz")), arrays, "{line} {cpu}");
+    }
+}
+
+#[test]
+fn compiling_twice_gives_the_same_bytes() {
+    let shell = Shell::new();
+    shell.ok("compile D/paddle_qat -o model.so -q");
+    let first = (shell.read("model.so"), shell.read("model.h"));
+    shell.ok("compile D/paddle_qat -o model.so -q");
+    assert!((shell.read("model.so"), shell.read("model.h")) == first);
+}
+
+#[test]
+fn reports_are_json() {
+    let shell = Shell::new();
+    let report = shell.json("compile D/digits_qdq.onnx -o model.so --name digits");
+    assert_eq!((&report["schema"], &report["name"]), (&"qc.compile/1".into(), &"digits".into()));
+    assert_eq!(report["int8_macs"], report["macs"]);
+    let ops = report["ops"].as_array().unwrap();
+    let softmax = ops.iter().find(|o| o["op_type"] == "Softmax").unwrap();
+    assert_eq!(softmax["fate"]["float"], "kept in f32 for accuracy");
+    let bench = shell.json("bench model.so -t 0.05 -b 3 --threads 1 --pc");
+    assert_eq!((&bench["schema"], &bench["batch"], &bench["threads"]), (&"qc.bench/1".into(), &3.into(), &1.into()));
+    for key in ["median_ms", "p90_ms", "p99_ms", "images_per_s", "load_ms", "arena_bytes"] {
+        assert!(bench[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert!(bench["median_ms"].as_f64() <= bench["p90_ms"].as_f64());
+    assert!(!bench["steps"].as_array().unwrap().is_empty());
+    let inspect = shell.json("inspect model.so --show io,ops,memory,isa");
+    assert_eq!(inspect["io"]["inputs"][0]["name"], "image");
+    assert!(inspect["ops"].as_array().unwrap().len() >= 6);
+    let inspect = shell.json("inspect D/digits_qdq.onnx --show io,ops,params,quant,memory,isa");
+    assert_eq!(inspect["quant"].as_array().map(|q| !q.is_empty()), Some(true));
+    assert_eq!(shell.json("doctor")["schema"], "qc.doctor/1");
+    shell.ok("inspect model.so --json=report.json -q");
+    assert!(shell.read("report.json").starts_with(b"{"));
+}
+
+#[test]
+fn ranges_hold_every_tensor_and_how_they_were_made() {
+    let shell = Shell::new();
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -o all.json -q");
+    let all: serde_json::Value = serde_json::from_slice(&shell.read("all.json")).unwrap();
+    assert_eq!((&all["samples"], &all["tensors"]["image"]["max"]), (&1437.into(), &1.0.into()));
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -o one.json -n 1 --threads 1 -q");
+    let one: serde_json::Value = serde_json::from_slice(&shell.read("one.json")).unwrap();
+    let names = |r: &serde_json::Value| r["tensors"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&all), names(&one));
+    for (name, range) in one["tensors"].as_object().unwrap() {
+        let wide = &all["tensors"][name];
+        assert!(
+            wide["min"].as_f64() <= range["min"].as_f64() && wide["max"].as_f64() >= range["max"].as_f64(),
+            "{name}"
+        );
+    }
+    shell.ok("calibrate D/digits.onnx --data D/pictures --preprocess digits -o folder.json -q");
+    shell.ok("calibrate D/digits.onnx --data D/pictures/list.txt --preprocess digits -o list.json -q");
+    let (folder, list) = (shell.read("folder.json"), shell.read("list.json"));
+    assert_eq!(folder, list, "the list names every picture of the folder");
+    assert!(String::from_utf8(list).unwrap().contains("digits: Gray"));
+}
+
+#[test]
+fn passes_can_be_run_one_by_one() {
+    let shell = Shell::new();
+    let passes = shell.ok("opt --list-passes");
+    assert!(passes.contains("fold-batch-norm") && passes.contains("imported") || passes.contains("canonicalize"));
+    shell.ok("opt D/digits.onnx -o imported.qir");
+    assert!(String::from_utf8(shell.read("imported.qir")).unwrap().contains("graph.batch_norm"));
+    shell.ok("opt imported.qir --pass-pipeline canonicalize,const-fold,fold-batch-norm -o folded.qir");
+    assert!(!String::from_utf8(shell.read("folded.qir")).unwrap().contains("graph.batch_norm"));
+    for phase in ["canonical", "quantized", "fused", "loops", "planned"] {
+        let text = shell.ok(&format!("opt D/digits_qdq.onnx --to {phase}"));
+        assert!(
+            text.starts_with(&format!("module \"digits_qdq.onnx\" phase {phase}")),
+            "{}",
+            text.lines().next().unwrap()
+        );
+    }
+    let text = shell.ok("opt D/digits_qdq.onnx --to canonical -o a.qir") + &shell.ok("opt a.qir --to fused");
+    assert_eq!(text, shell.ok("opt D/digits_qdq.onnx --to fused"));
+    let mut replay = b"// pipeline: canonicalize\n".to_vec();
+    replay.extend(shell.read("imported.qir"));
+    shell.write("replay.qir", &replay);
+    shell.write("replay.consts", &shell.read("imported.consts"));
+    assert!(shell.ok("opt replay.qir").contains("phase"));
+}
+
+#[test]
+fn dumps_go_where_they_were_asked_for() {
+    let shell = Shell::new();
+    let ran =
+        shell.qc("compile D/digits_qdq.onnx -o m.so -q --print-ir-after=cse --timing --pass-statistics --check-each");
+    assert_eq!((ran.status, ran.out.as_str()), (0, ""), "{}", ran.err);
+    assert!(ran.err.contains("after") && ran.err.contains("cse") && ran.err.contains("ms total"), "{}", ran.err);
+    shell.ok("compile D/digits_qdq.onnx -o m.so -q --print-ir-tree-dir dumps");
+    let mut names: Vec<String> = std::fs::read_dir(shell.path("dumps"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names[0].starts_with("000_import"), "{names:?}");
+    assert!(names.iter().any(|n| n.ends_with("_lower-to-loops.qir")), "{names:?}");
+}
+
+#[test]
+fn inspecting_needs_no_execution() {
+    let shell = Shell::new();
+    shell.ok("compile D/digits_qdq.onnx -o model.so --target-cpu fat -q");
+    let text = shell.ok("inspect model.so");
+    assert!(text.contains("scalar, avx2") && text.contains("[n, 1, 8, 8]"), "{text}");
+    assert!(digits().join("digits.onnx").is_file());
+}

@@ -1,0 +1,87 @@
+//! Runs the command line as a user does.
+#![allow(dead_code, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A directory to work in, gone with the value.
+pub struct Shell {
+    pub dir: tempfile::TempDir,
+}
+
+/// What a command did.
+pub struct Ran {
+    pub line: String,
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// The shipped example.
+pub fn digits() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits")
+}
+
+impl Shell {
+    pub fn new() -> Shell {
+        Shell { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    /// Runs a line; `D/` stands for the example's folder.
+    pub fn qc(&self, line: &str) -> Ran {
+        self.qc_with(line, &[])
+    }
+
+    pub fn qc_with(&self, line: &str, variables: &[(&str, &str)]) -> Ran {
+        let digits = digits();
+        let word = |w: &str| w.replace("D/", &format!("{}/", digits.display()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qc"));
+        command.current_dir(self.dir.path()).args(line.split_whitespace().map(word)).stdin(Stdio::null());
+        for name in ["QC_CPU", "QC_NUM_THREADS", "OMP_NUM_THREADS"] {
+            command.env_remove(name);
+        }
+        // Crash reports of tests that provoke one stay in the test's directory.
+        let done = command.env("TMPDIR", self.dir.path()).envs(variables.iter().copied()).output().unwrap();
+        let text = |bytes: &[u8]| {
+            let digits = format!("{}/", digits.display());
+            String::from_utf8_lossy(bytes).replace(&digits, "D/")
+        };
+        Ran {
+            line: line.to_string(),
+            status: done.status.code().unwrap_or(-1),
+            out: text(&done.stdout),
+            err: text(&done.stderr),
+        }
+    }
+
+    /// Runs a line that must succeed and returns what it printed.
+    pub fn ok(&self, line: &str) -> String {
+        let ran = self.qc(line);
+        assert_eq!(ran.status, 0, "{line}\n{}{}", ran.out, ran.err);
+        ran.out
+    }
+
+    /// Runs a line that must succeed and parses its report.
+    pub fn json(&self, line: &str) -> serde_json::Value {
+        serde_json::from_str(&self.ok(&format!("{line} --json"))).unwrap()
+    }
+}
+
+impl Ran {
+    /// Asserts status and the exact text on stderr.
+    pub fn fails(&self, status: i32, expected: &str) {
+        assert_eq!((self.status, self.err.trim_end()), (status, expected), "{}", self.line);
+    }
+}
