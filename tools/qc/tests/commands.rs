@@ -1,5 +1,7 @@
 //! Commands that succeed, on the shipped example.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use support::{Shell, digits};

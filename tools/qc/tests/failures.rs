@@ -1,5 +1,7 @@
 //! Bad usage: each mistake gives its exit status and one sentence with the remedy.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use support::{Shell, digits};
