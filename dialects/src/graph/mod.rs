@@ -3,6 +3,7 @@
 //! A quantized graph is the same ops between `graph.dequantize` and `graph.quantize`. Each file holds one topic:
 //! declarations first, then per op its inference, verification and evaluation.
 
+pub mod activation;
 pub mod constant;
 pub mod conv;
 pub mod elementwise;
@@ -13,6 +14,7 @@ pub mod quantize;
 pub mod reduce;
 pub mod shape;
 
+pub use activation::{Abs, Elu, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Sigmoid, Sqrt, Swish, Tanh};
 pub use constant::Constant;
 pub use conv::Conv2d;
 pub use elementwise::{Add, Clip, Div, Max, Min, Mul, Relu, Sub};
@@ -82,6 +84,17 @@ pub static GRAPH: &[&qc_ir::OpDef] = &[
     Min::DEF,
     Relu::DEF,
     Clip::DEF,
+    Sigmoid::DEF,
+    Tanh::DEF,
+    Exp::DEF,
+    Sqrt::DEF,
+    Abs::DEF,
+    HardSigmoid::DEF,
+    HardSwish::DEF,
+    LeakyRelu::DEF,
+    Elu::DEF,
+    Swish::DEF,
+    Gelu::DEF,
     BatchNorm::DEF,
     Lrn::DEF,
     Softmax::DEF,

@@ -1,8 +1,10 @@
 //! Element-wise Paddle ops, and those that change nothing in inference.
 
+use super::nn::VERSION_2;
 use super::op::{Lowered, Op};
 use crate::emit::{Arith, Graph, Value};
 use crate::error::Refusal;
+use qc_dialects::graph::activation::Function;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -85,6 +87,70 @@ pub(super) fn clip(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let min = bound("Min", "min")?.ok_or_else(missing)?;
     let max = bound("Max", "max")?.ok_or_else(missing)?;
     Ok(Lowered::identity(g.clip(op.input("X")?, min, max)?, "it has no bounds"))
+}
+
+fn function(g: &mut Graph, op: &Op<'_>, f: Function) -> Result<Lowered> {
+    Ok(g.function(f, op.input("X")?)?.into())
+}
+
+pub(super) fn sigmoid(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    function(g, op, Function::Sigmoid)
+}
+
+pub(super) fn tanh(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    function(g, op, Function::Tanh)
+}
+
+pub(super) fn exp(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    function(g, op, Function::Exp)
+}
+
+pub(super) fn sqrt(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    function(g, op, Function::Sqrt)
+}
+
+pub(super) fn abs(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    function(g, op, Function::Abs)
+}
+
+pub(super) fn hard_sigmoid(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (alpha, beta) = (op.float("slope")?.unwrap_or(0.2), op.float("offset")?.unwrap_or(0.5));
+    function(g, op, Function::HardSigmoid { alpha, beta })
+}
+
+/// The kernels of 2.x have fixed numbers, whatever the attributes say.
+pub(super) fn hard_swish(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let number = |name, default| match op.version >= VERSION_2 {
+        true => Ok(default),
+        false => Ok(op.float(name)?.unwrap_or(default)),
+    };
+    let (offset, threshold, scale) = (number("offset", 3.0)?, number("threshold", 6.0)?, number("scale", 6.0)?);
+    function(g, op, Function::HardSwish { offset, threshold, scale })
+}
+
+/// The kernel of 2.x does not look at `beta`.
+pub(super) fn swish(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let beta = if op.version >= VERSION_2 { 1.0 } else { op.float("beta")?.unwrap_or(1.0) };
+    function(g, op, Function::Swish { beta })
+}
+
+pub(super) fn silu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    function(g, op, Function::Swish { beta: 1.0 })
+}
+
+pub(super) fn leaky_relu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let alpha = op.float("alpha")?.unwrap_or(0.02);
+    function(g, op, Function::LeakyRelu { alpha })
+}
+
+pub(super) fn elu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let alpha = op.float("alpha")?.unwrap_or(1.0);
+    function(g, op, Function::Elu { alpha })
+}
+
+pub(super) fn gelu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let tanh = op.flag("approximate", false)?;
+    function(g, op, Function::Gelu { tanh })
 }
 
 pub(super) fn scale(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

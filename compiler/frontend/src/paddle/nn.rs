@@ -9,8 +9,8 @@ use crate::shape::{self, Window, checked_pads, pair};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// The first version of the 2.x line, which counts padding differently in averages.
-const VERSION_2: i64 = 2_000_000;
+/// The first version of the 2.x line, which counts padding differently in averages and fixes some parameters.
+pub(super) const VERSION_2: i64 = 2_000_000;
 
 /// The window of a convolution or pool and its pads.
 fn window(op: &Op<'_>, input: [usize; 2], kernel: [i64; 2], dilations: [i64; 2]) -> Result<(Window, [i64; 4])> {

@@ -9,6 +9,7 @@
 //! others row-major; `place.rs` decides borders and sharing, `view.rs` does the arithmetic of strides, `emit.rs` builds
 //! steps. Nothing else in the compiler knows how a tensor lies in memory.
 
+mod activation;
 mod conv;
 mod elementwise;
 pub mod emit;
@@ -151,6 +152,7 @@ impl Lower<'_> {
             "graph.observe" => self.alias(op),
             "graph.batch_norm" => Err(Diag::error("graph.batch_norm: its statistics are not constant, finite numbers")
                 .help("check the exported mean and variance; a variance must not be negative")),
+            _ if graph::activation::Function::of(self.src, op).is_some() => self.activation(op),
             other => Err(Diag::bug(format!("{other} cannot be lowered; an earlier pass should have replaced it"))),
         }
     }

@@ -12,6 +12,7 @@
 pub mod compute;
 mod elementwise;
 
+use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
     Add, AvgPool, Clip, Concat, Conv2d, Dequantize, GlobalAvgPool, Matmul, MaxPool, Mul, Quantize, Relu, Reshape,
     Slice, Transpose,
@@ -148,6 +149,7 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
         () if is(Mul::DEF) => elementwise::binary(rw, root, &t, id, &format),
         () if is(AvgPool::DEF) || is(GlobalAvgPool::DEF) => elementwise::avg_pool(rw, root, &t, id, &format),
         () if is(Relu::DEF) || is(Clip::DEF) => elementwise::unary(rw, root, &t, id, &format),
+        () if Function::of(rw.m, t.op).is_some() => elementwise::unary(rw, root, &t, id, &format),
         () => None,
     }
 }

@@ -10,6 +10,7 @@
 //! epilogue stays float. Without observed ranges the pass changes nothing.
 
 use crate::graph::{constant_f32, sole_producer};
+use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
     Add, AvgPool, Clip, Concat, Constant, Conv2d, Dequantize, GlobalAvgPool, Matmul, MaxPool, Mul, Observe, Quantize,
@@ -74,7 +75,7 @@ fn has_integer_kernel(m: &Module, op: OpId) -> bool {
         let weight = m.operand(op, 1).filter(|&w| m.dims(w).len() == 4 || m.dims(w).len() == 2);
         return weight.is_some_and(|w| constant_f32(m, w).is_some());
     }
-    always.iter().any(|d| m.is(op, d)) || is_movement(m, op)
+    always.iter().any(|d| m.is(op, d)) || is_movement(m, op) || Function::of(m, op).is_some()
 }
 
 fn is_movement(m: &Module, op: OpId) -> bool {

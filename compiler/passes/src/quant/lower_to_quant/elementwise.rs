@@ -2,6 +2,7 @@
 
 use super::{Bounds, Tail, dequantized, element};
 use crate::graph::{add_constant, constant_f32};
+use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::{quantize, quantize_tensor};
 use qc_dialects::graph::{Add, AvgPool, GlobalAvgPool, MaxPool};
 use qc_dialects::quant::{QAdd, QAvgPool, QLut, QMaxPool, QMul};
@@ -50,12 +51,17 @@ pub fn requantize(rw: &mut Rewriter<'_>, root: OpId, x: ValueId, id: QuantId, fo
     Some(())
 }
 
-/// An activation function alone.
+/// A function of single elements alone, perhaps with a clamp behind it.
 pub fn unary(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: &Quant) -> Option<()> {
     let x = dequantized(rw.m, rw.m.operand(t.op, 0)?)?;
-    let bounds = Bounds::of(rw.m, t.op)?;
     let from = rw.m.quant_of(x)?.clone();
-    let mapped = lut(rw, x, id, table(&from, format, |v| v.max(bounds.min).min(bounds.max)))?;
+    let clamp = |b: Bounds, v: f32| v.max(b.min).min(b.max);
+    let bytes = match (Bounds::of(rw.m, t.op), Function::of(rw.m, t.op)) {
+        (Some(bounds), _) => table(&from, format, |v| clamp(bounds, v)),
+        (None, Some(function)) => table(&from, format, |v| clamp(t.bounds, function.value(v))),
+        (None, None) => return None,
+    };
+    let mapped = lut(rw, x, id, bytes)?;
     let new = rw.m.producer(mapped)?;
     finish(rw, root, &t.chain, new)
 }
