@@ -96,11 +96,12 @@ pub fn rungs(make: &dyn Fn(usize) -> Module, settings: &Settings) -> Result<Rung
     if let Some(ranges) = &options.ranges {
         qc_compiler::ranges::attach(&mut m, ranges).map_err(|d| fail("ranges", d))?;
     }
-    let (pairs, integer) = pipeline::int8(&options).split_once("lower-to-quant").unwrap_or_default();
+    let fusing = if options.exact_qdq { "pairs-as-written" } else { "lower-to-quant" };
+    let (pairs, rest) = pipeline::int8(&options).split_once(fusing).unwrap_or_default();
     run(&mut m, pairs).map_err(|e| fail("pairs", e))?;
     keeps_text(&m, "text of the graph with pairs")?;
     let paired = m.clone();
-    run(&mut m, &format!("lower-to-quant{integer}")).map_err(|e| fail("fused", e))?;
+    run(&mut m, &format!("{fusing}{rest}")).map_err(|e| fail("fused", e))?;
     keeps_text(&m, "text of the fused graph")?;
     let fused = m.clone();
     run(&mut m, pipeline::LOOPS).map_err(|e| fail("loops", e))?;
@@ -339,18 +340,26 @@ mod tests {
     /// A model whose code for a batch of 8 is that of another model must fall off the ladder there.
     #[test]
     fn a_wrong_variant_is_seen() {
-        let (right, wrong) = (Recipe::random(3, Mode::Float), Recipe::random(3, Mode::Float));
-        let wrong = Recipe { steps: wrong.steps.iter().cloned().map(other_constants).collect(), ..wrong };
+        let (right, wrong) =
+            (0..).map(|seed| Recipe::random(seed, Mode::Float)).map(with_other_numbers).find(differ).unwrap();
         let make = |batch: usize| build(if batch == 1 { &right } else { &wrong }, batch);
         assert!(climb(&|batch| build(&right, batch), &right.settings()).is_ok());
         let failure = climb(&make, &right.settings()).unwrap_err();
         assert!(failure.rung.starts_with("JIT on") && failure.rung.ends_with("batch 8"), "{failure}");
     }
 
-    /// The same shapes with other numbers.
-    fn other_constants(mut step: crate::random::Step) -> crate::random::Step {
-        step.picks[5] = step.picks[5].wrapping_add(1);
-        step
+    /// A recipe and the same with other constants.
+    fn with_other_numbers(right: Recipe) -> (Recipe, Recipe) {
+        let mut wrong = right.clone();
+        wrong.steps.iter_mut().for_each(|step| step.picks[5] = step.picks[5].wrapping_add(1));
+        (right, wrong)
+    }
+
+    /// Whether two recipes have results of one shape with different values.
+    fn differ((a, b): &(Recipe, Recipe)) -> bool {
+        let run = |m: Module| interpret(&m, &seeded_inputs(&m)).unwrap();
+        let (a, b) = (run(build(a, 1)), run(build(b, 1)));
+        a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.dims() == b.dims() && same(a, b).is_err())
     }
 
     #[test]

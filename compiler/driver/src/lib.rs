@@ -205,7 +205,7 @@ impl Compiler {
             }
         }
         passes.extend(self.run(&mut m, pipeline::int8(&self.options), sink)?);
-        let account = Account::of(report, &work, &m);
+        let account = Account::of(report, &work, &m, self.options.exact_qdq);
         if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
             return Err(CompileError::Model {
                 text: "the model has no quantization; give ranges from `qc calibrate`, or use --precision auto".into(),

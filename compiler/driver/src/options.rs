@@ -79,7 +79,7 @@ pub struct CompileOptions {
     pub ranges: Option<Ranges>,
     /// Instruction tiers.
     pub target: TargetCpu,
-    /// Keep quantize/dequantize pairs inside what one kernel computes.
+    /// Compute every quantize/dequantize pair as written, with floats between them: for comparison with a reference.
     pub exact_qdq: bool,
     /// Batch sizes with code of their own; empty for the default.
     pub batches: Vec<usize>,

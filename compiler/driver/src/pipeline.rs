@@ -12,9 +12,8 @@ pub const STRIP: &str = "strip-qdq,const-fold,fold-batch-norm,canonicalize,cse";
 pub const INT8: &str =
     "quantize,activations-to-u8,hoist-quantize,sink-dequantize,cse,drop-inner-qdq,lower-to-quant,fuse-activation,cse";
 
-/// [`INT8`] with every quantize/dequantize pair computed as written.
-pub const INT8_EXACT: &str =
-    "quantize,activations-to-u8,hoist-quantize,sink-dequantize,cse,lower-to-quant,fuse-activation,cse";
+/// From a canonical graph to one that computes every quantize/dequantize pair as written.
+pub const AS_WRITTEN: &str = "quantize,activations-to-u8,pairs-as-written,fuse-activation,cse";
 
 /// From integer ops to planned loop code.
 pub const LOOPS: &str = "lower-to-loops,pack-weights,plan-memory";
@@ -27,7 +26,7 @@ pub fn float(options: &CompileOptions) -> String {
     }
 }
 
-/// The part up to integer ops.
+/// The part up to integer ops, or to floats between pairs.
 pub fn int8(options: &CompileOptions) -> &'static str {
-    if options.exact_qdq { INT8_EXACT } else { INT8 }
+    if options.exact_qdq { AS_WRITTEN } else { INT8 }
 }

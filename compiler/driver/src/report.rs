@@ -40,9 +40,9 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of a model, given what the import says, the work of each node as imported, and the module in the
-    /// fused phase.
-    pub fn of(report: &[NodeReport], work: &Work, fused: &Module) -> Account {
+    /// The account of a model, given what the import says, the work of each node as imported, the module in the fused
+    /// phase, and whether pairs are computed as written.
+    pub fn of(report: &[NodeReport], work: &Work, fused: &Module, as_written: bool) -> Account {
         let mut by_node: HashMap<(&str, &str), Vec<OpId>> = HashMap::new();
         for &op in fused.ops(fused.body()) {
             for node in fused.locs.nodes(fused.loc(op)) {
@@ -53,7 +53,10 @@ impl Account {
             let ops = by_node.get(&(r.node.as_str(), r.op_type.as_str())).map_or(&[][..], |v| v);
             let fate = match r.disposition {
                 Disposition::Folded(reason) => Fate::Folded(reason.into()),
-                Disposition::Mapped => fate(fused, ops),
+                Disposition::Mapped => match fate(fused, ops) {
+                    Fate::Float(_) if as_written => Fate::Float("pairs are computed as written (--exact-qdq)".into()),
+                    fate => fate,
+                },
             };
             let macs = work.of(&r.node, &r.op_type);
             OpAccount { node: r.node.clone(), op_type: r.op_type.clone(), fate, macs }

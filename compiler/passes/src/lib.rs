@@ -20,6 +20,7 @@ pub static ALL: &[Pass] = &[
     quant::sink_dequantize::PASS,
     quant::drop_inner_qdq::PASS,
     quant::lower_to_quant::PASS,
+    quant::pairs_as_written::PASS,
     graph::fuse_activation::PASS,
     lower::PASS,
     loops::pack_weights::PASS,

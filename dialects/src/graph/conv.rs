@@ -164,9 +164,9 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     for b in 0..n {
         for o in 0..c_out {
             let plane = &mut out[(b * c_out + o) * oh * ow..][..oh * ow];
-            plane.fill(bias.map_or(0.0, |v| v[o]));
             accumulate_plane(&s, b, o, input, weight, plane);
-            plane.iter_mut().for_each(|x| *x = x.max(min).min(max));
+            let bias = bias.map_or(0.0, |v| v[o]);
+            plane.iter_mut().for_each(|x| *x = (*x + bias).max(min).min(max));
         }
     }
     Ok(vec![HostTensor::f32(s.out.to_vec(), out)])

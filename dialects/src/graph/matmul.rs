@@ -117,12 +117,15 @@ fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
         let (a, b) = (&a[sa * s.m * s.k..][..s.m * s.k], &b[sb * s.k * s.n..][..s.k * s.n]);
         for i in 0..s.m {
             let row = out.len();
-            out.extend((0..s.n).map(|j| bias.map_or(0.0, |v| v[j])));
+            out.resize(row + s.n, 0.0);
             for k in 0..s.k {
                 let x = if ta { a[k * s.m + i] } else { a[i * s.k + k] };
                 for (j, o) in out[row..].iter_mut().enumerate() {
                     *o += x * if tb { b[j * s.k + k] } else { b[k * s.n + j] };
                 }
+            }
+            if let Some(bias) = bias {
+                out[row..].iter_mut().zip(bias).for_each(|(o, b)| *o += b);
             }
         }
     }

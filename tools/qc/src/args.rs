@@ -28,7 +28,8 @@ pub struct ModelArgs {
     /// Arithmetic
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionArg,
-    /// Compute every quantize/dequantize pair of the model as written
+    /// Compute every quantize/dequantize pair of the model as written, with floats between them: what an unoptimized
+    /// reference computes, at the speed of floats
     #[arg(long)]
     pub exact_qdq: bool,
     /// Paddle's combined parameters, if not beside the model

@@ -6,7 +6,8 @@
 //! The rule, which users see as "inner pairs": the pair stands between a convolution or matrix product and the
 //! residual addition or the activation that becomes part of its epilogue. The kernel holds the accumulator there, so
 //! rounding it to 8 bits would only cost accuracy. The sum must be quantized itself, its other side too. Of two
-//! convolutions that meet in an addition, the later one takes it. `--exact-qdq` leaves this pass out.
+//! convolutions that meet in an addition, the later one takes it. `--exact-qdq` keeps all pairs
+//! (`pairs_as_written.rs`).
 
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};

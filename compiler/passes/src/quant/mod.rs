@@ -4,6 +4,7 @@ pub mod activations_to_u8;
 pub mod drop_inner_qdq;
 pub mod hoist_quantize;
 pub mod lower_to_quant;
+pub mod pairs_as_written;
 pub mod quantize;
 pub mod sink_dequantize;
 pub mod strip_qdq;

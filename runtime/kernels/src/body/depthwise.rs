@@ -61,7 +61,7 @@ pub unsafe fn f32<S: Simd>(s: S, args: *const u8) {
                 // SAFETY: input may be read 64 bytes past its end; weights and bias have `c16` channels; only the
                 // channels left are stored.
                 unsafe {
-                    let mut acc = s.load(d.bias.add(c));
+                    let mut acc = s.splat(0.0);
                     let mut w = d.w.add(c);
                     for y in 0..d.kh {
                         for x in 0..d.kw {
@@ -70,7 +70,8 @@ pub unsafe fn f32<S: Simd>(s: S, args: *const u8) {
                             w = w.wrapping_add(c16);
                         }
                     }
-                    s.store(s.clamp(acc, lo, hi), out.wrapping_add(4 * c).cast(), (d.channels - c).min(16));
+                    let value = s.add(acc, s.load(d.bias.add(c)));
+                    s.store(s.clamp(value, lo, hi), out.wrapping_add(4 * c).cast(), (d.channels - c).min(16));
                 }
                 c += 16;
             }

@@ -81,11 +81,6 @@ unsafe fn tile<S: Dot, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, 
     // SAFETY: the loads stay in the panel and in the segments of the tile's pixels; see `GemmF32Args`.
     unsafe {
         let mut acc = [[s.splat(0.0); NV]; MR];
-        unroll!(r in 0..MR => {
-            unroll!(v in 0..NV => {
-                acc[r][v] = s.load(g.bias.add(at.col + 16 * v));
-            });
-        });
         let mut w = g.w.add(at.col);
         for y in 0..g.seg_y {
             for x in 0..g.seg_x {
@@ -112,7 +107,7 @@ unsafe fn tile<S: Dot, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, 
         unroll!(r in 0..MR => {
             unroll!(v in 0..NV => {
                 let n = at.n.saturating_sub(16 * v).min(16);
-                let mut value = acc[r][v];
+                let mut value = s.add(acc[r][v], s.load(g.bias.add(at.col + 16 * v)));
                 if !g.res.is_null() {
                     value = s.add(value, s.load(at.res.wrapping_add(r * g.res_row + 64 * v).cast()));
                 }

@@ -74,7 +74,7 @@ pub(super) fn gemm_f32<M: Memory>(args: &Args, mem: &mut M) {
     let (seg_x, k_count, cols16) = (args.int("seg_x"), args.int("k"), (args.int("cols") + 15) / 16 * 16);
     for_each_output(args, |o, r, n| {
         let a = args.ptr("a").plus(o * args.int("a_outer") + r * args.int("a_row"));
-        let mut acc = mem.f32(args.ptr("bias").plus(4 * n));
+        let mut acc = 0.0;
         for y in 0..args.int("seg_y") {
             for x in 0..seg_x {
                 let segment = a.plus(y * args.int("seg_y_stride") + x * args.int("seg_x_stride"));
@@ -84,6 +84,7 @@ pub(super) fn gemm_f32<M: Memory>(args: &Args, mem: &mut M) {
                 }
             }
         }
+        acc += mem.f32(args.ptr("bias").plus(4 * n));
         if !args.ptr("res").is_null() {
             acc += mem.f32(element(args, "res", "res_row", "res_outer", o, r, 4 * n));
         }
@@ -125,13 +126,14 @@ pub(super) fn depthwise<M: Memory>(args: &Args, mem: &mut M) {
 pub(super) fn depthwise_f32<M: Memory>(args: &Args, mem: &mut M) {
     let c16 = (args.int("channels") + 15) / 16 * 16;
     for_each_pixel(args, 4, |c, out, a| {
-        let mut acc = mem.f32(args.ptr("bias").plus(4 * c));
+        let mut acc = 0.0;
         for y in 0..args.int("kh") {
             for x in 0..args.int("kw") {
                 let value = mem.f32(a.plus(y * args.int("a_row") + x * args.int("a_col")));
                 acc = fma_exact(value, mem.f32(args.ptr("w").plus(((y * args.int("kw") + x) * c16 + c) * 4)), acc);
             }
         }
+        acc += mem.f32(args.ptr("bias").plus(4 * c));
         mem.set_f32(out, clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi")));
     });
 }
