@@ -33,7 +33,7 @@ pub struct Calibrate {
     #[command(flatten)]
     preset: PresetArg,
     /// The folder a list's files are in; the list's own by default
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", alias = "images")]
     image_dir: Option<PathBuf>,
     /// Use the first N samples only
     #[arg(short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
