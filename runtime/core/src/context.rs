@@ -5,7 +5,8 @@
 
 use crate::io::Key;
 use crate::predictor::Shared;
-use crate::profile::{Profile, tier_name};
+use crate::profile::Profile;
+use crate::tier::tier_name;
 use crate::{Element, IoInfo, RunError};
 use core::marker::PhantomData;
 use qc_embed::abi;

@@ -26,6 +26,7 @@ pub mod note;
 pub mod pictures;
 mod predictor;
 mod profile;
+mod tier;
 
 pub use context::{Call, Context, ContextOptions};
 pub use elem::{Elem, Element};

@@ -154,7 +154,7 @@ impl Predictor {
     /// The code that exists: pairs of tier name and batch size, in model order.
     pub fn variants(&self) -> Vec<(&'static str, u32)> {
         let variants = self.shared.model.variants().iter();
-        variants.map(|v| (crate::profile::tier_name(v.isa), v.batch)).collect()
+        variants.map(|v| (crate::tier::tier_name(v.isa), v.batch)).collect()
     }
 
     /// The only batch the model runs; none when it runs any.

@@ -1,7 +1,7 @@
 //! Time per step of the program.
 
 use crate::predictor::Shared;
-use qc_embed::abi::{ISA_NAMES, StepTime};
+use qc_embed::abi::StepTime;
 use qc_embed::text::c_bytes;
 
 /// Times of the steps of a context's tier, accumulated over [`crate::Context::run_profiled`].
@@ -76,9 +76,4 @@ impl Profile {
     pub fn clear(&mut self) {
         self.times.fill(StepTime::default());
     }
-}
-
-/// Name of a tier.
-pub(crate) fn tier_name(isa: u32) -> &'static str {
-    ISA_NAMES.get(isa as usize).and_then(|name| name.to_str().ok()).unwrap_or("unknown")
 }

@@ -6,7 +6,7 @@
 //! Constants move to the right of commutative ops; additions and products of constants behind a convolution or matrix
 //! product go into its bias and weights; what does nothing is removed; means over planes become global pools.
 
-use super::{add_f32, constant_f32, per_channel, sole_producer, splat};
+use super::{add_f32, constant_f32, per_channel, sole_producer, splat, unclamped};
 use qc_dialects::graph::{
     AdaptiveAvgPool, Add, Clip, Conv2d, Div, GlobalAvgPool, Matmul, Mul, Pad, ReduceMean, Relu, Reshape, Slice, Sub,
     Transpose,
@@ -94,11 +94,6 @@ fn with_mapped_constant(
     let (old, new) = (rw.m.result(op), rw.m.result(new));
     rw.replace(old, new);
     Some(())
-}
-
-/// Whether no activation is part of an op yet, so that more can be folded into its weights.
-pub fn unclamped(m: &Module, op: OpId) -> bool {
-    m.attrs(op).get("min").is_none() && m.attrs(op).get("max").is_none()
 }
 
 /// The convolution or matrix product that computes `v` for `user` alone, with the axis of its output channels.

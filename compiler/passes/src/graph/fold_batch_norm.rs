@@ -50,7 +50,7 @@ fn bn_into_linear(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let bn = BatchNorm(op);
     let producer = sole_producer(rw.m, bn.x(rw.m), op)?;
     let linear = rw.m.is(producer, Conv2d::DEF) || (rw.m.is(producer, Matmul::DEF) && rw.m.dims(bn.x(rw.m)).len() == 2);
-    (linear && super::canonicalize::unclamped(rw.m, producer)).then_some(())?;
+    (linear && super::unclamped(rw.m, producer)).then_some(())?;
     let (g, shift) = factors(rw.m, bn)?;
     scale_linear(rw, op, producer, &g, Some(&shift))
 }

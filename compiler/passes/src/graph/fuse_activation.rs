@@ -5,8 +5,8 @@
 //!
 //! Only when nothing else reads the result before the activation. Integer ops got theirs in `lower-to-quant`.
 
-use super::canonicalize::unclamped;
 use super::sole_producer;
+use super::unclamped;
 use crate::quant::lower_to_quant::Bounds;
 use qc_dialects::graph::{Clip, Conv2d, Matmul, Relu};
 use qc_dialects::phase;

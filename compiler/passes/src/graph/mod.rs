@@ -57,6 +57,11 @@ pub fn per_channel(m: &Module, v: ValueId, dims: &[usize], axis: usize) -> Optio
     }
 }
 
+/// Whether no activation is part of an op yet, so that more can be folded into its weights.
+pub fn unclamped(m: &Module, op: OpId) -> bool {
+    m.attrs(op).get("min").is_none() && m.attrs(op).get("max").is_none()
+}
+
 /// The op that computes `v`, if `v` has no other user than `user`.
 pub fn sole_producer(m: &Module, v: ValueId, user: OpId) -> Option<OpId> {
     (m.only_user(v) == Some(user)).then(|| m.producer(v)).flatten()
