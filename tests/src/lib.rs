@@ -6,5 +6,6 @@ pub mod filecheck;
 pub mod filetest;
 pub mod golden;
 pub mod ladder;
+pub mod mutants;
 pub mod random;
 pub mod tidy;

@@ -117,6 +117,21 @@ pub fn shape_of_files(files: &[File]) -> Vec<String> {
     out
 }
 
+/// Nothing in the sources can open a connection, and no crate that can is in the lock file.
+pub fn no_network(files: &[File], lock: &str) -> Vec<String> {
+    const NET: [&str; 4] = ["std::net", "TcpStream", "UdpSocket", "UnixStream"];
+    const CRATES: [&str; 9] =
+        ["reqwest", "hyper", "ureq", "curl", "tokio", "rustls", "openssl", "native-tls", "attohttpc"];
+    let mut out = Vec::new();
+    for f in rust(files).filter(|f| f.path != "tests/src/tidy.rs") {
+        let found = NET.iter().find(|word| f.text.contains(**word));
+        out.extend(found.map(|word| format!("{}: `{word}`", f.path)));
+    }
+    let is_in_lock = |name: &&&str| lock.contains(&format!("name = \"{name}\""));
+    out.extend(CRATES.iter().filter(is_in_lock).map(|name| format!("Cargo.lock: `{name}` can use the network")));
+    out
+}
+
 struct Functions<'f> {
     path: &'f str,
     found: Vec<String>,

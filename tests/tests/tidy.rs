@@ -51,6 +51,12 @@ fn no_paths_of_one_machine() {
     none(tidy::paths(&tidy::files()));
 }
 
+#[test]
+fn nothing_uses_the_network() {
+    let lock = std::fs::read_to_string(tidy::root().join("Cargo.lock")).unwrap();
+    none(tidy::no_network(&tidy::files(), &lock));
+}
+
 fn cargo(args: &[&str]) -> Output {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     Command::new(cargo).args(args).current_dir(tidy::root()).output().unwrap()

@@ -248,35 +248,42 @@ fn binary_tools_accept_it() {
 #[test]
 fn truncated_files_are_refused() {
     let bytes = toy::shared_object();
-    // The tables for debuggers come after everything that is loaded; a file without them still works.
-    let header = elf::FileHeader64::<Le>::parse(&*bytes).unwrap();
-    let ends = header.program_headers(Le, &*bytes).unwrap().iter();
-    let loaded = ends.filter(|s| s.p_type(Le) == elf::PT_LOAD).map(|s| s.p_offset(Le) + s.p_filesz(Le)).max().unwrap();
-    for len in (0..bytes.len()).step_by(64) {
-        let checked = qc_runtime::note::check_bytes(&bytes[..len]);
-        assert_eq!(checked.is_ok(), len as u64 >= loaded, "{len} of {} bytes", bytes.len());
+    for len in (0..bytes.len()).step_by(64).chain([bytes.len() - 1]) {
+        assert!(qc_runtime::note::check_bytes(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
     }
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("stripped.so");
-    std::fs::write(&path, &bytes[..loaded as usize]).unwrap();
-    // SAFETY: the file was just linked, and all that is loaded is there.
-    let model = unsafe { Predictor::load(&path) }.unwrap();
-    assert!(model.context(&ContextOptions::default()).is_ok());
+    let longer = [&bytes[..], &[0]].concat();
+    let error = qc_runtime::note::check_bytes(&longer).unwrap_err().to_string();
+    assert!(error.contains("longer than when it was written"), "{error}");
 }
 
 #[test]
 fn flipped_bytes_are_refused() {
     let bytes = toy::shared_object();
     assert!(qc_runtime::note::check_bytes(&bytes).is_ok());
-    let weights = bytes.windows(16).position(|w| w == toy::weights()).unwrap();
     let mut damaged = bytes.clone();
-    for at in (0..4096).chain((4096..bytes.len()).step_by(61).take_while(|&at| at < weights)) {
+    for at in (0..4096).chain((4096..bytes.len()).step_by(61)) {
         for mask in [0x01, 0x80, 0xff] {
             damaged[at] = bytes[at] ^ mask;
             assert!(qc_runtime::note::check_bytes(&damaged).is_err(), "byte {at} ^ {mask:#x}");
         }
         damaged[at] = bytes[at];
     }
+}
+
+#[test]
+fn damaged_weights_are_noticed_unless_that_was_not_wanted() {
+    let (_dir, path) = directory();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let weights = bytes.windows(16).position(|w| w == toy::weights()).unwrap();
+    bytes[weights] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    // SAFETY: the file was just linked; one weight differs.
+    let error = unsafe { Predictor::load(&path) }.unwrap_err();
+    assert!(matches!(error, LoadError::Damaged { .. }) && error.to_string().contains("checksum"), "{error}");
+    assert!(qc_runtime::inspect(&path).is_err());
+    // SAFETY: as above.
+    let model = unsafe { Predictor::load_checked(&path, qc_runtime::Check::Code) }.unwrap();
+    assert!(model.context(&ContextOptions::default()).is_ok());
 }
 
 /// The refusal of a file with these contents.

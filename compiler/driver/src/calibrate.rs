@@ -40,7 +40,7 @@ pub struct Observer<'c> {
 }
 
 impl Compiler {
-    /// Compiles a float model for calibration. Of the options, `params`, `shapes` and `target` are used.
+    /// Compiles a float model for calibration. Of the options, `params`, `shapes`, `limits` and `target` are used.
     ///
     /// # Errors
     /// As [`Compiler::compile`], and when the model is quantized already.
@@ -50,10 +50,11 @@ impl Compiler {
             params: own.params.clone(),
             shapes: own.shapes.clone(),
             target: own.target.clone(),
+            limits: own.limits.clone(),
             manager: own.manager.clone(),
             ..CompileOptions::default()
         };
-        let compiler = Compiler::new(CompileOptions { precision: Precision::Auto, ..options });
+        let compiler = Compiler::new(CompileOptions { precision: Precision::Auto, ..options }).timed();
         let imported = compiler.canonical(file)?;
         let (inputs, mut m) = (ports(&imported.inputs), imported.module);
         if m.ops(m.body()).iter().any(|&op| m.is(op, Quantize::DEF) || m.is(op, Dequantize::DEF)) {
@@ -70,6 +71,7 @@ impl Compiler {
         let outputs = watch(&mut m);
         compiler.run(&mut m, crate::pipeline::INT8, &mut NoSink)?;
         compiler.run(&mut m, crate::pipeline::LOOPS, &mut NoSink)?;
+        compiler.check_planned(&m)?;
         let tiers = compiler.options.target.tiers();
         let mut variants = Vec::new();
         for &isa in &tiers {
@@ -90,6 +92,7 @@ impl Compiler {
             tiers,
             variants,
             record: Default::default(),
+            limits: compiler.options.limits.clone(),
         };
         Ok(Calibrator { predictor: compiled.jit()?, sha256: file.sha256(), inputs: names, constants })
     }

@@ -39,6 +39,12 @@ pub enum CompileError {
         /// Sentence, place and remedy.
         text: String,
     },
+    /// The model goes beyond a limit.
+    #[error("{text}")]
+    Limit {
+        /// The model, the limit, the value and the option that raises it.
+        text: String,
+    },
     /// An option that does not fit.
     #[error("{0}")]
     Option(String),
@@ -62,7 +68,7 @@ pub enum CompileError {
 }
 
 impl CompileError {
-    /// The exit status for scripts: 2 usage, 3 model, 4 I/O, 70 internal error.
+    /// The exit status for scripts: 2 usage, 3 model, 4 I/O, 5 limit, 70 internal error.
     pub fn exit_status(&self) -> u8 {
         match self {
             CompileError::Option(_) => 2,
@@ -72,14 +78,21 @@ impl CompileError {
             | CompileError::Ranges { .. }
             | CompileError::Load(_) => 3,
             CompileError::Io { .. } => 4,
+            CompileError::Limit { .. } => 5,
             CompileError::Bug { .. } => 70,
         }
+    }
+
+    /// A model that goes beyond a limit.
+    pub fn limit(model: impl std::fmt::Display, exceeded: &qc_ir::Exceeded) -> CompileError {
+        CompileError::Limit { text: format!("{model}: {exceeded}") }
     }
 
     /// A diagnostic as an error, with its place in `m`.
     pub fn from_diag(diag: &Diag, m: &Module) -> CompileError {
         match diag.severity {
             Severity::Error => CompileError::Model { text: diag.render(m).trim_start_matches("error: ").to_string() },
+            Severity::Limit => CompileError::Limit { text: format!("{}: {}", m.name, diag.message) },
             Severity::Bug => {
                 CompileError::Bug { text: diag.render(m).trim_start_matches("internal error: ").to_string() }
             }

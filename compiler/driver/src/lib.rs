@@ -15,6 +15,7 @@
 //! [`Compiler::compile`] runs a model through all phases up to planned loop code, once per batch variant;
 //! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
 
+pub mod arrays;
 mod artefact;
 pub mod calibrate;
 mod error;
@@ -29,6 +30,7 @@ pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
 pub use options::{CompileOptions, Precision, TargetCpu};
 pub use qc_dialects::{REGISTRY, interpret};
+pub use qc_frontend::{ImportError, ImportErrors};
 pub use qc_runtime::{Context, ContextOptions, Predictor};
 pub use ranges::Ranges;
 pub use report::{Account, Fate, OpAccount};
@@ -69,6 +71,7 @@ pub struct Compiled {
     /// Selected modules: tier, batch, program.
     variants: Vec<(Isa, usize, Module)>,
     record: std::collections::BTreeMap<String, String>,
+    limits: qc_ir::Limits,
 }
 
 impl Compiler {
@@ -82,9 +85,19 @@ impl Compiler {
     /// # Errors
     /// Everything that keeps it from being imported.
     pub fn import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, CompileError> {
-        let options = Options { batch: batch.map(|b| b as i64), shapes: self.options.shapes.clone() };
-        let imported = qc_frontend::import(&file.source(), &options);
-        imported.map_err(|errors| CompileError::Import { file: file.path.display().to_string(), errors })
+        let options = Options {
+            batch: batch.map(|b| b as i64),
+            shapes: self.options.shapes.clone(),
+            limits: self.options.limits.clone(),
+            deadline: self.options.manager.deadline,
+        };
+        file.start_reading();
+        qc_frontend::import(&file.source(), &options).map_err(|errors| {
+            match file.exceeded().as_ref().or(errors.limit()) {
+                Some(exceeded) => CompileError::limit(file.path.display(), exceeded),
+                None => CompileError::Import { file: file.path.display().to_string(), errors },
+            }
+        })
     }
 
     /// The canonical float graph of a model at the batch it was made for, or 1: what calibration observes.
@@ -102,7 +115,7 @@ impl Compiler {
     /// # Errors
     /// I/O, what is wrong with the model, or a defect of qc.
     pub fn compile(&self, path: &Path) -> Result<Compiled, CompileError> {
-        let file = ModelFile::open(path, self.options.params.as_deref())?;
+        let file = ModelFile::open_within(path, self.options.params.as_deref(), &self.options.limits)?;
         self.compile_file(&file, &mut NoSink)
     }
 
@@ -111,7 +124,15 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::compile`].
     pub fn compile_file(&self, file: &ModelFile, sink: &mut dyn Sink) -> Result<Compiled, CompileError> {
-        self.compile_imported(&file.stem(), file.sha256(), &|batch| self.import(file, batch), sink)
+        let timed = self.timed();
+        timed.compile_imported(&file.stem(), file.sha256(), &|batch| timed.import(file, batch), sink)
+    }
+
+    /// This compiler with a deadline, unless it has one.
+    pub(crate) fn timed(&self) -> Compiler {
+        let mut timed = self.clone();
+        timed.options.manager.deadline.get_or_insert_with(|| self.options.limits.deadline());
+        timed
     }
 
     /// Compiles a model that another front end, or the caller itself, brings: `import` gives it for one batch size, or
@@ -120,6 +141,17 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::compile`].
     pub fn compile_imported(
+        &self,
+        name: &str,
+        sha256: [u8; 32],
+        import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
+        sink: &mut dyn Sink,
+    ) -> Result<Compiled, CompileError> {
+        let timed = self.timed();
+        timed.compile_variants(name, sha256, import, sink)
+    }
+
+    fn compile_variants(
         &self,
         name: &str,
         sha256: [u8; 32],
@@ -161,6 +193,7 @@ impl Compiler {
             tiers,
             variants,
             record: self.options.record(),
+            limits: self.options.limits.clone(),
         })
     }
 
@@ -212,7 +245,20 @@ impl Compiler {
             });
         }
         passes.extend(self.run(&mut m, pipeline::LOOPS, sink)?);
+        self.check_planned(&m)?;
         Ok((account, passes, m))
+    }
+
+    /// Whether working memory and packed weights of a planned module are within the limits; neither exists yet but for
+    /// the packed weights themselves.
+    pub(crate) fn check_planned(&self, m: &Module) -> Result<(), CompileError> {
+        let limits = &self.options.limits;
+        let arena = qc_dialects::phase::arena_bytes(m) as u64;
+        let weights = m.consts.iter().map(|c| (c.tensor.len() * m.elem_bytes(c.tensor.data().elem())) as u64).sum();
+        limits
+            .check("memory", arena, || "the compiled model needs working memory of".into())
+            .and_then(|()| limits.check("artefact", weights, || "the shared object would need".into()))
+            .map_err(|e| CompileError::limit(&m.name, &e))
     }
 
     /// Runs a pipeline on a module.
@@ -324,9 +370,12 @@ impl Compiled {
     /// The bytes of a self-contained shared object called `soname`.
     ///
     /// # Errors
-    /// A defect of qc.
+    /// The limit on its size, or a defect of qc.
     pub fn shared_object(&self, soname: &str) -> Result<Vec<u8>, CompileError> {
-        Ok(self.with_image(|image| qc_codegen::shared_object::shared_object(image, soname, None))?)
+        let bytes = self.with_image(|image| qc_codegen::shared_object::shared_object(image, soname, None))?;
+        let within = self.limits.check("artefact", bytes.len() as u64, || "the shared object has".into());
+        within.map_err(|e| CompileError::limit(&self.name, &e))?;
+        Ok(bytes)
     }
 
     /// The C99 header of the shared object.

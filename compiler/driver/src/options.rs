@@ -1,7 +1,7 @@
 //! What a compilation can be told.
 
 use crate::ranges::Ranges;
-use qc_ir::ManagerOptions;
+use qc_ir::{Limits, ManagerOptions};
 use qc_kernels::table::Isa;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,6 +89,8 @@ pub struct CompileOptions {
     pub params: Option<PathBuf>,
     /// Name of the model, the prefix of its exported functions; the file's stem by default.
     pub name: Option<String>,
+    /// What the model may ask for. They do not change what a model becomes, so the artefact does not record them.
+    pub limits: Limits,
     /// What the pass manager does besides running passes.
     pub manager: ManagerOptions,
 }

@@ -51,16 +51,23 @@ impl Ranges {
     /// # Errors
     /// I/O, or a file that is no ranges file.
     pub fn read(path: &Path) -> Result<Ranges, CompileError> {
-        let text = std::fs::read_to_string(path).map_err(|source| CompileError::Io { path: path.into(), source })?;
-        let refuse = |reason: String| CompileError::Ranges { path: path.into(), reason };
+        let text = std::fs::read(path).map_err(|source| CompileError::Io { path: path.into(), source })?;
+        Ranges::parse(&text).map_err(|reason| CompileError::Ranges { path: path.into(), reason })
+    }
+
+    /// Reads the bytes of a file.
+    ///
+    /// # Errors
+    /// A sentence: no ranges file, another format, or a range that is no interval.
+    pub fn parse(text: &[u8]) -> Result<Ranges, String> {
         let ranges: Ranges =
-            serde_json::from_str(&text).map_err(|e| refuse(format!("not a ranges file of qc calibrate: {e}")))?;
+            serde_json::from_slice(text).map_err(|e| format!("not a ranges file of qc calibrate: {e}"))?;
         if ranges.schema != SCHEMA {
-            return Err(refuse(format!("has format `{}`, this version reads `{SCHEMA}`", ranges.schema)));
+            return Err(format!("has format `{}`, this version reads `{SCHEMA}`", ranges.schema));
         }
         let bad = |r: &Range| !(r.min.is_finite() && r.max.is_finite() && r.min <= r.max);
         match ranges.tensors.iter().find(|(_, r)| bad(r)) {
-            Some((name, r)) => Err(refuse(format!("the range {}..{} of \"{name}\" is no interval", r.min, r.max))),
+            Some((name, r)) => Err(format!("the range {}..{} of \"{name}\" is no interval", r.min, r.max)),
             None => Ok(ranges),
         }
     }

@@ -52,6 +52,9 @@ pub enum ImportError {
         /// What the user can do.
         remedy: String,
     },
+    /// The model goes beyond a limit.
+    #[error(transparent)]
+    Limit(#[from] qc_ir::Exceeded),
     /// Another batch was asked for than the one fixed in the model.
     #[error("input \"{input}\" has the fixed batch {fixed}, so the model cannot be compiled for batch {asked}")]
     FixedBatch {
@@ -75,12 +78,26 @@ pub struct ImportErrors {
 }
 
 impl ImportErrors {
+    /// The limit that the model goes beyond, if it does.
+    pub fn limit(&self) -> Option<&qc_ir::Exceeded> {
+        self.list.iter().find_map(|e| match e {
+            ImportError::Limit(exceeded) => Some(exceeded),
+            _ => None,
+        })
+    }
+
     /// The model's own batch, if asking for another one is all that is wrong.
     pub fn fixed_batch(&self) -> Option<i64> {
         self.list.iter().try_fold(None, |_, e| match e {
             ImportError::FixedBatch { fixed, .. } => Some(Some(*fixed)),
             _ => None,
         })?
+    }
+}
+
+impl From<qc_ir::Exceeded> for ImportErrors {
+    fn from(exceeded: qc_ir::Exceeded) -> ImportErrors {
+        ImportError::from(exceeded).into()
     }
 }
 

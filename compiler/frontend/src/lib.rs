@@ -11,6 +11,7 @@ mod emit;
 mod error;
 mod files;
 mod inputs;
+mod json;
 #[cfg(test)]
 mod mutation;
 mod onnx;
@@ -34,7 +35,11 @@ pub fn import(source: &Source<'_>, options: &Options) -> Result<Imported, Import
     let refuse = |reason: &str, remedy: &str| {
         Err(ImportError::NotAModel { reason: reason.into(), remedy: remedy.into() }.into())
     };
-    match sniff(&source.model) {
+    let format = sniff(&source.model);
+    if format == Format::PaddlePir {
+        json::check(&source.model, &options.limits)?;
+    }
+    let imported = match format {
         Format::Onnx => onnx::import(source, options),
         Format::PaddleProgram => paddle::import(source, options),
         Format::PaddlePir => refuse(
@@ -51,5 +56,8 @@ pub fn import(source: &Source<'_>, options: &Options) -> Result<Imported, Import
         Format::Unknown => {
             refuse("the bytes are neither ONNX nor a Paddle program", "give the .onnx, .pdmodel or __model__ file")
         }
-    }
+    }?;
+    options.limits.check("nodes", imported.report.len() as u64, || "the number of nodes is".into())?;
+    options.limits.check_module(&imported.module)?;
+    Ok(imported)
 }

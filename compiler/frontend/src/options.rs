@@ -2,7 +2,7 @@
 
 use crate::files::Files;
 use prost::bytes::Bytes;
-use qc_ir::{Elem, Module};
+use qc_ir::{Deadline, Elem, Limits, Module};
 use std::collections::BTreeMap;
 
 /// A model's bytes and the way to the files beside it.
@@ -24,6 +24,10 @@ pub struct Options {
     pub batch: Option<i64>,
     /// Shapes by input name; a leading -1 stands for the batch.
     pub shapes: BTreeMap<String, Vec<i64>>,
+    /// What the model may ask for.
+    pub limits: Limits,
+    /// When the import has to be done.
+    pub deadline: Option<Deadline>,
 }
 
 /// An imported model.

@@ -3,8 +3,10 @@
 //! `prost` is safe on hostile bytes but generous: a two-byte empty message becomes a struct of a few hundred bytes.
 //! This walk knows which fields the importer reads, adds up what decoding them costs, and refuses a file whose decoded
 //! form is out of proportion to its size. It also names the byte where a broken file breaks. Its depth is that of the
-//! schema tables, which have no cycles, so no input can nest deeper.
+//! schema tables, which have no cycles, so no input can nest deeper. Nodes and tensors are counted on the way.
 
+use crate::error::{ImportError, ImportErrors};
+use qc_ir::Limits;
 use thiserror::Error;
 
 /// What decoding may cost, in bytes, besides a multiple of the file's own size.
@@ -129,14 +131,40 @@ impl<'a> Reader<'a> {
 /// # Errors
 /// [`WireError`] when a tag, a length or a varint is broken, or when decoding would cost out of proportion.
 pub(crate) fn check(bytes: &[u8], root: &'static Message) -> Result<(), WireError> {
+    check_and_count(bytes, root).map(|_| ())
+}
+
+/// As [`check`], for a whole model, whose nodes and tensors must stay within the limits.
+///
+/// # Errors
+/// A broken file, or the limit that it exceeds.
+pub(crate) fn check_model(bytes: &[u8], root: &'static Message, limits: &Limits) -> Result<(), ImportErrors> {
+    let broken = |e: WireError| ImportErrors::from(ImportError::Broken { reason: e.to_string() });
+    let counts = check_and_count(bytes, root).map_err(broken)?;
+    limits.check("nodes", counts.nodes, || "the number of nodes is".into())?;
+    limits.check("tensors", counts.tensors, || "the number of tensors is".into())?;
+    Ok(())
+}
+
+/// How many messages of some kinds there are.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    nodes: u64,
+    tensors: u64,
+}
+
+fn check_and_count(bytes: &[u8], root: &'static Message) -> Result<Counts, WireError> {
     let limit = BASE_COST_BYTES + COST_PER_BYTE * bytes.len() as u64;
-    let mut cost = Cost { left: limit, refusal: WireError::OutOfProportion { limit, len: bytes.len() } };
-    walk(Reader::new(bytes), root, &mut cost)
+    let refusal = WireError::OutOfProportion { limit, len: bytes.len() };
+    let mut cost = Cost { left: limit, refusal, counts: Counts::default() };
+    walk(Reader::new(bytes), root, &mut cost)?;
+    Ok(cost.counts)
 }
 
 struct Cost {
     left: u64,
     refusal: WireError,
+    counts: Counts,
 }
 
 impl Cost {
@@ -149,6 +177,11 @@ impl Cost {
 
 fn walk(mut reader: Reader<'_>, message: &'static Message, cost: &mut Cost) -> Result<(), WireError> {
     cost.take(message.bytes)?;
+    match message.name {
+        "NodeProto" | "OpDesc" => cost.counts.nodes += 1,
+        "TensorProto" | "VarDesc" => cost.counts.tensors += 1,
+        _ => {}
+    }
     while let Some(raw) = reader.next(message.name)? {
         let Some((_, field)) = message.fields.iter().find(|(n, _)| *n == raw.number) else { continue };
         match field {

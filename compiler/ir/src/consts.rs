@@ -23,16 +23,21 @@ pub struct Const {
 pub struct ConstPool {
     consts: Arena<Const, ConstId>,
     names: HashMap<Box<str>, ConstId>,
+    /// By name, the number that the next constant of that name may get.
+    next: HashMap<Box<str>, usize>,
 }
 
 impl ConstPool {
     /// Adds a constant; a name that is taken gets a number appended.
     pub fn add(&mut self, name: &str, ty: TensorTy, tensor: Arc<HostTensor>) -> ConstId {
         let mut unique: Box<str> = name.into();
-        let mut n = 1;
-        while self.names.contains_key(&unique) {
-            unique = format!("{name}.{n}").into();
-            n += 1;
+        if self.names.contains_key(&unique) {
+            // The next number is kept by name: counting from one each time takes quadratic time.
+            let n = self.next.entry(unique.clone()).or_insert(1);
+            while self.names.contains_key(&unique) {
+                unique = format!("{name}.{n}").into();
+                *n += 1;
+            }
         }
         let id = self.consts.alloc(Const { name: unique.clone(), ty, tensor });
         self.names.insert(unique, id);
@@ -42,6 +47,11 @@ impl ConstPool {
     /// The constant of an id.
     pub fn get(&self, id: ConstId) -> &Const {
         &self.consts[id]
+    }
+
+    /// All constants, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &Const> {
+        self.consts.iter().map(|(_, c)| c)
     }
 
     /// The constant of a name.

@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Severity {
     /// The user's model or options are at fault.
     Error,
+    /// The model goes beyond a limit.
+    Limit,
     /// qc is at fault.
     Bug,
 }
@@ -37,6 +39,11 @@ impl Diag {
     /// A violated invariant of qc itself.
     pub fn bug(message: impl Into<String>) -> Diag {
         Diag { severity: Severity::Bug, ..Diag::error(message) }
+    }
+
+    /// The model goes beyond a limit.
+    pub fn limit(exceeded: &crate::Exceeded) -> Diag {
+        Diag { severity: Severity::Limit, ..Diag::error(exceeded.to_string()) }
     }
 
     /// Adds the place.
@@ -78,7 +85,7 @@ impl Diag {
 impl fmt::Display for Diag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.severity {
-            Severity::Error => "error",
+            Severity::Error | Severity::Limit => "error",
             Severity::Bug => "internal error",
         };
         write!(f, "{word}: {}", self.message)

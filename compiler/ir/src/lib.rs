@@ -12,6 +12,7 @@ mod edit;
 mod id;
 mod interp;
 mod lex;
+mod limits;
 mod loc;
 mod manager;
 mod module;
@@ -30,6 +31,7 @@ pub use diag::{Diag, Severity};
 pub use edit::{Builder, Insert};
 pub use id::{ConstId, FuncId, LocId, OpId, QuantId, RegionId, ValueId};
 pub use interp::run_region;
+pub use limits::{Deadline, Exceeded, Limits};
 pub use loc::{LocTable, Node};
 pub use manager::{
     ManagerOptions, NoSink, PassReport, Select, Sink, check, distance, reproducer_pipeline, round_trips, run,

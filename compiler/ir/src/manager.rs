@@ -1,6 +1,7 @@
 //! The pass manager: runs a pipeline, verifies, dumps, times, checks, and leaves a reproducer when a pass fails.
 
 use crate::diag::{Diag, Severity};
+use crate::limits::Deadline;
 use crate::module::Module;
 use crate::opdef::Registry;
 use crate::parse::parse;
@@ -72,6 +73,8 @@ pub struct ManagerOptions {
     pub check_each: bool,
     /// Rewrites that may be applied in all, for searching a guilty one.
     pub rewrite_limit: usize,
+    /// When the passes have to be done.
+    pub deadline: Option<Deadline>,
 }
 
 impl Default for ManagerOptions {
@@ -86,6 +89,7 @@ impl Default for ManagerOptions {
             verify_each: cfg!(debug_assertions),
             check_each: false,
             rewrite_limit: usize::MAX,
+            deadline: None,
         }
     }
 }
@@ -137,7 +141,7 @@ pub fn run(
         let time = started.elapsed();
         let hits = match result {
             Ok(hits) => hits,
-            Err(diag) if diag.severity == Severity::Error => return Err(diag),
+            Err(diag) if diag.severity != Severity::Bug => return Err(diag),
             Err(diag) => return Err(reproduce(&before, &steps[n..], sink, diag)),
         };
         left = left.saturating_sub(hits.values().sum());
@@ -164,6 +168,8 @@ fn run_step(
     options: &ManagerOptions,
 ) -> Result<BTreeMap<&'static str, usize>, Diag> {
     let mut cx = PassCx::new(step.options.clone(), left);
+    cx.deadline = options.deadline;
+    cx.check_time()?;
     let outcome = catch_unwind(AssertUnwindSafe(|| (step.pass.run)(m, &mut cx)));
     let pass = step.pass.name;
     outcome.map_err(|panic| Diag::bug(format!("pass `{pass}` panicked: {}", panic_text(&*panic))))??;

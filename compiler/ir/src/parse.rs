@@ -48,7 +48,7 @@ pub fn parse(text: &str, registry: &Registry, consts: &HashMap<u64, Vec<u8>>) ->
     Ok(p.m)
 }
 
-/// Regions nested deeper than this are refused, so that hostile text cannot exhaust the stack.
+/// Regions and attributes nested deeper than this are refused, so that hostile text cannot exhaust the stack.
 const MAX_DEPTH: usize = 64;
 
 struct Parser<'a> {
@@ -369,6 +369,16 @@ impl Parser<'_> {
     }
 
     fn attr(&mut self) -> Result<Attr> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.fail("attributes are nested too deeply");
+        }
+        let attr = self.attr_inside();
+        self.depth -= 1;
+        attr
+    }
+
+    fn attr_inside(&mut self) -> Result<Attr> {
         let start = self.pos;
         Ok(match self.next()? {
             Token::Number(n) => match n.parse::<i64>() {

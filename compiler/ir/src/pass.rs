@@ -2,6 +2,7 @@
 
 use crate::diag::Diag;
 use crate::id::RegionId;
+use crate::limits::Deadline;
 use crate::module::Module;
 use crate::rewrite::{Pattern, rewrite};
 use std::collections::BTreeMap;
@@ -44,13 +45,15 @@ pub struct PassCx {
     pub hits: BTreeMap<&'static str, usize>,
     /// How many rewrites may still be applied.
     pub rewrites_left: usize,
+    /// When the pass has to be done.
+    pub deadline: Option<Deadline>,
     options: Vec<(String, String)>,
 }
 
 impl PassCx {
     /// A context with the options of one pipeline entry.
     pub fn new(options: Vec<(String, String)>, rewrites_left: usize) -> PassCx {
-        PassCx { scratch: bumpalo::Bump::new(), hits: BTreeMap::new(), rewrites_left, options }
+        PassCx { scratch: bumpalo::Bump::new(), hits: BTreeMap::new(), rewrites_left, deadline: None, options }
     }
 
     /// The option `name` of this pass, as written in the pipeline.
@@ -61,6 +64,14 @@ impl PassCx {
     /// Whether the option `name` is set to `true`.
     pub fn flag(&self, name: &str) -> bool {
         self.option(name) == Some("true")
+    }
+
+    /// Refuses to go on once the time is over; for passes whose work is not in proportion to the module.
+    ///
+    /// # Errors
+    /// [`crate::Severity::Limit`].
+    pub fn check_time(&self) -> Result<(), Diag> {
+        self.deadline.map_or(Ok(()), |d| d.check()).map_err(|e| Diag::limit(&e))
     }
 
     /// Applies patterns to the body of every function.

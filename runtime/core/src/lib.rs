@@ -32,6 +32,6 @@ pub use context::{Call, Context, ContextOptions};
 pub use elem::{Elem, Element};
 pub use error::{LoadError, RunError};
 pub use io::{IoInfo, Key};
-pub use note::{Note, inspect};
-pub use predictor::{Predictor, TrustOfUser};
+pub use note::{Check, Note, inspect};
+pub use predictor::{Predictor, TrustOfUser, check_tiers};
 pub use profile::{Profile, ProfileRow};

@@ -1,7 +1,11 @@
 //! The note of a compiled model: what it is, readable without executing anything.
 //!
-//! `.note.qc` holds two notes of owner `qc`. Type 1 is JSON, [`Note`]. Type 2 is [`Seal`]: a digest of every byte that is
-//! loaded except the weights, so that a damaged or truncated file is refused before the loader of the system sees it.
+//! `.note.qc` holds two notes of owner `qc`. Type 1 is JSON, [`Note`]. Type 2 is [`Seal`]: two digests that cover every
+//! byte of the file, so that a damaged or truncated file is refused before the loader of the system sees it. SHA-256
+//! covers everything up to the weights, which is what can do harm, and the second digest; that is BLAKE3, over the rest
+//! of the file. Weights are most of a file, and SHA-256 of them takes longer than a load may take on a CPU without
+//! instructions for it. Whoever is in a hurry can leave the second digest unchecked ([`Check::Code`]).
+//!
 //! The seal guards against accidents, not against people; a `.so` is native code and has to come from a trusted source.
 
 use crate::Elem;
@@ -13,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Owner of the notes.
@@ -21,8 +26,8 @@ pub const OWNER: &str = "qc";
 pub const TYPE_JSON: u32 = 1;
 /// Type of the [`Seal`].
 pub const TYPE_SEAL: u32 = 2;
-/// Size of a seal: covered length and SHA-256.
-pub const SEAL_BYTES: usize = 40;
+/// Size of a seal: covered length, SHA-256, length of the file, BLAKE3.
+pub const SEAL_BYTES: usize = 80;
 /// Where the digest is in a seal.
 pub const SEAL_DIGEST_OFFSET: u64 = 8;
 
@@ -110,20 +115,60 @@ impl IoNote {
     }
 }
 
-/// Digest of the loaded part of a file.
+/// How much of a file is checked against its digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Check {
+    /// All of it.
+    #[default]
+    All,
+    /// Headers, tables and code, but not the weights: a change there changes results only.
+    Code,
+}
+
+/// Digests of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seal {
-    /// The digest covers the file up to here.
+    /// The first digest covers the file up to here.
     pub covered_bytes: u64,
     /// SHA-256 of the covered bytes, with the bytes of this digest taken as zero.
     pub sha256: [u8; 32],
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// BLAKE3 of the file from `covered_bytes` on.
+    pub rest_blake3: [u8; 32],
 }
 
 impl Seal {
     /// Reads a seal as it is in the note.
     pub fn from_bytes(bytes: &[u8]) -> Option<Seal> {
-        let (covered, sha256) = bytes.split_at_checked(8)?;
-        Some(Seal { covered_bytes: u64::from_le_bytes(covered.try_into().ok()?), sha256: sha256.try_into().ok()? })
+        let bytes: &[u8; SEAL_BYTES] = bytes.try_into().ok()?;
+        let word = |at: usize| Some(u64::from_le_bytes(bytes[at..at + 8].try_into().ok()?));
+        let digest = |at: usize| bytes[at..at + 32].try_into().ok();
+        let (covered_bytes, file_bytes) = (word(0)?, word(40)?);
+        Some(Seal { covered_bytes, sha256: digest(8)?, file_bytes, rest_blake3: digest(48)? })
+    }
+
+    /// The seal as it is in the note.
+    pub fn to_bytes(&self) -> [u8; SEAL_BYTES] {
+        let mut bytes = [0; SEAL_BYTES];
+        bytes[..8].copy_from_slice(&self.covered_bytes.to_le_bytes());
+        bytes[8..40].copy_from_slice(&self.sha256);
+        bytes[40..48].copy_from_slice(&self.file_bytes.to_le_bytes());
+        bytes[48..].copy_from_slice(&self.rest_blake3);
+        bytes
+    }
+
+    /// Seals a file: writes the seal at `at`, which lies in the first `covered_bytes` bytes of it.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn write(file: &mut [u8], at: usize, covered_bytes: usize) {
+        let rest_blake3 = *blake3::hash(&file[covered_bytes..]).as_bytes();
+        let (covered, file_bytes) = (covered_bytes as u64, file.len() as u64);
+        let mut seal = Seal { covered_bytes: covered, sha256: [0; 32], file_bytes, rest_blake3 };
+        file[at..at + SEAL_BYTES].copy_from_slice(&seal.to_bytes());
+        seal.sha256 = Seal::digest(&file[..covered_bytes], at + SEAL_DIGEST_OFFSET as usize);
+        file[at..at + SEAL_BYTES].copy_from_slice(&seal.to_bytes());
     }
 
     /// Computes the digest over `covered`, in which it is itself at `digest_offset`.
@@ -146,23 +191,54 @@ pub struct Checked {
     pub seal: Seal,
 }
 
-/// Reads the note of a compiled model at `path` and checks the file, without executing anything.
+/// Reads the note of a compiled model at `path` and checks all of the file, without executing anything.
 ///
 /// # Errors
 /// When the file cannot be read, is not ours, is damaged, or has a format this version does not know.
 pub fn inspect(path: &Path) -> Result<Note, LoadError> {
-    check_file(path).map(|checked| checked.note)
+    check_file(path, Check::All).map(|checked| checked.note)
 }
 
-/// As [`inspect`], with the seal.
-pub(crate) fn check_file(path: &Path) -> Result<Checked, LoadError> {
+/// As [`inspect`], with the seal, checking as much as is asked for.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn check_file(path: &Path, how: Check) -> Result<Checked, LoadError> {
     let io = |source| LoadError::Io { path: path.into(), source };
     let file = File::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         return Err(LoadError::NotAModel { path: path.into(), reason: "it is not a regular file".into() });
     }
-    check(&ReadCache::new(file)).map_err(|damage| damage.at(path))
+    let mut weights = file.try_clone().map_err(io)?;
+    let checked = check(&ReadCache::new(file)).map_err(|damage| damage.at(path))?;
+    if how == Check::All {
+        weights.seek(SeekFrom::Start(checked.seal.covered_bytes)).map_err(io)?;
+        check_rest(checked.seal, weights).map_err(io)?.map_err(|damage| damage.at(path))?;
+    }
+    Ok(checked)
+}
+
+/// Compares the rest of a file, behind what SHA-256 covers, with its digest.
+fn check_rest(seal: Seal, mut rest: impl Read) -> std::io::Result<Result<(), Damage>> {
+    let mut hash = blake3::Hasher::new();
+    // Large enough for the widest vectors, small enough to stay in the second-level cache.
+    let mut buffer = vec![0u8; 256 << 10];
+    let mut len = seal.covered_bytes;
+    loop {
+        let n = rest.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        len += n as u64;
+        hash.update(&buffer[..n]);
+    }
+    Ok(match () {
+        () if len < seal.file_bytes => Err(damaged(SHORTER)),
+        () if len > seal.file_bytes => Err(damaged("it is longer than when it was written")),
+        () if *hash.finalize().as_bytes() != seal.rest_blake3 => Err(damaged(CHECKSUM)),
+        () => Ok(()),
+    })
 }
 
 /// Checks the bytes of a compiled model: structure, note, format and seal. Reads only, so any bytes are safe.
@@ -170,7 +246,11 @@ pub(crate) fn check_file(path: &Path) -> Result<Checked, LoadError> {
 /// # Errors
 /// As [`inspect`], with an empty path.
 pub fn check_bytes(bytes: &[u8]) -> Result<Checked, LoadError> {
-    check(bytes).map_err(|damage| damage.at(Path::new("")))
+    let checked = check(bytes).map_err(|damage| damage.at(Path::new("")))?;
+    let rest = bytes.get(checked.seal.covered_bytes as usize..).unwrap_or_default();
+    let same = check_rest(checked.seal, rest).unwrap_or_else(|e| Err(Damage::Damaged(e.to_string())));
+    same.map_err(|damage| damage.at(Path::new("")))?;
+    Ok(checked)
 }
 
 /// Why bytes are not a usable model.
@@ -195,6 +275,9 @@ fn damaged(reason: &str) -> Damage {
     Damage::Damaged(reason.into())
 }
 
+const SHORTER: &str = "it is shorter than when it was written";
+const CHECKSUM: &str = "its checksum does not match its contents";
+
 fn check<'d, R: ReadRef<'d>>(data: R) -> Result<Checked, Damage> {
     let not_elf = |_| Damage::NotAModel("it is not a 64-bit ELF file");
     let header = FileHeader64::<LittleEndian>::parse(data).map_err(not_elf)?;
@@ -211,7 +294,7 @@ fn check<'d, R: ReadRef<'d>>(data: R) -> Result<Checked, Damage> {
     if !is_ours {
         return Err(Damage::NotAModel("it has no .note.qc; only files made by `qc compile` can be loaded"));
     }
-    let (Some(json), Some((seal, digest_offset))) = (notes.json, notes.seal) else {
+    let (Some(json), Some((seal, seal_offset))) = (notes.json, notes.seal) else {
         return Err(damaged("a part of its note is missing"));
     };
     // The format comes before the seal: another version may seal in another way.
@@ -223,7 +306,8 @@ fn check<'d, R: ReadRef<'d>>(data: R) -> Result<Checked, Damage> {
     if format.format != qc_embed::abi::ABI_VERSION {
         return Err(Damage::Format(format.format));
     }
-    check_seal(data, seal, digest_offset)?;
+    let seal = Seal::from_bytes(&seal).ok_or_else(|| damaged("its seal has a wrong size"))?;
+    check_seal(data, seal, seal_offset + SEAL_DIGEST_OFFSET)?;
     check_segments(segments, endian, data, seal)?;
     let note = serde_json::from_slice(&json).map_err(|e| Damage::Damaged(format!("its note: {e}")))?;
     Ok(Checked { note, seal })
@@ -233,8 +317,8 @@ fn check<'d, R: ReadRef<'d>>(data: R) -> Result<Checked, Damage> {
 #[derive(Default)]
 struct Notes {
     json: Option<Vec<u8>>,
-    /// The seal and where its digest is in the file.
-    seal: Option<(Seal, u64)>,
+    /// The bytes of the seal and where they are in the file.
+    seal: Option<(Vec<u8>, u64)>,
 }
 
 impl Notes {
@@ -261,12 +345,11 @@ impl Notes {
             match note.n_type(endian).0 {
                 TYPE_JSON => self.json = Some(desc.to_vec()),
                 TYPE_SEAL => {
-                    let seal = Seal::from_bytes(desc).ok_or_else(|| damaged("its seal has a wrong size"))?;
                     // Both slices are views of the same segment.
                     let in_segment = (desc.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize);
                     let in_segment = in_segment.filter(|&at| at < bytes.len());
                     let at = in_segment.ok_or_else(|| damaged("its seal lies outside"))? as u64;
-                    self.seal = Some((seal, segment.p_offset(endian) + at + SEAL_DIGEST_OFFSET));
+                    self.seal = Some((desc.to_vec(), segment.p_offset(endian) + at));
                 }
                 _ => {}
             }
@@ -276,10 +359,13 @@ impl Notes {
 }
 
 fn check_seal<'d, R: ReadRef<'d>>(data: R, seal: Seal, digest_offset: u64) -> Result<(), Damage> {
-    let truncated = || damaged("it is shorter than when it was written");
+    let truncated = || damaged(SHORTER);
     let covered = data.read_bytes_at(0, seal.covered_bytes).map_err(|()| truncated())?;
     if Seal::digest(covered, digest_offset as usize) != seal.sha256 {
-        return Err(damaged("its checksum does not match its contents"));
+        return Err(damaged(CHECKSUM));
+    }
+    if seal.covered_bytes > seal.file_bytes {
+        return Err(damaged("its seal covers more than the file"));
     }
     Ok(())
 }
@@ -295,7 +381,7 @@ fn check_segments<'d, R: ReadRef<'d>>(
     for segment in segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD) {
         let (offset, bytes) = segment.file_range(endian);
         if offset.checked_add(bytes).is_none_or(|end| end > len) {
-            return Err(damaged("it is shorter than when it was written"));
+            return Err(damaged(SHORTER));
         }
         let writable_code = elf::PF_W | elf::PF_X;
         if segment.p_flags(endian) & writable_code == writable_code {

@@ -16,10 +16,13 @@
 use image::DynamicImage;
 use image::imageops::{FilterType, crop_imm, resize};
 use std::fmt;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-/// Most pixels of a JPEG that is decoded: what the decoder of PNGs allows by its own limit of memory.
+/// Most pixels of a picture that is decoded.
 const MAX_PIXELS: usize = 1 << 27;
+/// Most pixels for every byte of a file: a PNG of one bit per pixel that is all black has some 8000.
+const PIXELS_PER_BYTE: usize = 10_000;
 
 /// Which channels the model sees, in which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +201,23 @@ impl Preset {
     /// When `out` does not have [`Preset::values`] elements.
     pub fn load(&self, path: &Path, size: Size, out: &mut [f32]) -> Result<(), PictureError> {
         let bytes = std::fs::read(path).map_err(|source| PictureError::Io { path: path.into(), source })?;
-        let picture = decode(&bytes).map_err(|reason| PictureError::Decode { path: path.into(), reason })?;
+        self.load_bytes(&bytes, size, out).map_err(|reason| PictureError::Decode { path: path.into(), reason })
+    }
+
+    /// Decodes the bytes of a file and prepares the picture into `out`.
+    ///
+    /// # Errors
+    /// A sentence, when they are no picture that can be read. Any bytes are safe.
+    ///
+    /// # Panics
+    /// When `out` does not have [`Preset::values`] elements.
+    pub fn load_bytes(&self, bytes: &[u8], size: Size, out: &mut [f32]) -> Result<(), String> {
+        let picture = decode(bytes)?;
+        let (width, height) = scaled((picture.width(), picture.height()), size);
+        if self.fit == Fit::CenterCrop && pixels(width, height) > MAX_PIXELS {
+            let (w, h) = (picture.width(), picture.height());
+            return Err(format!("{w} x {h} pixels are too narrow a strip to be scaled"));
+        }
         self.prepare(&picture, size, out);
         Ok(())
     }
@@ -252,16 +271,31 @@ impl Preset {
 /// frameworks: other decoders differ by a few steps of 255, which moves about one prediction in a hundred.
 fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
-        return image::load_from_memory(bytes).map_err(|e| e.to_string());
+        let reader = || image::ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+        let (width, height) = reader().map_err(|e| e.to_string())?.into_dimensions().map_err(|e| e.to_string())?;
+        check_size(bytes, width as usize, height as usize)?;
+        return reader().map_err(|e| e.to_string())?.decode().map_err(|e| e.to_string());
     }
     let info = libjpeg_turbo_rs::probe(bytes).map_err(|e| e.to_string())?;
-    if info.width.saturating_mul(info.height) > MAX_PIXELS {
-        return Err(format!("{} x {} pixels are too many", info.width, info.height));
-    }
+    check_size(bytes, info.width, info.height)?;
     let format = libjpeg_turbo_rs::PixelFormat::Rgb;
     let decoded = libjpeg_turbo_rs::decompress_to(bytes, format).map_err(|e| e.to_string())?;
     let pixels = image::RgbImage::from_raw(decoded.width as u32, decoded.height as u32, decoded.data);
     pixels.map(DynamicImage::from).ok_or_else(|| "it has fewer pixels than its header says".into())
+}
+
+/// Refuses pictures of more pixels than are read, or than a file of that size can hold: no packing of either format
+/// gives more than some thousand pixels per byte.
+fn check_size(bytes: &[u8], width: usize, height: usize) -> Result<(), String> {
+    let possible = bytes.len().saturating_mul(PIXELS_PER_BYTE);
+    if width.saturating_mul(height) > MAX_PIXELS.min(possible) {
+        return Err(format!("{width} x {height} pixels are too many for its {} bytes", bytes.len()));
+    }
+    Ok(())
+}
+
+fn pixels(width: u32, height: u32) -> usize {
+    (width as usize).saturating_mul(height as usize)
 }
 
 /// Width and height of a picture of `dimensions` before its centre is cut out.

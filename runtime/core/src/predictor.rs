@@ -1,6 +1,6 @@
 //! Models: made in this process, or loaded from a shared object.
 
-use crate::note::{self, OWNER, Seal, TYPE_SEAL};
+use crate::note::{self, Check, OWNER, Seal, TYPE_SEAL};
 use crate::{Context, ContextOptions, IoInfo, LoadError, RunError};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use qc_embed::abi::{ABI_VERSION, Api, ENTRY_SYMBOL, ISA_NAMES, Model};
@@ -54,7 +54,7 @@ impl Predictor {
         unsafe { Self::new(owner, qc_embed::api::api(model)) }
     }
 
-    /// Loads a model from a shared object. The file is checked first, without executing anything: origin, damage,
+    /// Loads a model from a shared object. All of the file is checked first, without executing anything: origin, damage,
     /// format, and whether this CPU can run it.
     ///
     /// # Errors
@@ -64,7 +64,20 @@ impl Predictor {
     /// The file holds native code that runs with the rights of this process: it must come from a trusted source and must
     /// not be changed while it is in use. (Replacing it by renaming another file over it is fine.)
     pub unsafe fn load(path: &Path) -> Result<Predictor, LoadError> {
-        let checked = note::check_file(path)?;
+        // SAFETY: promised by the caller.
+        unsafe { Self::load_checked(path, Check::All) }
+    }
+
+    /// As [`Predictor::load`], checking as much of the file as `how` says: weights need not be read before the first
+    /// run when the caller knows that the file is whole.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    ///
+    /// # Safety
+    /// As [`Predictor::load`].
+    pub unsafe fn load_checked(path: &Path, how: Check) -> Result<Predictor, LoadError> {
+        let checked = note::check_file(path, how)?;
         check_tiers(path, &checked.note.tiers)?;
         let system = |e: libloading::Error| LoadError::System { path: path.into(), reason: e.to_string() };
         // A bare file name would make the system search its library path.
@@ -93,9 +106,9 @@ impl Predictor {
     ///
     /// # Errors
     /// See [`LoadError`].
-    pub fn load_named_by_user(path: &Path, _: TrustOfUser) -> Result<Predictor, LoadError> {
+    pub fn load_named_by_user(path: &Path, how: Check, _: TrustOfUser) -> Result<Predictor, LoadError> {
         // SAFETY: whoever made the `TrustOfUser` says that the user named this file to be run.
-        unsafe { Self::load(path) }
+        unsafe { Self::load_checked(path, how) }
     }
 
     /// # Safety
@@ -164,7 +177,10 @@ impl Predictor {
 }
 
 /// Refuses a model none of whose tiers this CPU has.
-fn check_tiers(path: &Path, tiers: &[String]) -> Result<(), LoadError> {
+///
+/// # Errors
+/// [`LoadError::IsaMismatch`] with `path`.
+pub fn check_tiers(path: &Path, tiers: &[String]) -> Result<(), LoadError> {
     let host = host::detect(Isa::Avx512Vnni) as usize;
     let rank = |tier: &String| ISA_NAMES.iter().position(|name| name.to_bytes() == tier.as_bytes());
     if tiers.iter().any(|tier| rank(tier).is_some_and(|rank| rank <= host)) {

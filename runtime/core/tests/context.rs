@@ -223,6 +223,44 @@ fn the_model_lives_as_long_as_a_context() {
 }
 
 #[test]
+fn a_forked_child_runs_old_and_new_contexts() {
+    unsafe extern "C" {
+        fn fork() -> i32;
+        fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+        fn alarm(seconds: u32) -> u32;
+        fn _exit(code: i32) -> !;
+    }
+    let model = predictor();
+    let mut old = context(3);
+    let x = ramp(9);
+    fill(&mut old, &x, 1.0);
+    old.run().unwrap();
+    let expected = expected(&x, 1.0).0;
+    // SAFETY: no other thread of this test holds a lock that the child needs: the workers of `old` take none. The child
+    // leaves by `_exit`, and a hang ends it by the alarm.
+    let status = unsafe {
+        let child = fork();
+        if child == 0 {
+            alarm(20);
+            // The threads of the old context are gone; the child's caller does all the work.
+            let again = old.run().is_ok() && old.output::<f32>("y") == Ok(&expected[..]);
+            let fresh = model.context(&ContextOptions { threads: Some(3), cpu: None }).is_ok_and(|mut cx| {
+                fill(&mut cx, &x, 1.0);
+                cx.run().is_ok() && cx.output::<f32>("y") == Ok(&expected[..])
+            });
+            drop(old);
+            _exit(if again && fresh { 0 } else { 1 });
+        }
+        let mut status = -1;
+        assert_eq!(waitpid(child, &mut status, 0), child);
+        status
+    };
+    assert_eq!(status, 0, "the child hung or gave other results");
+    old.run().unwrap();
+    assert_eq!(old.output::<f32>("y").unwrap(), expected);
+}
+
+#[test]
 fn contexts_move_between_threads() {
     let model = predictor();
     std::thread::scope(|scope| {

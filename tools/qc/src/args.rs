@@ -3,7 +3,8 @@
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
 use qc_compiler::{CompileOptions, Precision, Ranges};
-use qc_ir::{ManagerOptions, Select};
+use qc_ir::{Limits, ManagerOptions, Select};
+use qc_runtime::Check;
 use std::path::PathBuf;
 
 /// Which arithmetic to use.
@@ -38,6 +39,50 @@ pub struct ModelArgs {
     /// Shape of an input, as x:1x3x224x224 or x[?,3,224,224]; ? is the batch
     #[arg(long, value_name = "NAME:DIMS", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<i64>)>,
+    /// Of a .so, check everything but the weights before running it, which saves reading them twice
+    #[arg(long)]
+    pub skip_weights_check: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// What a model may ask for.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Raise or lower a limit: file, nodes, tensors, rank, elements, params, depth, time, memory or artefact; exit
+    /// status 5 says that a model goes beyond one. Bytes and counts take K, M, G; times s, m, h
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
+    limits: Vec<String>,
+    /// As --limit time=TIME: how long compiling may take
+    #[arg(long, value_name = "TIME", value_parser = limit_of_time)]
+    timeout: Option<String>,
+    /// As --limit memory=BYTES: working memory that the compiled model may need
+    #[arg(long, value_name = "BYTES", value_parser = limit_of_memory)]
+    max_memory: Option<String>,
+}
+
+fn limit(text: &str) -> Result<String, String> {
+    Limits::default().set(text).map(|()| text.to_string())
+}
+
+fn limit_of_time(text: &str) -> Result<String, String> {
+    limit(&format!("time={text}"))
+}
+
+fn limit_of_memory(text: &str) -> Result<String, String> {
+    limit(&format!("memory={text}"))
+}
+
+impl LimitArgs {
+    /// The limits; what was given last counts.
+    pub fn limits(&self) -> Outcome<Limits> {
+        let mut limits = Limits::default();
+        for text in self.limits.iter().chain(&self.timeout).chain(&self.max_memory) {
+            limits.set(text).map_err(Failure::usage)?;
+        }
+        Ok(limits)
+    }
 }
 
 impl ModelArgs {
@@ -60,8 +105,16 @@ impl ModelArgs {
         Ok(())
     }
 
+    /// How much of a `.so` is checked before it is loaded.
+    pub fn check(&self) -> Check {
+        if self.skip_weights_check { Check::Code } else { Check::All }
+    }
+
     /// The options of the compiler; reads the ranges file.
     pub fn options(&self) -> Outcome<CompileOptions> {
+        if self.skip_weights_check {
+            return Err(Failure::usage("--skip-weights-check is for a compiled .so"));
+        }
         let precision = match self.precision {
             PrecisionArg::Auto => Precision::Auto,
             PrecisionArg::Int8 => Precision::Int8,
@@ -77,6 +130,7 @@ impl ModelArgs {
             exact_qdq: self.exact_qdq,
             shapes: self.shape.iter().cloned().collect(),
             params: self.params.clone(),
+            limits: self.limits.limits()?,
             ..CompileOptions::default()
         })
     }
@@ -169,6 +223,7 @@ impl DebugArgs {
             verify_each: self.verify_each || defaults.verify_each,
             check_each: self.check_each,
             rewrite_limit: self.rewrite_limit.unwrap_or(defaults.rewrite_limit),
+            deadline: None,
         })
     }
 }

@@ -1,15 +1,14 @@
 //! NumPy files as inputs and outputs.
 
 use crate::failure::{Failure, Outcome};
-use npyz::npz::{NpzArchive, NpzWriter};
-use npyz::{DType, NpyFile, Order, TypeChar, WriterBuilder};
+use npyz::WriterBuilder;
+use npyz::npz::NpzWriter;
 use qc_ir::{Data, HostTensor};
 use qc_runtime::{Context, Elem, IoInfo};
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Write};
 use std::path::Path;
 
-/// An array with a name; `.npy` files have none.
-pub type Named = (Option<String>, HostTensor);
+pub use qc_compiler::arrays::Named;
 
 /// Reads all arrays of a `.npy` or `.npz` file, whichever its bytes are.
 ///
@@ -17,73 +16,7 @@ pub type Named = (Option<String>, HostTensor);
 /// I/O, a file of another kind, or an element type that no model has.
 pub fn read(path: &Path) -> Outcome<Vec<Named>> {
     let bytes = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
-    let refuse = |reason: String| Failure::content(path, reason);
-    if bytes.starts_with(b"\x93NUMPY") {
-        return Ok(vec![(None, array(&bytes).map_err(refuse)?)]);
-    }
-    if !bytes.starts_with(b"PK") {
-        return Err(refuse("this is neither a .npy nor a .npz file of NumPy".into()));
-    }
-    let damaged = |e: std::io::Error| Failure::content(path, format!("the .npz file is damaged: {e}"));
-    let mut archive = NpzArchive::new(Cursor::new(bytes)).map_err(damaged)?;
-    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
-    let mut arrays = Vec::new();
-    for name in names {
-        let file = npyz::npz::file_name_from_array_name(&name);
-        let mut member = Vec::new();
-        let mut entry = archive.zip_archive().by_name(&file).map_err(|e| damaged(std::io::Error::other(e)))?;
-        entry.read_to_end(&mut member).map_err(damaged)?;
-        let tensor = array(&member).map_err(|e| Failure::content(path, format!("array '{name}': {e}")))?;
-        arrays.push((Some(name), tensor));
-    }
-    Ok(arrays)
-}
-
-/// Parses the bytes of a `.npy` file. f64 is rounded to f32, NumPy's default not being any model's.
-fn array(bytes: &[u8]) -> Result<HostTensor, String> {
-    let file = NpyFile::new(bytes).map_err(|e| format!("damaged: {e}"))?;
-    let dims: Option<Vec<usize>> = file.shape().iter().map(|&d| usize::try_from(d).ok()).collect();
-    let DType::Plain(ty) = file.dtype() else { return Err("structured arrays are not supported".into()) };
-    let len = dims.as_ref().and_then(|d| d.iter().try_fold(1usize, |a, &d| a.checked_mul(d)));
-    let (Some(dims), Some(len)) = (dims, len) else { return Err("damaged: its shape is impossible".into()) };
-    let size = ty.num_bytes().unwrap_or(0).max(1);
-    if len.checked_mul(size).is_none_or(|n| n > bytes.len()) {
-        return Err(format!("damaged: shorter than its shape {dims:?} says"));
-    }
-    let fortran = file.order() == Order::Fortran && dims.len() > 1;
-    let failed = |e: std::io::Error| format!("damaged: {e}");
-    let data = match (ty.type_char(), ty.size_field()) {
-        (TypeChar::Float, 4) => Data::F32(file.into_vec().map_err(failed)?),
-        (TypeChar::Float, 8) => {
-            Data::F32(file.into_vec::<f64>().map_err(failed)?.into_iter().map(|x| x as f32).collect())
-        }
-        (TypeChar::Uint, 1) => Data::U8(file.into_vec().map_err(failed)?),
-        (TypeChar::Int, 1) => Data::I8(file.into_vec().map_err(failed)?),
-        (TypeChar::Int, 4) => Data::I32(file.into_vec().map_err(failed)?),
-        (TypeChar::Int, 8) => Data::I64(file.into_vec().map_err(failed)?),
-        (TypeChar::Bool, 1) => Data::Bool(file.into_vec().map_err(failed)?),
-        _ => return Err(format!("element type {ty} is not supported; use float32, uint8, int8, int32 or int64")),
-    };
-    let tensor = match fortran {
-        true => HostTensor::new(dims.iter().rev().copied().collect::<Vec<_>>(), data).map(|t| transposed(&t)),
-        false => HostTensor::new(dims, data),
-    };
-    tensor.ok_or_else(|| "damaged: its data does not match its shape".into())
-}
-
-/// The same array with the order of its axes reversed.
-fn transposed(t: &HostTensor) -> HostTensor {
-    let dims: Vec<usize> = t.dims().iter().rev().copied().collect();
-    let stored = qc_ir::strides(t.dims());
-    let place = |at: Vec<usize>| -> usize { at.iter().rev().zip(&stored).map(|(i, s)| i * s).sum() };
-    let order: Vec<usize> = qc_ir::indices(&dims).map(place).collect();
-    macro_rules! pick {
-        ($($variant:ident),*) => {
-            match t.data() { $(Data::$variant(v) => Data::$variant(order.iter().map(|&i| v[i]).collect())),* }
-        };
-    }
-    let data = pick!(F32, I8, U8, I32, I64, Bool);
-    HostTensor::new(dims, data).unwrap_or_else(|| t.clone())
+    qc_compiler::arrays::parse(&bytes).map_err(|reason| Failure::content(path, reason))
 }
 
 /// Writes arrays as an uncompressed `.npz` file, whole or not at all.

@@ -50,7 +50,7 @@ pub fn open(path: &Path, args: &ModelArgs, batch: usize) -> Outcome<Model> {
         Compiler::new(options).compile(path)?.jit()?
     } else {
         args.none_for(path)?;
-        Predictor::load_named_by_user(path, TrustOfUser)?
+        Predictor::load_named_by_user(path, args.check(), TrustOfUser)?
     };
     let ready_in = start.elapsed();
     let note: Note = serde_json::from_str(predictor.json())

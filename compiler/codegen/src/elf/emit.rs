@@ -47,11 +47,7 @@ pub fn emit(input: &LinkInput, program: &Program, layout: Layout) -> Result<Vec<
     tables.write(&mut head);
     program_headers(&layout).iter().for_each(|header| header.write(&mut head));
     file[..head.len()].copy_from_slice(&head);
-    let digest_offset = (note_offset + NOTE_HEADER_BYTES + note::SEAL_DIGEST_OFFSET) as usize;
-    let covered_bytes = weights.offset;
-    file[digest_offset - 8..digest_offset].copy_from_slice(&covered_bytes.to_le_bytes());
-    let digest = Seal::digest(&file[..covered_bytes as usize], digest_offset);
-    file[digest_offset..digest_offset + digest.len()].copy_from_slice(&digest);
+    Seal::write(&mut file, (note_offset + NOTE_HEADER_BYTES) as usize, weights.offset as usize);
     Ok(file)
 }
 

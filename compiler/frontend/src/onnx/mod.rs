@@ -21,7 +21,7 @@ use crate::wire;
 use node::{Lowered, Node};
 use prost::Message;
 use proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use qc_ir::Elem;
+use qc_ir::{Deadline, Elem};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ struct Importer<'a> {
 /// Everything that keeps the model from being imported.
 pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
     let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
-    wire::check(&source.model, &proto::MODEL).map_err(|e| broken(e.to_string()))?;
+    wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
     let model = ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| broken("the model has no graph".into()))?;
     let opset = opset(&model)?;
@@ -74,7 +74,7 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
         report: Vec::new(),
     };
     let inputs = importer.inputs(&ports, &shapes);
-    importer.nodes(graph);
+    importer.nodes(graph, options.deadline);
     importer.finish(graph, inputs, &shapes, describe(&model, opset))
 }
 
@@ -179,13 +179,17 @@ impl<'a> Importer<'a> {
         made
     }
 
-    fn nodes(&mut self, graph: &'a GraphProto) {
+    fn nodes(&mut self, graph: &'a GraphProto, deadline: Option<Deadline>) {
         let live = live_nodes(graph);
         let outputs = graph.output.iter().map(|o| o.name.as_str());
         let live_inputs = graph.node.iter().zip(&live).filter(|(_, l)| **l).flat_map(|(n, _)| &n.input);
         let read: HashSet<&str> = live_inputs.map(String::as_str).chain(outputs).collect();
         for (node, live) in graph.node.iter().zip(live) {
             if self.errors.len() >= MAX_ERRORS {
+                break;
+            }
+            if let Some(Err(over)) = deadline.map(|d| d.check()) {
+                self.errors.push(over.into());
                 break;
             }
             let disposition = if live {

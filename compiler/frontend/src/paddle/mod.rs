@@ -21,6 +21,7 @@ use crate::wire;
 use op::{Lowered, Op, Tensor, arguments, find_attr};
 use program::{BlockDesc, OpDesc, ProgramDesc, VarDesc};
 use prost::Message;
+use qc_ir::Deadline;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ struct Importer<'a> {
 /// Everything that keeps the model from being imported.
 pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
     let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
-    wire::check(&source.model, &program::PROGRAM).map_err(|e| broken(e.to_string()))?;
+    wire::check_model(&source.model, &program::PROGRAM, &options.limits)?;
     let program = ProgramDesc::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
     let block = program.blocks.first().ok_or_else(|| broken("the program has no block".into()))?;
     let version = program.version.and_then(|v| v.version).unwrap_or(0);
@@ -87,7 +88,7 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     };
     importer.parameters(params);
     let inputs = importer.inputs(&feeds, &vars, &shapes);
-    importer.ops(&live);
+    importer.ops(&live, options.deadline);
     importer.finish(&fetches, &vars, inputs, &shapes, describe(source, version))
 }
 
@@ -227,9 +228,13 @@ impl<'a> Importer<'a> {
         made
     }
 
-    fn ops(&mut self, live: &[bool]) {
+    fn ops(&mut self, live: &[bool], deadline: Option<Deadline>) {
         for (i, op) in self.block.ops.iter().enumerate().filter(|(_, op)| !is_port(op)) {
             if self.errors.len() >= MAX_ERRORS {
+                break;
+            }
+            if let Some(Err(over)) = deadline.map(|d| d.check()) {
+                self.errors.push(over.into());
                 break;
             }
             let disposition = if live[i] {

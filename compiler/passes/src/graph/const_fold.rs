@@ -29,6 +29,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     }
     let body = m.body();
     for op in m.ops(body).to_vec() {
+        cx.check_time()?;
         if let Some(results) = fold(m, op)? {
             replace(m, op, results)?;
             cx.count("folded");

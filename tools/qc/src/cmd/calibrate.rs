@@ -1,6 +1,6 @@
 //! `qc calibrate`: ranges of a float model's tensors on samples.
 
-use crate::args::ModelArgs;
+use crate::args::{LimitArgs, ModelArgs};
 use crate::arrays::{self, batch_of, feed_rows};
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::pictures::{Listed, PresetArg, default_threads, folder, folder_of_list, in_parallel, read_list};
@@ -48,6 +48,8 @@ pub struct Calibrate {
     #[arg(long, value_name = "NAME:DIMS", value_parser = crate::args::parse_shape)]
     shape: Vec<(String, Vec<i64>)>,
     #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
     json: JsonArgs,
 }
 
@@ -62,9 +64,10 @@ enum Samples<'a> {
 impl Calibrate {
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
-        let args = ModelArgs { params: self.params.clone(), shape: self.shape.clone(), ..ModelArgs::default() };
-        let file = ModelFile::open(&self.model, self.params.as_deref())?;
-        let calibrator = Compiler::new(args.options()?).calibrator(&file)?;
+        let (params, shape, limits) = (self.params.clone(), self.shape.clone(), self.limits.clone());
+        let options = ModelArgs { params, shape, limits, ..ModelArgs::default() }.options()?;
+        let file = ModelFile::open_within(&self.model, self.params.as_deref(), &options.limits)?;
+        let calibrator = Compiler::new(options).calibrator(&file)?;
         let start = Instant::now();
         let (ranges, runs) = self.observe(&calibrator, ui)?;
         qc_compiler::write_whole(&self.out, ranges.to_json().as_bytes())?;

@@ -56,7 +56,7 @@ impl Compile {
             manager: self.debug.manager()?,
             ..self.options.options()?
         };
-        let file = ModelFile::open(&self.model, self.options.params.as_deref())?;
+        let file = ModelFile::open_within(&self.model, self.options.params.as_deref(), &options.limits)?;
         let mut dumps = Dumps::new(&self.debug);
         let compiled = Compiler::new(options).compile_file(&file, &mut dumps);
         let compiled = dumps.finish(compiled)?;

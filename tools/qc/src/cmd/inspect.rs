@@ -77,7 +77,7 @@ impl Inspect {
     }
 
     fn shared_object(&self, report: &mut Report) -> Outcome {
-        let note = qc_runtime::inspect(&self.model)?;
+        let note = qc_runtime::note::check_file(&self.model, self.options.check())?.note;
         let size = std::fs::metadata(&self.model).map_or(0, |m| m.len());
         let options: Vec<String> = note.options.iter().map(|(k, v)| format!("{k} = {v}")).collect();
         let head = format!(
@@ -120,7 +120,7 @@ impl Inspect {
 
     fn model(&self, report: &mut Report, verbose: bool) -> Outcome {
         let options = self.options.options()?;
-        let file = ModelFile::open(&self.model, options.params.as_deref())?;
+        let file = ModelFile::open_within(&self.model, options.params.as_deref(), &options.limits)?;
         let compiler = Compiler::new(CompileOptions { batches: vec![1], ..options.clone() });
         let compiled = compiler.compile_file(&file, &mut NoSink)?;
         let note = compiled.note();

@@ -3,6 +3,7 @@
 mod accuracy;
 mod bench;
 mod calibrate;
+mod check;
 mod compile;
 mod doctor;
 mod inspect;
@@ -19,6 +20,8 @@ use clap::Subcommand;
 pub enum Command {
     /// Compile a model to a self-contained .so and its C header
     Compile(Box<compile::Compile>),
+    /// Say whether a model can be compiled: all problems at once, and what of it would be float
+    Check(Box<check::Check>),
     /// Find the ranges of a float model's tensors on sample data
     Calibrate(Box<calibrate::Calibrate>),
     /// Run a model on arrays or a picture
@@ -40,6 +43,7 @@ impl Command {
     pub fn run(&self, ui: Ui) -> Outcome {
         match self {
             Command::Compile(c) => c.run(ui),
+            Command::Check(c) => c.run(ui),
             Command::Calibrate(c) => c.run(ui),
             Command::Run(c) => c.run(ui),
             Command::Bench(c) => c.run(ui),

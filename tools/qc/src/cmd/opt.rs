@@ -73,7 +73,7 @@ impl Opt {
         let (mut m, own) = match &text {
             Some(text) => (self.parse(input, text)?, reproducer_pipeline(text)),
             None => {
-                let file = ModelFile::open(input, options.params.as_deref())?;
+                let file = ModelFile::open_within(input, options.params.as_deref(), &options.limits)?;
                 (compiler.import(&file, None)?.module, None)
             }
         };

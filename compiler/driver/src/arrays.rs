@@ -1,0 +1,118 @@
+//! Arrays of NumPy: the bytes of `.npy` and `.npz` files as tensors. Any bytes are safe to read.
+
+use npyz::npz::NpzArchive;
+use npyz::{DType, NpyFile, Order, TypeChar};
+use qc_ir::{Data, HostTensor};
+use std::io::{Cursor, Read};
+
+/// An array with a name; `.npy` files have none.
+pub type Named = (Option<String>, HostTensor);
+
+/// The longest header of a `.npy` file that is read; NumPy's own are of a few hundred bytes.
+const MAX_HEADER_BYTES: usize = 1 << 16;
+/// How deep brackets of a header may nest: the parser calls itself for each.
+const MAX_HEADER_DEPTH: usize = 16;
+
+/// Reads all arrays of a `.npy` or `.npz` file, whichever the bytes are.
+///
+/// # Errors
+/// A sentence: bytes of another kind, damage, or an element type that no model has.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Named>, String> {
+    if bytes.starts_with(MAGIC) {
+        return Ok(vec![(None, array(bytes)?)]);
+    }
+    if !bytes.starts_with(b"PK") {
+        return Err("this is neither a .npy nor a .npz file of NumPy".into());
+    }
+    let damaged = |e: std::io::Error| format!("the .npz file is damaged: {e}");
+    let mut archive = NpzArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
+    let mut arrays = Vec::new();
+    for name in names {
+        let file = npyz::npz::file_name_from_array_name(&name);
+        let mut member = Vec::new();
+        let entry = archive.zip_archive().by_name(&file).map_err(|e| damaged(std::io::Error::other(e)))?;
+        // What unpacks to more than it says is cut off, and then too short for its shape or of a wrong checksum.
+        let size = entry.size();
+        entry.take(size).read_to_end(&mut member).map_err(damaged)?;
+        arrays.push((Some(name.clone()), array(&member).map_err(|e| format!("array '{name}': {e}"))?));
+    }
+    Ok(arrays)
+}
+
+/// The first bytes of a `.npy` file.
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Whether the header of a `.npy` file is there, and one that a parser can be given.
+fn check_header(bytes: &[u8]) -> Result<(), String> {
+    let cut = || "damaged: its header is cut off".to_string();
+    let byte = |at: usize| bytes.get(at).copied().map(usize::from).ok_or_else(cut);
+    let (start, len) = match byte(6)? {
+        1 => (10, byte(8)? | byte(9)? << 8),
+        _ => (12, byte(8)? | byte(9)? << 8 | byte(10)? << 16 | byte(11)? << 24),
+    };
+    if len > MAX_HEADER_BYTES {
+        return Err(format!("damaged: its header has {len} bytes"));
+    }
+    let header = bytes.get(start..start + len).ok_or_else(cut)?;
+    let mut depth = 0usize;
+    for byte in header {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_HEADER_DEPTH {
+            return Err("damaged: its header is nested too deeply".into());
+        }
+    }
+    Ok(())
+}
+
+/// Parses the bytes of a `.npy` file. f64 is rounded to f32, NumPy's default not being any model's.
+fn array(bytes: &[u8]) -> Result<HostTensor, String> {
+    check_header(bytes)?;
+    let file = NpyFile::new(bytes).map_err(|e| format!("damaged: {e}"))?;
+    let dims: Option<Vec<usize>> = file.shape().iter().map(|&d| usize::try_from(d).ok()).collect();
+    let DType::Plain(ty) = file.dtype() else { return Err("structured arrays are not supported".into()) };
+    let len = dims.as_ref().and_then(|d| d.iter().try_fold(1usize, |a, &d| a.checked_mul(d)));
+    let (Some(dims), Some(len)) = (dims, len) else { return Err("damaged: its shape is impossible".into()) };
+    let size = ty.num_bytes().unwrap_or(0).max(1);
+    if len.checked_mul(size).is_none_or(|n| n > bytes.len()) {
+        return Err(format!("damaged: shorter than its shape {dims:?} says"));
+    }
+    let fortran = file.order() == Order::Fortran && dims.len() > 1;
+    let failed = |e: std::io::Error| format!("damaged: {e}");
+    let data = match (ty.type_char(), ty.size_field()) {
+        (TypeChar::Float, 4) => Data::F32(file.into_vec().map_err(failed)?),
+        (TypeChar::Float, 8) => {
+            Data::F32(file.into_vec::<f64>().map_err(failed)?.into_iter().map(|x| x as f32).collect())
+        }
+        (TypeChar::Uint, 1) => Data::U8(file.into_vec().map_err(failed)?),
+        (TypeChar::Int, 1) => Data::I8(file.into_vec().map_err(failed)?),
+        (TypeChar::Int, 4) => Data::I32(file.into_vec().map_err(failed)?),
+        (TypeChar::Int, 8) => Data::I64(file.into_vec().map_err(failed)?),
+        (TypeChar::Bool, 1) => Data::Bool(file.into_vec().map_err(failed)?),
+        _ => return Err(format!("element type {ty} is not supported; use float32, uint8, int8, int32 or int64")),
+    };
+    let tensor = match fortran {
+        true => HostTensor::new(dims.iter().rev().copied().collect::<Vec<_>>(), data).map(|t| transposed(&t)),
+        false => HostTensor::new(dims, data),
+    };
+    tensor.ok_or_else(|| "damaged: its data does not match its shape".into())
+}
+
+/// The same array with the order of its axes reversed.
+fn transposed(t: &HostTensor) -> HostTensor {
+    let dims: Vec<usize> = t.dims().iter().rev().copied().collect();
+    let stored = qc_ir::strides(t.dims());
+    let place = |at: Vec<usize>| -> usize { at.iter().rev().zip(&stored).map(|(i, s)| i * s).sum() };
+    let order: Vec<usize> = qc_ir::indices(&dims).map(place).collect();
+    macro_rules! pick {
+        ($($variant:ident),*) => {
+            match t.data() { $(Data::$variant(v) => Data::$variant(order.iter().map(|&i| v[i]).collect())),* }
+        };
+    }
+    let data = pick!(F32, I8, U8, I32, I64, Bool);
+    HostTensor::new(dims, data).unwrap_or_else(|| t.clone())
+}

@@ -1,0 +1,11 @@
+//! `.npy` and `.npz` files.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use qc_tests::mutants::{Reader, read};
+
+fuzz_target!(|bytes: &[u8]| {
+    // A refusal is an answer; a defect is a panic.
+    let _ = read(Reader::Arrays, bytes);
+});
