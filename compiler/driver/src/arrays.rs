@@ -66,7 +66,19 @@ fn check_header(bytes: &[u8]) -> Result<(), String> {
             return Err("damaged: its header is nested too deeply".into());
         }
     }
-    Ok(())
+    // The reader multiplies dims without looking.
+    match header.split(|b| *b == b'(').skip(1).all(|group| possible(group, bytes.len())) {
+        true => Ok(()),
+        false => Err("damaged: the file is shorter than its shape says".into()),
+    }
+}
+
+/// Whether the numbers of a tuple have a product that is no more than `most`, zeros left out.
+fn possible(group: &[u8], most: usize) -> bool {
+    let tuple = group.split(|b| *b == b')').next().unwrap_or_default();
+    let numbers = tuple.split(|b| !b.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let mut values = numbers.map(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok());
+    values.try_fold(1usize, |a, n| a.checked_mul(n?.max(1))).is_some_and(|product| product <= most)
 }
 
 /// Parses the bytes of a `.npy` file. f64 is rounded to f32, NumPy's default not being any model's.
@@ -115,4 +127,38 @@ fn transposed(t: &HostTensor) -> HostTensor {
     }
     let data = pick!(F32, I8, U8, I32, I64, Bool);
     HostTensor::new(dims, data).unwrap_or_else(|| t.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn npy(header: &str, data: usize) -> Vec<u8> {
+        let line = format!("{header}\n");
+        [MAGIC, b"\x01\x00", &(line.len() as u16).to_le_bytes()[..], line.as_bytes(), &vec![0; data]].concat()
+    }
+
+    fn refusal(header: &str) -> String {
+        parse(&npy(header, 16)).unwrap_err()
+    }
+
+    #[test]
+    fn shapes_are_compared_with_the_file_before_anything_is_made() {
+        let good = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }", 16);
+        assert_eq!(parse(&good).unwrap()[0].1.dims(), [2, 2]);
+        let shape = |dims: &str| refusal(&format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}"));
+        for dims in ["5000, 2", "4294967296, 4294967296, 4", "99999999999999999999, 1", "0, 9223372036854775807, 3"] {
+            assert!(shape(dims).contains("shorter than its shape"), "{dims}: {}", shape(dims));
+        }
+        assert!(shape("2, 3").contains("shorter than its shape"));
+    }
+
+    #[test]
+    fn headers_are_bounded() {
+        assert!(refusal(&"(".repeat(5000)).contains("nested"));
+        assert!(parse(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{").unwrap_err().contains("4294967295 bytes"));
+        assert!(parse(b"\x93NUMPY").unwrap_err().contains("cut off"));
+        assert!(parse(b"PK\x03\x04").is_err() && parse(b"").is_err());
+    }
 }

@@ -75,10 +75,10 @@ fn limit_of_memory(text: &str) -> Result<String, String> {
 }
 
 impl LimitArgs {
-    /// The limits; what was given last counts.
+    /// The limits; of the short options and `--limit`, the latter counts.
     pub fn limits(&self) -> Outcome<Limits> {
         let mut limits = Limits::default();
-        for text in self.limits.iter().chain(&self.timeout).chain(&self.max_memory) {
+        for text in self.timeout.iter().chain(&self.max_memory).chain(&self.limits) {
             limits.set(text).map_err(Failure::usage)?;
         }
         Ok(limits)
