@@ -238,7 +238,7 @@ fn paddle_op_cases() {
         }
         let params = files.get(&format!("{case}/__params__")).cloned().map(Bytes::from);
         let source = Source { name: case.into(), model: Bytes::from(bytes.clone()), params, files: &NoFiles };
-        let model = import(&source, &Options { batch: None, shapes });
+        let model = import(&source, &Options { shapes, ..Options::default() });
         let (mut fed, mut want) = (Vec::new(), Vec::new());
         if let Ok(model) = &model {
             fed = model.inputs.iter().filter_map(|p| inputs.get(&p.name).cloned()).collect();
