@@ -21,6 +21,8 @@ pub(crate) struct Shapes {
     pub batch: i64,
     /// The batch, when the model fixes it.
     pub fixed_batch: Option<i64>,
+    /// Whether `--shape` opened a batch, whatever the model says of its outputs.
+    pub opened: bool,
 }
 
 /// The largest batch.
@@ -40,7 +42,9 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
         errors.push(port(name, "the model has no such input", format!("its inputs are {}", names.join(", "))));
     }
     let given = |d: &Declared| options.shapes.get(&d.name);
-    let open_batch = |d: &Declared| given(d).is_none() && d.dims.as_ref().is_some_and(|s| s.first() == Some(&None));
+    let opened = |d: &Declared| given(d).is_some_and(|s| s.first().is_some_and(|&n| n <= 0));
+    let open_batch =
+        |d: &Declared| opened(d) || given(d).is_none() && d.dims.as_ref().is_some_and(|s| s.first() == Some(&None));
     let fixed_batch = match declared.iter().any(open_batch) {
         true => None,
         false => declared.iter().find_map(|d| {
@@ -62,7 +66,8 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
             Err(e) => errors.push(e),
         }
     }
-    if errors.is_empty() { Ok(Shapes { inputs, batch, fixed_batch }) } else { Err(errors) }
+    let opened = declared.iter().any(opened);
+    if errors.is_empty() { Ok(Shapes { inputs, batch, fixed_batch, opened }) } else { Err(errors) }
 }
 
 fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec<usize>, ImportError> {
@@ -113,7 +118,8 @@ mod tests {
     fn an_open_leading_dim_is_the_batch() {
         let options = Options { batch: Some(4), ..Options::default() };
         let shapes = resolve(&[input("x", &[-1, 3, 8, 8])], &options).unwrap();
-        assert_eq!(shapes, Shapes { inputs: vec![(vec![4, 3, 8, 8], true)], batch: 4, fixed_batch: None });
+        let expected = Shapes { inputs: vec![(vec![4, 3, 8, 8], true)], batch: 4, fixed_batch: None, opened: false };
+        assert_eq!(shapes, expected);
         assert_eq!(resolve(&[input("x", &[-1, 3])], &Options::default()).unwrap().inputs[0].0, [1, 3]);
     }
 
@@ -123,6 +129,14 @@ mod tests {
         assert_eq!(resolve(&declared, &Options::default()).unwrap().fixed_batch, Some(6));
         let errors = resolve(&declared, &Options { batch: Some(1), ..Options::default() }).unwrap_err();
         assert_eq!(errors, [ImportError::FixedBatch { input: "x".into(), fixed: 6, asked: 1 }]);
+    }
+
+    #[test]
+    fn an_override_opens_a_fixed_batch() {
+        let shapes = [("x".to_string(), vec![-1, 3])].into();
+        let options = Options { batch: Some(4), shapes, ..Options::default() };
+        let expected = Shapes { inputs: vec![(vec![4, 3], true)], batch: 4, fixed_batch: None, opened: true };
+        assert_eq!(resolve(&[input("x", &[1, 3])], &options).unwrap(), expected);
     }
 
     #[test]

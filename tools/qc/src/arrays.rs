@@ -115,7 +115,14 @@ pub fn batch_of(io: &IoInfo, tensor: &HostTensor) -> Outcome<usize> {
         };
     if !fits {
         let text = format!("input '{}' is {io}; the array has shape {dims:?}", io.name);
-        return Err(Failure::usage(format!("{text}; reshape it, the first dimension being the batch")));
+        let remedy = match io.batched || dims.len() != io.shape.len() {
+            true => "reshape it, the first dimension being the batch".to_string(),
+            false => {
+                let rest: String = io.shape.iter().skip(1).map(|d| format!(",{d}")).collect();
+                format!("the model fixes its batch; --shape '{}[?{rest}]' opens it when it is compiled", io.name)
+            }
+        };
+        return Err(Failure::usage(format!("{text}; {remedy}")));
     }
     Ok(if io.batched { first / rows } else { 1 })
 }

@@ -327,7 +327,7 @@ impl<'a> Importer<'a> {
         for o in &graph.output {
             if let Some(value) = self.lookup(&o.name, None) {
                 let dims = self.g.dims(&value);
-                let open = declare(o).dims.is_none_or(|d| d.first() == Some(&None));
+                let open = shapes.opened || declare(o).dims.is_none_or(|d| d.first() == Some(&None));
                 let batched = shapes.fixed_batch.is_none() && open && dims.first() == Some(&(shapes.batch as usize));
                 outputs.push(Port { name: o.name.clone(), elem: self.g.elem(&value), dims, batched });
                 values.push((o.name.clone(), value));

@@ -461,7 +461,8 @@ impl<'a> Importer<'a> {
             match value.map(|list| list.into_iter().flat_map(|(_, v)| v).next()) {
                 Ok(Some(value)) => {
                     let dims = self.g.dims(&value);
-                    let open = declare(name, vars.get(name).copied()).dims.is_none_or(|d| d.first() == Some(&None));
+                    let open = shapes.opened
+                        || declare(name, vars.get(name).copied()).dims.is_none_or(|d| d.first() == Some(&None));
                     let fits = dims.first() == Some(&(shapes.batch as usize));
                     let batched = shapes.fixed_batch.is_none() && open && fits;
                     outputs.push(Port { name: name.into(), elem: self.g.elem(&value), dims, batched });
