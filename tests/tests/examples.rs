@@ -1,4 +1,4 @@
-//! The shipped examples, as a user would build and run them: a shared object without a compiler's help, then C and
+//! The shipped examples, as a user would build and run them: a shared object without a compiler's help, then C, C++ and
 //! Python on top of it. What the machine lacks is skipped, counted and printed.
 #![allow(clippy::unwrap_used)]
 
@@ -38,7 +38,7 @@ fn expected(model: &Path) -> (Vec<u8>, usize) {
 }
 
 #[test]
-fn c_and_python_predict_what_the_jit_predicts() {
+fn examples_predict_what_the_jit_predicts() {
     let dir = tempfile::tempdir().unwrap();
     let model = root().join("examples/digits/digits_qdq.onnx");
     let options = CompileOptions { name: Some("digits".into()), target: TargetCpu::Fat, ..CompileOptions::default() };
@@ -49,15 +49,17 @@ fn c_and_python_predict_what_the_jit_predicts() {
     std::fs::write(&file, picture).unwrap();
     let mut outputs = Vec::new();
     let mut skipped = 0;
-    if exists("cc") {
-        let program = dir.path().join("predict");
-        let mut cc = Command::new("cc");
-        cc.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-I"]).arg(dir.path());
-        cc.arg(root().join("examples/c/predict.c")).arg(&so).arg("-Wl,-rpath,$ORIGIN");
-        stdout(cc.arg("-o").arg(&program));
+    for (compiler, standard, source) in [("cc", "-std=c99", "c/predict.c"), ("c++", "-std=c++17", "cpp/predict.cpp")] {
+        if !exists(compiler) {
+            skipped += 1;
+            continue;
+        }
+        let program = dir.path().join(format!("predict_{compiler}"));
+        let mut command = Command::new(compiler);
+        command.args([standard, "-Wall", "-Wextra", "-Werror", "-pedantic", "-I"]).arg(dir.path());
+        command.arg(root().join("examples").join(source)).arg(&so).arg("-Wl,-rpath,$ORIGIN");
+        stdout(command.arg("-o").arg(&program));
         outputs.push(stdout(Command::new(&program).arg(&file)));
-    } else {
-        skipped += 1;
     }
     if exists("python3") {
         let script = root().join("examples/python/predict.py");
@@ -69,5 +71,5 @@ fn c_and_python_predict_what_the_jit_predicts() {
         assert!(output.starts_with(&format!("class {class}, ")), "{output}");
         assert_eq!(output, &outputs[0]);
     }
-    println!("SKIPPED {skipped} of 2: cc or python3 is missing");
+    println!("SKIPPED {skipped} of 3: cc, c++ or python3 is missing");
 }

@@ -3,6 +3,7 @@
 mod args;
 mod arrays;
 mod cmd;
+mod config;
 mod crash;
 mod failure;
 mod model;
@@ -11,10 +12,11 @@ mod sink;
 mod table;
 mod ui;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use cmd::Command;
-use failure::INTERNAL;
+use failure::{Failure, INTERNAL, Outcome};
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use ui::Ui;
 
@@ -30,6 +32,12 @@ struct Cli {
     /// Complete lists instead of summaries
     #[arg(short, long, global = true)]
     verbose: bool,
+    /// Read options from FILE; by default from qc.toml here and from qc/config.toml of the user's configuration
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Write the options in effect to FILE, which --config reads
+    #[arg(long, value_name = "FILE", global = true)]
+    dump_config: Option<PathBuf>,
 }
 
 const EXIT_STATUSES: &str = "\
@@ -39,18 +47,35 @@ Environment: QC_CPU=scalar|avx2|avx512vnni caps the instruction set; QC_NUM_THRE
 OMP_NUM_THREADS set the default number of threads.";
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print();
-            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(failure::USAGE));
-        }
-    };
-    let ui = Ui { quiet: cli.quiet, verbose: cli.verbose };
-    let Err(failure) = crash::guard(|| cli.command.run(ui)) else { return ExitCode::SUCCESS };
+    let Err(failure) = crash::guard(run) else { return ExitCode::SUCCESS };
+    if failure.text.is_empty() {
+        return ExitCode::from(failure.status);
+    }
     let failure = if failure.status == INTERNAL { crash::keep(failure) } else { failure };
     let headed = ["error: ", "internal error: "].iter().any(|head| failure.text.starts_with(head));
     let head = if headed || failure.status == failure::CHECK { "" } else { "error: " };
     let _ = writeln!(std::io::stderr(), "{head}{}", failure.text);
     ExitCode::from(failure.status)
+}
+
+/// Parses the command line and carries the command out.
+fn run() -> Outcome {
+    let mut command = Cli::command();
+    command.build();
+    let args = config::with_files(&command, std::env::args_os().collect())?;
+    let parsed = command.try_get_matches_from_mut(args);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(e) => {
+            // The parser has printed all there is to say.
+            let _ = e.print();
+            let status = u8::try_from(e.exit_code()).unwrap_or(failure::USAGE);
+            return if status == 0 { Ok(()) } else { Err(Failure::new(status, "")) };
+        }
+    };
+    if let Some(path) = &cli.dump_config {
+        qc_compiler::write_whole(path, config::effective(&command, &matches).as_bytes())?;
+    }
+    cli.command.run(Ui { quiet: cli.quiet, verbose: cli.verbose })
 }

@@ -206,3 +206,27 @@ fn inspecting_needs_no_execution() {
     assert!(text.contains("scalar, avx2") && text.contains("[n, 1, 8, 8]"), "{text}");
     assert!(digits().join("digits.onnx").is_file());
 }
+
+#[test]
+fn completions_and_manual_pages() {
+    let shell = Shell::new();
+    for name in ["bash", "zsh", "fish"] {
+        assert!(shell.ok(&format!("completions {name}")).contains("calibrate"), "{name}");
+    }
+    shell.ok("man pages -q");
+    let page = String::from_utf8(shell.read("pages/qc-compile.1")).unwrap();
+    assert!(page.contains("qc\\-compile") && page.contains("target\\-cpu"), "{page}");
+}
+
+#[test]
+fn a_trace_holds_every_step_of_every_run() {
+    let shell = Shell::new();
+    let bench = shell.json("bench D/digits_qdq.onnx -t 0.02 --threads 1 --pc --export-trace trace.json");
+    let trace: serde_json::Value = serde_json::from_slice(&shell.read("trace.json")).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let steps = events.iter().filter(|e| e["cat"].is_string()).count();
+    assert_eq!(steps, 10 * bench["steps"].as_array().unwrap().len());
+    let runs: Vec<_> = events.iter().filter(|e| e["name"].as_str().is_some_and(|n| n.starts_with("run "))).collect();
+    let end = |e: &serde_json::Value| e["ts"].as_f64().unwrap() + e["dur"].as_f64().unwrap();
+    assert!(runs.windows(2).all(|two| (end(two[0]) - two[1]["ts"].as_f64().unwrap()).abs() < 1e-6));
+}

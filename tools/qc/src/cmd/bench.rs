@@ -1,6 +1,6 @@
 //! `qc bench`: latency and throughput of one caller, and where the time goes.
 
-use super::profile;
+use super::{profile, trace};
 use crate::args::ModelArgs;
 use crate::arrays;
 use crate::cmd::run::InputArg;
@@ -44,6 +44,9 @@ pub struct Bench {
     #[arg(long, value_name = "ORDER", num_args = 0..=1, require_equals = true, default_missing_value = "order",
           value_parser = ["order", "sort"])]
     pc: Option<String>,
+    /// Write the timeline of a few more runs to FILE, for Perfetto or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    export_trace: Option<PathBuf>,
     #[command(flatten)]
     options: ModelArgs,
     #[command(flatten)]
@@ -88,6 +91,9 @@ impl Bench {
             None => None,
             Some(order) => Some(profile::steps(&mut context, self.time / 2, order == "sort")?),
         };
+        if let Some(path) = &self.export_trace {
+            trace::export(&mut context, path)?;
+        }
         let done = Done { model: &model, context: &context, batch, stats, created, steps };
         ui.report(&self.json, || done.json(), || done.text(ui.verbose))?;
         if done.stats.variation > NOISE {

@@ -5,11 +5,14 @@ mod bench;
 mod calibrate;
 mod check;
 mod compile;
+mod completions;
 mod doctor;
 mod inspect;
+mod man;
 mod opt;
 mod profile;
 mod run;
+mod trace;
 
 use crate::failure::Outcome;
 use crate::ui::Ui;
@@ -36,6 +39,10 @@ pub enum Command {
     Inspect(Box<inspect::Inspect>),
     /// Show what this machine offers and what qc would choose
     Doctor(doctor::Doctor),
+    /// Print the completion script of a shell
+    Completions(completions::Completions),
+    /// Write manual pages to a folder
+    Man(man::Man),
 }
 
 impl Command {
@@ -51,6 +58,8 @@ impl Command {
             Command::Opt(c) => c.run(ui),
             Command::Inspect(c) => c.run(ui),
             Command::Doctor(c) => c.run(ui),
+            Command::Completions(c) => c.run(ui),
+            Command::Man(c) => c.run(ui),
         }
     }
 }

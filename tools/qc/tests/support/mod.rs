@@ -49,10 +49,12 @@ impl Shell {
         let word = |w: &str| w.replace("D/", &format!("{}/", digits.display()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_qc"));
         command.current_dir(self.dir.path()).args(line.split_whitespace().map(word)).stdin(Stdio::null());
-        for name in ["QC_CPU", "QC_NUM_THREADS", "OMP_NUM_THREADS"] {
+        for name in ["QC_CPU", "QC_NUM_THREADS", "OMP_NUM_THREADS", "QC_CONFIG"] {
             command.env_remove(name);
         }
         // Crash reports of tests that provoke one stay in the test's directory.
+        // The configuration of the user who runs the tests is not that of the tests.
+        command.env("XDG_CONFIG_HOME", self.dir.path());
         let done = command.env("TMPDIR", self.dir.path()).envs(variables.iter().copied()).output().unwrap();
         let text = |bytes: &[u8]| {
             let digits = format!("{}/", digits.display());

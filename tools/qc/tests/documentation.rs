@@ -1,0 +1,93 @@
+//! The generated pages of docs/ are those of this build; `QC_BLESS=1` writes them anew.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use qc_ir::{Attr, AttrKind, OpDef, SlotKind};
+use std::fmt::Write;
+use std::path::Path;
+use support::Shell;
+
+fn check(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    if std::env::var_os("QC_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(stored == text, "docs/{name} is not of this build; QC_BLESS=1 writes it anew");
+}
+
+/// The commands that `qc --help` lists.
+fn commands(shell: &Shell) -> Vec<String> {
+    let help = shell.ok("--help");
+    let list = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
+    list.filter_map(|l| l.split_whitespace().next()).map(str::to_string).collect()
+}
+
+#[test]
+fn the_command_reference_is_current() {
+    let shell = Shell::new();
+    let mut text = String::from("# Commands\n\nWhat `qc --help` and `qc COMMAND --help` print.\n");
+    for command in std::iter::once(String::new()).chain(commands(&shell)) {
+        let help = shell.ok(&format!("{command} --help"));
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        write!(text, "\n## qc {command}",).unwrap();
+        text.truncate(text.trim_end().len());
+        write!(text, "\n\n```text\n{}\n```\n", lines.join("\n").trim_end()).unwrap();
+    }
+    check("commands.md", &text);
+}
+
+fn operands(op: &OpDef) -> String {
+    let one = |s: &qc_ir::Slot| match s.kind {
+        SlotKind::Required => s.name.to_string(),
+        SlotKind::Optional => format!("{}?", s.name),
+        SlotKind::Variadic => format!("{}...", s.name),
+    };
+    op.operands.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn attributes(op: &OpDef) -> String {
+    let kind = |k: AttrKind| format!("{k:?}").to_lowercase();
+    let one = |a: &qc_ir::AttrSpec| match a.default {
+        Some(default) => format!("`{}`: {} = {}", a.name, kind(a.kind), value(&default())),
+        None => format!("`{}`: {}", a.name, kind(a.kind)),
+    };
+    op.attrs.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn value(a: &Attr) -> String {
+    match a {
+        Attr::Int(n) => n.to_string(),
+        Attr::Float(x) => x.to_string(),
+        Attr::Bool(b) => b.to_string(),
+        Attr::Str(text) => format!("\"{text}\""),
+        Attr::Ints(list) => format!("{list:?}"),
+        Attr::Fields(fields) if fields.is_empty() => "{}".to_string(),
+        Attr::List(list) if list.is_empty() => "[]".to_string(),
+        other => panic!("a default of another kind: {other:?}"),
+    }
+}
+
+#[test]
+fn the_table_of_ops_is_current() {
+    let mut text = String::from("# Ops\n\nEvery op of the three dialects, from its declaration.\n");
+    for (dialect, ops) in [
+        ("graph", qc_dialects::graph::GRAPH),
+        ("quant", qc_dialects::quant::QUANT),
+        ("loop", qc_dialects::loops::LOOPS),
+    ] {
+        write!(text, "\n## {dialect}\n").unwrap();
+        for op in ops.iter() {
+            let doc: Vec<&str> = op.doc.iter().map(|line| line.trim()).collect();
+            let results = op.results.join(", ");
+            write!(text, "\n### {}\n\n`({}) -> ({results})`", op.name, operands(op)).unwrap();
+            if !op.attrs.is_empty() {
+                write!(text, " with {}", attributes(op)).unwrap();
+            }
+            write!(text, "\n\n{}\n", doc.join("\n").trim_end()).unwrap();
+        }
+    }
+    check("ops.md", &text);
+}
