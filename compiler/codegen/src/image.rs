@@ -11,7 +11,7 @@ use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
 use qc_ir::{Elem, Module, OpId, ValueId, content_hash};
 use qc_kernels::table::{self, Isa};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{offset_of, size_of};
 
 /// One input or output.
@@ -238,6 +238,9 @@ impl<T: Target> Tables<'_, T> {
             table.data(base + offset_of!(Step, name), name);
             table.data(base + offset_of!(Step, op), kind);
             table.u64(base + offset_of!(Step, macs), Parallel(op).macs(m) as u64);
+            let (weights, data) = traffic(m, op);
+            table.u64(base + offset_of!(Step, weights_bytes), weights);
+            table.u64(base + offset_of!(Step, data_bytes), data);
         }
         self.define(table)
     }
@@ -298,6 +301,20 @@ impl<T: Target> Tables<'_, T> {
 }
 
 /// What a step does: the family of its first kernel, or scalar loops.
+/// Bytes of the constants, and of the other buffers, that a step touches; each buffer counts once.
+fn traffic(m: &Module, op: OpId) -> (u64, u64) {
+    let inside = m.regions(op).iter().flat_map(|&r| m.walk(r));
+    let buffers: BTreeSet<_> =
+        inside.flat_map(|o| m.operands(o).iter().flatten().copied().collect::<Vec<_>>()).collect();
+    let (mut weights, mut data) = (0, 0);
+    for v in buffers {
+        let Some(buffer) = m.ty(v).buffer() else { continue };
+        let constant = m.producer(v).is_some_and(|p| ConstBuffer::of(m, p).is_some());
+        *(if constant { &mut weights } else { &mut data }) += buffer.bytes as u64;
+    }
+    (weights, data)
+}
+
 fn kind(m: &Module, op: OpId) -> String {
     let first = m.regions(op).iter().flat_map(|&r| m.walk(r)).find_map(|o| Ukernel::of(m, o));
     match first.and_then(|k| table::by_name(&k.kernel(m))) {

@@ -17,6 +17,8 @@ struct Row {
     op: String,
     batch: u32,
     macs: u64,
+    weights_bytes: u64,
+    data_bytes: u64,
     tasks: u64,
 }
 
@@ -33,6 +35,10 @@ pub struct ProfileRow<'p> {
     pub tasks: u64,
     /// Multiply-accumulates of one call.
     pub macs: u64,
+    /// Bytes of the constants of one call.
+    pub weights_bytes: u64,
+    /// Bytes of the other buffers of one call, each counted whole and once.
+    pub data_bytes: u64,
     /// Calls so far.
     pub calls: u64,
     /// Wall time of all calls in nanoseconds.
@@ -48,7 +54,15 @@ impl Profile {
                 // SAFETY: strings of a model are NUL-terminated and live as long as it.
                 let text = |text| String::from_utf8_lossy(unsafe { c_bytes(text) }).into_owned();
                 let (name, op) = (text(step.name), text(step.op));
-                rows.push(Row { name, op, batch: variant.batch, macs: step.macs, tasks: step.tasks });
+                rows.push(Row {
+                    name,
+                    op,
+                    batch: variant.batch,
+                    macs: step.macs,
+                    weights_bytes: step.weights_bytes,
+                    data_bytes: step.data_bytes,
+                    tasks: step.tasks,
+                });
             }
         }
         Profile { times: vec![StepTime::default(); rows.len()], rows }
@@ -62,6 +76,8 @@ impl Profile {
             batch: row.batch,
             tasks: row.tasks,
             macs: row.macs,
+            weights_bytes: row.weights_bytes,
+            data_bytes: row.data_bytes,
             calls: time.calls,
             ns: time.ns,
         })

@@ -57,6 +57,10 @@ pub struct Step {
     pub op: *const u8,
     /// Multiply-accumulates of one call of all tasks.
     pub macs: u64,
+    /// Bytes of the constants it reads.
+    pub weights_bytes: u64,
+    /// Bytes of the other buffers it reads or writes, each counted whole and once.
+    pub data_bytes: u64,
 }
 
 /// The model compiled for one instruction tier and one batch size.

@@ -43,7 +43,15 @@ unsafe extern "C" fn scale<const N: usize>(frame: *const Frame, begin: usize, en
 }
 
 const fn step(func: StepFn, tasks: u64, name: &'static [u8]) -> Step {
-    Step { func, tasks, name: name.as_ptr(), op: c"quant.test".as_ptr().cast(), macs: 6 * tasks }
+    Step {
+        func,
+        tasks,
+        name: name.as_ptr(),
+        op: c"quant.test".as_ptr().cast(),
+        macs: 6 * tasks,
+        weights_bytes: 12,
+        data_bytes: 24 * tasks,
+    }
 }
 
 static STEPS_1: [Step; 2] = [step(shift::<1>, 1, b"shift\0"), step(scale::<1>, 1, b"scale\0")];

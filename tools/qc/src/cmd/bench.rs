@@ -89,7 +89,9 @@ impl Bench {
         let stats = Stats::of(times);
         let steps = match &self.pc {
             None => None,
-            Some(order) => Some(profile::steps(&mut context, self.time / 2, order == "sort")?),
+            Some(order) => {
+                Some(profile::steps(&mut context, model.note.weights_bytes, self.time / 2, order == "sort")?)
+            }
         };
         if let Some(path) = &self.export_trace {
             trace::export(&mut context, path)?;
@@ -227,6 +229,7 @@ impl Done<'_> {
         if let Some(steps) = &self.steps {
             all["peak_int8_gops"] = json!(steps.peak_int8);
             all["peak_f32_gops"] = json!(steps.peak_f32);
+            all["bandwidth_gbs"] = json!(steps.memory.speeds);
             all["steps"] = steps.json();
         }
         all

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod bench;
+mod bound;
 mod calibrate;
 mod check;
 mod compile;

@@ -1,5 +1,6 @@
 //! The table of steps of `qc bench --pc`: time, speed, and share of what this machine could do.
 
+use super::bound::{Memory, Work};
 use crate::failure::Outcome;
 use crate::table::{cut, table};
 use qc_kernels::Isa;
@@ -18,6 +19,8 @@ pub struct Steps {
     pub peak_int8: Option<f64>,
     /// The same for f32.
     pub peak_f32: Option<f64>,
+    /// Measured bandwidths.
+    pub memory: Memory,
     /// Sum of all steps in milliseconds per run.
     total_ms: f64,
 }
@@ -31,13 +34,14 @@ struct Row {
     ms: f64,
     gops: Option<f64>,
     of_peak: Option<f64>,
+    bound: &'static str,
 }
 
-/// Profiles `context` for about `time` and measures the peak of the machine right after.
+/// Profiles `context`, of a model with so many bytes of weights, for about `time`, and measures the machine right after.
 ///
 /// # Errors
 /// As running.
-pub fn steps(context: &mut Context, time: Duration, sort: bool) -> Outcome<Steps> {
+pub fn steps(context: &mut Context, weights_bytes: u64, time: Duration, sort: bool) -> Outcome<Steps> {
     let mut profile = context.profile();
     let start = Instant::now();
     let mut runs = 0u64;
@@ -48,12 +52,22 @@ pub fn steps(context: &mut Context, time: Duration, sort: bool) -> Outcome<Steps
     let isa = Isa::from_name(context.isa()).unwrap_or(Isa::Scalar);
     let int8 = peak(context.threads(), |n| peak_int8(isa, n));
     let f32 = peak(context.threads(), |n| peak_f32(isa, n));
+    let memory = Memory::measure(context.threads());
+    let model_bytes = weights_bytes + context.arena_bytes() as u64;
     let mut rows = Vec::new();
     for row in profile.rows().filter(|row| row.calls > 0) {
         let operations = 2.0 * row.macs as f64 * row.calls as f64;
         let gops = (row.macs > 0 && row.ns > 0).then(|| operations / row.ns as f64);
         let peak = if row.op.contains("f32") && !is_integer(row.op) { f32 } else { int8 };
+        let work = Work {
+            ns: row.ns as f64 / row.calls as f64,
+            compute_ns: peak.map_or(0.0, |p| 2.0 * row.macs as f64 / p),
+            macs: row.macs,
+            weights_bytes: row.weights_bytes,
+            data_bytes: row.data_bytes,
+        };
         rows.push(Row {
+            bound: memory.bound(work, model_bytes),
             name: row.name.to_string(),
             op: row.op.to_string(),
             batch: row.batch,
@@ -67,7 +81,7 @@ pub fn steps(context: &mut Context, time: Duration, sort: bool) -> Outcome<Steps
         rows.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     }
     let total_ms = profile.total_ns() as f64 / 1e6 / runs as f64;
-    Ok(Steps { rows, peak_int8: int8, peak_f32: f32, total_ms })
+    Ok(Steps { rows, peak_int8: int8, peak_f32: f32, memory, total_ms })
 }
 
 /// Whether a kernel multiplies integers: its family is not one of floats, whatever its result is.
@@ -96,7 +110,7 @@ impl Steps {
         let one = |r: &Row| {
             json!({
                 "name": r.name, "op": r.op, "batch": r.batch, "tasks": r.tasks, "ms": r.ms, "gops": r.gops,
-                "percent_of_peak": r.of_peak,
+                "percent_of_peak": r.of_peak, "bound": r.bound,
             })
         };
         self.rows.iter().map(one).collect()
@@ -109,14 +123,18 @@ impl Steps {
         let line = |r: &Row| {
             let share = format!("{:.1}", 100.0 * r.ms / self.total_ms.max(1e-12));
             let cells = [format!("{:.4}", r.ms), share, number(r.gops, 1), number(r.of_peak, 0)];
-            cells.into_iter().chain([r.op.clone(), cut(&r.name, width)]).collect()
+            cells.into_iter().chain([r.bound.into(), r.op.clone(), cut(&r.name, width)]).collect()
         };
-        let mut text = table(&[">ms", ">%", ">GOP/s", ">% peak", "kernel", "nodes"], self.rows.iter().map(line));
+        let mut text =
+            table(&[">ms", ">%", ">GOP/s", ">% peak", "bound by", "kernel", "nodes"], self.rows.iter().map(line));
         text += &format!(
-            "\n{:.4} ms in steps; measured peak {} GOP/s int8, {} GOP/s f32\n",
+            "\n{:.4} ms in steps; measured peak {} GOP/s int8, {} GOP/s f32; {:.0}, {:.0}, {:.0} GB/s from L2, L3, DRAM\n",
             self.total_ms,
             number(self.peak_int8, 0),
-            number(self.peak_f32, 0)
+            number(self.peak_f32, 0),
+            self.memory.speeds[0],
+            self.memory.speeds[1],
+            self.memory.speeds[2],
         );
         text
     }
