@@ -238,11 +238,28 @@ impl Graph {
     pub fn dequantized_constant(&mut self, name: &str, tensor: HostTensor, quant: Quant) -> Result<Value, Refusal> {
         let real = (tensor.len() <= MAX_ATTRIBUTE_LEN).then(|| (quant.clone(), tensor.clone()));
         let stored = self.quant_constant(name, tensor, quant)?;
-        let value = self.emit(graph::Dequantize::DEF, &[Some(&stored)], attrs! {})?;
+        let value = self.dequantize(&stored)?;
         if let (Some((quant, tensor)), Value::Runtime(v)) = (real, &value) {
             self.reals.insert(*v, graph::quantize::dequantize_tensor(&quant, &tensor));
         }
         Ok(value)
+    }
+
+    /// A float tensor in a quantized format.
+    ///
+    /// # Errors
+    /// When the format does not fit, or when the tensor is not f32.
+    pub fn quantize(&mut self, v: &Value, quant: Quant) -> Result<Value, Refusal> {
+        let id = self.quant(quant, &self.dims(v))?;
+        self.emit_f32(graph::Quantize::DEF, &[Some(v)], attrs! { quant: id })
+    }
+
+    /// What a quantized tensor stands for.
+    ///
+    /// # Errors
+    /// When it is not quantized.
+    pub fn dequantize(&mut self, v: &Value) -> Result<Value, Refusal> {
+        self.emit(graph::Dequantize::DEF, &[Some(v)], attrs! {})
     }
 
     /// What a short dequantized constant stands for.

@@ -7,6 +7,7 @@ mod node;
 mod ops;
 pub(crate) mod proto;
 mod qdq;
+mod qlinear;
 mod shapes;
 pub(crate) mod tensor;
 #[cfg(test)]
@@ -329,7 +330,8 @@ impl<'a> Importer<'a> {
                 let dims = self.g.dims(&value);
                 let open = shapes.opened || declare(o).dims.is_none_or(|d| d.first() == Some(&None));
                 let batched = shapes.fixed_batch.is_none() && open && dims.first() == Some(&(shapes.batch as usize));
-                outputs.push(Port { name: o.name.clone(), elem: self.g.elem(&value), dims, batched });
+                let elem = self.g.m.storage(self.g.elem(&value));
+                outputs.push(Port { name: o.name.clone(), elem, dims, batched });
                 values.push((o.name.clone(), value));
             }
         }

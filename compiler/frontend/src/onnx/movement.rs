@@ -148,7 +148,13 @@ pub(super) fn pad(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
             pads
         }
     };
-    Ok(Lowered::identity(g.pad(x, &pads, value)?, "all pads are 0"))
+    // Around stored integers the value is a stored integer as well.
+    let Some(format) = g.quant_of(x).cloned() else {
+        return Ok(Lowered::identity(g.pad(x, &pads, value)?, "all pads are 0"));
+    };
+    let real = g.dequantize(x)?;
+    let padded = g.pad(&real, &pads, (value - format.zero(0) as f32) * format.scale(0))?;
+    Ok(g.quantize(&padded, format)?.into())
 }
 
 pub(super) fn cast(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

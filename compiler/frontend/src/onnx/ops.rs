@@ -1,7 +1,7 @@
 //! The operators that are understood, one row each.
 
 use super::node::Lower;
-use super::{elementwise, movement, nn, qdq, shapes};
+use super::{elementwise, movement, nn, qdq, qlinear, shapes};
 use crate::error::Refusal;
 
 /// Name and lowering, sorted by name.
@@ -11,7 +11,7 @@ static OPS: &[(&str, Lower)] = &[
     ("BatchNormalization", nn::batch_norm),
     ("Cast", movement::cast),
     ("Clip", elementwise::clip),
-    ("Concat", movement::concat),
+    ("Concat", |g, n| qlinear::in_one_format(g, n, movement::concat)),
     ("Constant", shapes::constant),
     ("ConstantOfShape", shapes::constant_of_shape),
     ("Conv", nn::conv),
@@ -28,10 +28,12 @@ static OPS: &[(&str, Lower)] = &[
     ("LRN", nn::lrn),
     ("MatMul", nn::matmul),
     ("Max", elementwise::max),
-    ("MaxPool", nn::max_pool),
+    ("MaxPool", |g, n| qlinear::in_one_format(g, n, nn::max_pool)),
     ("Min", elementwise::min),
     ("Mul", elementwise::mul),
     ("Pad", movement::pad),
+    ("QLinearConv", qlinear::conv),
+    ("QLinearMatMul", qlinear::matmul),
     ("QuantizeLinear", qdq::quantize_linear),
     ("ReduceMean", nn::reduce_mean),
     ("Relu", elementwise::relu),
@@ -47,25 +49,42 @@ static OPS: &[(&str, Lower)] = &[
     ("Unsqueeze", movement::unsqueeze),
 ];
 
+/// Those of the domain `com.microsoft`, sorted by name.
+static MICROSOFT: &[(&str, Lower)] = &[
+    ("QGemm", qlinear::gemm),
+    ("QLinearAdd", qlinear::add),
+    ("QLinearAveragePool", qlinear::average_pool),
+    ("QLinearConcat", qlinear::concat),
+    ("QLinearGlobalAveragePool", qlinear::global_average_pool),
+    ("QLinearMul", qlinear::mul),
+    ("QLinearReduceMean", qlinear::reduce_mean),
+    ("QLinearSoftmax", qlinear::softmax),
+];
+
+/// The operators of a domain.
+fn table(domain: &str) -> Option<&'static [(&'static str, Lower)]> {
+    match domain {
+        "" | "ai.onnx" => Some(OPS),
+        "com.microsoft" => Some(MICROSOFT),
+        _ => None,
+    }
+}
+
 /// The lowering of an operator.
 pub(super) fn find(domain: &str, op_type: &str) -> Option<Lower> {
-    if !(domain.is_empty() || domain == "ai.onnx") {
-        return None;
-    }
-    OPS.binary_search_by(|(name, _)| (*name).cmp(op_type)).ok().map(|i| OPS[i].1)
+    let ops = table(domain)?;
+    ops.binary_search_by(|(name, _)| (*name).cmp(op_type)).ok().map(|i| ops[i].1)
 }
 
 /// Why an operator that is not in the table is refused.
 pub(super) fn unsupported(domain: &str, op_type: &str) -> Refusal {
-    if !(domain.is_empty() || domain == "ai.onnx") {
+    if table(domain).is_none() {
         return Refusal::unsupported(format!("operators of the domain \"{domain}\" are not supported"))
             .remedy("export the model with standard ONNX operators");
     }
     let remedy = match op_type {
-        "QLinearConv" | "QLinearMatMul" | "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear" => {
-            "quantize the model in QDQ form (QuantizeLinear/DequantizeLinear pairs)"
-        }
         "If" | "Loop" | "Scan" => "export the model without control flow",
+        _ if domain == "com.microsoft" => "export the model with standard ONNX operators",
         _ => "export the model without it, or report the need for it",
     };
     Refusal::unsupported("this operator is not supported").remedy(remedy)
@@ -77,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted() {
-        assert!(OPS.is_sorted_by_key(|(name, _)| *name));
+        assert!([OPS, MICROSOFT].iter().all(|ops| ops.is_sorted_by_key(|(name, _)| *name)));
         assert!(find("", "Conv").is_some() && find("ai.onnx", "Add").is_some());
         assert!(find("com.microsoft", "Conv").is_none() && find("", "conv").is_none());
     }

@@ -1,7 +1,8 @@
-//! `QuantizeLinear` and `DequantizeLinear`: one to one, with scales and zero points moved into the type.
+//! `QuantizeLinear` and `DequantizeLinear`: one to one, with scales and zero points moved into the type. What they are
+//! made of serves the operators on quantized tensors as well.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Arith, Graph, Value};
+use crate::emit::{Graph, Value};
 use crate::error::Refusal;
 use crate::shape;
 use qc_dialects::graph::{self, quantize};
@@ -19,37 +20,71 @@ fn store_of(elem: Elem) -> Option<Store> {
     }
 }
 
-/// The format that scale, zero point and axis of a node describe for a tensor of `dims`.
-fn format(n: &Node<'_>, dims: &[usize], store: Option<Store>) -> Result<Quant> {
-    let scales = n.known(1, "the scales")?.and_then(HostTensor::as_f32);
-    let scales = scales.ok_or_else(|| Refusal::invalid("it has no float scale"))?;
-    let zero = n.known(2, "the zero points")?;
-    let zero_store = zero.map(|z| store_of(z.data().elem()).ok_or_else(|| unsupported_store(z.data().elem())));
-    let zero_store = zero_store.transpose()?;
-    let store = match (store, zero_store) {
-        (Some(a), Some(b)) if a != b => return Err(Refusal::invalid("input and zero point differ in type")),
-        (Some(s), _) | (None, Some(s)) => s,
-        (None, None) => default_store(n)?,
-    };
+/// Scale, zero point and axis of a quantized tensor, as a node states them in neighbouring inputs.
+pub(super) struct Stated<'a> {
+    scales: &'a [f32],
+    zero: Option<&'a HostTensor>,
+    /// The axis of several scales; `None` when there can be only one.
+    axis: Option<i64>,
+    /// The storage of a result whose zero point is left out.
+    default: Store,
+}
+
+impl<'a> Stated<'a> {
+    /// Reads input `scale` of a node as the scales and the input behind it as the zero points.
+    ///
+    /// # Errors
+    /// When they are computed by the model, or when there is no scale.
+    pub fn at(n: &'a Node<'_>, scale: usize, axis: Option<i64>) -> Result<Stated<'a>> {
+        let scales = n.known(scale, "the scales")?.and_then(HostTensor::as_f32);
+        let scales = scales.ok_or_else(|| Refusal::invalid("it has no float scale"))?;
+        Ok(Stated { scales, zero: n.known(scale + 1, "the zero points")?, axis, default: Store::U8 })
+    }
+
+    /// The scales, one or one per index of the axis.
+    pub fn scales(&self) -> &'a [f32] {
+        self.scales
+    }
+
+    /// The format for a tensor of `dims`; `store` is that of its elements, if they are there already.
+    fn format(&self, dims: &[usize], store: Option<Store>) -> Result<Quant> {
+        let zero_store = self.zero.map(|z| store_of(z.data().elem()).ok_or_else(|| unsupported_store(z.data().elem())));
+        let store = match (store, zero_store.transpose()?) {
+            (Some(a), Some(b)) if a != b => return Err(Refusal::invalid("input and zero point differ in type")),
+            (Some(s), _) | (None, Some(s)) => s,
+            (None, None) => self.default,
+        };
+        let count = self.scales.len();
+        let axis = match (count, self.axis) {
+            (1, _) => None,
+            (_, Some(axis)) => Some(shape::axis(axis, dims.len())?),
+            (_, None) => {
+                return Err(Refusal::unsupported(format!("{count} scales for one tensor of activations"))
+                    .remedy("quantize activations with one scale per tensor"));
+            }
+        };
+        if axis.is_some_and(|a| dims[a] != count) {
+            return Err(Refusal::invalid(format!("{count} scales for the shape {dims:?}")));
+        }
+        let zeros = match self.zero {
+            None => vec![0],
+            Some(z) if z.len() != 1 && z.len() != count => {
+                return Err(Refusal::invalid(format!("{count} scales and {} zero points", z.len())));
+            }
+            Some(z) => (0..z.len()).map(|i| z.int(i).unwrap_or(0) as i32).collect(),
+        };
+        let (lo, hi) = store.bounds();
+        Ok(Quant { store, axis, scales: self.scales.into(), zeros: zeros.into(), lo, hi })
+    }
+}
+
+/// What `QuantizeLinear` and `DequantizeLinear` state.
+fn stated<'a>(n: &'a Node<'_>) -> Result<Stated<'a>> {
     if n.int("block_size")?.unwrap_or(0) != 0 {
         return Err(Refusal::unsupported("blocked quantization is not supported"));
     }
-    let axis = match scales.len() {
-        1 => None,
-        _ => Some(shape::axis(n.int("axis")?.unwrap_or(1), dims.len())?),
-    };
-    if axis.is_some_and(|a| dims[a] != scales.len()) {
-        return Err(Refusal::invalid(format!("{} scales for the shape {dims:?}", scales.len())));
-    }
-    let zeros = match zero {
-        None => vec![0],
-        Some(z) if z.len() != 1 && z.len() != scales.len() => {
-            return Err(Refusal::invalid(format!("{} scales and {} zero points", scales.len(), z.len())));
-        }
-        Some(z) => (0..z.len()).map(|i| z.int(i).unwrap_or(0) as i32).collect(),
-    };
-    let (lo, hi) = store.bounds();
-    Ok(Quant { store, axis, scales: scales.into(), zeros: zeros.into(), lo, hi })
+    let default = default_store(n)?;
+    Ok(Stated { default, ..Stated::at(n, 1, Some(n.int("axis")?.unwrap_or(1)))? })
 }
 
 fn unsupported_store(elem: Elem) -> Refusal {
@@ -66,10 +101,17 @@ fn default_store(n: &Node<'_>) -> Result<Store> {
 }
 
 pub(super) fn quantize_linear(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = n.input(0)?;
+    quantized(g, n.input(0)?, &stated(n)?)
+}
+
+/// A float tensor in the format that is stated.
+///
+/// # Errors
+/// When there is no such format, or when the tensor is not f32.
+pub(super) fn quantized(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Result<Lowered> {
     g.expect_f32(x)?;
     let dims = g.dims(x);
-    let quant = format(n, &dims, None)?;
+    let quant = stated.format(&dims, None)?;
     if quant.store == Store::I32 {
         return Err(unsupported_store(Elem::I32));
     }
@@ -84,30 +126,27 @@ pub(super) fn quantize_linear(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn dequantize_linear(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = n.input(0)?;
+    Ok(dequantized(g, n.input(0)?, &stated(n)?)?.into())
+}
+
+/// What stored integers stand for in the format that is stated.
+///
+/// # Errors
+/// When there is no such format, or when it is not the format that the integers were made in.
+pub(super) fn dequantized(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Result<Value> {
     let dims = g.dims(x);
-    let value = match x {
-        Value::Known(k) => {
-            let elem = k.tensor.data().elem();
-            let store = store_of(elem).ok_or_else(|| unsupported_store(elem))?;
-            let quant = format(n, &dims, Some(store))?;
-            let (quant, tensor) = without_zero_scales(quant, &k.tensor);
-            return Ok(g.dequantized_constant(&k.name, tensor, quant)?.into());
-        }
-        Value::Runtime(_) => match g.quant_of(x).cloned() {
-            Some(own) => {
-                let stated = format(n, &dims, Some(own.store))?;
-                if !same_format(&own, &stated) {
-                    return Err(Refusal::unsupported(
-                        "its scale or zero point differs from that of its QuantizeLinear",
-                    ));
-                }
-                x.clone()
-            }
-            None => return dequantize_plain(g, n, x),
-        },
-    };
-    Ok(g.emit(graph::Dequantize::DEF, &[Some(&value)], attrs! {})?.into())
+    if let Value::Known(k) = x {
+        let elem = k.tensor.data().elem();
+        let store = store_of(elem).ok_or_else(|| unsupported_store(elem))?;
+        let quant = stated.format(&dims, Some(store))?;
+        let (quant, tensor) = without_zero_scales(quant, &k.tensor);
+        return g.dequantized_constant(&k.name, tensor, quant);
+    }
+    let Some(own) = g.quant_of(x).cloned() else { return dequantized_plain(g, x, stated) };
+    if !same_format(&own, &stated.format(&dims, Some(own.store))?) {
+        return Err(Refusal::unsupported("its scale or zero point differs from that of its QuantizeLinear"));
+    }
+    g.dequantize(x)
 }
 
 fn same_format(a: &Quant, b: &Quant) -> bool {
@@ -118,18 +157,25 @@ fn same_format(a: &Quant, b: &Quant) -> bool {
     a.store == b.store && a.axis == b.axis && a.scales == b.scales && same_zeros(&a.zeros, &b.zeros)
 }
 
-/// Integers that the model is fed with, or computes without saying what they mean: `(x - zero) * scale` in floats.
-fn dequantize_plain(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Lowered> {
+/// Integers that the model is fed with, or computes without saying what they mean: `(x - zero) * scale` in floats. Bytes
+/// are quantized again, which is exact, so that integer ops can read them.
+fn dequantized_plain(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Result<Value> {
     let elem = g.elem(x);
     let store = store_of(elem).ok_or_else(|| unsupported_store(elem))?;
-    let quant = format(n, &g.dims(x), Some(store))?;
+    let dims = g.dims(x);
+    let quant = stated.format(&dims, Some(store))?;
     if quant.axis.is_some() || quant.zeros.len() != 1 {
         return Err(Refusal::unsupported("integers that the model computes have one scale per channel"));
     }
+    let (scale, zero) = (quant.scales[0], quant.zeros[0] as f32);
     let real = g.cast(x, Elem::F32)?;
-    let zero = HostTensor::f32(Vec::new(), vec![quant.zeros[0] as f32]).into();
-    let shifted = if quant.zeros[0] == 0 { real } else { g.arith(Arith::Sub, &real, &zero)? };
-    Ok(g.times(&shifted, quant.scales[0])?.into())
+    let real = g.plus(&real, -zero)?;
+    let real = g.times(&real, scale)?;
+    if store == Store::I32 {
+        return Ok(real);
+    }
+    let stored = g.quantize(&real, quant)?;
+    g.dequantize(&stored)
 }
 
 /// A scale of 0 makes every number 0. The same numbers are written here as zero points with the scale 1, because a scale

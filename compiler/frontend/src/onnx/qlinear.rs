@@ -1,0 +1,156 @@
+//! Operators on quantized tensors, those of ONNX and those of the domain `com.microsoft`.
+//!
+//! before  y = QLinearConv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b)
+//! after   y = QuantizeLinear(Conv(DequantizeLinear(x), DequantizeLinear(w), DequantizeLinear(b)))
+//!
+//! That is the one form of a quantized graph; the integer op is found again where there is a kernel for it. An operator
+//! is therefore its operands, the float operator that is imported in its place, and its result.
+
+use super::node::{Lower, Lowered, Node};
+use super::qdq::{Stated, dequantized, quantized};
+use super::{movement, nn};
+use crate::emit::{Graph, Value};
+use crate::error::Refusal;
+use qc_ir::{Quant, Store};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The operand at input `at`, its scale and zero point behind it; several scales lie along `axis`.
+fn operand(g: &mut Graph, n: &Node<'_>, at: usize, axis: Option<i64>) -> Result<Value> {
+    dequantized(g, n.input(at)?, &Stated::at(n, at + 1, axis)?)
+}
+
+/// The float operator on `operands`, its result in the format stated from input `result` on.
+fn through(g: &mut Graph, n: &Node<'_>, operands: Vec<Option<Value>>, float: Lower, result: usize) -> Result<Lowered> {
+    let y = float_of(g, n, operands, float, n.opset)?;
+    quantized(g, &y, &Stated::at(n, result, None)?)
+}
+
+fn float_of(g: &mut Graph, n: &Node<'_>, operands: Vec<Option<Value>>, float: Lower, opset: i64) -> Result<Value> {
+    if n.int("channels_last")?.unwrap_or(0) != 0 {
+        return Err(Refusal::unsupported("its tensors are channels-last").remedy("export the model in NCHW layout"));
+    }
+    let node =
+        Node { proto: n.proto, inputs: operands, reals: Vec::new(), used: n.used.clone(), opset, files: n.files };
+    let lowered = float(g, &node)?;
+    lowered.values.into_iter().next().ok_or_else(|| Refusal::invalid("it has no result"))
+}
+
+/// A bias of i32 in units of the accumulator: `scale of x * scale of w[c]`.
+fn bias(g: &mut Graph, n: &Node<'_>, at: usize, x: f32, w: &[f32]) -> Result<Option<Value>> {
+    let k = match n.optional(at) {
+        None => return Ok(None),
+        Some(Value::Known(k)) => k,
+        Some(_) => return Err(Refusal::unsupported("its bias is computed by the model; it must be constant")),
+    };
+    if k.tensor.as_i32().is_none() {
+        return Err(Refusal::invalid("its bias is not int32"));
+    }
+    let len = k.tensor.len();
+    let tensor = k.tensor.reshaped(vec![len]).ok_or_else(|| Refusal::invalid("its bias has an odd shape"))?;
+    let (lo, hi) = Store::I32.bounds();
+    let axis = (w.len() > 1).then_some(0);
+    let scales = w.iter().map(|w| x * w).collect();
+    let quant = Quant { store: Store::I32, axis, scales, zeros: [0].into(), lo, hi };
+    g.dequantized_constant(&k.name, tensor, quant).map(Some)
+}
+
+/// The one scale of the operand at input `at`.
+fn scale_of(n: &Node<'_>, at: usize) -> Result<f32> {
+    match Stated::at(n, at + 1, None)?.scales() {
+        [scale] => Ok(*scale),
+        more => Err(Refusal::unsupported(format!("an activation has {} scales, not one", more.len()))),
+    }
+}
+
+pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (x, w) = (operand(g, n, 0, None)?, operand(g, n, 3, Some(0))?);
+    let bias = bias(g, n, 8, scale_of(n, 0)?, Stated::at(n, 4, Some(0))?.scales())?;
+    through(g, n, vec![Some(x), Some(w), bias], nn::conv, 6)
+}
+
+pub(super) fn matmul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (a, b) = (operand(g, n, 0, None)?, operand(g, n, 3, Some(-1))?);
+    through(g, n, vec![Some(a), Some(b)], nn::matmul, 6)
+}
+
+/// `alpha * a * b + c` with `c` in units of the product; without a result scale the result is float.
+pub(super) fn gemm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let flags = [n.flag("transA", false)?, n.flag("transB", false)?];
+    let alpha = n.float("alpha")?.unwrap_or(1.0);
+    let axis = if flags[1] { 0 } else { 1 };
+    let (a, b) = (operand(g, n, 0, None)?, operand(g, n, 3, Some(axis))?);
+    let c = bias(g, n, 6, scale_of(n, 0)?, Stated::at(n, 4, Some(axis))?.scales())?;
+    let product = g.matmul(&a, &b, c.as_ref(), flags)?;
+    let y = g.times(&product, alpha)?;
+    match n.optional(7) {
+        None => Ok(y.into()),
+        Some(_) => quantized(g, &y, &Stated::at(n, 7, None)?),
+    }
+}
+
+fn binary(g: &mut Graph, n: &Node<'_>, float: Lower) -> Result<Lowered> {
+    let (a, b) = (operand(g, n, 0, None)?, operand(g, n, 3, None)?);
+    through(g, n, vec![Some(a), Some(b)], float, 6)
+}
+
+pub(super) fn add(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    binary(g, n, super::elementwise::add)
+}
+
+pub(super) fn mul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    binary(g, n, super::elementwise::mul)
+}
+
+fn unary(g: &mut Graph, n: &Node<'_>, float: Lower) -> Result<Lowered> {
+    let x = operand(g, n, 0, None)?;
+    through(g, n, vec![Some(x)], float, 3)
+}
+
+pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    unary(g, n, nn::average_pool)
+}
+
+pub(super) fn global_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    unary(g, n, nn::global_average_pool)
+}
+
+pub(super) fn reduce_mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    unary(g, n, nn::reduce_mean)
+}
+
+/// The attribute `opset` says whose meaning of the axis counts.
+pub(super) fn softmax(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = operand(g, n, 0, None)?;
+    let y = float_of(g, n, vec![Some(x)], nn::softmax, n.int("opset")?.unwrap_or(n.opset))?;
+    quantized(g, &y, &Stated::at(n, 3, None)?)
+}
+
+/// Result scale and zero point come first, then operands with theirs.
+pub(super) fn concat(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let operands = (2..n.inputs.len()).step_by(3).map(|at| operand(g, n, at, None).map(Some));
+    let operands = operands.collect::<Result<Vec<_>>>()?;
+    through(g, n, operands, movement::concat, 0)
+}
+
+/// A float operator on quantized tensors of one format, as ONNX allows where elements only move: the result has that
+/// format too.
+///
+/// # Errors
+/// When formats differ, and what the operator itself refuses.
+pub(super) fn in_one_format(g: &mut Graph, n: &Node<'_>, float: Lower) -> Result<Lowered> {
+    let Some(format) = g.quant_of(n.input(0)?).cloned() else { return float(g, n) };
+    let mut operands = Vec::new();
+    for v in &n.inputs {
+        let real = match v {
+            Some(v) if g.quant_of(v) == Some(&format) => Some(g.dequantize(v)?),
+            Some(v) if g.quant_of(v).is_some() => {
+                return Err(Refusal::unsupported("its operands are quantized in different formats"));
+            }
+            other => other.clone(),
+        };
+        operands.push(real);
+    }
+    let y = float_of(g, n, operands, float, n.opset)?;
+    Ok(g.quantize(&y, format)?.into())
+}
