@@ -3,20 +3,20 @@
 use super::numeric::{Residual, ratio, requantize, requantize_residual};
 use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
 use crate::graph::conv::ConvShape;
-use crate::graph::{dims_of, nchw};
+use crate::graph::{arg, dims_of, nchw};
 use qc_ir::{HostTensor, Module, OpId, Quant, Store, Type, ValueId};
 
 qc_ir::ops! { dialect COMPUTE = "quant";
     /// Integer 2-D convolution with its epilogue.
     ///
-    /// `acc = bias[o] + sum (x - x_zero) * weight`; a quantized result is `requantize(acc, x_scale * w_scale[o] / out_scale)`
+    /// `acc = bias[o] + sum (x - x_zero) * (weight - w_zero[o])`; a quantized result is `requantize(acc, x_scale * w_scale[o] / out_scale)`
     /// plus the rescaled residual, clamped to `lo..=hi`; an f32 result is `acc * (x_scale * w_scale[o])`, clamped to
     /// `min..=max`. What lies outside the input counts as `x_zero`. `bias` is i32.
     op QConv2d = "quant.conv2d"(x, weight, bias: Optional, residual: Optional) -> (out) {
         strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
         to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_conv2d) verify(verify_compute) eval(eval_conv2d);
-    /// Integer product of `x` `[.., k]` with constant `weight` `[n, k]`, epilogue as `quant.conv2d`.
+    /// Integer product of `x` `[.., k]` with constant `weight` `[n, k]`, accumulator and epilogue as `quant.conv2d`.
     op QMatmul = "quant.matmul"(x, weight, bias: Optional, residual: Optional) -> (out) {
         to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_matmul) verify(verify_compute) eval(eval_matmul);
@@ -67,12 +67,22 @@ impl Epilogue {
     }
 }
 
-/// The format of a weight operand: s8, symmetric, per output channel or per tensor.
+/// The format of a weight operand: s8 or u8, scales and zero points per output channel or per tensor.
 fn weight_format(m: &Module, weight: ValueId) -> Result<&Quant, String> {
     let q = m.quant_of(weight).ok_or("the weight is not quantized")?;
-    let symmetric = q.zeros.iter().all(|&z| z == 0);
-    let fits = q.store == Store::I8 && symmetric && q.axis.is_none_or(|a| a == 0);
-    fits.then_some(q).ok_or_else(|| "the weight must be s8, symmetric, per output channel".into())
+    let fits = q.store != Store::I32 && q.axis.is_none_or(|a| a == 0) && (q.axis.is_some() || q.zeros.len() == 1);
+    fits.then_some(q).ok_or_else(|| "the weight must be s8 or u8, with scales along its output channels".into())
+}
+
+/// Stored weights minus the zero points of their output channels, which are dim `axis`.
+///
+/// # Errors
+/// When they are no bytes.
+pub fn centred(q: &Quant, weight: &HostTensor, axis: usize) -> Result<Vec<i32>, String> {
+    let stored = ints(&[Some(weight)], 0)?;
+    let inner: usize = weight.dims()[axis + 1..].iter().product();
+    let channels = weight.dims()[axis];
+    Ok(stored.into_iter().enumerate().map(|(i, w)| w - q.zero(i / inner.max(1) % channels)).collect())
 }
 
 fn check_extra(m: &Module, op: OpId, out: &[usize], channels: usize) -> Result<(), String> {
@@ -146,7 +156,7 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     let (s, e) = (QConv2d(op).shape(m)?, Epilogue::of(m, op)?);
     let zero = activation(m, op, 0)?.zero(0);
     let x: Vec<i32> = ints(args, 0)?.into_iter().map(|v| v - zero).collect();
-    let w = ints(args, 1)?;
+    let w = centred(weight_format(m, QConv2d(op).weight(m))?, arg(args, 1)?, 0)?;
     let bias = args.get(2).copied().flatten().map(|_| ints(args, 2)).transpose()?;
     let res = args.get(3).copied().flatten().map(|_| ints(args, 3)).transpose()?;
     let [n, channels, oh, ow] = s.out;
@@ -166,7 +176,8 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
 fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let e = Epilogue::of(m, op)?;
     let zero = activation(m, op, 0)?.zero(0);
-    let (x, w) = (ints(args, 0)?, ints(args, 1)?);
+    let x = ints(args, 0)?;
+    let w = centred(weight_format(m, QMatmul(op).weight(m))?, arg(args, 1)?, 0)?;
     let bias = args.get(2).copied().flatten().map(|_| ints(args, 2)).transpose()?;
     let res = args.get(3).copied().flatten().map(|_| ints(args, 3)).transpose()?;
     let (n, k) = (dims_of(m, op, 1)?[0], dims_of(m, op, 1)?[1]);

@@ -1,7 +1,7 @@
 //! The quant dialect: what integer kernels can do, each op with its whole epilogue.
 //!
-//! Activations are u8 with a zero point, weights are s8 constants, symmetric, per output channel; accumulators are
-//! exact i32. `to` names the result's element: a quantized format, or `f32` for a result in real numbers. `lo` and
+//! Activations are u8 with a zero point, weights are constants of 8 bits per output channel, with a zero point where they
+//! have one; accumulators are exact i32. `to` names the result's element: a quantized format, or `f32` for a result in real numbers. `lo` and
 //! `hi` clamp a quantized result (an activation function that fused), `min` and `max` a real one.
 
 pub mod compute;

@@ -17,11 +17,21 @@ pub fn activation(lo: f32, hi: f32, pick: u32) -> Quant {
     }
 }
 
-/// Weights as stored integers: s8 per output channel along `axis`, or s8 or u8 with one scale.
+/// Weights as stored integers: s8 per output channel along `axis`, or s8 or u8 with one scale, some of them with zero
+/// points that take differences out of s8.
 pub fn weight(values: &[f32], dims: &[usize], axis: usize, pick: u32) -> (Quant, HostTensor) {
     let mut n = Numbers::new(u64::from(pick));
     let largest = values.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
-    let format = match n.below(8) {
+    let (lo, hi) = values.iter().fold((0.0f32, 0.0f32), |(lo, hi), &x| (lo.min(x), hi.max(x)));
+    let scale = ((hi - lo) / 255.0).max(1e-6);
+    let zero = (-lo / scale).round().clamp(0.0, 255.0) as i32;
+    let format = match n.below(12) {
+        2 => Quant::per_tensor(Store::U8, scale, zero),
+        3 => Quant::per_tensor(Store::I8, scale, zero - 128),
+        4 => {
+            let zeros = (0..dims[axis]).map(|_| n.below(256) as i32).collect();
+            Quant { zeros, ..Quant::per_axis(Store::U8, axis, vec![scale; dims[axis]]) }
+        }
         0 => Quant::per_tensor(Store::U8, largest / 127.0, 128 - n.below(3) as i32),
         1 => Quant::per_tensor(Store::I8, largest / 127.0, 0),
         _ => {

@@ -2,18 +2,22 @@
 //!
 //! The input lies channels-last with a border, so the taps of one kernel row are one contiguous run of `kw * c` bytes
 //! and the whole convolution is one matrix sweep whose rows are pixels: no im2col. On a slice of wider pixels, with
-//! dilation or groups, every tap is a run of its own.
+//! dilation or groups, every tap is a run of its own. Output channels whose weights do not fit s8 are computed again by a
+//! sweep of their own, see `wide.rs`.
 
 use super::Lower;
 use super::emit::Call;
-use super::linear::{Constants, Gemm, Stride, constant_i8, epilogue_fields, pixel_loops, strided, variant};
+use super::linear::{Constants, Gemm, Stride, epilogue_fields, pixel_loops, strided, variant};
+use super::plain_buffer;
 use super::view::{Level, View};
+use super::wide::{Weights, of_run};
 use qc_dialects::graph::Conv2d;
 use qc_dialects::graph::conv::ConvShape;
 use qc_dialects::quant::QConv2d;
 use qc_dialects::quant::compute::Epilogue;
 use qc_ir::{Attr, Diag, HostTensor, ValueId};
 use qc_kernels::pack::{GemmShape, Taps, pad16, round64};
+use std::ops::Range;
 
 /// A convolution with its operands placed.
 struct Placed {
@@ -21,6 +25,8 @@ struct Placed {
     x: View,
     out: View,
     res: Option<View>,
+    /// Bytes from the input of one group to that of the next, where groups do not share pixels.
+    group_stride: Option<i64>,
 }
 
 impl Placed {
@@ -41,23 +47,43 @@ impl Placed {
         ]
     }
 
+    /// Elements from one pixel of the input to the next.
+    fn pixel(&self) -> usize {
+        (self.x.strides[3] / self.x.elem_bytes()) as usize
+    }
+
     /// How weights are packed for this input.
     fn gemm_shape(&self) -> GemmShape {
         let (cols, channels) = (self.s.weight[0] / self.s.groups, self.s.weight[1]);
-        let pixel = (self.x.strides[3] / self.x.elem_bytes()) as usize;
+        let pixel = self.pixel();
         let (kh, kw) = (self.s.y.kernel, self.s.x.kernel);
         let joined = kw == 1 || (self.s.groups == 1 && self.s.x.dilation == 1 && pixel == channels);
         let taps = if joined { Taps::Joined { pitch: channels } } else { Taps::Split };
         GemmShape { cols, channels, kh, kw, taps }
     }
 
+    /// The output channels of `run` alone; the groups stay.
+    fn columns(&self, run: &Range<usize>) -> Placed {
+        let part = |v: &View| v.narrow(1, run.start, run.len(), 1);
+        let [_, channels, kh, kw] = self.s.weight;
+        let [n, _, oh, ow] = self.s.out;
+        let s = ConvShape { weight: [run.len(), channels, kh, kw], out: [n, run.len(), oh, ow], ..self.s };
+        Placed { s, x: self.x.clone(), out: part(&self.out), res: self.res.as_ref().map(part), group_stride: None }
+    }
+
     fn gemm(&self, call: Call, c: &Constants, shape: &GemmShape, sizes: (usize, usize)) -> Gemm {
         let [rows, outer, images] = pixel_loops(self.pixels());
+        // Weights in parts visit each segment once per part.
+        let parts = shape.kh / self.s.y.kernel;
+        let (seg_x, seg_x_stride) = match parts {
+            1 => (shape.seg_x(), self.s.x.dilation as i64 * self.x.strides[3]),
+            _ => (parts, 0),
+        };
         let mut call = call
-            .set("seg_y", shape.seg_y())
+            .set("seg_y", self.s.y.kernel)
             .set("seg_y_stride", self.s.y.dilation as i64 * self.x.strides[2])
-            .set("seg_x", shape.seg_x())
-            .set("seg_x_stride", self.s.x.dilation as i64 * self.x.strides[3])
+            .set("seg_x", seg_x)
+            .set("seg_x_stride", seg_x_stride)
             .pointer("a", self.x.buf, self.x.offset + self.first_tap(), &[])
             .pointer("w", c.weight, 0, &[])
             .pointer("bias", c.bias, 0, &[]);
@@ -70,7 +96,8 @@ impl Placed {
         }
         let (e_in, e_out) = (self.x.elem_bytes(), self.out.elem_bytes());
         let columns = shape.cols as i64 * e_out;
-        let groups = Stride { count: self.s.groups, a: shape.channels as i64 * e_in, out: columns, res: columns };
+        let a = self.group_stride.unwrap_or(shape.channels as i64 * e_in);
+        let groups = Stride { count: self.s.groups, a, out: columns, res: columns };
         Gemm {
             call: strided(call, rows, outer, self.res.is_some()),
             has_scale: c.scale.is_some(),
@@ -94,7 +121,7 @@ impl Lower<'_> {
         let x = self.channels_last_view(x, pads)?;
         let res = res.map(|r| self.channels_last_view(r, [0; 4])).transpose()?;
         let out_view = self.destination(out)?;
-        Ok(Placed { s, x, out: out_view, res })
+        Ok(Placed { s, x, out: out_view, res, group_stride: None })
     }
 
     /// `quant.conv2d`.
@@ -103,14 +130,64 @@ impl Lower<'_> {
         let s = op.shape(src).map_err(Diag::bug)?;
         let e = Epilogue::of(src, op.0).map_err(Diag::bug)?;
         let p = self.place_conv(op.x(src), op.out(src), op.residual(src), s)?;
+        let w = Weights::of(src, op.0)?;
+        let runs = w.wide_runs(s.groups);
         if s.is_depthwise() && s.weight[0] == s.groups && e.out.is_some() && e.residual.is_none() {
-            return self.depthwise_u8(op, &p, &e);
+            self.depthwise_u8(&w, &p, &e)?;
+            return self.wide_columns(&p, &w, &e, runs);
         }
-        let shape = p.gemm_shape();
-        let c = self.integer_constants(op.0, &shape, s.groups)?;
-        let call = epilogue_fields(Call::new(&format!("gemm.{}", variant(&e))), &e).set("k4", shape.k4());
+        if runs != [0..s.weight[0]] {
+            self.gemm_u8(&p, &w, &e, 1, &p.gemm_shape())?;
+        }
+        self.wide_columns(&p, &w, &e, runs)
+    }
+
+    fn gemm_u8(&mut self, p: &Placed, w: &Weights, e: &Epilogue, parts: usize, shape: &GemmShape) -> Result<(), Diag> {
+        let c = self.integer_constants(w, e, parts, shape, p.s.groups)?;
+        let call = epilogue_fields(Call::new(&format!("gemm.{}", variant(e))), e).set("k4", shape.k4());
         let sizes = (shape.panel_bytes(0), round64(shape.bytes()));
-        p.gemm(call, &c, &shape, sizes).emit(self.emit())
+        p.gemm(call, &c, shape, sizes).emit(self.emit())
+    }
+
+    /// The output channels whose weights do not fit s8, by weights in parts. Segments along a row are what parts
+    /// repeat, so the taps of a row are one segment, with gaps where taps are apart.
+    fn wide_columns(&mut self, p: &Placed, w: &Weights, e: &Epilogue, runs: Vec<Range<usize>>) -> Result<(), Diag> {
+        for run in runs {
+            let (w, e) = (w.of_run(run.clone()), of_run(e, run.clone()));
+            let p = if p.s.groups == 1 { p.columns(&run) } else { self.own_planes(p, &run)? };
+            let parts = w.parts();
+            let (cols, channels) = (p.s.weight[0] / p.s.groups, p.s.weight[1]);
+            let pitch = p.s.x.dilation * p.pixel();
+            let (kh, kw) = (p.s.y.kernel * parts, p.s.x.kernel);
+            let shape = GemmShape { cols, channels, kh, kw, taps: Taps::Joined { pitch } };
+            self.gemm_u8(&p, &w, &e, parts, &shape)?;
+        }
+        Ok(())
+    }
+
+    /// The convolution of the groups that make the output channels of `run`, each reading a copy of its own channels.
+    fn own_planes(&mut self, p: &Placed, run: &Range<usize>) -> Result<Placed, Diag> {
+        let channels = p.s.weight[1];
+        let each = p.s.weight[0] / p.s.groups;
+        let groups = run.start / each..run.end / each;
+        let (pads, x) = ([p.s.y.pads, p.s.x.pads], &p.x);
+        let [n, _, h, w] = p.s.input;
+        let (h, w) = (h + pads[0].0 + pads[0].1, w + pads[1].0 + pads[1].1);
+        let s = &x.strides;
+        let from = View {
+            offset: x.offset + p.first_tap() + (groups.start * channels) as i64 * s[1],
+            dims: vec![n, groups.len(), h, w, channels],
+            strides: vec![s[0], channels as i64 * s[1], s[2], s[3], s[1]],
+            border: [0; 4],
+            ..x.clone()
+        };
+        let to = self.alloc("planes", plain_buffer(from.elem, &from.dims), [0; 4])?;
+        self.copy(&from, &to)?;
+        let (t, out) = (&to.strides, p.columns(run));
+        let corner = pads[0].0 as i64 * t[2] + pads[1].0 as i64 * t[3];
+        let x = View { dims: p.x.dims.clone(), strides: vec![t[0], t[4], t[2], t[3]], offset: corner, ..to.clone() };
+        let s = ConvShape { groups: groups.len(), ..out.s };
+        Ok(Placed { s, x, group_stride: Some(t[1]), ..out })
     }
 
     /// `graph.conv2d`.
@@ -135,22 +212,9 @@ impl Lower<'_> {
         p.gemm(call, &c, &shape, sizes).emit(self.emit())
     }
 
-    fn depthwise_u8(&mut self, op: QConv2d, p: &Placed, e: &Epilogue) -> Result<(), Diag> {
-        let src = self.src;
-        let channels = p.s.groups;
-        let (w, name) = constant_i8(src, op.weight(src))?;
-        let zero = self.zero_of(op.x(src));
-        let taps = w.len() / channels;
-        let mut bias: Vec<i32> =
-            w.chunks_exact(taps).map(|row| -zero * row.iter().map(|&x| i32::from(x)).sum::<i32>()).collect();
-        if let Some(b) = op.bias(src) {
-            let tensor = crate::graph::constant(src, b).ok_or_else(|| Diag::bug("the bias is not constant"))?;
-            let stored = tensor.as_i32().ok_or_else(|| Diag::bug("the bias is not i32"))?;
-            bias.iter_mut().zip(stored).for_each(|(a, b)| *a = a.wrapping_add(*b));
-        }
-        let bias = pad16(&bias);
-        let scale = pad16(&e.scales);
-        let weight = self.data(&name, HostTensor::i8([w.len()], w), depthwise_pack(p))?;
+    fn depthwise_u8(&mut self, w: &Weights, p: &Placed, e: &Epilogue) -> Result<(), Diag> {
+        let (narrow, bias, scale) = (w.in_parts(1, p.s.x.kernel), pad16(&w.bias), pad16(&e.scales));
+        let weight = self.data(&w.name, HostTensor::i8([narrow.len()], narrow), depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::i32([bias.len()], bias), vec![])?;
         let scale = self.data("scale", HostTensor::f32([scale.len()], scale), vec![])?;
         let call = epilogue_fields(Call::new("dw.u8"), e)

@@ -6,10 +6,11 @@
 
 use super::emit::{Call, Emit};
 use super::view::{Level, View, bytes_of, levels};
+use super::wide::{Weights, of_run};
 use super::{Lower, scalar};
 use qc_dialects::quant::compute::Epilogue;
 use qc_dialects::{graph::Matmul, quant::QMatmul};
-use qc_ir::{Attr, Data, Diag, Elem, HostTensor, Module, OpId, ValueId};
+use qc_ir::{Attr, Diag, Elem, HostTensor, ValueId};
 use qc_kernels::pack::{GemmShape, PANEL, Taps, pad16};
 
 /// Bytes from one index to the next, for input, output and residual.
@@ -249,26 +250,20 @@ pub fn variant(e: &Epilogue) -> &'static str {
 }
 
 impl Lower<'_> {
-    /// Integer weights `[o, k..]` and their constants; the input's zero point goes into the bias.
-    pub fn integer_constants(&mut self, op: OpId, shape: &GemmShape, groups: usize) -> Result<Constants, Diag> {
-        let view = QMatmul(op);
-        let src = self.src;
-        let (w, name) = constant_i8(src, view.weight(src))?;
-        let zero = self.zero_of(view.x(src));
-        let channels = shape.cols * groups;
-        let taps = w.len() / channels.max(1);
-        let sums = w.chunks_exact(taps.max(1)).map(|row| row.iter().map(|&x| i32::from(x)).sum::<i32>());
-        let mut bias: Vec<i32> = sums.map(|s| s.wrapping_mul(zero).wrapping_neg()).collect();
-        if let Some(b) = view.bias(src) {
-            let tensor = crate::graph::constant(src, b).ok_or_else(|| Diag::bug("the bias is not constant"))?;
-            let stored = tensor.as_i32().ok_or_else(|| Diag::bug("the bias is not i32"))?;
-            bias.iter_mut().zip(stored).for_each(|(a, b)| *a = a.wrapping_add(*b));
-        }
-        let scales = padded_groups(&Epilogue::of(src, op).map_err(Diag::bug)?.scales, groups);
-        let bias = padded_groups(&bias, groups);
+    /// Integer weights in `parts`, packed for `shape`, with bias and scale of all output channels.
+    pub fn integer_constants(
+        &mut self,
+        w: &Weights,
+        e: &Epilogue,
+        parts: usize,
+        shape: &GemmShape,
+        groups: usize,
+    ) -> Result<Constants, Diag> {
+        let stored = w.in_parts(parts, shape.kw);
+        let (bias, scales) = (padded_groups(&w.bias, groups), padded_groups(&e.scales, groups));
         let pack = gemm_pack(shape, groups);
         Ok(Constants {
-            weight: self.data(&name, HostTensor::i8([w.len()], w), pack)?,
+            weight: self.data(&w.name, HostTensor::i8([stored.len()], stored), pack)?,
             bias: self.data("bias", HostTensor::i32([bias.len()], bias), vec![])?,
             scale: Some(self.data("scale", HostTensor::f32([scales.len()], scales), vec![])?),
         })
@@ -305,12 +300,39 @@ impl Lower<'_> {
         let x = self.rows_view(op.x(src))?;
         let out = self.destination(op.out(src))?;
         let res = op.residual(src).map(|r| self.rows_view(r)).transpose()?;
-        let shape = GemmShape { cols: n, channels: k, kh: 1, kw: 1, taps: Taps::Joined { pitch: k } };
-        let c = self.integer_constants(op.0, &shape, 1)?;
-        let call = epilogue_fields(Call::new(&format!("gemm.{}", variant(&e))), &e).set("k4", shape.k4());
+        let w = Weights::of(src, op.0)?;
+        let runs = w.wide_runs(1);
+        if runs != [0..n] {
+            self.columns_u8(&w, &e, &x, &out, res.as_ref(), k, 1)?;
+        }
+        for run in runs {
+            let last = out.dims.len() - 1;
+            let columns = |v: &View| v.narrow(last, run.start, run.len(), 1);
+            let (w, e) = (w.of_run(run.clone()), of_run(&e, run.clone()));
+            let parts = w.parts();
+            self.columns_u8(&w, &e, &x, &columns(&out), res.as_ref().map(columns).as_ref(), k, parts)?;
+        }
+        Ok(())
+    }
+
+    /// The output columns of `w`, by weights in `parts`.
+    fn columns_u8(
+        &mut self,
+        w: &Weights,
+        e: &Epilogue,
+        x: &View,
+        out: &View,
+        res: Option<&View>,
+        k: usize,
+        parts: usize,
+    ) -> Result<(), Diag> {
+        let n = w.channels();
+        let shape = GemmShape { cols: n, channels: k, kh: parts, kw: 1, taps: Taps::Joined { pitch: k } };
+        let c = self.integer_constants(w, e, parts, &shape, 1)?;
+        let call = epilogue_fields(Call::new(&format!("gemm.{}", variant(e))), e).set("k4", shape.k4());
         let out_elem = if e.out.is_some() { Elem::U8 } else { Elem::F32 };
         let sizes = (shape.panel_bytes(0), shape.bytes());
-        self.product(call, &x, &out, res.as_ref(), &c, (n, k), sizes, out_elem)
+        self.product(call.set("seg_x", parts), x, out, res, &c, (n, k), sizes, out_elem)
     }
 
     /// `graph.matmul`: with a constant right side by the matrix kernel, else by plain loops.
@@ -334,6 +356,7 @@ impl Lower<'_> {
         let name = src.name(op.b(src)).unwrap_or("weight").to_string();
         let c = self.float_constants(weight, &name, op.bias(src), &shape, 1)?;
         let call = Call::new("gemm_f32.f32")
+            .set("seg_x", 1)
             .set("k", k)
             .set("clamp_lo", op.min(src) as f32)
             .set("clamp_hi", op.max(src) as f32);
@@ -371,7 +394,7 @@ impl Lower<'_> {
         let (a, o) = (lead(x), lead(out));
         let r = res.map_or_else(|| o.clone(), lead);
         let [rows, outer, images] = pixel_loops(levels(&a.dims.clone(), &[&a, &o, &r], 1));
-        let mut call = call.set("seg_y", 1).set("seg_x", 1).view("a", x, &[]).pointer("w", c.weight, 0, &[]);
+        let mut call = call.set("seg_y", 1).view("a", x, &[]).pointer("w", c.weight, 0, &[]);
         call = call.pointer("bias", c.bias, 0, &[]);
         if let Some(scale) = c.scale {
             call = call.pointer("scale", scale, 0, &[]);
@@ -403,13 +426,4 @@ impl Lower<'_> {
 pub fn strided(call: Call, rows: Stride, outer: Stride, has_res: bool) -> Call {
     let call = call.set("a_row", rows.a).set("a_outer", outer.a).set("out_row", rows.out).set("out_outer", outer.out);
     if has_res { call.set("res_row", rows.res).set("res_outer", outer.res) } else { call }
-}
-
-/// The integers and the name of a constant s8 weight.
-pub fn constant_i8(m: &Module, v: ValueId) -> Result<(Vec<i8>, String), Diag> {
-    let tensor = crate::graph::constant(m, v).ok_or_else(|| Diag::bug("the weight is not constant"))?;
-    match tensor.data() {
-        Data::I8(w) => Ok((w.clone(), m.name(v).unwrap_or("weight").to_string())),
-        _ => Err(Diag::bug("the weight is not s8")),
-    }
 }

@@ -20,6 +20,7 @@ mod place;
 mod pool;
 mod scalar;
 pub mod view;
+mod wide;
 
 use emit::{Call, Emit};
 use place::Placement;

@@ -4,7 +4,8 @@
 //!         %s = graph.add(%c, %rd)      %r = graph.relu(%s)          %y = graph.quantize(%r) {quant = !q}
 //! after   %y = quant.conv2d(%xq, %wq, %bq, %rq) {to = !q, lo}
 //!
-//! Weights must be s8, symmetric, constant, with scales along the output channels; the bias becomes i32 in units of the
+//! Weights must be constants of 8 bits with scales along the output channels. Where `weight - zero` fits s8, the weight
+//! becomes that; else it keeps its zero points, and the kernels multiply it in parts. The bias becomes i32 in units of the
 //! accumulator. A convolution whose result is not quantized gives f32. What does not fit stays float, and the report
 //! says why. Movement ops and max pooling pass bytes through when input and output share a format; a change of format is
 //! a table.

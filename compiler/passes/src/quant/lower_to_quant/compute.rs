@@ -3,6 +3,7 @@
 use super::{Bounds, Tail, dequantized, element};
 use crate::graph::{add_constant, constant, constant_f32, sole_producer};
 use qc_dialects::graph::{Conv2d, Dequantize, Matmul};
+use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, Type, ValueId};
 
@@ -29,11 +30,8 @@ fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
     let stored = Dequantize::producing(m, w).ok_or("its weight is not quantized")?.q(m);
     let tensor = constant(m, stored).ok_or("its weight is not constant")?;
     let q = m.quant_of(stored).ok_or("its weight is not quantized")?;
-    if q.store != Store::I8 || tensor.as_i8().is_none() {
-        return Err("its weight is not stored as s8".into());
-    }
-    if q.zeros.iter().any(|&z| z != 0) {
-        return Err("its weight has a zero point".into());
+    if q.store == Store::I32 {
+        return Err("its weight is not stored in 8 bits".into());
     }
     let transposed = match Matmul::of(m, op) {
         None => false,
@@ -71,7 +69,8 @@ fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
         Some(b) => stored_bias(m, b, channels, unit).ok_or("its bias is not constant")?,
     };
     let taps = tensor.len() / channels.max(1);
-    let reach = taps as f64 * 255.0 * 128.0;
+    let largest = if is_s8(wq) { 128.0 } else { 255.0 };
+    let reach = taps as f64 * 255.0 * largest;
     if reach > f64::from(i32::MAX / 2) {
         return Err("its accumulator could overflow 32 bits".into());
     }
@@ -87,20 +86,53 @@ fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
     Ok(Accumulator { bias: l.bias.map(|_| scaled.map(|x| x as i32).collect()), shifts })
 }
 
-/// The weight with the channels shrunk that need it.
-fn shrunk(rw: &mut Rewriter<'_>, weight: ValueId, axis: usize, shifts: &[u32]) -> Option<ValueId> {
-    if shifts.iter().all(|&s| s == 0) {
-        return Some(weight);
+/// Whether stored weights are what kernels multiply: s8 without zero points.
+fn is_s8(q: &Quant) -> bool {
+    q.store == Store::I8 && q.zeros.iter().all(|&z| z == 0)
+}
+
+/// The weight as integer ops have it: output channels first, channels shrunk that need it, and s8 without zero points
+/// where `weight - zero` fits; else in its own storage.
+fn weight(rw: &mut Rewriter<'_>, l: &Linear, shifts: &[u32]) -> Option<ValueId> {
+    let (t, q) = (constant(rw.m, l.weight)?, rw.m.quant_of(l.weight)?.clone());
+    let plain = is_s8(&q) && shifts.iter().all(|&s| s == 0);
+    if plain && !l.transposed {
+        return Some(l.weight);
     }
-    let (t, q) = (constant(rw.m, weight)?, rw.m.quant_of(weight)?.clone());
+    let axis = usize::from(l.transposed);
     let inner: usize = t.dims()[axis + 1..].iter().product();
     let factor = |c: usize| (1u64 << shifts[c]) as f32;
-    let one = |(i, &w): (usize, &i8)| (f32::from(w) / factor(i / inner % shifts.len())).round_ties_even() as i8;
-    let data = Data::I8(t.as_i8()?.iter().enumerate().map(one).collect());
-    let scales: Vec<f32> = (0..shifts.len()).map(|c| q.scale(c) * factor(c)).collect();
-    let id = rw.m.intern_quant(Quant { axis: Some(axis), scales: scales.into(), ..q });
-    let name = rw.m.name(weight).unwrap_or("weight").to_string();
-    add_constant(rw, &name, TensorTy::new(Elem::Quant(id), t.dims()), HostTensor::new(t.dims(), data)?)
+    let shrunk = |(i, w): (usize, i32)| (w as f32 / factor(i / inner % shifts.len())).round_ties_even() as i32;
+    let values: Vec<i32> = centred(&q, &t, axis).ok()?.into_iter().enumerate().map(shrunk).collect();
+    let (dims, values) = match (l.transposed, t.dims()) {
+        (true, &[k, n]) => (vec![n, k], (0..n * k).map(|i| values[i % k * n + i / k]).collect()),
+        (false, dims) => (dims.to_vec(), values),
+        _ => return None,
+    };
+    let scales: Vec<f32> = match plain {
+        true => q.scales.to_vec(),
+        false => (0..shifts.len()).map(|c| q.scale(c) * factor(c)).collect(),
+    };
+    let format = Quant { axis: (scales.len() > 1).then_some(0), scales: scales.into(), ..q };
+    let (format, data) = stored_weight(format, &dims, &values);
+    let name = rw.m.name(l.weight).unwrap_or("weight").to_string();
+    let ty = TensorTy::new(Elem::Quant(rw.m.intern_quant(format)), dims.clone());
+    add_constant(rw, &name, ty, HostTensor::new(dims, data)?)
+}
+
+/// Storage for weights that have lost their zero points: s8, or with the zero points again where s8 is too narrow.
+fn stored_weight(format: Quant, dims: &[usize], values: &[i32]) -> (Quant, Data) {
+    if let Ok(bytes) = values.iter().map(|&w| i8::try_from(w)).collect() {
+        let (lo, hi) = if is_s8(&format) { (format.lo, format.hi) } else { Store::I8.bounds() };
+        return (Quant { store: Store::I8, zeros: [0].into(), lo, hi, ..format }, Data::I8(bytes));
+    }
+    let inner: usize = dims[1..].iter().product();
+    let stored = values.iter().enumerate().map(|(i, w)| w + format.zero(i / inner));
+    let data = match format.store {
+        Store::U8 => Data::U8(stored.map(|w| w as u8).collect()),
+        _ => Data::I8(stored.map(|w| w as i8).collect()),
+    };
+    (format, data)
 }
 
 /// The bias divided by the accumulator's unit and rounded; stored integers in that unit are taken as they are.
@@ -138,8 +170,7 @@ fn build(
             Some(add_constant(rw, "bias", TensorTy::new(Elem::I32, [n]), HostTensor::i32([n], b))?)
         }
     };
-    let weight = shrunk(rw, l.weight, usize::from(l.transposed), &acc.shifts)?;
-    let weight = if l.transposed { transpose(rw, weight)? } else { weight };
+    let weight = weight(rw, &l, &acc.shifts)?;
     let mut attrs = epilogue;
     let def = match Conv2d::of(rw.m, op) {
         Some(conv) => {
@@ -156,17 +187,6 @@ fn build(
     let (old, new) = (rw.m.result(root), rw.m.result(new));
     rw.replace(old, new);
     Some(())
-}
-
-/// The `[n, k]` form of a `[k, n]` weight.
-fn transpose(rw: &mut Rewriter<'_>, weight: ValueId) -> Option<ValueId> {
-    let (t, q) = (constant(rw.m, weight)?, rw.m.quant_of(weight)?.clone());
-    let [k, n] = t.dims()[..] else { return None };
-    let source = t.as_i8()?;
-    let data = Data::I8((0..n * k).map(|i| source[i % k * n + i / k]).collect());
-    let id = rw.m.intern_quant(Quant { axis: q.axis.map(|_| 0), ..q });
-    let name = rw.m.name(weight).unwrap_or("weight").to_string();
-    add_constant(rw, &name, TensorTy::new(Elem::Quant(id), [n, k]), HostTensor::new([n, k], data)?)
 }
 
 fn quantized_epilogue(bounds: Bounds, id: QuantId, format: &Quant) -> Attrs {

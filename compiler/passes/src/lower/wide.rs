@@ -1,0 +1,109 @@
+//! Weights beyond s8, which are stored weights minus a zero point.
+//!
+//! Kernels multiply s8. A weight `w` in `-255..=255` is the sum of up to three parts that fit, `w = w0 + w1 + ..`, and
+//! `sum x * w = sum x * w0 + sum x * w1 + ..`: the same input is visited once per part, by segments with a stride of 0,
+//! without a copy. Usually a single output channel of a layer, that with the largest weight, needs this. So the layer is
+//! computed as if all weights fit, and the channels where they do not are then computed again, in full.
+
+use qc_dialects::quant::QMatmul;
+use qc_dialects::quant::compute::{Epilogue, centred};
+use qc_ir::{Diag, Module, OpId};
+use std::ops::Range;
+
+/// The constants of a `quant.conv2d` or `quant.matmul`, output channels outermost.
+#[derive(Clone)]
+pub struct Weights {
+    /// Name of the weight.
+    pub name: String,
+    /// What accumulators start at: the bias and the share of the input's zero point, one per output channel.
+    pub bias: Vec<i32>,
+    /// Weights without zero point, as many per channel.
+    values: Vec<i32>,
+}
+
+/// Channels this close to one another are computed in one sweep, which costs as much as that of one of them.
+const NEAR: usize = 16;
+
+impl Weights {
+    /// The constants of `op`.
+    ///
+    /// # Errors
+    /// When an operand is not constant or has no fitting format.
+    pub fn of(m: &Module, op: OpId) -> Result<Weights, Diag> {
+        let view = QMatmul(op);
+        let v = view.weight(m);
+        let tensor = crate::graph::constant(m, v).ok_or_else(|| Diag::bug("the weight is not constant"))?;
+        let format = m.quant_of(v).ok_or_else(|| Diag::bug("the weight is not quantized"))?;
+        let values = centred(format, &tensor, 0).map_err(Diag::bug)?;
+        let zero = m.quant_of(view.x(m)).map_or(0, |q| q.zero(0));
+        let taps = values.len() / tensor.dims()[0].max(1);
+        let sums = values.chunks_exact(taps.max(1)).map(|row| row.iter().sum::<i32>());
+        let mut bias: Vec<i32> = sums.map(|s| s.wrapping_mul(zero).wrapping_neg()).collect();
+        if let Some(b) = view.bias(m) {
+            let tensor = crate::graph::constant(m, b).ok_or_else(|| Diag::bug("the bias is not constant"))?;
+            let stored = tensor.as_i32().ok_or_else(|| Diag::bug("the bias is not i32"))?;
+            bias.iter_mut().zip(stored).for_each(|(a, b)| *a = a.wrapping_add(*b));
+        }
+        Ok(Weights { name: m.name(v).unwrap_or("weight").to_string(), bias, values })
+    }
+
+    /// Output channels.
+    pub fn channels(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Weights of one output channel.
+    fn taps(&self) -> usize {
+        self.values.len() / self.channels().max(1)
+    }
+
+    /// How many parts the widest weight needs.
+    pub fn parts(&self) -> usize {
+        let needs = |&w: &i32| (1..).find(|&n| (-128 * n..=127 * n).contains(&w)).unwrap_or(1);
+        self.values.iter().map(needs).max().unwrap_or(1) as usize
+    }
+
+    /// Runs of output channels with weights beyond s8. With one group, channels between two of them that are near one
+    /// another count in; otherwise runs are whole groups.
+    pub fn wide_runs(&self, groups: usize) -> Vec<Range<usize>> {
+        let wide = |c: usize| self.values[c * self.taps()..][..self.taps()].iter().any(|w| i8::try_from(*w).is_err());
+        let unit = if groups == 1 { 1 } else { self.channels() / groups };
+        let near = if groups == 1 { NEAR } else { 0 };
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for c in (0..self.channels()).filter(|&c| wide(c)) {
+            let (start, end) = (c / unit * unit, (c / unit + 1) * unit);
+            match runs.last_mut() {
+                Some(last) if start <= last.end + near => last.end = end,
+                _ => runs.push(start..end),
+            }
+        }
+        // One sweep for all costs less than two when most channels are in.
+        let inside: usize = runs.iter().map(Range::len).sum();
+        if groups == 1 && inside * 2 > self.channels() { vec![0..self.channels()] } else { runs }
+    }
+
+    /// The output channels of `run`.
+    pub fn of_run(&self, run: Range<usize>) -> Weights {
+        let values = self.values[run.start * self.taps()..run.end * self.taps()].to_vec();
+        Weights { name: self.name.clone(), bias: self.bias[run].to_vec(), values }
+    }
+
+    /// The weights `[o, c, kh, kw]` in parts that fit s8, as `[o, c, kh * parts, kw]`: the parts of a window row follow one
+    /// another. One part holds what fits.
+    pub fn in_parts(&self, parts: usize, kw: usize) -> Vec<i8> {
+        let mut out = Vec::with_capacity(self.values.len() * parts);
+        for row in self.values.chunks(kw) {
+            let mut rest = row.to_vec();
+            for _ in 0..parts {
+                out.extend(rest.iter().map(|&w| w.clamp(-128, 127) as i8));
+                rest.iter_mut().for_each(|w| *w -= (*w).clamp(-128, 127));
+            }
+        }
+        out
+    }
+}
+
+/// The epilogue of the output channels of `run`.
+pub fn of_run(e: &Epilogue, run: Range<usize>) -> Epilogue {
+    Epilogue { scales: e.scales[run].to_vec(), out: e.out.clone(), ..*e }
+}
