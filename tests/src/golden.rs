@@ -11,7 +11,8 @@ pub fn shared() -> Option<PathBuf> {
     path.join("models/INDEX.md").is_file().then_some(path)
 }
 
-/// The float arrays of an npz file whose names begin with `prefix`, without it, in the file's order.
+/// The float arrays of an npz file whose names begin with `prefix`, without it, in the file's order; those of 16 bits as
+/// f32.
 ///
 /// # Errors
 /// I/O, or a file that is no npz.
@@ -24,7 +25,11 @@ pub fn arrays(path: &Path, prefix: &str) -> Result<Vec<(String, HostTensor)>, St
         let Some(short) = name.strip_prefix(prefix) else { continue };
         let array = npz.by_name(&name).map_err(fail)?.ok_or("invariant: the name was listed")?;
         let dims: Vec<usize> = array.shape().iter().map(|&d| d as usize).collect();
-        let Ok(values) = array.into_vec::<f32>() else { continue };
+        let values = match array.dtype().descr().trim_matches('\'') {
+            "<f2" => array.into_vec::<half::f16>().map(|v| v.into_iter().map(half::f16::to_f32).collect()),
+            _ => array.into_vec::<f32>(),
+        };
+        let Ok(values) = values else { continue };
         let tensor = HostTensor::new(dims, qc_ir::Data::F32(values)).ok_or("the array has a wrong size")?;
         out.push((short.to_string(), tensor));
     }

@@ -1,8 +1,9 @@
 //! Element-wise ONNX operators, and those that change nothing in inference.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Arith, Graph};
+use crate::emit::{Arith, Graph, scalar};
 use crate::error::Refusal;
+use qc_dialects::graph::activation::Function;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -26,6 +27,7 @@ pub(super) fn div(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     binary(g, n, Arith::Div)
 }
 
+/// The operator over all inputs.
 fn variadic(g: &mut Graph, n: &Node<'_>, op: Arith) -> Result<Lowered> {
     let inputs = n.all()?;
     let [first, rest @ ..] = inputs.as_slice() else { return Err(Refusal::invalid("it has no input")) };
@@ -65,6 +67,141 @@ pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         return Ok(g.clip(n.input(0)?, max, max)?.into());
     }
     Ok(Lowered::identity(g.clip(n.input(0)?, min, max)?, "it has no bounds"))
+}
+
+/// A function without parameters.
+macro_rules! functions {
+    ($($name:ident $function:ident,)*) => {$(
+        pub(super) fn $name(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+            function(g, n, Function::$function)
+        }
+    )*};
+}
+
+functions! { abs Abs, exp Exp, sigmoid Sigmoid, sqrt Sqrt, tanh Tanh, }
+
+fn function(g: &mut Graph, n: &Node<'_>, f: Function) -> Result<Lowered> {
+    Ok(g.function(f, n.input(0)?)?.into())
+}
+
+fn number(n: &Node<'_>, name: &str, default: f32) -> Result<f32> {
+    Ok(n.float(name)?.unwrap_or(default))
+}
+
+pub(super) fn hard_sigmoid(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (alpha, beta) = (number(n, "alpha", 0.2)?, number(n, "beta", 0.5)?);
+    function(g, n, Function::HardSigmoid { alpha, beta })
+}
+
+pub(super) fn hard_swish(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    function(g, n, Function::HardSwish { offset: 3.0, threshold: 6.0, scale: 6.0 })
+}
+
+pub(super) fn leaky_relu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    function(g, n, Function::LeakyRelu { alpha: number(n, "alpha", 0.01)? })
+}
+
+pub(super) fn elu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    function(g, n, Function::Elu { alpha: number(n, "alpha", 1.0)? })
+}
+
+/// `gamma * elu(x)`.
+pub(super) fn selu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (alpha, gamma) = (number(n, "alpha", 1.673_263_2)?, number(n, "gamma", 1.050_701)?);
+    let y = g.function(Function::Elu { alpha }, n.input(0)?)?;
+    Ok(g.times(&y, gamma)?.into())
+}
+
+/// `alpha * elu(x / alpha)`.
+pub(super) fn celu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let alpha = number(n, "alpha", 1.0)?;
+    if alpha.is_nan() || alpha <= 0.0 {
+        return Err(Refusal::unsupported(format!("alpha is {alpha}; only positive numbers are supported")));
+    }
+    let x = g.arith(Arith::Div, n.input(0)?, &scalar(alpha))?;
+    let y = g.function(Function::Elu { alpha: 1.0 }, &x)?;
+    Ok(g.times(&y, alpha)?.into())
+}
+
+pub(super) fn gelu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let tanh = match n.text("approximate")?.unwrap_or("none") {
+        "none" => false,
+        "tanh" => true,
+        other => return Err(Refusal::invalid(format!("approximate is `{other}`"))),
+    };
+    function(g, n, Function::Gelu { tanh })
+}
+
+pub(super) fn swish(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    function(g, n, Function::Swish { beta: number(n, "alpha", 1.0)? })
+}
+
+/// `max(x, 0) + slope * min(x, 0)`.
+pub(super) fn prelu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let (above, below) = (g.relu(x)?, g.arith(Arith::Min, x, &scalar(0.0))?);
+    let below = g.arith(Arith::Mul, &below, n.input(1)?)?;
+    if g.dims(&below) != g.dims(x) {
+        return Err(Refusal::invalid(format!("a slope for the shape {:?}", g.dims(&below))));
+    }
+    Ok(g.arith(Arith::Add, &above, &below)?.into())
+}
+
+pub(super) fn neg(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    Ok(g.times(n.input(0)?, -1.0)?.into())
+}
+
+pub(super) fn reciprocal(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    Ok(g.arith(Arith::Div, &scalar(1.0), n.input(0)?)?.into())
+}
+
+/// `x / (1 + |x|)`.
+pub(super) fn softsign(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let size = g.function(Function::Abs, x)?;
+    let below = g.plus(&size, 1.0)?;
+    Ok(g.arith(Arith::Div, x, &below)?.into())
+}
+
+/// Powers that products and roots give.
+pub(super) fn pow(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    g.expect_f32(x)?;
+    let exponent = n.known(1, "exponents")?;
+    let same = exponent.and_then(|t| {
+        let at = |i| t.as_f32().map(|v| v[i]).or_else(|| t.int(i).map(|v| v as f32));
+        let first = at(0)?;
+        (1..t.len()).all(|i| at(i) == Some(first)).then_some(first)
+    });
+    let result = match same {
+        Some(1.0) => return Ok(Lowered::identity(x.clone(), "the first power is the number itself")),
+        Some(2.0) => g.arith(Arith::Mul, x, x)?,
+        Some(3.0) => {
+            let square = g.arith(Arith::Mul, x, x)?;
+            g.arith(Arith::Mul, &square, x)?
+        }
+        Some(0.5) => g.function(Function::Sqrt, x)?,
+        Some(-1.0) => g.arith(Arith::Div, &scalar(1.0), x)?,
+        Some(-0.5) => {
+            let root = g.function(Function::Sqrt, x)?;
+            g.arith(Arith::Div, &scalar(1.0), &root)?
+        }
+        other => {
+            let what = other.map_or("several numbers".into(), |e| e.to_string());
+            return Err(Refusal::unsupported(format!(
+                "the exponent is {what}; 1, 2, 3, 0.5, -0.5 and -1 are supported"
+            )));
+        }
+    };
+    Ok(result.into())
+}
+
+/// The mean of all inputs.
+pub(super) fn mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let sum = variadic(g, n, Arith::Add)?;
+    let Some(sum) = sum.values.first() else { return Err(Refusal::invalid("it has no input")) };
+    let mean = g.arith(Arith::Div, sum, &scalar(n.inputs.len() as f32))?;
+    Ok(mean.into())
 }
 
 pub(super) fn identity(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

@@ -8,6 +8,7 @@ mod ops;
 pub(crate) mod proto;
 mod qdq;
 mod qlinear;
+mod reduce;
 mod shapes;
 pub(crate) mod tensor;
 #[cfg(test)]

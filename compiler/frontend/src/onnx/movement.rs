@@ -163,3 +163,37 @@ pub(super) fn cast(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let stored = stored.map_err(Refusal::unsupported)?;
     Ok(Lowered::identity(g.cast(n.input(0)?, plain_elem(stored))?, "its type stays the same, or it is known at import"))
 }
+
+/// The block size of `DepthToSpace` and `SpaceToDepth`, and the dims of their input.
+fn block(g: &Graph, n: &Node<'_>) -> Result<(usize, [usize; 4])> {
+    let size = n.int("blocksize")?.and_then(|b| usize::try_from(b).ok()).filter(|b| (1..=1 << 15).contains(b));
+    Ok((size.ok_or_else(|| Refusal::invalid("its block size is missing or impossible"))?, g.nchw(n.input(0)?)?))
+}
+
+pub(super) fn depth_to_space(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (b, [batch, c, h, w]) = block(g, n)?;
+    if !c.is_multiple_of(b * b) {
+        return Err(Refusal::invalid(format!("{c} channels cannot be cut into blocks of {b} x {b}")));
+    }
+    let d = c / (b * b);
+    let (cut, order) = match n.text("mode")?.unwrap_or("DCR") {
+        "DCR" => ([batch, b, b, d, h, w], [0, 3, 4, 1, 5, 2]),
+        "CRD" => ([batch, d, b, b, h, w], [0, 1, 4, 2, 5, 3]),
+        other => return Err(Refusal::invalid(format!("mode is `{other}`"))),
+    };
+    rearranged(g, n, &cut, &order, &[batch, d, h * b, w * b])
+}
+
+pub(super) fn space_to_depth(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (b, [batch, c, h, w]) = block(g, n)?;
+    if !h.is_multiple_of(b) || !w.is_multiple_of(b) {
+        return Err(Refusal::invalid(format!("{h} x {w} pixels cannot be cut into blocks of {b} x {b}")));
+    }
+    rearranged(g, n, &[batch, c, h / b, b, w / b, b], &[0, 3, 5, 1, 2, 4], &[batch, c * b * b, h / b, w / b])
+}
+
+fn rearranged(g: &mut Graph, n: &Node<'_>, cut: &[usize], order: &[usize], out: &[usize]) -> Result<Lowered> {
+    let cut = g.reshape(n.input(0)?, cut)?;
+    let moved = g.transpose(&cut, order)?;
+    reshaped(g, &moved, out)
+}

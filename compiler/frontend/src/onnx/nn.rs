@@ -1,7 +1,7 @@
 //! ONNX operators of neural networks: convolution, products, pooling, normalisation.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Arith, Conv, Count, Graph, Pool, Value};
+use crate::emit::{Arith, Conv, Count, Graph, Pool};
 use crate::error::Refusal;
 use crate::shape::{self, Window, checked_pads, pair};
 
@@ -166,18 +166,4 @@ pub(super) fn softmax(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let flat = g.reshape(x, &shape::two_d(&dims, axis))?;
     let out = g.softmax(&flat, 1)?;
     Ok(g.reshape(&out, &dims)?.into())
-}
-
-/// Axes are an attribute before operator set 18 and an input since.
-pub(super) fn reduce_mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = n.input(0)?;
-    let rank = g.dims(x).len();
-    let given = n.ints_either("axes", 1)?.unwrap_or_default();
-    let axes = match given.is_empty() {
-        true if n.flag("noop_with_empty_axes", false)? => Vec::new(),
-        true => (0..rank).collect(),
-        false => shape::axes(&given, rank)?,
-    };
-    let value: Value = g.reduce_mean(x, &axes, n.flag("keepdims", true)?)?;
-    Ok(Lowered::identity(value, "it reduces no axis"))
 }

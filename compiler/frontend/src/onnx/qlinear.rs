@@ -8,7 +8,7 @@
 
 use super::node::{Lower, Lowered, Node};
 use super::qdq::{Stated, dequantized, quantized};
-use super::{movement, nn};
+use super::{elementwise, movement, nn, reduce};
 use crate::emit::{Graph, Value};
 use crate::error::Refusal;
 use qc_ir::{Quant, Store};
@@ -95,16 +95,24 @@ fn binary(g: &mut Graph, n: &Node<'_>, float: Lower) -> Result<Lowered> {
 }
 
 pub(super) fn add(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    binary(g, n, super::elementwise::add)
+    binary(g, n, elementwise::add)
 }
 
 pub(super) fn mul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    binary(g, n, super::elementwise::mul)
+    binary(g, n, elementwise::mul)
 }
 
 fn unary(g: &mut Graph, n: &Node<'_>, float: Lower) -> Result<Lowered> {
     let x = operand(g, n, 0, None)?;
     through(g, n, vec![Some(x)], float, 3)
+}
+
+pub(super) fn sigmoid(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    unary(g, n, elementwise::sigmoid)
+}
+
+pub(super) fn leaky_relu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    unary(g, n, elementwise::leaky_relu)
 }
 
 pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -116,7 +124,7 @@ pub(super) fn global_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered
 }
 
 pub(super) fn reduce_mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    unary(g, n, nn::reduce_mean)
+    unary(g, n, reduce::mean)
 }
 
 /// The attribute `opset` says whose meaning of the axis counts.

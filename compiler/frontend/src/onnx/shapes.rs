@@ -42,6 +42,11 @@ pub(super) fn shape(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(known_i64s(dims[start..end].iter().map(|&d| d as i64).collect()).into())
 }
 
+pub(super) fn size(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let count = g.dims(n.input(0)?).iter().product::<usize>() as i64;
+    Ok(Value::from(HostTensor::i64(Vec::new(), vec![count])).into())
+}
+
 pub(super) fn constant_of_shape(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let dims = n.known_ints(0, "the dims")?.ok_or_else(|| Refusal::invalid("it has no shape"))?;
     let impossible = || Refusal::invalid(format!("the shape {dims:?} is impossible"));

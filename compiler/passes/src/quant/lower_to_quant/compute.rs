@@ -113,8 +113,11 @@ fn weight(rw: &mut Rewriter<'_>, l: &Linear, shifts: &[u32]) -> Option<ValueId> 
         true => q.scales.to_vec(),
         false => (0..shifts.len()).map(|c| q.scale(c) * factor(c)).collect(),
     };
-    let format = Quant { axis: (scales.len() > 1).then_some(0), scales: scales.into(), ..q };
-    let (format, data) = stored_weight(format, &dims, &values);
+    let axis = (q.axis.is_some() || scales.len() > 1).then_some(0);
+    let (format, data) = stored_weight(Quant { axis, scales: scales.into(), ..q }, &dims, &values);
+    if !l.transposed && data == *t.data() {
+        return Some(l.weight);
+    }
     let name = rw.m.name(l.weight).unwrap_or("weight").to_string();
     let ty = TensorTy::new(Elem::Quant(rw.m.intern_quant(format)), dims.clone());
     add_constant(rw, &name, ty, HostTensor::new(dims, data)?)

@@ -1,0 +1,98 @@
+//! ONNX reductions. Sums are means times a count; the largest element is that of a pooled plane.
+
+use super::node::{Lowered, Node};
+use crate::emit::{Arith, Graph, Value};
+use crate::error::Refusal;
+use crate::shape;
+use qc_dialects::graph::activation::Function;
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The axes of a reduction, all when none are given; an attribute in old operator sets and an input in new ones.
+fn axes(g: &Graph, n: &Node<'_>) -> Result<Vec<usize>> {
+    let rank = g.dims(n.input(0)?).len();
+    let given = n.ints_either("axes", 1)?.unwrap_or_default();
+    match given.is_empty() {
+        true if n.flag("noop_with_empty_axes", false)? => Ok(Vec::new()),
+        true => Ok((0..rank).collect()),
+        false => shape::axes(&given, rank),
+    }
+}
+
+fn done(value: Value) -> Result<Lowered> {
+    Ok(Lowered::identity(value, "it reduces no axis"))
+}
+
+fn mean_of(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Value> {
+    let axes = axes(g, n)?;
+    g.reduce_mean(x, &axes, n.flag("keepdims", true)?)
+}
+
+/// The sum over the axes of a node.
+fn sum_of(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Value> {
+    let dims = g.dims(x);
+    let count: usize = axes(g, n)?.iter().map(|&a| dims[a]).product();
+    let mean = mean_of(g, n, x)?;
+    g.times(&mean, count as f32)
+}
+
+pub(super) fn mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    done(mean_of(g, n, n.input(0)?)?)
+}
+
+pub(super) fn sum(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    g.expect_f32(x)?;
+    done(sum_of(g, n, x)?)
+}
+
+pub(super) fn l1(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let size = g.function(Function::Abs, n.input(0)?)?;
+    done(sum_of(g, n, &size)?)
+}
+
+pub(super) fn sum_square(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let square = g.arith(Arith::Mul, x, x)?;
+    done(sum_of(g, n, &square)?)
+}
+
+pub(super) fn l2(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let square = g.arith(Arith::Mul, x, x)?;
+    let sum = sum_of(g, n, &square)?;
+    done(g.function(Function::Sqrt, &sum)?)
+}
+
+/// The largest element over `axes`: kept axes first, the others as one plane that is pooled.
+pub(super) fn largest(g: &mut Graph, x: &Value, axes: &[usize], keepdims: bool) -> Result<Value> {
+    g.expect_f32(x)?;
+    if axes.is_empty() {
+        return Ok(x.clone());
+    }
+    let dims = g.dims(x);
+    let kept: Vec<usize> = (0..dims.len()).filter(|a| !axes.contains(a)).collect();
+    let order: Vec<usize> = kept.iter().chain(axes).copied().collect();
+    let size = |list: &[usize]| list.iter().map(|&a| dims[a]).product::<usize>();
+    let moved = g.transpose(x, &order)?;
+    let plane = g.reshape(&moved, &[1, size(&kept), size(axes), 1])?;
+    let pooled = g.global_max_pool(&plane)?;
+    let out: Vec<usize> = (0..dims.len())
+        .filter(|a| keepdims || kept.contains(a))
+        .map(|a| if kept.contains(&a) { dims[a] } else { 1 })
+        .collect();
+    g.reshape(&pooled, &out)
+}
+
+pub(super) fn max(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let axes = axes(g, n)?;
+    done(largest(g, n.input(0)?, &axes, n.flag("keepdims", true)?)?)
+}
+
+/// The smallest element is the largest of the negated ones, negated.
+pub(super) fn min(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let axes = axes(g, n)?;
+    let negated = g.times(n.input(0)?, -1.0)?;
+    let largest = largest(g, &negated, &axes, n.flag("keepdims", true)?)?;
+    done(g.times(&largest, -1.0)?)
+}
