@@ -136,7 +136,7 @@ impl Lower<'_> {
             self.depthwise_u8(&w, &p, &e)?;
             return self.wide_columns(&p, &w, &e, runs);
         }
-        if runs != [0..s.weight[0]] {
+        if runs.first() != Some(&(0..s.weight[0])) {
             self.gemm_u8(&p, &w, &e, 1, &p.gemm_shape())?;
         }
         self.wide_columns(&p, &w, &e, runs)

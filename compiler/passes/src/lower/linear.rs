@@ -302,7 +302,7 @@ impl Lower<'_> {
         let res = op.residual(src).map(|r| self.rows_view(r)).transpose()?;
         let w = Weights::of(src, op.0)?;
         let runs = w.wide_runs(1);
-        if runs != [0..n] {
+        if runs.first() != Some(&(0..n)) {
             self.columns_u8(&w, &e, &x, &out, res.as_ref(), k, 1)?;
         }
         for run in runs {

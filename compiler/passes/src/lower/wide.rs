@@ -79,7 +79,7 @@ impl Weights {
         }
         // One sweep for all costs less than two when most channels are in.
         let inside: usize = runs.iter().map(Range::len).sum();
-        if groups == 1 && inside * 2 > self.channels() { vec![0..self.channels()] } else { runs }
+        if groups == 1 && inside * 2 > self.channels() { std::iter::once(0..self.channels()).collect() } else { runs }
     }
 
     /// The output channels of `run`.
