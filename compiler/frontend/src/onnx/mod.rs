@@ -1,9 +1,11 @@
 //! ONNX models: decoding, constants, inputs, and the walk over the nodes.
 
 mod elementwise;
+mod integer;
 mod movement;
 mod nn;
 mod node;
+mod norm;
 mod ops;
 pub(crate) mod proto;
 mod qdq;

@@ -197,3 +197,12 @@ fn rearranged(g: &mut Graph, n: &Node<'_>, cut: &[usize], order: &[usize], out: 
     let moved = g.transpose(&cut, order)?;
     reshaped(g, &moved, out)
 }
+
+/// The type of another tensor; only its type counts.
+pub(super) fn cast_like(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let to = g.elem(n.input(1)?);
+    if matches!(to, qc_ir::Elem::Quant(_)) {
+        return Err(Refusal::unsupported("the type is that of a quantized tensor"));
+    }
+    Ok(Lowered::identity(g.cast(n.input(0)?, to)?, "its type stays the same, or it is known at import"))
+}

@@ -1,7 +1,7 @@
 //! The operators that are understood, one row each.
 
 use super::node::Lower;
-use super::{elementwise, movement, nn, qdq, qlinear, reduce, shapes};
+use super::{elementwise, integer, movement, nn, norm, qdq, qlinear, reduce, shapes};
 use crate::error::Refusal;
 
 /// Name and lowering, sorted by name.
@@ -11,16 +11,19 @@ static OPS: &[(&str, Lower)] = &[
     ("AveragePool", nn::average_pool),
     ("BatchNormalization", nn::batch_norm),
     ("Cast", movement::cast),
+    ("CastLike", movement::cast_like),
     ("Celu", elementwise::celu),
     ("Clip", elementwise::clip),
     ("Concat", |g, n| qlinear::in_one_format(g, n, movement::concat)),
     ("Constant", shapes::constant),
     ("ConstantOfShape", shapes::constant_of_shape),
     ("Conv", nn::conv),
+    ("ConvInteger", integer::conv),
     ("DepthToSpace", movement::depth_to_space),
     ("DequantizeLinear", qdq::dequantize_linear),
     ("Div", elementwise::div),
     ("Dropout", elementwise::dropout),
+    ("DynamicQuantizeLinear", integer::dynamic_quantize),
     ("Elu", elementwise::elu),
     ("Exp", elementwise::exp),
     ("Expand", shapes::expand),
@@ -33,9 +36,12 @@ static OPS: &[(&str, Lower)] = &[
     ("HardSigmoid", elementwise::hard_sigmoid),
     ("HardSwish", elementwise::hard_swish),
     ("Identity", elementwise::identity),
+    ("InstanceNormalization", norm::instance),
     ("LRN", nn::lrn),
+    ("LayerNormalization", norm::layer),
     ("LeakyRelu", elementwise::leaky_relu),
     ("MatMul", nn::matmul),
+    ("MatMulInteger", integer::matmul),
     ("Max", elementwise::max),
     ("MaxPool", |g, n| qlinear::in_one_format(g, n, nn::max_pool)),
     ("Mean", elementwise::mean),
@@ -73,6 +79,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Sum", elementwise::sum),
     ("Swish", elementwise::swish),
     ("Tanh", elementwise::tanh),
+    ("Tile", shapes::tile),
     ("Transpose", movement::transpose),
     ("Unsqueeze", movement::unsqueeze),
 ];

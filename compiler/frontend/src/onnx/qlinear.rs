@@ -162,3 +162,87 @@ pub(super) fn in_one_format(g: &mut Graph, n: &Node<'_>, float: Lower) -> Result
     let y = float_of(g, n, operands, float, n.opset)?;
     Ok(g.quantize(&y, format)?.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Model, bytes, floats, int, ints};
+
+    /// `x` in u8 with scale 0.5 and zero point 10 as `q`, and other scales and zero points.
+    fn quantized(x: &[i64]) -> Model {
+        Model::new(13, x)
+            .constant(floats("half", &[], &[0.5]))
+            .constant(floats("quarter", &[], &[0.25]))
+            .constant(bytes("ten", 2, &[], &[10]))
+            .constant(bytes("one", 2, &[], &[1]))
+            .constant(bytes("none", 2, &[], &[0]))
+            .node("QuantizeLinear", "x half ten > q", &[])
+    }
+
+    #[test]
+    fn convolution_has_a_bias_in_units_of_its_accumulator() {
+        let m = quantized(&[1, 1, 2, 2])
+            .constant(bytes("w", 2, &[1, 1, 1, 1], &[3]))
+            .constant(bytes("b", 6, &[1], &[4]))
+            .node("QLinearConv", "q half ten w quarter one half none b > r", &[])
+            .node("DequantizeLinear", "r half none > y", &[]);
+        assert_eq!(m.run(&[1.0, 2.0, 3.0, 4.0]), (vec![1, 1, 2, 2], vec![1.0, 1.5, 2.0, 2.5]));
+    }
+
+    #[test]
+    fn stored_integers_move_in_their_format() {
+        let m = quantized(&[1, 1, 2, 2])
+            .node("MaxPool", "q > p", &[ints("kernel_shape", &[2, 2])])
+            .node("QLinearConcat", "half none q half ten q half ten > c", &[int("axis", 1)])
+            .of_domain("com.microsoft")
+            .node("QLinearAdd", "c half none p half ten half none > s", &[])
+            .of_domain("com.microsoft")
+            .node("DequantizeLinear", "s half none > y", &[]);
+        assert_eq!(m.run(&[1.0, 2.0, 3.0, 4.0]).1, [5.0, 6.0, 7.0, 8.0, 5.0, 6.0, 7.0, 8.0]);
+    }
+
+    #[test]
+    fn a_product_without_result_scale_is_float() {
+        let m = quantized(&[1, 2])
+            .constant(bytes("w", 3, &[2, 2], &[1, 2, 3, -4]))
+            .constant(floats("scales", &[2], &[0.25, 0.5]))
+            .constant(bytes("zeros", 3, &[2], &[0, 0]))
+            .constant(bytes("b", 6, &[2], &[8, 4]))
+            .node("QGemm", "q half ten w scales zeros b > y", &[])
+            .of_domain("com.microsoft");
+        assert_eq!(m.run(&[1.0, 2.0]), (vec![1, 2], vec![2.75, -2.0]));
+    }
+
+    #[test]
+    fn another_scale_than_that_of_the_tensor_is_refused() {
+        let m =
+            quantized(&[1, 2]).node("QLinearSigmoid", "q quarter ten half none > y", &[]).of_domain("com.microsoft");
+        assert!(m.import(&Default::default()).unwrap_err()[0].to_string().contains("differs"));
+    }
+
+    #[test]
+    fn dynamic_products_are_exact_beyond_24_bits() {
+        let w = vec![127; 1100];
+        let m = Model::new(13, &[1, 1100])
+            .constant(bytes("w", 3, &[1100, 1], &w))
+            .node("DynamicQuantizeLinear", "x > q scale zero", &[])
+            .node("MatMulInteger", "q w zero > sum", &[])
+            .node("Cast", "sum > y", &[int("to", 1)]);
+        assert_eq!(m.run(&[1.0; 1100]).1, [35_623_500.0]);
+    }
+
+    #[test]
+    fn dynamic_quantization_holds_zero() {
+        let m = Model::new(13, &[6])
+            .node("DynamicQuantizeLinear", "x > q scale zero", &[])
+            .node("DequantizeLinear", "q one zero > y", &[])
+            .constant(floats("one", &[], &[1.0]));
+        assert!(m.import(&Default::default()).is_err(), "a zero point that is computed is no format");
+        let m = Model::new(13, &[4]).node("DynamicQuantizeLinear", "x > q scale zero", &[]).node(
+            "Cast",
+            "q > y",
+            &[int("to", 1)],
+        );
+        // The scale is 4 / 255, the zero point 64: 0.5 and -0.5 are 31.875 steps away.
+        assert_eq!(m.run(&[-1.0, 3.0, 0.5, -0.5]).1, [0.0, 255.0, 96.0, 32.0]);
+    }
+}

@@ -71,10 +71,36 @@ pub(super) fn expand(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         let make = || gather_known(t, dims.clone(), broadcast_index(&from, &dims));
         return Ok(g.folded(8 * len, make).ok_or_else(|| too_large(&dims))?.into());
     }
-    if bounded(&from) == Some(len) {
-        return Ok(g.reshape(x, &dims)?.into());
+    let mut aligned = vec![1; dims.len() - from.len()];
+    aligned.extend(&from);
+    let x = g.reshape(x, &aligned)?;
+    let times: Vec<usize> = dims.iter().zip(&aligned).map(|(d, a)| if d == a { 1 } else { *d }).collect();
+    repeated(g, &x, &times)
+}
+
+/// A tensor is repeated at most this often.
+const MAX_COPIES: usize = 4096;
+
+/// The tensor repeated along every axis.
+fn repeated(g: &mut Graph, x: &Value, times: &[usize]) -> Result<Lowered> {
+    let copies = times.iter().try_fold(1usize, |a, &t| a.checked_mul(t).filter(|&n| n <= MAX_COPIES && t > 0));
+    if copies.is_none() {
+        return Err(Refusal::unsupported(format!("it repeats computed values {times:?} times")));
     }
-    Err(Refusal::unsupported("it repeats values that the model computes"))
+    let mut value = x.clone();
+    for (axis, &count) in times.iter().enumerate() {
+        value = g.concat(&vec![value; count], axis)?;
+    }
+    Ok(Lowered::identity(value, "the shape stays the same"))
+}
+
+pub(super) fn tile(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let times = n.known_ints(1, "the repeats")?.ok_or_else(|| Refusal::invalid("it has no repeats"))?;
+    let times: Option<Vec<usize>> = times.iter().map(|&t| usize::try_from(t).ok()).collect();
+    let times = times.filter(|t| t.len() == g.dims(x).len());
+    let times = times.ok_or_else(|| Refusal::invalid("the repeats do not fit its shape"))?;
+    repeated(g, x, &times)
 }
 
 /// Gathering along an axis: on known data, or a single index or a run of indices of computed data.

@@ -85,6 +85,12 @@ impl Model {
         self
     }
 
+    /// Puts the last node into a domain.
+    pub fn of_domain(mut self, domain: &str) -> Model {
+        self.graph.node.last_mut().unwrap().domain = domain.into();
+        self
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         ModelProto {
             ir_version: 8,
@@ -103,7 +109,7 @@ impl Model {
     }
 
     /// Imports and runs the model on `x`.
-    fn run(&self, x: &[f32]) -> (Vec<usize>, Vec<f32>) {
+    pub fn run(&self, x: &[f32]) -> (Vec<usize>, Vec<f32>) {
         let imported = self.import(&Options::default()).unwrap();
         let x = HostTensor::f32(imported.inputs[0].dims.clone(), x.to_vec());
         let out = qc_dialects::interpret(&imported.module, &[x]).unwrap();

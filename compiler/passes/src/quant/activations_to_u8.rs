@@ -3,10 +3,14 @@
 //! before  %q = graph.quantize(%x) {quant = q<i8, s, 0, -127, 127>}
 //! after   %q = graph.quantize(%x) {quant = q<u8, s, 128, 1, 255>}
 //!
-//! Kernels then know one kind of activation. Weights stay signed.
+//! Kernels then know one kind of activation. Weights stay signed. A result of the model that is signed becomes plain
+//! integers, which are computed from its numbers: `round(x / s) + zero`.
 
-use qc_dialects::graph::{Concat, Dequantize, Quantize, Reshape, Slice, Transpose};
-use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy, Type, ValueId};
+use qc_dialects::graph::{Add, Cast, Concat, Constant, Dequantize, Mul, Quantize, Reshape, Slice, Transpose};
+use qc_ir::{
+    Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy, Type, ValueId,
+};
+use std::sync::Arc;
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -18,7 +22,37 @@ pub const PASS: Pass = Pass {
     run,
 };
 
+/// Adding this and taking it away rounds a number below `2^22` to a whole one.
+const MAGIC: f32 = 12_582_912.0;
+
+/// Makes the model's signed results plain integers.
+fn plain_results(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
+    let body = m.body();
+    let mut returns = m.returns(body).to_vec();
+    for v in &mut returns {
+        let Some(q) = m.quant_of(*v).filter(|q| q.store == Store::I8 && q.axis.is_none()).cloned() else { continue };
+        let name = m.name(*v).unwrap_or("result").to_string();
+        let mut b = Builder::at_end(m, body);
+        let mut x = Dequantize::build(&mut b, &[Some(*v)], Attrs::new())?.out(b.m);
+        let steps = [(Mul::DEF, 1.0 / q.scale(0)), (Add::DEF, MAGIC), (Add::DEF, -MAGIC), (Add::DEF, q.zero(0) as f32)];
+        for (def, value) in steps {
+            let ty = TensorTy::new(Elem::F32, []);
+            let c = b.m.consts.add("step", ty, Arc::new(HostTensor::f32([], vec![value])));
+            let c = Constant::build(&mut b, &[], Attrs::new().with("value", c))?.out(b.m);
+            let op = b.create(def, &[Some(x), Some(c)], Attrs::new())?;
+            x = b.m.result(op);
+        }
+        *v = Cast::build(&mut b, &[Some(x)], Attrs::new().with("to", Type::Scalar(Elem::I8)))?.out(b.m);
+        let plain = *v;
+        m.set_name(plain, &format!("{name}.plain"));
+        cx.count("results");
+    }
+    m.set_returns(body, &returns);
+    Ok(())
+}
+
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
+    plain_results(m, cx)?;
     for op in m.ops(m.body()).to_vec() {
         if Quantize::of(m, op).is_some() {
             let v = m.result(op);

@@ -1,0 +1,52 @@
+//! ONNX normalisations that are written out: means, products, a root.
+
+use super::node::{Lowered, Node};
+use crate::emit::{Arith, Graph, Value};
+use crate::error::Refusal;
+use crate::shape;
+use qc_dialects::graph::activation::Function;
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// `(x - mean) / sqrt(variance + epsilon)` over `axes`.
+fn normalised(g: &mut Graph, x: &Value, axes: &[usize], epsilon: f32) -> Result<Value> {
+    let mean = g.reduce_mean(x, axes, true)?;
+    let centred = g.arith(Arith::Sub, x, &mean)?;
+    let square = g.arith(Arith::Mul, &centred, &centred)?;
+    let variance = g.reduce_mean(&square, axes, true)?;
+    let root = g.plus(&variance, epsilon)?;
+    let root = g.function(Function::Sqrt, &root)?;
+    g.arith(Arith::Div, &centred, &root)
+}
+
+pub(super) fn layer(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    n.expect_unused(1, "Mean")?;
+    n.expect_unused(2, "InvStdDev")?;
+    let x = n.input(0)?;
+    let rank = g.dims(x).len();
+    let first = shape::axis(n.int("axis")?.unwrap_or(-1), rank)?;
+    let axes: Vec<usize> = (first..rank).collect();
+    let y = normalised(g, x, &axes, n.float("epsilon")?.unwrap_or(1e-5))?;
+    let y = g.arith(Arith::Mul, &y, n.input(1)?)?;
+    Ok(match n.optional(2) {
+        Some(bias) => g.arith(Arith::Add, &y, bias)?,
+        None => y,
+    }
+    .into())
+}
+
+/// Statistics of each plane; scale and bias per channel.
+pub(super) fn instance(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    if dims.len() < 3 {
+        return Err(Refusal::invalid(format!("the input has the shape {dims:?}, without planes")));
+    }
+    let axes: Vec<usize> = (2..dims.len()).collect();
+    let mut channels = vec![1; dims.len() - 1];
+    channels[0] = dims[1];
+    let (scale, bias) = (g.reshape(n.input(1)?, &channels)?, g.reshape(n.input(2)?, &channels)?);
+    let y = normalised(g, x, &axes, n.float("epsilon")?.unwrap_or(1e-5))?;
+    let y = g.arith(Arith::Mul, &y, &scale)?;
+    Ok(g.arith(Arith::Add, &y, &bias)?.into())
+}
