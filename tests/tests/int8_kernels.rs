@@ -290,7 +290,7 @@ fn product(k: &mut Maker, case: &Case) -> ValueId {
     let (x, y) = (operand("X"), operand("Y"));
     let attrs = Attrs::new().with("transpose_a", case.flag("trans_x")).with("transpose_b", case.flag("trans_y"));
     let v = k.op(Matmul::DEF, &[x, y], attrs);
-    let alpha = k.constant(Elem::F32, HostTensor::f32([], vec![case.number("matmul_alpha").unwrap_or(1.0)]));
+    let alpha = k.constant(Elem::F32, HostTensor::f32(Vec::new(), vec![case.number("matmul_alpha").unwrap_or(1.0)]));
     let v = k.op(Mul::DEF, &[v, alpha], Attrs::new());
     k.result(case, v, case.scale("Scale_out"))
 }
@@ -336,6 +336,9 @@ fn allowed(case: &Case) -> Allowed {
     match (case.op.as_str(), case.is_float()) {
         ("fused_matmul", true) => Allowed::Float(1e-5, "products of two computed matrices are f32, not integer"),
         ("fused_matmul", false) => Allowed::Steps(0.5, "products of two computed matrices are f32, not integer"),
+        (op, true) if op != "fc" && case.era == 1 => {
+            Allowed::Float(1e-6, "formats hold scales, where Paddle divides by their reciprocals: the last bits differ")
+        }
         (_, true) => Allowed::Float(1e-3, bias),
         ("fc", false) => Allowed::Steps(1.0, bias),
         ("fused_conv2d", false) if case.era == 3 => Allowed::Steps(1.0, bias),
@@ -352,6 +355,7 @@ fn check(case: &Case) -> Result<&'static str, String> {
     let import = |_: Option<usize>| {
         let mut imported = ladder::imported(module.clone());
         imported.fixed_batch = Some(batch as i64);
+        imported.inputs.iter_mut().chain(&mut imported.outputs).for_each(|p| p.batched = false);
         Ok::<_, CompileError>(imported)
     };
     let compiler = Compiler::new(CompileOptions { target: TargetCpu::Fat, ..CompileOptions::default() });

@@ -201,7 +201,7 @@ fn onnx_node_tests() {
             (model, _) => tally.run(case, model, &inputs, &want),
         }
     }
-    tally.finish(200);
+    tally.finish(400);
 }
 
 fn npy_tensor(archive: &mut npyz::npz::NpzArchive<std::io::Cursor<&Vec<u8>>>, name: &str) -> Option<HostTensor> {

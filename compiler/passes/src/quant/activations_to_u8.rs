@@ -36,8 +36,8 @@ fn plain_results(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         let mut x = Dequantize::build(&mut b, &[Some(*v)], Attrs::new())?.out(b.m);
         let steps = [(Mul::DEF, 1.0 / q.scale(0)), (Add::DEF, MAGIC), (Add::DEF, -MAGIC), (Add::DEF, q.zero(0) as f32)];
         for (def, value) in steps {
-            let ty = TensorTy::new(Elem::F32, []);
-            let c = b.m.consts.add("step", ty, Arc::new(HostTensor::f32([], vec![value])));
+            let ty = TensorTy::new(Elem::F32, Vec::<usize>::new());
+            let c = b.m.consts.add("step", ty, Arc::new(HostTensor::f32(Vec::new(), vec![value])));
             let c = Constant::build(&mut b, &[], Attrs::new().with("value", c))?.out(b.m);
             let op = b.create(def, &[Some(x), Some(c)], Attrs::new())?;
             x = b.m.result(op);
