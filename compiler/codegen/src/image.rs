@@ -9,7 +9,7 @@ use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as Targe
 use qc_dialects::loops::{Alloc, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
-use qc_ir::{Elem, Module, OpId, ValueId, content_hash};
+use qc_ir::{Deadline, Elem, Module, OpId, ValueId, content_hash};
 use qc_kernels::table::{self, Isa};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{offset_of, size_of};
@@ -53,6 +53,8 @@ pub struct ImageInput<'a> {
     pub fixed_batch: usize,
     /// Programs by tier and batch.
     pub variants: &'a [VariantInput<'a>],
+    /// When code has to be there.
+    pub deadline: Deadline,
 }
 
 /// Packed weights of all variants, each distinct constant once.
@@ -116,7 +118,7 @@ fn bases(m: &Module, weights: &HashMap<ValueId, i64>) -> HashMap<ValueId, Base> 
 /// Puts functions and tables into `target` and returns the model's table.
 ///
 /// # Errors
-/// Loop code that cannot be compiled, or a failure inside Cranelift.
+/// Loop code that cannot be compiled, a deadline that has passed, or a failure inside Cranelift.
 pub fn define<T: Target>(
     target: &mut T,
     input: &ImageInput<'_>,
@@ -134,6 +136,7 @@ pub fn define<T: Target>(
             if Parallel::of(v.module, op).is_none() {
                 continue;
             }
+            input.deadline.check()?;
             let name = format!("step_{}_{}_{}", v.isa.name(), v.batch, steps.len());
             let mut compiler = StepCompiler {
                 target: &mut *tables.target,

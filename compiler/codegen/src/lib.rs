@@ -12,7 +12,8 @@ pub mod isa;
 pub mod jit;
 pub mod shared_object;
 
-/// Why code could not be generated. All but [`CodegenError::Port`] are defects of the compiler.
+/// Why code could not be generated. All but [`CodegenError::Port`] and [`CodegenError::Limit`] are defects of the
+/// compiler.
 #[derive(Debug, thiserror::Error)]
 pub enum CodegenError {
     /// Loop code that breaks a rule of the dialect.
@@ -24,6 +25,9 @@ pub enum CodegenError {
     /// A failure inside the linker.
     #[error("linking failed: {0}")]
     Link(#[from] elf::LinkError),
+    /// The time is over.
+    #[error(transparent)]
+    Limit(#[from] qc_ir::Exceeded),
     /// An input or output that the artefact's interface cannot describe.
     #[error("input or output `{name}` {reason}")]
     Port {

@@ -348,6 +348,7 @@ impl Compiled {
             outputs: &self.outputs,
             fixed_batch: self.fixed_batch,
             variants: &self.inputs_of_variants(),
+            deadline: self.limits.deadline(),
         })
     }
 

@@ -81,7 +81,7 @@ impl PassCx {
     pub fn rewrite(&mut self, m: &mut Module, patterns: &[Pattern]) -> Result<(), Diag> {
         let bodies: Vec<RegionId> = m.funcs().map(|(_, f)| f.body).collect();
         for body in bodies {
-            rewrite(m, body, patterns, &mut self.hits, &mut self.rewrites_left)?;
+            rewrite(m, body, patterns, &mut self.hits, &mut self.rewrites_left, self.deadline)?;
         }
         Ok(())
     }

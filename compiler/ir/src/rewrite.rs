@@ -7,6 +7,7 @@ use crate::attr::Attrs;
 use crate::diag::Diag;
 use crate::edit::Builder;
 use crate::id::{LocId, OpId, RegionId, ValueId};
+use crate::limits::Deadline;
 use crate::module::{Module, Use};
 use crate::opdef::{OpDef, Traits};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -92,20 +93,25 @@ impl Rewriter<'_> {
 /// Dead pure ops are removed. `limit` bounds the number of applications, for searching a guilty one.
 ///
 /// # Errors
-/// A pattern built an invalid op, or the rewriting does not end.
+/// A pattern built an invalid op, the rewriting does not end, or the time is over.
 pub fn rewrite(
     m: &mut Module,
     region: RegionId,
     patterns: &[Pattern],
     hits: &mut BTreeMap<&'static str, usize>,
     limit: &mut usize,
+    deadline: Option<Deadline>,
 ) -> Result<(), Diag> {
     let mut work: VecDeque<OpId> = m.ops(region).iter().copied().collect();
     let mut queued: HashSet<OpId> = work.iter().copied().collect();
     let budget = 10 * work.len() + 1000;
-    let mut applied = 0;
+    let (mut applied, mut visited) = (0, 0usize);
     while let Some(op) = work.pop_front() {
         queued.remove(&op);
+        visited += 1;
+        if visited % 256 == 0 {
+            deadline.map_or(Ok(()), |d| d.check()).map_err(|e| Diag::limit(&e))?;
+        }
         if m.parent(op).is_none() {
             continue;
         }

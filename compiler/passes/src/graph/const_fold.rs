@@ -3,11 +3,12 @@
 //! before  %c = graph.constant() {value = @a}   %d = graph.transpose(%c) {perm = [1, 0]}
 //! after   %d = graph.constant() {value = @a.1}
 //!
-//! A dequantized constant stays as it is: the stored integers are what integer kernels want.
+//! A dequantized constant stays as it is: the stored integers are what integer kernels want. What folding makes and how
+//! much it computes is in proportion to the constants that are there; what goes beyond stays an op of the model.
 
-use qc_dialects::graph::{Constant, Dequantize};
+use qc_dialects::graph::{AvgPool, Constant, Conv2d, Dequantize, Matmul, MaxPool};
 use qc_dialects::phase;
-use qc_ir::{Attrs, Builder, Diag, HostTensor, Keeps, Module, OpId, Pass, PassCx, Traits};
+use qc_ir::{Attrs, Builder, Diag, HostTensor, Keeps, Module, OpId, Pass, PassCx, Traits, ValueId};
 use std::sync::Arc;
 
 /// The pass.
@@ -20,17 +21,70 @@ pub const PASS: Pass = Pass {
     run,
 };
 
-/// Results larger than this are not folded: they would make the artefact larger than the model.
-const MAX_ELEMENTS: usize = 1 << 26;
+/// Bytes that folding may make besides a multiple of the constants.
+const BASE_BYTES: usize = 4 << 20;
+/// The multiple.
+const BYTES_PER_BYTE: usize = 4;
+/// Elementary operations that folding may take besides a multiple of the constants' elements.
+const BASE_WORK: usize = 1 << 25;
+/// The multiple.
+const WORK_PER_BYTE: usize = 16;
+
+/// What folding may still cost.
+struct Budget {
+    bytes: usize,
+    work: usize,
+}
+
+impl Budget {
+    fn of(m: &Module) -> Budget {
+        let constants: usize = m.consts.iter().map(|c| c.tensor.len() * m.elem_bytes(c.tensor.data().elem())).sum();
+        let of = |base: usize, factor: usize| constants.saturating_mul(factor).saturating_add(base);
+        Budget { bytes: of(BASE_BYTES, BYTES_PER_BYTE), work: of(BASE_WORK, WORK_PER_BYTE) }
+    }
+
+    /// Takes what an op costs; false when that is not left.
+    fn take(&mut self, m: &Module, op: OpId) -> bool {
+        let len = |v: &ValueId| m.tensor_ty(*v).dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
+        let made = m.results(op).iter().map(len).try_fold(0usize, |a, n| a.checked_add(n?));
+        let bytes = made.and_then(|n| n.checked_mul(4));
+        let work = made.and_then(|n| n.checked_mul(work_per_element(m, op)));
+        match (bytes, work) {
+            (Some(bytes), Some(work)) if bytes <= self.bytes && work <= self.work => {
+                self.bytes -= bytes;
+                self.work -= work;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Elementary operations for one element of the result.
+fn work_per_element(m: &Module, op: OpId) -> usize {
+    if let Some(conv) = Conv2d::of(m, op) {
+        m.dims(conv.weight(m))[1..].iter().product()
+    } else if let Some(product) = Matmul::of(m, op) {
+        product.shape(m).map_or(usize::MAX, |s| s.k)
+    } else if let Some(shape) = MaxPool::of(m, op).map(|p| p.shape(m)).or(AvgPool::of(m, op).map(|p| p.shape(m))) {
+        shape.map_or(usize::MAX, |s| s.kernel[0].saturating_mul(s.kernel[1]))
+    } else {
+        // Reductions read the whole operand for an element; everything else reads a few elements.
+        let read = m.operands(op).iter().flatten().map(|&v| m.tensor_ty(v).len()).max().unwrap_or(0);
+        1 + read / m.tensor_ty(m.result(op)).len().max(1)
+    }
+    .max(1)
+}
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     if matches!(m.phase, phase::LOOPS | phase::PLANNED) {
         return Ok(());
     }
     let body = m.body();
+    let mut budget = Budget::of(m);
     for op in m.ops(body).to_vec() {
         cx.check_time()?;
-        if let Some(results) = fold(m, op)? {
+        if let Some(results) = fold(m, op, &mut budget)? {
             replace(m, op, results)?;
             cx.count("folded");
         }
@@ -39,13 +93,10 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     Ok(())
 }
 
-fn fold(m: &Module, op: OpId) -> Result<Option<Vec<HostTensor>>, Diag> {
+fn fold(m: &Module, op: OpId, budget: &mut Budget) -> Result<Option<Vec<HostTensor>>, Diag> {
     let def = m.def(op);
     let skip = def.traits.has(Traits::CONST_LIKE) || m.is(op, Dequantize::DEF) || !def.traits.has(Traits::PURE);
     let Some(eval) = def.eval.filter(|_| !skip && !m.operands(op).is_empty()) else { return Ok(None) };
-    if m.results(op).iter().any(|&v| m.tensor_ty(v).len() > MAX_ELEMENTS) {
-        return Ok(None);
-    }
     let mut tensors = Vec::new();
     for operand in m.operands(op) {
         match operand.map(|v| super::constant(m, v)) {
@@ -53,6 +104,9 @@ fn fold(m: &Module, op: OpId) -> Result<Option<Vec<HostTensor>>, Diag> {
             Some(Some(t)) => tensors.push(Some(t)),
             Some(None) => return Ok(None),
         }
+    }
+    if !budget.take(m, op) {
+        return Ok(None);
     }
     let args: Vec<Option<&HostTensor>> = tensors.iter().map(Option::as_deref).collect();
     eval(m, op, &args).map(Some).map_err(|e| Diag::error(format!("{}: {e}", def.name)).at(m.loc(op)))

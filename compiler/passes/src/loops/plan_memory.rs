@@ -28,6 +28,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     lives.sort_by_key(|l| (std::cmp::Reverse(l.bytes), l.first));
     let mut placed: Vec<(usize, usize, usize, usize)> = Vec::new();
     for life in &lives {
+        cx.check_time()?;
         let bytes = life.bytes.next_multiple_of(ALIGN_BYTES);
         let mut taken: Vec<(usize, usize)> = placed
             .iter()
