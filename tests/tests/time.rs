@@ -19,10 +19,10 @@ fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-fn value(name: &str) -> Vec<u8> {
-    // A float tensor of shape [1, 8].
+/// A float tensor of shape `[1, n]`.
+fn value(name: &str, n: u8) -> Vec<u8> {
     let dim = |n: u8| field(1, &[0x08, n]);
-    let tensor = [&[0x08, 1][..], &field(2, &[dim(1), dim(8)].concat())].concat();
+    let tensor = [&[0x08, 1][..], &field(2, &[dim(1), dim(n)].concat())].concat();
     [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
 }
 
@@ -36,8 +36,8 @@ fn additions(n: usize) -> ModelFile {
         graph.extend(field(1, &node));
     }
     graph.extend(field(2, b"g"));
-    graph.extend(field(11, &value("v0")));
-    graph.extend(field(12, &value(&name(n))));
+    graph.extend(field(11, &value("v0", 8)));
+    graph.extend(field(12, &value(&name(n), 8)));
     let opset = field(8, &[0x10, 13]);
     let model = [&[0x08, 8][..], &field(7, &graph), &opset].concat();
     ModelFile::from_bytes("additions.onnx", model, None)
@@ -82,8 +82,8 @@ fn blown_up(count: usize, make: impl Fn(&str, &str) -> Vec<u8>) -> ModelFile {
     // A float tensor [1, 1, 1, 1] called "seed".
     let seed = [&[0x08, 1, 0x08, 1, 0x08, 1, 0x08, 1, 0x10, 1][..], &field(8, b"seed"), &field(9, &[0; 4])].concat();
     graph.extend(field(5, &seed));
-    graph.extend(field(11, &value("v0")));
-    graph.extend(field(12, &value(&format!("v{count}"))));
+    graph.extend(field(11, &value("v0", 1)));
+    graph.extend(field(12, &value(&format!("v{count}"), 1)));
     let model = [&[0x08, 8][..], &field(7, &graph), &field(8, &[0x10, 10])].concat();
     ModelFile::from_bytes("blown_up.onnx", model, None)
 }
