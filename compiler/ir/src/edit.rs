@@ -5,7 +5,7 @@ use crate::diag::Diag;
 use crate::id::{FuncId, LocId, OpId, RegionId, ValueId};
 use crate::module::{Func, Module, Op, Region, Use, Value, ValueDef};
 use crate::opdef::OpDef;
-use crate::types::Type;
+use crate::types::{Elem, Type};
 
 /// Where new ops go.
 #[derive(Clone, Copy, Debug)]
@@ -251,6 +251,8 @@ impl Module {
             n if n == wanted => Ok(types),
             n => Err(format!("states {n} types for {wanted} results")),
         });
+        let fits = |types: &Vec<Type>| types.iter().try_for_each(|ty| self.check_format(ty));
+        let types = types.and_then(|types| fits(&types).map(|()| types));
         let checked = types.and_then(|types| {
             for (i, ty) in types.into_iter().enumerate() {
                 let value = self.values.alloc(Value { ty, name: None, def: ValueDef::Result(op, i), uses: Vec::new() });
@@ -265,6 +267,14 @@ impl Module {
             }
             diag
         })
+    }
+
+    /// Whether the quantized format of a tensor type, if it has one, fits its dims.
+    pub(crate) fn check_format(&self, ty: &Type) -> Result<(), String> {
+        match ty.tensor().map(|t| (t.elem, &t.dims)) {
+            Some((Elem::Quant(id), dims)) => self.quant(id).check(dims),
+            _ => Ok(()),
+        }
     }
 
     fn drop_use(&mut self, v: ValueId, used: Use) {

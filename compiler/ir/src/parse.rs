@@ -242,7 +242,10 @@ impl Parser<'_> {
         self.list(')', |p| {
             let name = p.name('%')?;
             p.punct(':')?;
-            let ty = p.ty()?;
+            let (start, ty) = (p.pos, p.ty()?);
+            if let Err(reason) = p.m.check_format(&ty) {
+                return p.fail_at(start, reason);
+            }
             let v = p.m.add_arg(region, ty);
             p.define(name, v)
         })?;

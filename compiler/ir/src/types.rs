@@ -88,6 +88,35 @@ impl Quant {
         Quant { store, axis: Some(axis), scales: scales.into(), zeros: Box::new([0]), lo, hi }
     }
 
+    /// Checks that the format fits a tensor of `dims`: as many scales as the axis is long, finite and positive, and
+    /// zero points and bounds that the storage holds.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn check(&self, dims: &[usize]) -> Result<(), String> {
+        let size = match self.axis {
+            None => 1,
+            Some(axis) => *dims.get(axis).ok_or_else(|| format!("axis {axis} is outside rank {}", dims.len()))?,
+        };
+        if self.scales.len() != size && !(self.scales.len() == 1 && self.axis.is_none()) {
+            return Err(format!("{} scales for an axis of {size}", self.scales.len()));
+        }
+        if self.zeros.len() != 1 && self.zeros.len() != size {
+            return Err(format!("{} zero points for an axis of {size}", self.zeros.len()));
+        }
+        if let Some(bad) = self.scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+            return Err(format!("scale {bad} is not a positive number"));
+        }
+        let (lo, hi) = self.store.bounds();
+        if self.lo < lo || self.hi > hi || self.lo > self.hi {
+            return Err(format!("bounds {}..{} do not fit the storage", self.lo, self.hi));
+        }
+        match self.zeros.iter().find(|&&z| z < lo || z > hi) {
+            Some(zero) => Err(format!("zero point {zero} does not fit the storage")),
+            None => Ok(()),
+        }
+    }
+
     /// The scale at index `i` of the axis.
     pub fn scale(&self, i: usize) -> f32 {
         if self.scales.len() == 1 { self.scales[0] } else { self.scales[i] }

@@ -32,29 +32,12 @@ pub fn axis_index(quant: &Quant, dims: &[usize]) -> impl Fn(usize) -> usize {
     move |i| i / inner % size
 }
 
-/// Checks that a format fits a tensor: as many scales as the axis is long, finite and positive.
+/// Checks that a format fits a tensor.
+///
+/// # Errors
+/// As [`Quant::check`].
 pub fn check_quant(quant: &Quant, dims: &[usize]) -> Result<(), String> {
-    let size = match quant.axis {
-        None => 1,
-        Some(axis) => *dims.get(axis).ok_or_else(|| format!("axis {axis} is outside rank {}", dims.len()))?,
-    };
-    if quant.scales.len() != size && !(quant.scales.len() == 1 && quant.axis.is_none()) {
-        return Err(format!("{} scales for an axis of {size}", quant.scales.len()));
-    }
-    if quant.zeros.len() != 1 && quant.zeros.len() != size {
-        return Err(format!("{} zero points for an axis of {size}", quant.zeros.len()));
-    }
-    if let Some(bad) = quant.scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
-        return Err(format!("scale {bad} is not a positive number"));
-    }
-    let (lo, hi) = quant.store.bounds();
-    if quant.lo < lo || quant.hi > hi || quant.lo > quant.hi {
-        return Err(format!("bounds {}..{} do not fit the storage", quant.lo, quant.hi));
-    }
-    match quant.zeros.iter().find(|&&z| z < lo || z > hi) {
-        Some(zero) => Err(format!("zero point {zero} does not fit the storage")),
-        None => Ok(()),
-    }
+    quant.check(dims)
 }
 
 fn infer_quantize(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
