@@ -96,7 +96,7 @@ impl ModelFile {
 
 /// The model file in a Paddle directory.
 fn find_in(dir: &Path) -> Result<PathBuf, CompileError> {
-    for name in ["__model__", "model", "inference.pdmodel", "model.pdmodel"] {
+    for name in ["__model__", "model", "inference.pdmodel", "model.pdmodel", "inference.json", "model.json"] {
         let path = dir.join(name);
         if path.is_file() {
             return Ok(path);
@@ -105,14 +105,16 @@ fn find_in(dir: &Path) -> Result<PathBuf, CompileError> {
     let entries = std::fs::read_dir(dir).map_err(io_error(dir))?;
     let mut found: Vec<PathBuf> = entries
         .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| p.extension().is_some_and(|e| e == "pdmodel" || e == "onnx"))
+        .filter(|p| p.extension().is_some_and(|e| e == "pdmodel" || e == "onnx" || e == "json"))
+        .filter(|p| p.extension().is_none_or(|e| e != "json") || p.with_extension("pdiparams").is_file())
         .collect();
     found.sort();
     match &found[..] {
         [one] => Ok(one.clone()),
         [] => Err(CompileError::NoModel {
             path: dir.into(),
-            reason: "this directory holds no model; expected `__model__`, `model` with `params`, or one `.pdmodel` or `.onnx`"
+            reason: "this directory holds no model; expected `__model__`, `model` with `params`, a `.json` with `.pdiparams`, \
+                     or one `.pdmodel` or `.onnx`"
                 .into(),
         }),
         several => Err(CompileError::NoModel {
@@ -128,7 +130,9 @@ fn params_beside(model: &Path) -> Option<PathBuf> {
     let candidates: Vec<PathBuf> = match name {
         "__model__" => vec![model.with_file_name("__params__")],
         "model" => vec![model.with_file_name("params")],
-        _ if model.extension().is_some_and(|e| e == "pdmodel") => vec![model.with_extension("pdiparams")],
+        _ if model.extension().is_some_and(|e| e == "pdmodel" || e == "json") => {
+            vec![model.with_extension("pdiparams")]
+        }
         _ => vec![],
     };
     candidates.into_iter().find(|p| p.is_file())

@@ -42,10 +42,7 @@ pub fn import(source: &Source<'_>, options: &Options) -> Result<Imported, Import
     let imported = match format {
         Format::Onnx => onnx::import(source, options),
         Format::PaddleProgram => paddle::import(source, options),
-        Format::PaddlePir => refuse(
-            "this is a Paddle 3 program in JSON, which is not supported yet",
-            "save it as a .pdmodel (FLAGS_enable_pir_api=0) or convert it to ONNX with paddle2onnx",
-        ),
+        Format::PaddlePir => paddle::import_pir(source, options),
         Format::Pickle => refuse(
             "this is a Python pickle, such as .pdparams or a PyTorch checkpoint",
             "export an inference model: paddle.jit.save, or torch.onnx.export",

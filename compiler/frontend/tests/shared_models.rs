@@ -38,7 +38,7 @@ fn load(path: &Path, options: &Options) -> Result<Imported, ImportErrors> {
     let combined = match path.file_name().unwrap().to_str().unwrap() {
         "model" => Some(dir.join("params")),
         "__model__" => Some(dir.join("__params__")),
-        name if name.ends_with(".pdmodel") => Some(path.with_extension("pdiparams")),
+        name if name.ends_with(".pdmodel") || name.ends_with(".json") => Some(path.with_extension("pdiparams")),
         _ => None,
     };
     let params = combined.filter(|p| p.exists()).map(|p| Bytes::from(std::fs::read(p).unwrap()));
@@ -68,6 +68,8 @@ const MUST_IMPORT: &[&str] = &[
     "models/models/cifar10_resnet20/paddle_old_separate/__model__",
     "models/models/cifar10_resnet20/paddle_ptq_onnxformat0",
     "models/models/cifar10_resnet20/paddle_ptq_onnxformat1",
+    "models/models/cifar10_resnet20/paddle_pir3",
+    "models/models/shufflenetv2_x1_0/paddle_pir3",
     "models/models/mnist/mnist.onnx",
     "models/models/mobilenet_v1_075_224_keras/paddle_pdmodel",
     "models/models/mobilenet_v1_075_224_keras/mobilenet_v1_075_224_keras_ort_qdq.onnx",
@@ -103,6 +105,15 @@ const MUST_IMPORT: &[&str] = &[
     "spec/models/qat/resnet_p26dy_ptq",
     "spec/models/ptq/resnet_p26_KL_fake",
     "spec/models/ptq/resnet_p26_KL_qdq",
+    "spec/models/fp32/resnet_p33pir",
+    "spec/models/fp32/dwnet_p33pir",
+    "spec/models/qat/resnet_p33pir_qat",
+    "spec/models/qat/resnet_p33pir_ptq",
+    "spec/models/qat/dwnet_p33pir_qat",
+    "spec/models/qat/dwnet_p26dy_qat",
+    "spec/models/qat/dwnet_p26_cw_mavg",
+    "spec/models/qat/dwnet_p26_cw_mavg_qdq",
+    "spec/models/qat/dwnet_p18_cw_range/qat/__model__",
 ];
 
 /// The program file of a model folder; other paths unchanged.
@@ -110,7 +121,7 @@ fn program(path: PathBuf) -> PathBuf {
     if !path.is_dir() {
         return path;
     }
-    let names = ["inference.pdmodel", "model.pdmodel", "__model__", "model"];
+    let names = ["inference.pdmodel", "model.pdmodel", "inference.json", "model.json", "__model__", "model"];
     let files = names.iter().map(|n| path.join(n)).find(|p| p.exists());
     files.unwrap_or(path)
 }
@@ -175,6 +186,8 @@ const GOLDENS: &[Golden] = &[
     Golden("models/models/cifar10_resnet20/paddle_old_separate/__model__", CIFAR, "models/goldens/cifar10_resnet20__paddle_old_separate.npz", FLOAT),
     Golden("models/models/cifar10_resnet20/paddle_ptq_onnxformat0", CIFAR, "models/goldens/cifar10_resnet20__paddle_ptq_onnxformat0.npz", QUANT),
     Golden("models/models/cifar10_resnet20/paddle_ptq_onnxformat1", CIFAR, "models/goldens/cifar10_resnet20__paddle_ptq_onnxformat1.npz", QUANT),
+    Golden("models/models/cifar10_resnet20/paddle_pir3", CIFAR, "models/goldens/cifar10_resnet20__paddle_pd2.npz", FLOAT),
+    Golden("models/models/shufflenetv2_x1_0/paddle_pir3", P1, "models/goldens/shufflenetv2_x1_0__paddle_separate.npz", FLOAT),
     Golden("models/models/mnist/mnist.onnx", MNIST, "models/goldens/mnist.npz", FLOAT),
     Golden("models/models/mobilenet_v1_075_224_keras/paddle_pdmodel", P2, "models/goldens/mobilenet_v1_075_224_keras__paddle_pdmodel.npz", FLOAT),
     Golden("models/models/mobilenet_v1_075_224_keras/mobilenet_v1_075_224_keras_ort_qdq.onnx", P2, "models/goldens/mobilenet_v1_075_224_keras_ort_qdq.npz", QUANT),
@@ -185,6 +198,10 @@ const GOLDENS: &[Golden] = &[
     Golden("spec/models/fp32/resnet_p18/combined/model", DIGITS, "spec/models/fp32/resnet_p18/golden.npz", FLOAT),
     Golden("spec/models/fp32/resnet_p26", DIGITS, "spec/models/fp32/resnet_p26/golden.npz", FLOAT),
     Golden("spec/models/fp32/resnet_p26dy", DIGITS, "spec/models/fp32/resnet_p26dy/golden.npz", FLOAT),
+    Golden("spec/models/fp32/resnet_p33pir", DIGITS, "spec/models/fp32/resnet_p33pir/golden.npz", FLOAT),
+    Golden("spec/models/fp32/dwnet_p18/combined/model", DIGITS, "spec/models/fp32/dwnet_p18/golden.npz", FLOAT),
+    Golden("spec/models/fp32/dwnet_p26", DIGITS, "spec/models/fp32/dwnet_p26/golden.npz", FLOAT),
+    Golden("spec/models/fp32/dwnet_p33pir", DIGITS, "spec/models/fp32/dwnet_p33pir/golden.npz", FLOAT),
     Golden("spec/models/qat/resnet_p18_cw_mavg/qat/__model__", DIGITS, "spec/models/qat/resnet_p18_cw_mavg/out_qat.npz", QUANT),
     Golden("spec/models/qat/resnet_p18_tw_mavg/qat/__model__", DIGITS, "spec/models/qat/resnet_p18_tw_mavg/out_qat.npz", QUANT),
     Golden("spec/models/qat/resnet_p18_tw_range/qat/__model__", DIGITS, "spec/models/qat/resnet_p18_tw_range/out_qat.npz", QUANT),
@@ -217,7 +234,14 @@ fn run(model: &Imported, dims: &[usize], input: &[f32]) -> Vec<Vec<f32>> {
 
 /// The array of output `i` in a reference file: by the output's name, or by what the digit files call it.
 fn reference_name(file: &str, port: &str, i: usize) -> String {
-    if file.starts_with("spec/") { ["prob", "logits"][i].into() } else { format!("out|{port}") }
+    if file.starts_with("spec/") {
+        return ["prob", "logits"][i].into();
+    }
+    let names = npyz::npz::NpzArchive::open(shared().unwrap().join(file)).unwrap();
+    let own = format!("out|{port}");
+    // Paddle 3 renames outputs; the reference is that of the same network in another form.
+    let found = names.array_names().find(|n| **n == own).or(names.array_names().find(|n| n.starts_with("out|")));
+    found.unwrap().into()
 }
 
 #[test]

@@ -155,11 +155,8 @@ pub(super) fn gelu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 
 pub(super) fn scale(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
-    let factor = match op.known_number("ScaleTensor")? {
-        Some(factor) => factor,
-        None => op.float("scale")?.unwrap_or(1.0),
-    };
-    let bias = op.float("bias")?.unwrap_or(0.0);
+    let factor = op.number_from("ScaleTensor", "scale", 1.0)?;
+    let bias = op.number_from("BiasTensor", "bias", 0.0)?;
     let value = if op.flag("bias_after_scale", true)? {
         let scaled = g.times(x, factor)?;
         g.plus(&scaled, bias)?
@@ -181,7 +178,7 @@ pub(super) fn dropout(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
         Ok(text) => text == "upscale_in_train",
         Err(_) => op.flag("dropout_implementation", false)?,
     };
-    let keep = 1.0 - op.float("dropout_prob")?.unwrap_or(0.5);
+    let keep = 1.0 - op.number_from("Probability", "dropout_prob", 0.5)?;
     let value = if upscale { x.clone() } else { g.times(x, keep)? };
     Ok(Lowered::identity(value, "dropout does nothing in inference"))
 }

@@ -6,12 +6,14 @@ mod nn;
 mod op;
 mod ops;
 pub(crate) mod params;
+mod pir;
 pub(crate) mod program;
 mod quant;
 mod shapes;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::elements::Stored;
 use crate::emit::{Graph, Known, Value, scalar};
 use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
 use crate::inputs::{self, Declared, Shapes};
@@ -37,6 +39,7 @@ enum Slot {
 
 struct Importer<'a> {
     g: Graph,
+    program: &'a Program,
     block: &'a BlockDesc,
     version: i64,
     env: HashMap<&'a str, Slot>,
@@ -48,6 +51,28 @@ struct Importer<'a> {
     report: Vec<NodeReport>,
 }
 
+/// A program in one vocabulary, whatever form it was stored in.
+struct Program {
+    block: BlockDesc,
+    /// Per op of the block.
+    labels: Vec<Label>,
+    /// Ops in the bodies of control flow that are not supported.
+    inner: Vec<Label>,
+    /// Version of the writer, 0 for 1.x.
+    version: i64,
+    /// The form, for people.
+    format: String,
+    /// Whether parameters may lie in files of their own.
+    separate: bool,
+}
+
+/// What an op is called in reports.
+#[derive(Clone)]
+struct Label {
+    node: String,
+    op_type: String,
+}
+
 /// Imports a Paddle program with its parameters.
 ///
 /// # Errors
@@ -55,31 +80,59 @@ struct Importer<'a> {
 pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
     let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
     wire::check_model(&source.model, &program::PROGRAM, &options.limits)?;
-    let program = ProgramDesc::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
-    let block = program.blocks.first().ok_or_else(|| broken("the program has no block".into()))?;
+    let mut program = ProgramDesc::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
+    if program.blocks.is_empty() {
+        return Err(broken("the program has no block".into()));
+    }
+    let block = program.blocks.remove(0);
     let version = program.version.and_then(|v| v.version).unwrap_or(0);
+    let inner = program.blocks.iter().flat_map(|b| &b.ops).filter(|op| ops::refusal(op).is_some()).map(label);
+    let program = Program {
+        labels: block.ops.iter().map(label).collect(),
+        inner: inner.collect(),
+        block,
+        version,
+        format: describe(source, version),
+        separate: true,
+    };
+    import_program(&program, source, options)
+}
+
+/// Imports a Paddle 3 program with its parameters.
+///
+/// # Errors
+/// Everything that keeps the model from being imported.
+pub(crate) fn import_pir(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
+    import_program(&pir::read(&source.model)?, source, options)
+}
+
+fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
+    let block = &program.block;
     let vars: HashMap<&str, &VarDesc> = block.vars.iter().map(|v| (v.name.as_str(), v)).collect();
     let feeds = ports(block, "feed");
     let fetches = ports(block, "fetch");
     if fetches.is_empty() {
-        return Err(broken("the program has no fetch op, so it has no output".into()));
+        let reason = "the program has no fetch op, so it has no output".into();
+        return Err(ImportErrors::from(ImportError::Broken { reason }));
     }
     let live = live_ops(block, &fetches);
-    let (params, mut errors) = match read_params(source, block, &live) {
+    let (params, mut errors) = match read_params(source, program, &live) {
         Ok(params) => (params, Vec::new()),
         Err(list) => (params::Params::new(), list),
     };
     let declared: Vec<Declared> = feeds.iter().map(|name| declare(name, vars.get(name).copied())).collect();
     let shapes = inputs::resolve(&declared, options).map_err(|list| errors.extend(list));
     let (Ok(shapes), true) = (shapes, errors.is_empty()) else {
-        // Shapes and parameters are needed for anything else, but which ops are unknown can be told already.
-        errors.extend(unknown_ops(block, &live));
+        // Shapes and parameters are needed for anything else, but what is unknown or ragged can be told already.
+        errors.extend(feeds.iter().filter_map(|name| input_type(name, &vars).err()));
+        errors.extend(unsupported(program, &live));
         return Err(ImportErrors { list: errors });
     };
     let mut importer = Importer {
         g: Graph::new(&source.name),
+        program,
         block,
-        version,
+        version: program.version,
         env: HashMap::new(),
         readers: readers(block, &live),
         absorbed: HashSet::new(),
@@ -89,7 +142,10 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     importer.parameters(params);
     let inputs = importer.inputs(&feeds, &vars, &shapes);
     importer.ops(&live, options.deadline);
-    importer.finish(&fetches, &vars, inputs, &shapes, describe(source, version))
+    if importer.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
+        importer.errors.extend(inner_ops(program, &live));
+    }
+    importer.finish(&fetches, &vars, inputs, &shapes, program.format.clone())
 }
 
 fn describe(source: &Source<'_>, version: i64) -> String {
@@ -102,10 +158,11 @@ fn describe(source: &Source<'_>, version: i64) -> String {
 }
 
 /// The name of an op for people: its type and the variable it makes.
-fn op_name(op: &OpDesc) -> String {
+fn label(op: &OpDesc) -> Label {
     let main = ["Out", "Output", "Y"].iter().find_map(|slot| arguments(&op.outputs, slot).first());
     let any = || op.outputs.iter().flat_map(|o| &o.arguments).next();
-    format!("{}:{}", op.r#type, main.or_else(any).map_or("", String::as_str))
+    let node = format!("{}:{}", op.r#type, main.or_else(any).map_or("", String::as_str));
+    Label { node, op_type: op.r#type.clone() }
 }
 
 /// The variables that `feed` ops make or `fetch` ops take, in the order of their columns.
@@ -151,22 +208,52 @@ fn readers<'a>(block: &'a BlockDesc, live: &[bool]) -> HashMap<&'a str, Vec<usiz
     readers
 }
 
-fn unknown_ops(block: &BlockDesc, live: &[bool]) -> Vec<ImportError> {
-    let unknown = block.ops.iter().zip(live).filter(|(op, live)| **live && ops::find(&op.r#type).is_none());
-    unknown.map(|(op, _)| node_error(op, ops::unsupported(&op.r#type))).collect()
+/// What can be told of ops without shapes and parameters.
+fn unsupported(program: &Program, live: &[bool]) -> Vec<ImportError> {
+    let all = program.block.ops.iter().zip(&program.labels).zip(live).filter(|(_, live)| **live);
+    let mut errors: Vec<ImportError> =
+        all.filter_map(|((op, label), _)| Some(node_error(label, ops::refusal(op)?))).collect();
+    errors.extend(inner_ops(program, live));
+    errors.truncate(MAX_ERRORS);
+    errors
 }
 
-fn node_error(op: &OpDesc, refusal: Refusal) -> ImportError {
+/// The unsupported ops in the bodies of control flow that the outputs depend on.
+fn inner_ops(program: &Program, live: &[bool]) -> Vec<ImportError> {
+    let reached = program.block.ops.iter().zip(live).any(|(op, live)| *live && ops::refusal(op).is_some());
+    let one = |label: &Label| {
+        let refusal = ops::unsupported(&label.op_type);
+        node_error(label, Refusal { reason: format!("inside control flow: {}", refusal.reason), ..refusal })
+    };
+    if reached { program.inner.iter().map(one).collect() } else { Vec::new() }
+}
+
+fn node_error(label: &Label, refusal: Refusal) -> ImportError {
     let Refusal { reason, remedy } = refusal;
-    ImportError::Node { node: op_name(op), op_type: op.r#type.clone(), reason, remedy }
+    ImportError::Node { node: label.node.clone(), op_type: label.op_type.clone(), reason, remedy }
+}
+
+/// How the elements of an input are stored; the error says that it is no dense tensor.
+fn input_type(name: &str, vars: &HashMap<&str, &VarDesc>) -> Result<Stored, ImportError> {
+    let stored = match vars.get(name).and_then(|v| v.r#type.tensor.as_ref()) {
+        Some(t) if t.lod_level.unwrap_or(0) > 0 => Err("it is a ragged sequence (LoD)".into()),
+        Some(t) => params::stored_type(t.tensor.data_type),
+        None => Err("it is no dense tensor".into()),
+    };
+    let remedy = "export the model with dense inputs".into();
+    stored.map_err(|reason| ImportError::Port { name: name.into(), reason, remedy })
 }
 
 /// All parameters of a combined file, or those files that a live op reads.
-fn read_params(source: &Source<'_>, block: &BlockDesc, live: &[bool]) -> Result<params::Params, Vec<ImportError>> {
+fn read_params(source: &Source<'_>, program: &Program, live: &[bool]) -> Result<params::Params, Vec<ImportError>> {
+    let block = &program.block;
     let stored = |v: &&VarDesc| v.persistable == Some(true) && !KINDS_WITHOUT_DATA.contains(&v.r#type.kind);
     let mut declared: Vec<params::Declared> = block.vars.iter().filter(stored).map(parameter).collect();
     if let Some(bytes) = &source.params {
         return params::read_combined(&declared, bytes);
+    }
+    if !program.separate && !declared.is_empty() {
+        return Err(params::without_file(&declared));
     }
     let live_ops = block.ops.iter().zip(live).filter(|(_, live)| **live);
     let read: HashSet<&str> =
@@ -205,22 +292,15 @@ impl<'a> Importer<'a> {
     fn inputs(&mut self, feeds: &[&'a str], vars: &HashMap<&str, &VarDesc>, shapes: &Shapes) -> Vec<Port> {
         let mut made = Vec::new();
         for (&name, (dims, batched)) in feeds.iter().zip(&shapes.inputs) {
-            let tensor = vars.get(name).and_then(|v| v.r#type.tensor.as_ref());
-            let stored = match tensor {
-                Some(t) if t.lod_level.unwrap_or(0) > 0 => Err("it is a ragged sequence (LoD)".into()),
-                Some(t) => params::stored_type(t.tensor.data_type),
-                None => Err("it is no dense tensor".into()),
-            };
-            match stored {
+            match input_type(name, vars) {
                 Ok(stored) => {
                     let elem = plain_elem(stored);
                     let value = self.g.input(name, elem, dims);
                     self.env.insert(name, Slot::Ready(Tensor::Plain(value)));
                     made.push(Port { name: name.into(), elem, dims: dims.clone(), batched: *batched });
                 }
-                Err(reason) => {
-                    let remedy = "export the model with dense float inputs".into();
-                    self.errors.push(ImportError::Port { name: name.into(), reason, remedy });
+                Err(e) => {
+                    self.errors.push(e);
                     self.env.insert(name, Slot::Failed);
                 }
             }
@@ -243,23 +323,29 @@ impl<'a> Importer<'a> {
                 Some(Disposition::Folded("no output of the model depends on it"))
             };
             if let Some(disposition) = disposition {
-                self.report.push(NodeReport { node: op_name(op), op_type: op.r#type.clone(), disposition });
+                let Label { node, op_type } = self.program.labels[i].clone();
+                self.report.push(NodeReport { node, op_type, disposition });
             }
         }
     }
 
     /// Lowers one op; `None` when it was refused.
     fn op(&mut self, i: usize, desc: &'a OpDesc) -> Option<Disposition> {
-        let Some(row) = ops::find(&desc.r#type) else {
-            self.errors.push(node_error(desc, ops::unsupported(&desc.r#type)));
+        let label = &self.program.labels[i];
+        let row = match (ops::find(&desc.r#type), ops::refusal(desc)) {
+            (Some(row), None) => row,
+            (_, refusal) => {
+                let refusal = refusal.unwrap_or_else(|| ops::unsupported(&desc.r#type));
+                self.errors.push(node_error(label, refusal));
+                self.fail_outputs(desc);
+                return None;
+            }
+        };
+        let Some(inputs) = self.op_inputs(desc, label) else {
             self.fail_outputs(desc);
             return None;
         };
-        let Some(inputs) = self.op_inputs(desc) else {
-            self.fail_outputs(desc);
-            return None;
-        };
-        self.g.at_node(&op_name(desc), &desc.r#type);
+        self.g.at_node(&label.node, &label.op_type);
         let before = self.g.made();
         match self.lower(i, desc, row, inputs) {
             Ok(lowered) => {
@@ -268,7 +354,7 @@ impl<'a> Importer<'a> {
                 Some(if self.g.made() > before { Disposition::Mapped } else { Disposition::Folded(why) })
             }
             Err(refusal) => {
-                self.errors.push(node_error(desc, refusal));
+                self.errors.push(node_error(label, refusal));
                 self.fail_outputs(desc);
                 None
             }
@@ -387,10 +473,10 @@ impl<'a> Importer<'a> {
     }
 
     /// The inputs of an op; `None` if one comes from a refused op or is not defined.
-    fn op_inputs(&mut self, desc: &'a OpDesc) -> Option<Vec<(&'a str, Vec<Tensor>)>> {
+    fn op_inputs(&mut self, desc: &'a OpDesc, label: &Label) -> Option<Vec<(&'a str, Vec<Tensor>)>> {
         let mut slots = Some(Vec::new());
         for slot in desc.inputs.iter().filter(|s| !s.arguments.is_empty()) {
-            let values: Option<Vec<Tensor>> = slot.arguments.iter().map(|name| self.lookup(name, desc)).collect();
+            let values: Option<Vec<Tensor>> = slot.arguments.iter().map(|name| self.lookup(name, label)).collect();
             slots = match (slots, values) {
                 (Some(mut list), Some(values)) => {
                     list.push((slot.parameter.as_str(), values));
@@ -402,7 +488,7 @@ impl<'a> Importer<'a> {
         slots
     }
 
-    fn lookup(&mut self, name: &'a str, user: &OpDesc) -> Option<Tensor> {
+    fn lookup(&mut self, name: &'a str, user: &Label) -> Option<Tensor> {
         match self.env.get(name) {
             Some(Slot::Ready(tensor)) => Some(tensor.clone()),
             Some(Slot::Failed) => None,

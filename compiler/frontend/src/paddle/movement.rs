@@ -61,7 +61,7 @@ pub(super) fn flatten_range(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 
 pub(super) fn squeeze(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
-    let axes = op.ints("axes")?.unwrap_or_default();
+    let axes = op.ints_from("AxesTensor", "", "axes")?.unwrap_or_default();
     let dims = shape::squeeze(&g.dims(x), &axes, true)?;
     reshaped(g, x, &at_least_one_dim(op, dims))
 }
@@ -99,7 +99,6 @@ fn one_axis(op: &Op<'_>, rank: usize) -> Result<usize> {
 }
 
 pub(super) fn concat(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_float()?;
     let inputs = op.all("X").to_vec();
     let first = inputs.first().ok_or_else(|| Refusal::invalid("it has no input"))?;
     let axis = one_axis(op, g.dims(first).len())?;
@@ -190,7 +189,7 @@ pub(super) fn pad(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
         return Err(Refusal::invalid(format!("{} paddings for a tensor of rank {rank}", given.len())));
     }
     let pads: Vec<i64> = given.iter().step_by(2).chain(given.iter().skip(1).step_by(2)).copied().collect();
-    let value = op.float("pad_value")?.unwrap_or(0.0);
+    let value = op.number_from("PadValue", "pad_value", 0.0)?;
     Ok(Lowered::identity(g.pad(x, &pads, value)?, "all pads are 0"))
 }
 

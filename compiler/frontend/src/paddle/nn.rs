@@ -35,7 +35,6 @@ fn window(op: &Op<'_>, input: [usize; 2], kernel: [i64; 2], dilations: [i64; 2])
 }
 
 pub(super) fn conv2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_float()?;
     op.expect_nchw("data_format")?;
     let (x, w) = (op.input("Input")?, op.input("Filter")?);
     let [_, _, height, width] = g.nchw(x)?;
@@ -85,13 +84,11 @@ fn product(g: &mut Graph, x: (&Value, i64), y: (&Value, i64), bias: Option<&Valu
 }
 
 pub(super) fn mul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_float()?;
     let (xn, yn) = (op.int("x_num_col_dims")?.unwrap_or(1), op.int("y_num_col_dims")?.unwrap_or(1));
     Ok(product(g, (op.input("X")?, xn), (op.input("Y")?, yn), None)?.into())
 }
 
 pub(super) fn fc(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_float()?;
     if op.flag("padding_weights", false)? {
         return Err(Refusal::unsupported("padded weights are not supported").remedy("save the program unoptimised"));
     }
@@ -108,7 +105,6 @@ pub(super) fn fc(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn matmul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_float()?;
     if op.int("head_number")?.unwrap_or(1) != 1 || op.ints("fused_reshape_Out")?.is_some_and(|v| !v.is_empty()) {
         return Err(Refusal::unsupported("a fused product is not supported").remedy("save the program unoptimised"));
     }
@@ -120,7 +116,6 @@ pub(super) fn matmul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn matmul_v2(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_float()?;
     let flags = [op.flag("trans_x", false)?, op.flag("trans_y", false)?];
     let out = g.matmul(op.input("X")?, op.input("Y")?, None, flags)?;
     let dims = at_least_one_dim(op, g.dims(&out));
@@ -151,7 +146,8 @@ pub(super) fn pool2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
         "max" => false,
         other => return Err(Refusal::invalid(format!("pooling_type is `{other}`"))),
     };
-    let kernel = pair("ksize", &op.ints("ksize")?.ok_or_else(|| Refusal::invalid("it has no ksize"))?)?;
+    let kernel = op.ints_from("KernelSize", "", "ksize")?.ok_or_else(|| Refusal::invalid("it has no ksize"))?;
+    let kernel = pair("ksize", &kernel)?;
     let adaptive = op.flag("adaptive", false)?;
     if op.flag("global_pooling", false)? || (adaptive && kernel == [1, 1]) {
         return Ok(if average { g.global_avg_pool(x)? } else { g.global_max_pool(x)? }.into());
@@ -194,7 +190,7 @@ pub(super) fn lrn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 pub(super) fn reduce_mean(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
     let rank = g.dims(x).len();
-    let given = op.ints("dim")?.unwrap_or_else(|| vec![0]);
+    let given = op.ints_from("AxisTensor", "", "dim")?.unwrap_or_else(|| vec![0]);
     let axes = match op.flag("reduce_all", false)? || given.is_empty() {
         true => (0..rank).collect(),
         false => shape::axes(&given, rank)?,

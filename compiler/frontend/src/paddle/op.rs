@@ -134,6 +134,17 @@ impl<'a> Op<'a> {
         Ok(t.as_f32().map(|v| v[0]).or_else(|| t.int(0).map(|i| i as f32)))
     }
 
+    /// A number from a one-element tensor, from an attribute, or by default, in this order.
+    ///
+    /// # Errors
+    /// When it is computed by the model, or is no number.
+    pub fn number_from(&self, slot: &str, attr: &str, default: f32) -> Result<f32, Refusal> {
+        match self.known_number(slot)? {
+            Some(number) => Ok(number),
+            None => Ok(self.float(attr)?.unwrap_or(default)),
+        }
+    }
+
     /// Integers from a tensor, from a list of one-element tensors, or from an attribute, in this order.
     ///
     /// # Errors
@@ -226,17 +237,6 @@ impl<'a> Op<'a> {
             other => Err(Refusal::unsupported(format!("data in the layout {other} is not supported"))
                 .remedy("export the model with data_format NCHW")),
         }
-    }
-
-    /// Refuses ops that the oneDNN conversion has made integer ops of.
-    pub fn expect_float(&self) -> Result<(), Refusal> {
-        let set = |name| find_attr(self.desc, name).is_some_and(|a| a.b == Some(true));
-        let int8 = find_attr(self.desc, "mkldnn_data_type").and_then(|a| a.s.as_deref()) == Some(b"int8");
-        if int8 || set("use_quantizer") || set("force_fp32_output") {
-            return Err(Refusal::unsupported("this program was already converted to oneDNN INT8")
-                .remedy("give the float or quantization-aware program it was made from"));
-        }
-        Ok(())
     }
 }
 

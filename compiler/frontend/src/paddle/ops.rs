@@ -1,6 +1,7 @@
 //! The op types that are understood, one row each.
 
-use super::op::Lower;
+use super::op::{Lower, find_attr};
+use super::program::OpDesc;
 use super::{elementwise, movement, nn, quant, shapes};
 use crate::error::Refusal;
 
@@ -98,22 +99,84 @@ pub(super) fn find(op_type: &str) -> Option<&'static Row> {
     OPS.binary_search_by(|row| row.name.cmp(op_type)).ok().map(|i| &OPS[i])
 }
 
+/// Why an op is refused whatever its operands are, if it is.
+pub(super) fn refusal(op: &OpDesc) -> Option<Refusal> {
+    if find(&op.r#type).is_none() {
+        return Some(unsupported(&op.r#type));
+    }
+    let set = |name| find_attr(op, name).is_some_and(|a| a.b == Some(true));
+    let int8 = find_attr(op, "mkldnn_data_type").and_then(|a| a.s.as_deref()) == Some(b"int8");
+    (int8 || set("use_quantizer") || set("force_fp32_output")).then(converted)
+}
+
+fn converted() -> Refusal {
+    Refusal::unsupported("this program was already converted to oneDNN INT8")
+        .remedy("give the float or quantization-aware program it was made from")
+}
+
 /// Why an op type that is not in the table is refused.
 pub(super) fn unsupported(op_type: &str) -> Refusal {
-    match op_type {
+    let word = op_type.strip_prefix("pd_op.").unwrap_or(op_type);
+    match word {
         "fake_quantize_abs_max" | "fake_channel_wise_quantize_abs_max" => {
             Refusal::unsupported("its scale is measured anew in every run, so there is no fixed scale to compile")
                 .remedy("train with range_abs_max or moving_average_abs_max, or freeze the program")
         }
-        "quantize" | "dequantize" | "requantize" => {
-            Refusal::unsupported("this program was already converted to oneDNN INT8")
-                .remedy("give the float or quantization-aware program it was made from")
-        }
-        "while" | "conditional_block" => {
+        "quantize" | "dequantize" | "requantize" => converted(),
+        "while"
+        | "conditional_block"
+        | "conditional_block_infer"
+        | "recurrent"
+        | "if"
+        | "select_input"
+        | "select_output" => {
             Refusal::unsupported("control flow is not supported").remedy("export the model without control flow")
+        }
+        _ if op_type.starts_with("cf.") => {
+            Refusal::unsupported("control flow is not supported").remedy("export the model without control flow")
+        }
+        "write_to_array"
+        | "read_from_array"
+        | "array_to_lod_tensor"
+        | "lod_tensor_to_array"
+        | "lod_array_length"
+        | "lod_rank_table"
+        | "max_sequence_len"
+        | "shrink_rnn_memory"
+        | "array_write_"
+        | "array_read"
+        | "array_length"
+        | "create_array"
+        | "tensor_array_to_tensor" => Refusal::unsupported("arrays of tensors, which loops use, are not supported")
+            .remedy("export the model without control flow"),
+        _ if is_ragged(word) => Refusal::unsupported("it works on ragged sequences (LoD), which are not supported")
+            .remedy("export the model with padded, dense sequences"),
+        _ if op_type.starts_with("custom_op.") => {
+            Refusal::unsupported("it is a custom operator").remedy("export the model without it")
         }
         _ => Refusal::unsupported("this op is not supported"),
     }
+}
+
+/// Ops whose meaning depends on the lengths of sequences.
+fn is_ragged(word: &str) -> bool {
+    const OTHERS: [&str; 14] = [
+        "beam_search",
+        "beam_search_decode",
+        "crf_decoding",
+        "ctc_align",
+        "dynamic_gru",
+        "dynamic_lstm",
+        "gru",
+        "im2sequence",
+        "lod_reset",
+        "lstm",
+        "lstmp",
+        "reorder_lod_tensor_by_rank",
+        "row_conv",
+        "chunk_eval",
+    ];
+    word.starts_with("sequence_") || OTHERS.contains(&word)
 }
 
 #[cfg(test)]

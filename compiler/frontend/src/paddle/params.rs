@@ -157,6 +157,14 @@ pub(crate) fn read_separate(declared: &[Declared], files: &dyn Files) -> Result<
     Err(errors)
 }
 
+/// What is said about every parameter when the one file that holds them is not there.
+pub(crate) fn without_file(declared: &[Declared]) -> Vec<ImportError> {
+    let reason =
+        "the parameter file is not there; it is the .pdiparams beside the model, or what `--params` names".into();
+    let each = declared.iter().map(|d| d.error("missing: there is no parameter file"));
+    std::iter::once(ImportError::Broken { reason }).chain(each).collect()
+}
+
 fn read_one(d: &Declared, files: &dyn Files) -> Result<HostTensor, ImportError> {
     check_external_path(&d.name).map_err(|e| d.error(e.to_string()))?;
     let bytes = files.read(&d.name, 0, None).map_err(|e| d.error(e.to_string()))?;

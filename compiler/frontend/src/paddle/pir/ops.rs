@@ -1,0 +1,125 @@
+//! Ops of Paddle 3's dialects and the program ops that they are.
+//!
+//! Paddle 3 names ops after its kernels, and passes as operands what was an attribute before. A row says which program
+//! op a name stands for, which slots the operands fill, and which attributes have another name.
+
+/// One op of the `pd_op` dialect.
+pub(super) struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// Type in a program.
+    pub program: &'static str,
+    /// Slot per operand.
+    pub inputs: &'static [&'static str],
+    /// Slot of the first result; the others are left out.
+    pub output: &'static str,
+    /// Attributes that a program calls otherwise: name here, name there.
+    pub renamed: &'static [(&'static str, &'static str)],
+}
+
+const fn row(name: &'static str, program: &'static str, inputs: &'static [&'static str]) -> Row {
+    Row { name, program, inputs, output: "Out", renamed: &[] }
+}
+
+impl Row {
+    const fn out(self, output: &'static str) -> Row {
+        Row { output, ..self }
+    }
+
+    const fn renamed(self, renamed: &'static [(&'static str, &'static str)]) -> Row {
+        Row { renamed, ..self }
+    }
+}
+
+const X: &[&str] = &["X"];
+const XY: &[&str] = &["X", "Y"];
+const NORM: &[&str] = &["X", "Mean", "Variance", "Scale", "Bias"];
+const LINEAR: &[&str] = &["X", "Scale", "ZeroPoint", "InAccum", "InState"];
+const OBSERVED: &[&str] = &["X", "InScale", "InAccum", "InState"];
+const DATA_LAYOUT: &[(&str, &str)] = &[("data_format", "data_layout")];
+const REDUCED: &[(&str, &str)] = &[("axis", "dim"), ("keepdim", "keep_dim")];
+
+/// Sorted by name.
+static OPS: &[Row] = &[
+    row("abs", "abs", X),
+    row("add", "elementwise_add", XY),
+    row("affine_channel", "affine_channel", &["X", "Scale", "Bias"]),
+    row("assign", "assign", X),
+    row("assign_value", "assign_value", &["Replaced"]),
+    row("batch_norm", "batch_norm", NORM).out("Y").renamed(DATA_LAYOUT),
+    row("cast", "cast", X).renamed(&[("dtype", "out_dtype")]),
+    row("clip", "clip", &["X", "Min", "Max"]),
+    row("concat", "concat", &["X", "AxisTensor"]),
+    row("conv2d", "conv2d", &["Input", "Filter"]).out("Output"),
+    row("depthwise_conv2d", "depthwise_conv2d", &["Input", "Filter"]).out("Output"),
+    row("dequantize_linear", "dequantize_linear", LINEAR).out("Y"),
+    row("divide", "elementwise_div", XY),
+    row("dropout", "dropout", &["X", "Seed", "Probability"])
+        .renamed(&[("mode", "dropout_implementation"), ("p", "dropout_prob")]),
+    row("elu", "elu", X),
+    row("exp", "exp", X),
+    row("fake_channel_wise_quantize_dequantize_abs_max", "fake_channel_wise_quantize_dequantize_abs_max", X),
+    row("fake_quantize_abs_max", "fake_quantize_abs_max", X),
+    row("fake_quantize_dequantize_abs_max", "fake_quantize_dequantize_abs_max", X),
+    row("fake_quantize_dequantize_moving_average_abs_max", "fake_quantize_dequantize_moving_average_abs_max", OBSERVED),
+    row("fc", "fc", &["Input", "W", "Bias"]),
+    row("flatten", "flatten_contiguous_range", X),
+    row("full", "fill_constant", &[]),
+    row("full_int_array", "assign_value", &[]),
+    row("gelu", "gelu", X),
+    row("hardsigmoid", "hard_sigmoid", X),
+    row("hardswish", "hard_swish", X),
+    row("leaky_relu", "leaky_relu", X).renamed(&[("negative_slope", "alpha")]),
+    row("matmul", "matmul_v2", XY).renamed(&[("transpose_x", "trans_x"), ("transpose_y", "trans_y")]),
+    row("maximum", "elementwise_max", XY),
+    row("mean", "reduce_mean", &["X", "AxisTensor"]).renamed(REDUCED),
+    row("minimum", "elementwise_min", XY),
+    row("multiply", "elementwise_mul", XY),
+    row("pad", "pad", &["X", "PadValue"]),
+    row("pool2d", "pool2d", &["X", "KernelSize"]),
+    row("quantize_linear", "quantize_linear", LINEAR).out("Y"),
+    row("relu", "relu", X),
+    row("relu6", "relu6", X),
+    row("reshape", "reshape2", &["X", "Shape"]),
+    row("scale", "scale", &["X", "ScaleTensor", "BiasTensor"]),
+    row("shape", "shape", &["Input"]),
+    row("shape64", "shape", &["Input"]),
+    row("share_data", "share_data", X),
+    row("sigmoid", "sigmoid", X),
+    row("silu", "silu", X),
+    row("slice", "slice", &["Input", "StartsTensor", "EndsTensor"]),
+    row("softmax", "softmax", X),
+    row("split", "split", &["X", "SectionsTensorList", "AxisTensor"]),
+    row("split_with_num", "split", &["X", "AxisTensor"]),
+    row("sqrt", "sqrt", X),
+    row("squeeze", "squeeze2", &["X", "AxesTensor"]).renamed(&[("axis", "axes")]),
+    row("stack", "stack", X).out("Y"),
+    row("strided_slice", "strided_slice", &["Input", "StartsTensor", "EndsTensor", "StridesTensor"]),
+    row("subtract", "elementwise_sub", XY),
+    row("swish", "swish", X),
+    row("sync_batch_norm", "sync_batch_norm", NORM).out("Y").renamed(DATA_LAYOUT),
+    row("tanh", "tanh", X),
+    row("transpose", "transpose2", X).renamed(&[("perm", "axis")]),
+    row("unsqueeze", "unsqueeze2", &["X", "AxesTensor"]).renamed(&[("axis", "axes")]),
+];
+
+/// The row of an op. A trailing `_` says that Paddle computes it in place.
+pub(super) fn find(name: &str) -> Option<&'static Row> {
+    let name = name.strip_suffix('_').unwrap_or(name);
+    OPS.binary_search_by(|row| row.name.cmp(name)).ok().map(|i| &OPS[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_known() {
+        assert!(OPS.is_sorted_by_key(|row| row.name));
+        for row in OPS.iter().filter(|row| row.name != "fake_quantize_abs_max") {
+            assert!(super::super::super::ops::find(row.program).is_some(), "{}", row.program);
+        }
+        assert_eq!(find("batch_norm_").map(|r| r.program), Some("batch_norm"));
+        assert!(find("conv3d").is_none());
+    }
+}
