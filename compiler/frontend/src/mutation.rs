@@ -4,6 +4,7 @@ use crate::onnx::tests as onnx;
 use crate::paddle::tests as paddle;
 use crate::{Bytes, Format, NoFiles, Options, Source, import, sniff, wire};
 use prost::Message;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -174,6 +175,44 @@ fn edit_fields(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
     out
 }
 
+/// One to three values of a JSON document replaced, removed or doubled.
+fn edit_json(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let Ok(mut root) = serde_json::from_slice::<Value>(bytes) else { return mutate(bytes, rng) };
+    for _ in 0..=rng.below(3) {
+        edit_value(&mut root, rng);
+    }
+    root.to_string().into_bytes()
+}
+
+/// Goes down at random; the edit happens where the way ends.
+fn edit_value(place: &mut Value, rng: &mut Rng) {
+    let deeper = rng.below(8) != 0;
+    match place {
+        Value::Array(items) if deeper && !items.is_empty() => {
+            let i = rng.below(items.len());
+            edit_value(&mut items[i], rng);
+        }
+        Value::Object(fields) if deeper && !fields.is_empty() => {
+            let i = rng.below(fields.len());
+            fields.values_mut().nth(i).into_iter().for_each(|v| edit_value(v, rng));
+        }
+        Value::Number(_) => *place = NUMBERS[rng.below(NUMBERS.len())].into(),
+        Value::String(s) if rng.below(2) == 0 => {
+            *s = ["p", "0.combine", "1.add", "1.relu", "x", "INF", "0.a_f32"][rng.below(7)].into();
+        }
+        Value::Array(items) if !items.is_empty() => {
+            let i = rng.below(items.len());
+            let copy = items.remove(i);
+            if rng.below(2) == 0 {
+                items.extend([copy.clone(), copy]);
+            }
+        }
+        other => {
+            *other = [Value::Null, true.into(), "w".into(), 1.5.into(), Value::Array(vec![])][rng.below(5)].clone()
+        }
+    }
+}
+
 struct Case {
     name: String,
     model: Vec<u8>,
@@ -196,6 +235,7 @@ fn small_models() -> Vec<Case> {
         .node("Concat", "n rest > t", &[onnx::int("axis", 0)])
         .node("Reshape", "d t > e", &[])
         .node("Softmax", "e > y", &[onnx::int("axis", 1)]);
+    let pir = crate::paddle::pir::tests::small();
     let frozen = paddle::frozen_program(&[127.0, -64.0]);
     let program = paddle::Program::new(&[-1, 2, 4, 4])
         .floats("w", &[2, 2, 3, 3], &[0.5; 36])
@@ -219,6 +259,7 @@ fn small_models() -> Vec<Case> {
         case("onnx quantized", onnx::qdq_model().encode(), None),
         case("paddle float", program.desc.encode_to_vec(), Some(program.combined())),
         case("paddle frozen", frozen.desc.encode_to_vec(), Some(frozen.combined())),
+        case("paddle 3", pir.json(), Some(pir.combined())),
     ]
 }
 
@@ -231,6 +272,7 @@ fn attack(case: &Case, rounds: usize, seed: u64) -> usize {
         match &mut params {
             Some(params) if rng.below(5) == 0 => *params = mutate(params, &mut rng),
             _ if rng.below(4) == 0 => model = mutate(&model, &mut rng),
+            _ if sniff(&model) == Format::PaddlePir => model = edit_json(&model, &mut rng),
             _ => model = edit_fields(&model, &mut rng),
         }
         let params = params.map(Bytes::from);
@@ -268,6 +310,7 @@ fn damaged_real_models_are_errors_not_panics() {
         ("spec/models/fp32/dwnet_p26/model.pdmodel", Some("model.pdiparams")),
         ("spec/models/qat/resnet_p26_cw_mavg_qdq/model.pdmodel", Some("model.pdiparams")),
         ("spec/models/qat/resnet_p26_cw_mavg/model.pdmodel", Some("model.pdiparams")),
+        ("spec/models/qat/dwnet_p33pir_qat/model.json", Some("model.pdiparams")),
         ("models/models/mnist/mnist.onnx", None),
         ("models/models/tiny_kws_dscnn/tiny_kws_dscnn_ptq_qdq.onnx", None),
     ];
@@ -307,6 +350,7 @@ fn bombs_are_refused_fast() {
     refused([&[0x08, 8][..], &nested].concat());
     refused([&[0x08, 8][..], &[0x1b; 100_000]].concat());
     refused([0x0a, 0].repeat(1 << 20));
+    refused([&b"{\"a\":\"pir\",\"b\":"[..], &b"[".repeat(1 << 20)].concat());
     refused([&[0x08, 8, 0x42, 2, 0x10, 13, 0x3a][..], &[0xff; 64]].concat());
     // A constant doubled again and again.
     let mut model = onnx::Model::new(13, &[2]).constant(onnx::longs("c0", &[7; 64]));

@@ -6,7 +6,7 @@ mod nn;
 mod op;
 mod ops;
 pub(crate) mod params;
-mod pir;
+pub(crate) mod pir;
 pub(crate) mod program;
 mod quant;
 mod shapes;

@@ -8,8 +8,21 @@ use qc_ir::HostTensor;
 /// A program under construction with its parameters.
 pub(crate) struct Program {
     pub desc: ProgramDesc,
-    /// Name, type number, dims, bytes.
-    params: Vec<(String, i32, Vec<i64>, Vec<u8>)>,
+    params: Vec<Stored>,
+}
+
+/// A parameter: name, type number, dims, bytes.
+type Stored = (String, i32, Vec<i64>, Vec<u8>);
+
+/// A combined parameter file.
+pub(crate) fn combined(mut params: Vec<Stored>) -> Vec<u8> {
+    params.sort();
+    let stream = |(_, data_type, dims, data): Stored| {
+        let desc = TensorDesc { data_type, dims }.encode_to_vec();
+        let head = [vec![0; 16], (desc.len() as i32).to_le_bytes().to_vec()].concat();
+        [head, desc, data].concat()
+    };
+    params.into_iter().flat_map(stream).collect()
 }
 
 fn var(name: &str, kind: i32, data_type: i32, dims: &[i64], persistable: bool) -> VarDesc {
@@ -86,14 +99,7 @@ impl Program {
     }
 
     pub fn combined(&self) -> Vec<u8> {
-        let mut sorted: Vec<_> = self.params.iter().collect();
-        sorted.sort();
-        let stream = |(_, data_type, dims, data): &(String, i32, Vec<i64>, Vec<u8>)| {
-            let desc = TensorDesc { data_type: *data_type, dims: dims.clone() }.encode_to_vec();
-            let head = [vec![0; 16], (desc.len() as i32).to_le_bytes().to_vec()].concat();
-            [head, desc, data.clone()].concat()
-        };
-        sorted.into_iter().flat_map(stream).collect()
+        combined(self.params.clone())
     }
 
     fn import(&self, options: &Options) -> Result<Imported, Vec<ImportError>> {

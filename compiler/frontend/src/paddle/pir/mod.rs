@@ -14,6 +14,8 @@
 
 mod file;
 mod ops;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use super::program::{BlockDesc, LoDTensorDesc, OpAttr, OpDesc, OpVar, TensorDesc, VarDesc, VarType};
 use super::{Label, Program};
@@ -24,6 +26,8 @@ use std::collections::HashMap;
 
 /// Programs of this format have the meaning of ops of this Paddle version.
 const VERSION_3: i64 = 3_000_000;
+/// How often a program may name variables: hundred times what large ones do.
+const MAX_NAMED: usize = 1 << 20;
 /// The kind of variable that is a dense tensor.
 const DENSE: i32 = 7;
 
@@ -84,6 +88,8 @@ struct Translation {
     /// The variables that each value stands for: several for a list.
     names: HashMap<i64, Vec<String>>,
     feeds: i32,
+    /// Variables written as operands so far. A list counts each time it is used.
+    named: usize,
 }
 
 impl Translation {
@@ -91,8 +97,11 @@ impl Translation {
         match node.name.as_str() {
             "p" | "0.parameter" => self.parameter(node),
             "0.combine" => {
-                let all = self.operands(node)?.concat();
-                self.name(node, 0, all)
+                let all = self.operands(node)?;
+                if all.iter().any(|names| names.len() != 1) {
+                    return Err("a part of it is no tensor".into());
+                }
+                self.name(node, 0, all.concat())
             }
             "0.split" => {
                 let all = self.operands(node)?.concat();
@@ -200,13 +209,21 @@ impl Translation {
     }
 
     /// The variables of every operand; none for one that was left out.
-    fn operands(&self, node: &Node) -> Result<Vec<Vec<String>>, String> {
-        let one = |id: i64| match (id, self.names.get(&id)) {
-            (0, _) => Ok(Vec::new()),
-            (_, Some(names)) => Ok(names.clone()),
-            (_, None) => Err(format!("operand %{id} is not defined before it")),
-        };
-        node.operands.iter().map(|o| one(o.id)).collect()
+    fn operands(&mut self, node: &Node) -> Result<Vec<Vec<String>>, String> {
+        let mut all = Vec::new();
+        for o in &node.operands {
+            let names = match (o.id, self.names.get(&o.id)) {
+                (0, _) => Vec::new(),
+                (_, Some(names)) => names.clone(),
+                (id, None) => return Err(format!("operand %{id} is not defined before it")),
+            };
+            self.named += names.len();
+            if self.named > MAX_NAMED {
+                return Err(format!("the program names its variables more than {MAX_NAMED} times"));
+            }
+            all.push(names);
+        }
+        Ok(all)
     }
 
     fn name(&mut self, node: &Node, result: usize, names: Vec<String>) -> Result<(), String> {
