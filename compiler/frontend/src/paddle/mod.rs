@@ -1,6 +1,8 @@
 //! Paddle models: decoding the program, reading its parameters, and the walk over the ops.
 
+mod absorb;
 mod elementwise;
+mod flow;
 mod movement;
 mod nn;
 mod op;
@@ -20,7 +22,8 @@ use crate::inputs::{self, Declared, Shapes};
 use crate::onnx::plain_elem;
 use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
 use crate::wire;
-use op::{Lowered, Op, Tensor, arguments, find_attr};
+use flow::{is_port, live_ops, ports, readers, reads};
+use op::{Lowered, Op, Tensor, arguments};
 use program::{BlockDesc, OpDesc, ProgramDesc, VarDesc};
 use prost::Message;
 use qc_ir::Deadline;
@@ -165,49 +168,6 @@ fn label(op: &OpDesc) -> Label {
     Label { node, op_type: op.r#type.clone() }
 }
 
-/// The variables that `feed` ops make or `fetch` ops take, in the order of their columns.
-fn ports<'a>(block: &'a BlockDesc, kind: &str) -> Vec<&'a str> {
-    let of = |op: &'a OpDesc| {
-        let slots = if kind == "feed" { arguments(&op.outputs, "Out") } else { arguments(&op.inputs, "X") };
-        let column = find_attr(op, "col").and_then(|a| a.i).unwrap_or(0);
-        slots.first().map(|name| (column, name.as_str()))
-    };
-    let mut list: Vec<(i32, &str)> = block.ops.iter().filter(|op| op.r#type == kind).filter_map(of).collect();
-    list.sort_by_key(|(column, _)| *column);
-    list.into_iter().map(|(_, name)| name).collect()
-}
-
-fn is_port(op: &OpDesc) -> bool {
-    op.r#type == "feed" || op.r#type == "fetch"
-}
-
-/// Which ops the outputs depend on. A name may be written more than once, so this goes backwards.
-fn live_ops(block: &BlockDesc, fetches: &[&str]) -> Vec<bool> {
-    let mut needed: HashSet<&str> = fetches.iter().copied().collect();
-    let mut live = vec![false; block.ops.len()];
-    for (op, live) in block.ops.iter().zip(&mut live).rev().filter(|(op, _)| !is_port(op)) {
-        let mut outputs = op.outputs.iter().flat_map(|o| &o.arguments);
-        *live = outputs.clone().any(|name| needed.contains(name.as_str()));
-        if *live {
-            outputs.by_ref().for_each(|name| {
-                needed.remove(name.as_str());
-            });
-            needed.extend(op.inputs.iter().flat_map(|i| &i.arguments).map(String::as_str));
-        }
-    }
-    live
-}
-
-fn readers<'a>(block: &'a BlockDesc, live: &[bool]) -> HashMap<&'a str, Vec<usize>> {
-    let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (i, op) in block.ops.iter().enumerate().filter(|(i, op)| live[*i] || op.r#type == "fetch") {
-        for name in op.inputs.iter().flat_map(|s| &s.arguments) {
-            readers.entry(name).or_default().push(i);
-        }
-    }
-    readers
-}
-
 /// What can be told of ops without shapes and parameters.
 fn unsupported(program: &Program, live: &[bool]) -> Vec<ImportError> {
     let all = program.block.ops.iter().zip(&program.labels).zip(live).filter(|(_, live)| **live);
@@ -256,8 +216,7 @@ fn read_params(source: &Source<'_>, program: &Program, live: &[bool]) -> Result<
         return Err(params::without_file(&declared));
     }
     let live_ops = block.ops.iter().zip(live).filter(|(_, live)| **live);
-    let read: HashSet<&str> =
-        live_ops.flat_map(|(op, _)| &op.inputs).flat_map(|s| &s.arguments).map(String::as_str).collect();
+    let read: HashSet<&str> = live_ops.flat_map(|(op, _)| reads(op)).collect();
     declared.retain(|d| read.contains(d.name.as_str()));
     params::read_separate(&declared, source.files)
 }
@@ -373,6 +332,9 @@ impl<'a> Importer<'a> {
             let Some(Tensor::Plain(value)) = value else { return Err(Refusal::invalid("its input `X` is missing")) };
             return Ok(Lowered::identity(value.clone(), "it is part of the weight's scale"));
         }
+        if let Some(real) = self.in_steps(desc, &inputs)? {
+            return Ok(Lowered::identity(real, "it undoes the quantize before it"));
+        }
         if let Some(dequantize) = self.absorb(i, desc, row.out, &mut inputs)? {
             self.absorbed.insert(dequantize);
         }
@@ -389,10 +351,11 @@ impl<'a> Importer<'a> {
             for t in tensors {
                 values.push(match t {
                     Tensor::Plain(value) => value,
-                    Tensor::Steps { real, step } => {
+                    Tensor::Steps { real, step: Some(step) } => {
                         let by = scalar(step);
                         self.g.arith(crate::emit::Arith::Div, &real, &by)?
                     }
+                    Tensor::Steps { step: None, .. } | Tensor::Measured(_) => return Err(ops::measured()),
                 });
             }
             out.push((slot, values));
@@ -400,86 +363,16 @@ impl<'a> Importer<'a> {
         Ok(out)
     }
 
-    /// If op `i` is a product of quantized operands that a `fake_dequantize_*` follows: gives it real operands, and says
-    /// which op that is. See [`quant`].
-    fn absorb(
-        &mut self,
-        i: usize,
-        desc: &OpDesc,
-        out: &str,
-        inputs: &mut [(&'a str, Vec<Tensor>)],
-    ) -> Result<Option<usize>, Refusal> {
-        let (data_slot, weight_slot) = match desc.r#type.as_str() {
-            "conv2d" | "depthwise_conv2d" => ("Input", "Filter"),
-            "mul" | "matmul" | "matmul_v2" => ("X", "Y"),
-            _ => return Ok(None),
-        };
-        let find = |name: &str| inputs.iter().find(|(slot, _)| *slot == name).and_then(|(_, v)| v.first());
-        let (Some(Tensor::Steps { real, step }), Some(Tensor::Plain(Value::Known(weight)))) =
-            (find(data_slot), find(weight_slot))
-        else {
-            return Ok(None);
-        };
-        if find("Bias").is_some() || find("ResidualData").is_some() {
-            return Ok(None);
-        }
-        let Some((dequantize, factors)) = self.dequantize_behind(i, desc, out)? else { return Ok(None) };
-        let view = Op { desc, inputs: Vec::new(), version: self.version };
-        let (real, weight) = (real.clone(), weight.clone());
-        let product = quant::Product {
-            op_type: &desc.r#type,
-            weight: &weight,
-            step: *step,
-            rank: self.g.dims(&real).len(),
-            transposed: view.flag("trans_y", false)? || view.flag("transpose_Y", false)?,
-            columns: view.int("x_num_col_dims")?.unwrap_or(1),
-        };
-        let Some(weight) = quant::weight_of_product(&mut self.g, &product, &factors)? else { return Ok(None) };
-        for (slot, values) in inputs {
-            if *slot == data_slot {
-                *values = vec![Tensor::Plain(real.clone())];
-            } else if *slot == weight_slot {
-                *values = vec![Tensor::Plain(weight.clone())];
-            }
-        }
-        Ok(Some(dequantize))
-    }
-
-    /// The `fake_dequantize_*` op that alone reads the result of op `i`, with its factors.
-    fn dequantize_behind(
-        &mut self,
-        i: usize,
-        desc: &OpDesc,
-        out: &str,
-    ) -> Result<Option<(usize, quant::Factors)>, Refusal> {
-        let Some(name) = arguments(&desc.outputs, out).first() else { return Ok(None) };
-        let Some(&[reader]) = self.readers.get(name.as_str()).map(Vec::as_slice) else { return Ok(None) };
-        let next = &self.block.ops[reader];
-        let fits = matches!(next.r#type.as_str(), "fake_dequantize_max_abs" | "fake_channel_wise_dequantize_max_abs");
-        if reader <= i || !fits || arguments(&next.inputs, "X").first() != Some(name) {
-            return Ok(None);
-        }
-        let mut scales = Vec::new();
-        for slot in next.inputs.iter().filter(|s| s.parameter != "X") {
-            let known = |name: &String| match self.env.get(name.as_str()) {
-                Some(Slot::Ready(Tensor::Plain(value))) => Some(value.clone()),
-                _ => None,
-            };
-            let Some(values) = slot.arguments.iter().map(known).collect() else { return Ok(None) };
-            scales.push((slot.parameter.as_str(), values));
-        }
-        let op = Op { desc: next, inputs: scales, version: self.version };
-        Ok(quant::Factors::of(&op).ok().map(|factors| (reader, factors)))
-    }
-
     /// The inputs of an op; `None` if one comes from a refused op or is not defined.
     fn op_inputs(&mut self, desc: &'a OpDesc, label: &Label) -> Option<Vec<(&'a str, Vec<Tensor>)>> {
         let mut slots = Some(Vec::new());
-        for slot in desc.inputs.iter().filter(|s| !s.arguments.is_empty()) {
-            let values: Option<Vec<Tensor>> = slot.arguments.iter().map(|name| self.lookup(name, label)).collect();
+        let inputs = desc.inputs.iter().map(|s| (s.parameter.as_str(), s.arguments.as_slice()));
+        let attrs = desc.attrs.iter().map(|a| (a.name.as_str(), a.variables()));
+        for (name, arguments) in inputs.chain(attrs).filter(|(_, arguments)| !arguments.is_empty()) {
+            let values: Option<Vec<Tensor>> = arguments.iter().map(|name| self.lookup(name, label)).collect();
             slots = match (slots, values) {
                 (Some(mut list), Some(values)) => {
-                    list.push((slot.parameter.as_str(), values));
+                    list.push((name, values));
                     Some(list)
                 }
                 _ => None,
@@ -514,7 +407,7 @@ impl<'a> Importer<'a> {
                 Tensor::Plain(value) => Tensor::Plain(value.named(name)),
                 steps => steps,
             };
-            let (Tensor::Plain(value) | Tensor::Steps { real: value, .. }) = &tensor;
+            let (Tensor::Plain(value) | Tensor::Steps { real: value, .. } | Tensor::Measured(value)) = &tensor;
             if let Value::Runtime(v) = *value
                 && self.g.m.name(v).is_none()
             {
@@ -524,7 +417,7 @@ impl<'a> Importer<'a> {
         }
         if let Some((slot, value)) = lowered.extra {
             for name in arguments(&desc.outputs, slot) {
-                self.env.insert(name, Slot::Ready(Tensor::Plain(value.clone())));
+                self.env.insert(name, Slot::Ready(value.clone()));
             }
         }
     }

@@ -19,7 +19,7 @@ pub(crate) struct Lowered {
     /// The values of the main output slot.
     pub values: Vec<Tensor>,
     /// A value for another slot.
-    pub extra: Option<(&'static str, Value)>,
+    pub extra: Option<(&'static str, Tensor)>,
     /// Why the op needs no op of ours, if it needs none.
     pub why: &'static str,
 }
@@ -29,8 +29,11 @@ pub(crate) struct Lowered {
 pub(crate) enum Tensor {
     /// The tensor itself.
     Plain(Value),
-    /// The variable holds `real / step`: integers written as floats, as the old fake-quantize ops give them.
-    Steps { real: Value, step: f32 },
+    /// The variable holds `real / step`: integers written as floats, as the old fake-quantize ops give them. Without a
+    /// step, it is a 127th of the largest magnitude of `real`, which differs from run to run.
+    Steps { real: Value, step: Option<f32> },
+    /// The largest magnitude of a tensor, measured in every run.
+    Measured(Value),
 }
 
 impl From<Value> for Lowered {
@@ -86,12 +89,7 @@ pub(crate) fn arguments<'a>(slots: &'a [super::program::OpVar], name: &str) -> &
 }
 
 fn wrong_kind(attr: &OpAttr) -> Refusal {
-    match attr.kind {
-        kind::VAR | kind::VARS => {
-            Refusal::unsupported(format!("attribute `{}` is computed by the model; it must be constant", attr.name))
-        }
-        other => Refusal::invalid(format!("attribute `{}` has the wrong kind {other}", attr.name)),
-    }
+    Refusal::invalid(format!("attribute `{}` has the wrong kind {}", attr.name, attr.kind))
 }
 
 impl<'a> Op<'a> {
@@ -179,6 +177,7 @@ impl<'a> Op<'a> {
             kind::LONG => Ok(Some(a.l.unwrap_or(0))),
             kind::BOOLEAN => Ok(Some(i64::from(a.b.unwrap_or(false)))),
             kind::SCALAR => Ok(a.scalar.and_then(|s| s.i)),
+            kind::VAR => Ok(self.ints_from(name, "", "")?.and_then(|v| v.first().copied())),
             _ => Err(wrong_kind(a)),
         }
     }
@@ -196,6 +195,7 @@ impl<'a> Op<'a> {
             kind::FLOAT64 => Ok(Some(a.float64.unwrap_or(0.0) as f32)),
             kind::INT => Ok(Some(a.i.unwrap_or(0) as f32)),
             kind::SCALAR => Ok(a.scalar.and_then(|s| s.r.or(s.i.map(|i| i as f64))).map(|r| r as f32)),
+            kind::VAR => self.known_number(name),
             _ => Err(wrong_kind(a)),
         }
     }
@@ -207,6 +207,7 @@ impl<'a> Op<'a> {
             kind::INTS => Ok(Some(a.ints.iter().map(|&i| i64::from(i)).collect())),
             kind::LONGS => Ok(Some(a.longs.clone())),
             kind::INT => Ok(Some(vec![i64::from(a.i.unwrap_or(0))])),
+            kind::VAR | kind::VARS => self.ints_from("", name, ""),
             _ => Err(wrong_kind(a)),
         }
     }

@@ -42,9 +42,11 @@ static OPS: &[Row] = &[
     row("elu", "Out", elementwise::elu),
     row("exp", "Out", elementwise::exp),
     row("fake_channel_wise_dequantize_max_abs", "Out", quant::fake_dequantize),
-    row("fake_channel_wise_quantize_dequantize_abs_max", "Out", quant::fake_weight),
+    row("fake_channel_wise_quantize_abs_max", "Out", quant::fake_quantize_abs_max),
+    row("fake_channel_wise_quantize_dequantize_abs_max", "Out", quant::fake_quantize_dequantize_abs_max),
     row("fake_dequantize_max_abs", "Out", quant::fake_dequantize),
-    row("fake_quantize_dequantize_abs_max", "Out", quant::fake_weight),
+    row("fake_quantize_abs_max", "Out", quant::fake_quantize_abs_max),
+    row("fake_quantize_dequantize_abs_max", "Out", quant::fake_quantize_dequantize_abs_max),
     row("fake_quantize_dequantize_moving_average_abs_max", "Out", quant::fake_quantize_dequantize),
     row("fake_quantize_moving_average_abs_max", "Out", quant::fake_quantize),
     row("fake_quantize_range_abs_max", "Out", quant::fake_quantize),
@@ -109,6 +111,12 @@ pub(super) fn refusal(op: &OpDesc) -> Option<Refusal> {
     (int8 || set("use_quantizer") || set("force_fp32_output")).then(converted)
 }
 
+/// Why a tensor in steps of a measured scale cannot be used by an op.
+pub(super) fn measured() -> Refusal {
+    Refusal::unsupported("an operand is in units that are measured anew in every run")
+        .remedy("train with range_abs_max or moving_average_abs_max, or freeze the program")
+}
+
 fn converted() -> Refusal {
     Refusal::unsupported("this program was already converted to oneDNN INT8")
         .remedy("give the float or quantization-aware program it was made from")
@@ -118,10 +126,6 @@ fn converted() -> Refusal {
 pub(super) fn unsupported(op_type: &str) -> Refusal {
     let word = op_type.strip_prefix("pd_op.").unwrap_or(op_type);
     match word {
-        "fake_quantize_abs_max" | "fake_channel_wise_quantize_abs_max" => {
-            Refusal::unsupported("its scale is measured anew in every run, so there is no fixed scale to compile")
-                .remedy("train with range_abs_max or moving_average_abs_max, or freeze the program")
-        }
         "quantize" | "dequantize" | "requantize" => converted(),
         "while"
         | "conditional_block"

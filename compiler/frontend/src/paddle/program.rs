@@ -116,12 +116,22 @@ pub(crate) struct OpAttr {
     pub longs: Vec<i64>,
     #[prost(double, repeated, packed = "false", tag = "16")]
     pub float64s: Vec<f64>,
-    #[prost(string, optional, tag = "17")]
-    pub var_name: Option<String>,
+    /// One or several variables that the value comes from.
+    #[prost(string, repeated, tag = "17")]
+    pub var_name: Vec<String>,
+    #[prost(string, repeated, tag = "18")]
+    pub vars_name: Vec<String>,
     #[prost(double, optional, tag = "19")]
     pub float64: Option<f64>,
     #[prost(message, optional, tag = "20")]
     pub scalar: Option<Scalar>,
+}
+
+impl OpAttr {
+    /// The variables that the value comes from, when it is not stored.
+    pub fn variables(&self) -> &[String] {
+        if self.var_name.is_empty() { &self.vars_name } else { &self.var_name }
+    }
 }
 
 /// A number of any kind.
@@ -192,6 +202,7 @@ static OP_ATTR: Message = Message {
         (15, Field::Number(8)),
         (16, Field::Number(1)),
         (17, Field::Text),
+        (18, Field::Text),
         (20, Field::Message(&SCALAR)),
     ],
 };

@@ -21,7 +21,10 @@ use qc_ir::{Data, HostTensor, Quant, Store, attrs};
 type Result<T> = std::result::Result<T, Refusal>;
 
 /// The largest quantized magnitude of 8 bits.
-const MAX_LEVEL: f64 = 127.0;
+pub(super) const MAX_LEVEL: f64 = 127.0;
+
+/// Why a fake-quantize op with a measured scale leaves its tensor float.
+const MEASURED: &str = "its scale is measured anew in every run, so its tensor stays float";
 
 fn expect_8_bits(op: &Op<'_>, name: &str) -> Result<()> {
     match op.int(name)?.unwrap_or(8) {
@@ -72,8 +75,8 @@ pub(super) fn fake_quantize(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let quant = format(&[in_scale(op)?], None, keeps_lowest(op, 1)?);
     let step = f64::from(quant.scales[0]);
     let real = pair(g, op.input("X")?, quant)?;
-    let extra = Some(("OutScale", op.input("InScale")?.clone()));
-    Ok(Lowered { values: vec![Tensor::Steps { real, step: step as f32 }], extra, why: "" })
+    let extra = Some(("OutScale", Tensor::Plain(op.input("InScale")?.clone())));
+    Ok(Lowered { values: vec![Tensor::Steps { real, step: Some(step as f32) }], extra, why: "" })
 }
 
 /// `fake_quantize_dequantize_moving_average_abs_max`.
@@ -81,17 +84,12 @@ pub(super) fn fake_quantize_dequantize(g: &mut Graph, op: &Op<'_>) -> Result<Low
     expect_8_bits(op, "bit_length")?;
     let quant = format(&[in_scale(op)?], None, keeps_lowest(op, 1)?);
     let mut lowered = Lowered::from(pair(g, op.input("X")?, quant)?);
-    lowered.extra = Some(("OutScale", op.input("InScale")?.clone()));
+    lowered.extra = Some(("OutScale", Tensor::Plain(op.input("InScale")?.clone())));
     Ok(lowered)
 }
 
-/// Quantize/dequantize by the tensor's own largest magnitude: for constant weights, the only case with a fixed scale.
-pub(super) fn fake_weight(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    expect_8_bits(op, "bit_length")?;
-    let x = op.input("X")?;
-    let Some(t) = x.known() else {
-        return Err(super::ops::unsupported("fake_quantize_abs_max"));
-    };
+/// The format of a constant by its own largest magnitude, for the whole tensor or per channel, and the thresholds.
+fn format_of_constant(op: &Op<'_>, t: &HostTensor) -> Result<(Quant, Vec<f32>)> {
     let values = t.as_f32().ok_or_else(|| Refusal::invalid("its input is not float"))?;
     let dims = t.dims();
     let axis = match op.desc.r#type.contains("channel_wise") {
@@ -104,11 +102,50 @@ pub(super) fn fake_weight(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
         let c = i / inner.max(1) % largest.len();
         largest[c] = largest[c].max(v.abs());
     }
-    let quant = format(&largest, axis, keeps_lowest(op, 1)?);
-    let scales = HostTensor::f32(vec![largest.len()], largest).into();
-    let mut lowered = Lowered::from(pair(g, x, quant)?);
-    lowered.extra = Some(("OutScale", scales));
-    Ok(lowered)
+    Ok((format(&largest, axis, keeps_lowest(op, 1)?), largest))
+}
+
+fn thresholds(list: Vec<f32>) -> Tensor {
+    Tensor::Plain(HostTensor::f32(vec![list.len()], list).into())
+}
+
+/// `fake_quantize_dequantize_abs_max` and its form per channel: the scale is the tensor's own largest magnitude, so only
+/// that of a constant is fixed.
+pub(super) fn fake_quantize_dequantize_abs_max(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    expect_8_bits(op, "bit_length")?;
+    let x = op.input("X")?;
+    let Some(t) = x.known() else {
+        let extra = Some(("OutScale", Tensor::Measured(x.clone())));
+        return Ok(Lowered { extra, ..Lowered::identity(x.clone(), MEASURED) });
+    };
+    let (quant, largest) = format_of_constant(op, t)?;
+    let lowered = Lowered::from(pair(g, x, quant)?);
+    Ok(Lowered { extra: Some(("OutScale", thresholds(largest))), ..lowered })
+}
+
+/// `fake_quantize_abs_max` and its form per channel: as above, the result being integers written as floats.
+pub(super) fn fake_quantize_abs_max(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    expect_8_bits(op, "bit_length")?;
+    let x = op.input("X")?;
+    g.expect_f32(x)?;
+    let Some(t) = x.known() else {
+        if op.desc.r#type.contains("channel_wise") {
+            return Err(super::ops::measured());
+        }
+        let extra = Some(("OutScale", Tensor::Measured(x.clone())));
+        return Ok(Lowered { values: vec![Tensor::Steps { real: x.clone(), step: None }], extra, why: MEASURED });
+    };
+    let (quant, largest) = format_of_constant(op, t)?;
+    let stored = quantize::quantize_tensor(&quant, t).map_err(Refusal::invalid)?;
+    g.charge(5 * stored.len())?;
+    let integers = (0..stored.len()).map(|i| stored.int(i).unwrap_or(0) as f32).collect();
+    let lowered = Lowered::from(Value::from(HostTensor::f32(stored.dims(), integers)));
+    Ok(Lowered { extra: Some(("OutScale", thresholds(largest))), ..lowered })
+}
+
+/// Whether an op is `fake_dequantize_max_abs` or its form per channel.
+pub(super) fn is_fake_dequantize(op_type: &str) -> bool {
+    matches!(op_type, "fake_dequantize_max_abs" | "fake_channel_wise_dequantize_max_abs")
 }
 
 /// By what a `fake_dequantize_*` op multiplies: one number, or one per index of an axis.
@@ -153,6 +190,14 @@ pub(super) fn fake_dequantize(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
     let factors = Factors::of(op)?;
     let values: Vec<f32> = factors.list.iter().map(|&f| f as f32).collect();
+    if let Value::Known(k) = x
+        && let Some(stored) = integers(&k.tensor)
+    {
+        let axis = if values.len() == 1 { None } else { Some(shape::axis(factors.axis, k.tensor.dims().len())?) };
+        if let Some(real) = stored_constant(g, k, stored, axis, values.clone())? {
+            return Ok(real.into());
+        }
+    }
     if let [one] = values[..] {
         return Ok(g.times(x, one)?.into());
     }
@@ -161,9 +206,7 @@ pub(super) fn fake_dequantize(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     if dims[axis] != values.len() {
         return Err(Refusal::invalid(format!("{} scales for axis {axis} of {dims:?}", values.len())));
     }
-    let mut shape = vec![1; dims.len() - axis];
-    shape[0] = values.len();
-    Ok(g.arith(Arith::Mul, x, &HostTensor::f32(shape, values).into())?.into())
+    along(g, x, Some(axis), values)
 }
 
 /// What a product op looks like to the pattern.
@@ -205,20 +248,36 @@ pub(super) fn weight_of_product(g: &mut Graph, p: &Product<'_>, factors: &Factor
     if per_axis && (factors.axis != out_axis || dims.get(axis) != Some(&factors.list.len())) {
         return Ok(None);
     }
-    let inner: usize = dims.iter().skip(axis + 1).product();
-    let mut scales: Vec<f32> = factors.list.iter().map(|f| (f / f64::from(p.step)) as f32).collect();
+    let scales: Vec<f32> = factors.list.iter().map(|f| (f / f64::from(p.step)) as f32).collect();
+    stored_constant(g, p.weight, stored, per_axis.then_some(axis), scales)
+}
+
+/// Stored integers with the scale of all, or with one per index of an axis; `None` if a scale that matters is no
+/// positive number, or there are not as many as the axis is long.
+fn stored_constant(
+    g: &mut Graph,
+    known: &Known,
+    stored: Vec<i8>,
+    axis: Option<usize>,
+    mut scales: Vec<f32>,
+) -> Result<Option<Value>> {
+    let dims = known.tensor.dims();
+    if axis.is_some_and(|a| dims[a] != scales.len()) {
+        return Ok(None);
+    }
+    let inner: usize = axis.map_or(1, |a| dims[a + 1..].iter().product());
+    let count = scales.len();
     for (c, scale) in scales.iter_mut().enumerate().filter(|(_, s)| !(s.is_finite() && **s > 0.0)) {
         // The step of a channel of zeros does not matter, but must be a positive number.
-        let in_channel = |i: usize| !per_axis || i / inner.max(1) % factors.list.len() == c;
+        let in_channel = |i: usize| axis.is_none() || i / inner.max(1) % count == c;
         if stored.iter().enumerate().any(|(i, &v)| v != 0 && in_channel(i)) {
             return Ok(None);
         }
         *scale = 1.0;
     }
     let (lo, hi) = Store::I8.bounds();
-    let quant =
-        Quant { store: Store::I8, axis: per_axis.then_some(axis), scales: scales.into(), zeros: [0].into(), lo, hi };
-    g.dequantized_constant(&p.weight.name, HostTensor::i8(dims, stored), quant).map(Some)
+    let quant = Quant { store: Store::I8, axis, scales: scales.into(), zeros: [0].into(), lo, hi };
+    g.dequantized_constant(&known.name, HostTensor::i8(dims, stored), quant).map(Some)
 }
 
 /// The elements as s8, if all of them are integers in its range.
@@ -230,11 +289,11 @@ fn integers(t: &HostTensor) -> Option<Vec<i8>> {
     }
 }
 
-/// The thresholds of a `quantize_linear` or `dequantize_linear` and their axis.
-fn linear_format(op: &Op<'_>, dims: &[usize]) -> Result<Quant> {
+/// The format of a `quantize_linear` or `dequantize_linear`; `None` when it has no scale.
+fn linear_format(op: &Op<'_>, dims: &[usize]) -> Result<Option<Quant>> {
     expect_8_bits(op, "bit_length")?;
-    let scales = op.known("Scale")?.and_then(HostTensor::as_f32);
-    let scales = scales.ok_or_else(|| Refusal::invalid("it has no float Scale"))?;
+    let Some(scales) = op.known("Scale")? else { return Ok(None) };
+    let scales = scales.as_f32().ok_or_else(|| Refusal::invalid("its Scale is not float"))?;
     let axis = match scales.len() {
         1 => None,
         _ => Some(shape::axis(op.int("quant_axis")?.unwrap_or(0), dims.len())?),
@@ -242,15 +301,22 @@ fn linear_format(op: &Op<'_>, dims: &[usize]) -> Result<Quant> {
     if axis.is_some_and(|a| dims[a] != scales.len()) {
         return Err(Refusal::invalid(format!("{} scales for the shape {dims:?}", scales.len())));
     }
-    Ok(format(scales, axis, keeps_lowest(op, 0)?))
+    let mut quant = format(scales, axis, keeps_lowest(op, 0)?);
+    // Paddle 3 states the bounds.
+    let bound = |name, default: i32| Ok(op.int(name)?.map_or(default, |b| b.clamp(-128, 127) as i32));
+    (quant.lo, quant.hi) = (bound("qmin", quant.lo)?.max(quant.lo), bound("qmax", quant.hi)?);
+    Ok(Some(quant))
 }
+
+/// Why a pair of linear ops without a scale does nothing.
+const NO_SCALE: &str = "it has no scale, so its tensor stays float";
 
 pub(super) fn quantize_linear(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
     if op.flag("only_observer", false)? {
         return Ok(Lowered::identity(x.clone(), "it only observes"));
     }
-    let quant = linear_format(op, &g.dims(x))?;
+    let Some(quant) = linear_format(op, &g.dims(x))? else { return Ok(Lowered::identity(x.clone(), NO_SCALE)) };
     Ok(Lowered::identity(quantized(g, x, quant)?, "the constant is stored quantized"))
 }
 
@@ -259,20 +325,36 @@ pub(super) fn dequantize_linear(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     if op.flag("only_observer", false)? {
         return Ok(Lowered::identity(x.clone(), "it only observes"));
     }
-    let quant = linear_format(op, &g.dims(x))?;
-    let value = match (x, g.quant_of(x)) {
-        (_, Some(own)) if own.scales == quant.scales && own.axis == quant.axis => x.clone(),
-        (_, Some(_)) => return Err(Refusal::unsupported("its scale differs from that of its quantize_linear")),
-        (Value::Known(k), None) => match integers(&k.tensor) {
-            Some(stored) => {
-                let stored = HostTensor::i8(k.tensor.dims(), stored);
-                return Ok(g.dequantized_constant(&k.name, stored, quant)?.into());
-            }
-            None => return Err(Refusal::unsupported("it dequantizes constants that are no 8-bit integers")),
-        },
-        (Value::Runtime(_), None) => {
-            return Err(Refusal::unsupported("it dequantizes a tensor that no quantize_linear made"));
-        }
+    let dims = g.dims(x);
+    let Some(quant) = linear_format(op, &dims)? else {
+        return match (x, g.quant_of(x)) {
+            (Value::Runtime(_), None) => Ok(Lowered::identity(x.clone(), NO_SCALE)),
+            _ => Err(Refusal::invalid("it has no Scale for the integers it reads")),
+        };
     };
-    Ok(g.emit(graph::Dequantize::DEF, &[Some(&value)], attrs! {})?.into())
+    if let Some(own) = g.quant_of(x).cloned() {
+        let real = g.emit(graph::Dequantize::DEF, &[Some(x)], attrs! {})?;
+        if own.scales == quant.scales && own.axis == quant.axis {
+            return Ok(real.into());
+        }
+        let ratio = |(to, from): (&f32, &f32)| to / from;
+        let pairs = quant.scales.iter().zip(own.scales.iter().cycle());
+        return along(g, &real, quant.axis, pairs.map(ratio).collect());
+    }
+    if let Value::Known(k) = x
+        && let Some(stored) = integers(&k.tensor)
+        && let Some(real) = stored_constant(g, k, stored, quant.axis, quant.scales.to_vec())?
+    {
+        return Ok(real.into());
+    }
+    // Numbers that no quantize made: the op is a product, as written.
+    g.expect_f32(x)?;
+    along(g, x, quant.axis, quant.scales.to_vec())
+}
+
+/// `x` times one number, or times one per index of an axis.
+fn along(g: &mut Graph, x: &Value, axis: Option<usize>, factors: Vec<f32>) -> Result<Lowered> {
+    let mut dims = vec![factors.len()];
+    dims.resize(axis.map_or(0, |a| g.dims(x).len() - a), 1);
+    Ok(g.arith(Arith::Mul, x, &HostTensor::f32(dims, factors).into())?.into())
 }

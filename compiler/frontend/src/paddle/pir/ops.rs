@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_known() {
         assert!(OPS.is_sorted_by_key(|row| row.name));
-        for row in OPS.iter().filter(|row| row.name != "fake_quantize_abs_max") {
+        for row in OPS {
             assert!(super::super::super::ops::find(row.program).is_some(), "{}", row.program);
         }
         assert_eq!(find("batch_norm_").map(|r| r.program), Some("batch_norm"));
