@@ -45,3 +45,14 @@ pub fn array(path: &Path, name: &str) -> Result<HostTensor, String> {
     let found = all.into_iter().find(|(rest, _)| rest.is_empty());
     found.map(|(_, t)| t).ok_or_else(|| format!("{} has no float array `{name}`", path.display()))
 }
+
+/// One array of 64-bit integers of an npz file.
+///
+/// # Errors
+/// I/O, a file that is no npz, or no such array.
+pub fn integers(path: &Path, name: &str) -> Result<Vec<i64>, String> {
+    let fail = |e: std::io::Error| format!("{}: {e}", path.display());
+    let mut npz = npyz::npz::NpzArchive::open(path).map_err(fail)?;
+    let array = npz.by_name(name).map_err(fail)?.ok_or_else(|| format!("{} has no `{name}`", path.display()))?;
+    array.into_vec::<i64>().map_err(fail)
+}

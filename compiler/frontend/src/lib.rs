@@ -43,16 +43,21 @@ pub fn import(source: &Source<'_>, options: &Options) -> Result<Imported, Import
         Format::Onnx => onnx::import(source, options),
         Format::PaddleProgram => paddle::import(source, options),
         Format::PaddlePir => paddle::import_pir(source, options),
+        Format::PaddleParams => refuse(
+            "this is a Paddle parameter file, which holds no program",
+            "give the .pdmodel, .json or __model__ that belongs to it, or the directory of both",
+        ),
         Format::Pickle => refuse(
-            "this is a Python pickle, such as .pdparams or a PyTorch checkpoint",
+            "this is a Python pickle, such as .pdparams, .pdiparams.info or a PyTorch checkpoint",
             "export an inference model: paddle.jit.save, or torch.onnx.export",
         ),
         Format::Zip => {
             refuse("this is a zip archive, such as a TorchScript file", "unpack it, or export the model to ONNX")
         }
-        Format::Unknown => {
-            refuse("the bytes are neither ONNX nor a Paddle program", "give the .onnx, .pdmodel or __model__ file")
-        }
+        Format::Unknown => refuse(
+            "the bytes are neither ONNX nor a Paddle program",
+            "give the .onnx, .pdmodel, .json or __model__ file",
+        ),
     }?;
     options.limits.check("nodes", imported.report.len() as u64, || "the number of nodes is".into())?;
     options.limits.check_module(&imported.module)?;

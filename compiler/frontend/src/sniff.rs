@@ -12,6 +12,8 @@ pub enum Format {
     PaddleProgram,
     /// A Paddle 3 program in JSON.
     PaddlePir,
+    /// A Paddle parameter file: tensors without a program.
+    PaddleParams,
     /// A Python pickle, such as `.pdparams` or a PyTorch checkpoint.
     Pickle,
     /// A zip archive, such as a TorchScript file.
@@ -26,6 +28,7 @@ impl fmt::Display for Format {
             Format::Onnx => "ONNX",
             Format::PaddleProgram => "Paddle program",
             Format::PaddlePir => "Paddle 3 program (PIR JSON)",
+            Format::PaddleParams => "Paddle parameter file",
             Format::Pickle => "Python pickle",
             Format::Zip => "zip archive",
             Format::Unknown => "unknown format",
@@ -39,6 +42,10 @@ pub fn sniff(bytes: &[u8]) -> Format {
     let text = bytes.trim_ascii_start();
     if text.starts_with(b"{") && text[..text.len().min(4096)].windows(5).any(|w| w == b"\"pir\"") {
         return Format::PaddlePir;
+    }
+    // A tensor stream: version 0, no levels, version 0, a description that begins with its element type.
+    if bytes.len() > 20 && bytes[..16] == [0; 16] && bytes[20] == 8 {
+        return Format::PaddleParams;
     }
     if let Some(format) = sniff_protobuf(bytes) {
         return format;
@@ -81,6 +88,7 @@ mod tests {
         assert_eq!(sniff(b"{\"a\": 1}"), Format::Unknown);
         assert_eq!(sniff(&[0x80, 2, b'}']), Format::Pickle);
         assert_eq!(sniff(b"PK\x03\x04...."), Format::Zip);
+        assert_eq!(sniff(&[&[0; 16][..], &[4, 0, 0, 0, 8, 5, 16, 1], &[0; 4]].concat()), Format::PaddleParams);
         assert_eq!(sniff(b""), Format::Unknown);
         assert_eq!(sniff(b"\x7fELF"), Format::Unknown);
         assert_eq!(sniff(&[0x08, 7, 0x3a, 50, 1]), Format::Onnx);

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use qc_frontend::{Bytes, FileError, Files, ImportErrors, Imported, Options, Source, import};
+use qc_frontend::{Bytes, FileError, Files, ImportError, ImportErrors, Imported, Options, Source, import};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -268,4 +268,54 @@ fn imported_models_compute_the_reference_outputs() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The op types that a graph must be refused for, and those that it must not be.
+struct Graph(&'static str, &'static [&'static str], &'static [&'static str]);
+
+#[rustfmt::skip]
+const GRAPHS: &[Graph] = &[
+    Graph("pl_resnet50_fp32_224.__model__", &[], &["conv2d", "batch_norm", "pool2d", "mul"]),
+    Graph("pl_resnet50_int8_224_per_layer.__model__", &[], &["conv2d", "fake_dequantize_max_abs", "elementwise_add"]),
+    Graph("pl_mnasnet.__model__", &["arg_max"], &["affine_channel", "sigmoid", "reduce_mean"]),
+    Graph("lac_key_model_missing_emb_model.__model__", &["lookup_table", "lstm", "lod_reset", "arg_max"], &["mul"]),
+    Graph("mmdnn_lstm.__model__", &["lookup_table", "lstm", "sequence_pad", "sequence_mask"], &["conv2d", "stack"]),
+    Graph("rec_rare_lstm_while.__model__", &["while", "write_to_array", "im2sequence", "gru_unit"], &["conv2d"]),
+    Graph("pp_doclayout_L_pir.json", &["pd_op.layer_norm", "pd_op.grid_sample", "pd_op.topk"], &["pd_op.conv2d"]),
+];
+
+#[test]
+fn graphs_without_parameters_are_reported_completely() {
+    let Some(shared) = shared() else { return };
+    for &Graph(name, refused, supported) in GRAPHS {
+        let path = shared.join("models/models/graphs_only").join(name);
+        let source = Source {
+            name: name.into(),
+            model: Bytes::from(std::fs::read(&path).unwrap()),
+            params: None,
+            files: &qc_frontend::NoFiles,
+        };
+        let errors = import(&source, &Options::default()).expect_err("there are no parameters").list;
+        let mut nodes = std::collections::BTreeMap::<String, usize>::new();
+        let mut names = std::collections::HashSet::new();
+        let mut parameters = 0;
+        for e in &errors {
+            match e {
+                ImportError::Node { node, op_type, .. } => {
+                    *nodes.entry(op_type.clone()).or_default() += 1;
+                    assert!(names.insert(node.clone()), "{name}: {node} is told twice");
+                }
+                ImportError::Parameter { .. } => parameters += 1,
+                _ => {}
+            }
+        }
+        println!("{name}: {parameters} parameters are missing, not supported: {nodes:?}");
+        assert!(parameters > 0, "{name}");
+        for op_type in refused {
+            assert!(nodes.contains_key(*op_type), "{name}: {op_type} is not told: {nodes:?}");
+        }
+        for op_type in supported {
+            assert!(!nodes.contains_key(*op_type), "{name}: {op_type} is supported");
+        }
+    }
 }

@@ -14,7 +14,7 @@ const TRANSCRIPTS: &[(&str, i32, &str)] = &[
         "compile text -o x.so",
         3,
         "error: text: not a model that qc reads: the bytes are neither ONNX nor a Paddle program; give the .onnx, \
-         .pdmodel or __model__ file",
+         .pdmodel, .json or __model__ file",
     ),
     (
         "compile cut.onnx -o x.so",
@@ -24,8 +24,8 @@ const TRANSCRIPTS: &[(&str, i32, &str)] = &[
     (
         "compile folder -o x.so",
         3,
-        "error: folder: this directory holds no model; expected `__model__`, `model` with `params`, or one `.pdmodel` \
-         or `.onnx`",
+        "error: folder: this directory holds no model; expected `__model__`, `model` with `params`, a `.json` with \
+         `.pdiparams`, or one `.pdmodel` or `.onnx`",
     ),
     ("compile D/digits.onnx -o /nonexistent/x.so", 4, "error: /nonexistent/x.so: No such file or directory"),
     (

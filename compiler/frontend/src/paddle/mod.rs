@@ -89,10 +89,11 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     }
     let block = program.blocks.remove(0);
     let version = program.version.and_then(|v| v.version).unwrap_or(0);
-    let inner = program.blocks.iter().flat_map(|b| &b.ops).filter(|op| ops::refusal(op).is_some()).map(label);
+    let bodies = program.blocks.iter().flat_map(|b| &b.ops);
+    let mut labels = Labels::default();
     let program = Program {
-        labels: block.ops.iter().map(label).collect(),
-        inner: inner.collect(),
+        labels: block.ops.iter().map(|op| labels.of(op)).collect(),
+        inner: bodies.filter(|op| ops::refusal(op).is_some()).map(|op| labels.of(op)).collect(),
         block,
         version,
         format: describe(source, version),
@@ -160,12 +161,25 @@ fn describe(source: &Source<'_>, version: i64) -> String {
     format!("Paddle program, version {version}, {params}")
 }
 
-/// The name of an op for people: its type and the variable it makes.
-fn label(op: &OpDesc) -> Label {
-    let main = ["Out", "Output", "Y"].iter().find_map(|slot| arguments(&op.outputs, slot).first());
-    let any = || op.outputs.iter().flat_map(|o| &o.arguments).next();
-    let node = format!("{}:{}", op.r#type, main.or_else(any).map_or("", String::as_str));
-    Label { node, op_type: op.r#type.clone() }
+/// Names of ops for people: the type and the variable an op makes. An op that writes what another one like it wrote has
+/// its number behind the name.
+#[derive(Default)]
+struct Labels {
+    seen: HashMap<String, usize>,
+}
+
+impl Labels {
+    fn of(&mut self, op: &OpDesc) -> Label {
+        let main = ["Out", "Output", "Y"].iter().find_map(|slot| arguments(&op.outputs, slot).first());
+        let any = || op.outputs.iter().flat_map(|o| &o.arguments).next();
+        let mut node = format!("{}:{}", op.r#type, main.or_else(any).map_or("", String::as_str));
+        let count = self.seen.entry(node.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            node = format!("{node}#{count}");
+        }
+        Label { node, op_type: op.r#type.clone() }
+    }
 }
 
 /// What can be told of ops without shapes and parameters.

@@ -194,8 +194,8 @@ pub(crate) fn read_combined(declared: &[Declared], bytes: &[u8]) -> Result<Param
         }
         let Some(stream) = cursor.stream().map_err(|e| errors.push(d.error(e))).ok() else {
             // Where the next tensor begins is no longer certain.
-            let unread = rest.len();
-            errors.extend(rest.next().map(|d| d.error(format!("not read, as {} more", unread - 1))));
+            let unread = "not read: the parameter file is cut off or damaged before it";
+            errors.extend(rest.map(|d| d.error(unread)));
             break;
         };
         match d.check(&stream.desc).and_then(|()| stream.tensor().map_err(|e| d.error(e))) {
@@ -275,6 +275,19 @@ mod tests {
         let errors = read_combined(&all[..1], &[one.clone(), one.clone(), one].concat()).unwrap_err();
         assert_eq!(errors.len(), 2);
         assert!(errors[0].to_string().contains("float32 [1], 4 bytes"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn a_cut_file_names_what_is_short_and_all_behind_it() {
+        let all = [declared("a", &[1]), declared("b", &[2, 3]), declared("c", &[1]), declared("d", &[5])];
+        let file = [stream(5, &[1], &floats(&[1.0])), stream(5, &[2, 3], &floats(&[2.0; 6]))].concat();
+        let errors = read_combined(&all, &file[..file.len() - 4]).unwrap_err();
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(text.len(), 3);
+        assert!(text[0].starts_with("parameter \"b\" (float32 [2, 3], 24 bytes): byte "), "{}", text[0]);
+        assert!(text[0].ends_with("24 bytes of float32 [2, 3], 24 bytes are needed, 20 are left"), "{}", text[0]);
+        assert!(text[1].starts_with("parameter \"c\" (float32 [1], 4 bytes): not read"), "{}", text[1]);
+        assert!(text[2].starts_with("parameter \"d\" (float32 [5], 20 bytes): not read"), "{}", text[2]);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::shape;
 use qc_dialects::graph::{self, quantize};
 use qc_ir::{Data, HostTensor, Quant, Store, attrs};
 
+#[cfg(test)]
+mod tests;
+
 type Result<T> = std::result::Result<T, Refusal>;
 
 /// The largest quantized magnitude of 8 bits.

@@ -63,7 +63,7 @@ pub(crate) fn text(name: &str, s: &'static str) -> OpAttr {
     OpAttr { s: Some(s.as_bytes().into()), ..attr(name, 2) }
 }
 
-fn flag(name: &str, b: bool) -> OpAttr {
+pub(crate) fn flag(name: &str, b: bool) -> OpAttr {
     OpAttr { b: Some(b), ..attr(name, 6) }
 }
 
@@ -94,6 +94,13 @@ impl Program {
         self
     }
 
+    /// A parameter of signed bytes.
+    pub fn bytes(mut self, name: &str, dims: &[i64], values: &[i8]) -> Program {
+        self.desc.blocks[0].vars.push(var(name, 7, 21, dims, true));
+        self.params.push((name.into(), 21, dims.to_vec(), values.iter().map(|&v| v as u8).collect()));
+        self
+    }
+
     pub fn finish(self) -> Program {
         self.op("fetch", "X=y", "Out=fetch", &[int("col", 0)])
     }
@@ -102,7 +109,7 @@ impl Program {
         combined(self.params.clone())
     }
 
-    fn import(&self, options: &Options) -> Result<Imported, Vec<ImportError>> {
+    pub fn import(&self, options: &Options) -> Result<Imported, Vec<ImportError>> {
         let (model, params) = (self.desc.encode_to_vec().into(), Some(self.combined().into()));
         let source = Source { name: "m".into(), model, params, files: &NoFiles };
         let imported = import(&source, options).map_err(|e| e.list)?;
@@ -110,18 +117,18 @@ impl Program {
         Ok(imported)
     }
 
-    fn run(&self, x: &[f32]) -> (Vec<usize>, Vec<f32>) {
+    pub fn run(&self, x: &[f32]) -> (Vec<usize>, Vec<f32>) {
         let imported = self.import(&Options::default()).unwrap();
         let x = HostTensor::f32(imported.inputs[0].dims.clone(), x.to_vec());
         let out = qc_dialects::interpret(&imported.module, &[x]).unwrap();
         (out[0].dims().to_vec(), out[0].as_f32().unwrap().to_vec())
     }
 
-    fn dump(&self) -> String {
+    pub fn dump(&self) -> String {
         qc_ir::print(&self.import(&Options::default()).unwrap().module, Default::default())
     }
 
-    fn reasons(&self) -> Vec<String> {
+    pub fn reasons(&self) -> Vec<String> {
         let errors = self.import(&Options::default()).unwrap_err();
         errors.iter().map(ToString::to_string).collect()
     }
@@ -271,6 +278,50 @@ fn everything_wrong_is_listed_at_once() {
     let reasons = program.reasons();
     assert_eq!(reasons.len(), 3, "{reasons:#?}");
     assert!(reasons[0].starts_with("parameter \"w\" (float32 [2, 2], 16 bytes): missing"));
+}
+
+#[test]
+fn attributes_may_be_variables() {
+    let program = Program::new(&[1, 2, 3])
+        .op("fill_constant", "", "Out=n", &[ints("shape", &[1]), int("dtype", 2), float("value", 3.0)])
+        .op("fill_constant", "", "Out=m", &[ints("shape", &[1]), int("dtype", 2), float("value", 2.0)]);
+    let mut shape = attr("shape", 14);
+    shape.vars_name = vec!["n".into(), "m".into()];
+    let program = program.op("reshape2", "X=x", "Out=a", &[shape]);
+    let mut factor = attr("scale", 13);
+    factor.var_name = vec!["m".into()];
+    let program = program.op("scale", "X=a", "Out=y", &[factor]).finish();
+    assert_eq!(program.run(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), (vec![3, 2], vec![2.0, 4.0, 6.0, 8.0, 10.0, 12.0]));
+}
+
+#[test]
+fn control_flow_and_sequences_are_named_as_what_they_are() {
+    let mut program = Program::new(&[-1, 2])
+        .op("sequence_pool", "X=x", "Out=a", &[])
+        .op("while", "X=a", "Out=b StepScopes=s", &[attr("sub_block", 8)])
+        .op("read_from_array", "X=b", "Out=y", &[])
+        .finish();
+    let inner = |op_type: &str| OpDesc {
+        inputs: slots("X=q"),
+        outputs: slots("Out=r"),
+        r#type: op_type.into(),
+        attrs: Vec::new(),
+    };
+    program.desc.blocks.push(BlockDesc { vars: Vec::new(), ops: vec![inner("relu"), inner("beam_search")] });
+    let told = ["sequence_pool:a", "while:b", "read_from_array:y", "beam_search:r"];
+    let words = ["ragged", "control flow", "arrays of tensors", "inside control flow: it works on ragged"];
+    let check = |reasons: &[String]| {
+        assert_eq!(reasons.len(), 4, "{reasons:#?}");
+        for ((reason, node), word) in reasons.iter().zip(told).zip(words) {
+            assert!(reason.contains(node) && reason.contains(word), "{reason}");
+        }
+    };
+    check(&program.reasons());
+    // Without the shape of an input the list is the same, behind what is said of the input.
+    program.desc.blocks[0].vars[2].r#type.tensor.as_mut().unwrap().tensor.dims = vec![-1, -1];
+    check(&program.reasons()[1..]);
+    program.desc.blocks[0].vars[2].r#type.tensor.as_mut().unwrap().lod_level = Some(1);
+    assert!(program.reasons()[1].contains("\"x\": it is a ragged sequence (LoD)"));
 }
 
 #[test]
