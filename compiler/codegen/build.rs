@@ -1,9 +1,8 @@
-//! Builds what every `model.so` carries, kernels and executor, as relocatable objects embedded by `embed_object.rs`.
+//! Builds the executor that every `model.so` carries, as a relocatable object embedded by `embed_object.rs`.
 //!
-//! They are compiled by the same `rustc` as this build, always optimized, whatever profile the rest has. Kernels are
-//! taken as they come out of the compiler: optimizing them again at link time moves registers to the stack. The executor
-//! is folded into one object with the parts of `core` it uses, so that the linker needs no archive. The objects depend
-//! on the sources and the compiler only: paths are mapped away and `RUSTFLAGS` are not passed on.
+//! It is compiled by the same `rustc` as this build, always optimized, whatever profile the rest has, and folded into one
+//! object with the parts of `core` it uses, so that the linker needs no archive. The object depends on the sources and
+//! the compiler only: paths are mapped away and `RUSTFLAGS` are not passed on.
 
 use object::read::archive::ArchiveFile;
 use std::path::{Path, PathBuf};
@@ -29,18 +28,10 @@ const FLAGS: &[&str] = &[
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    let runtime = Path::new(&manifest).join("../../runtime");
-    let (kernels, embed) = (runtime.join("kernels/src"), runtime.join("embed/src"));
-    for source in [&kernels, &embed] {
-        println!("cargo::rerun-if-changed={}", source.display());
-    }
+    let embed = Path::new(&manifest).join("../../runtime/embed/src");
+    println!("cargo::rerun-if-changed={}", embed.display());
+    println!("cargo::rerun-if-changed=build.rs");
     let at = |name: &str| out.join(name).display().to_string();
-    let rlib = at("libqc_kernels.rlib");
-    let both = format!("--emit=link={rlib},obj={}", at("kernels.o"));
-    compile("qc_kernels", &kernels, "lib.rs", &["--crate-type=rlib", "-Cembed-bitcode=no", &both]);
-    let dependency = format!("--extern=qc_kernels={rlib}");
-    let object = format!("--emit=obj={}", at("host.o"));
-    compile("qc_host", &embed, "host_symbol.rs", &["--crate-type=rlib", "-Cembed-bitcode=no", &dependency, &object]);
     let archive = format!("--emit=link={}", at("libqc_embed.a"));
     compile("qc_embed", &embed, "lib.rs", &["--crate-type=staticlib", "-Clto=fat", &archive]);
     let bytes = fs::read(at("libqc_embed.a")).expect("rustc wrote the archive");

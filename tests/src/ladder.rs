@@ -176,8 +176,7 @@ fn everywhere(p: &Predictor, end: &str, whole: &[HostTensor], expected: &[Vec<Ho
 
 /// The tiers of this machine, highest first.
 pub fn tiers() -> Vec<&'static str> {
-    let host = qc_compiler::options::host();
-    qc_compiler::options::tiers().into_iter().rev().filter(|t| *t <= host).map(|t| t.name()).collect()
+    qc_compiler::options::here().into_iter().rev().map(|t| t.name()).collect()
 }
 
 /// Writes, loads and hands back a shared object; the folder must live as long as it is in use.

@@ -1,13 +1,9 @@
 //! The executor and kernels as relocatable objects, and the symbols they offer.
 
-/// The objects: kernels (`qc_k_*`), host detection, and the executor with the C interface (`qc_model_*`), which needs
+/// The objects: kernels (`qc_k_*`) with host detection, and the executor with the C interface (`qc_model_*`), which needs
 /// `QC_MODEL`.
-pub fn objects() -> [&'static [u8]; 3] {
-    [
-        include_bytes!(concat!(env!("OUT_DIR"), "/kernels.o")),
-        include_bytes!(concat!(env!("OUT_DIR"), "/host.o")),
-        include_bytes!(concat!(env!("OUT_DIR"), "/executor.o")),
-    ]
+pub fn objects() -> [&'static [u8]; 2] {
+    [qc_kernels::OBJECT, include_bytes!(concat!(env!("OUT_DIR"), "/executor.o"))]
 }
 
 /// Symbol under which generated code defines the model's table, a `qc_embed::abi::Model`.

@@ -19,9 +19,9 @@ pub fn shared_object(input: &ImageInput<'_>, soname: &str, dump: Option<&mut Str
     let mut module = ObjectModule::new(builder);
     define(&mut module, input, &places, weights.bytes().len(), dump)?;
     let object = module.finish().emit().map_err(|e| CodegenError::Cranelift(e.to_string()))?;
-    let [kernels, host, executor] = embed_object::objects();
+    let [kernels, executor] = embed_object::objects();
     Ok(link(&LinkInput {
-        objects: &[&object, kernels, host, executor],
+        objects: &[&object, kernels, executor],
         weights: weights.bytes(),
         exports: &embed_object::exports(input.name),
         imports: qc_embed::sys::IMPORTS,

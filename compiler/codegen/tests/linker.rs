@@ -135,10 +135,10 @@ fn undefined_symbols_are_named() {
     // A local function is no export.
     assert_eq!(missing, "'bump', needed by the export 'bump', is not defined");
 
-    let [kernels, host, executor] = embed_object::objects();
+    let [kernels, executor] = embed_object::objects();
     let exports = embed_object::exports("toy");
     let input = LinkInput {
-        objects: &[&toy::object("{}"), kernels, host, executor],
+        objects: &[&toy::object("{}"), kernels, executor],
         weights: &[],
         exports: &exports,
         imports: &["abort"],

@@ -52,7 +52,7 @@ impl TargetCpu {
     /// The tiers, lowest first.
     pub fn tiers(&self) -> Vec<Isa> {
         match self {
-            TargetCpu::Host => vec![tiers().into_iter().rfind(|t| *t <= host()).unwrap_or(Isa::Scalar)],
+            TargetCpu::Host => vec![here().last().copied().unwrap_or(Isa::Scalar)],
             TargetCpu::Tier(isa) => vec![*isa],
             TargetCpu::Fat => tiers(),
         }
@@ -62,6 +62,11 @@ impl TargetCpu {
 /// The best tier of this machine.
 pub fn host() -> Isa {
     qc_kernels::host::detect(Isa::Avx512Vnni)
+}
+
+/// The tiers of this machine, lowest first.
+pub fn here() -> Vec<Isa> {
+    tiers().into_iter().filter(|&isa| qc_kernels::host::has(isa)).collect()
 }
 
 /// The tiers that have kernels of their own, lowest first.

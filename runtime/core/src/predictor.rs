@@ -181,16 +181,16 @@ impl Predictor {
 /// # Errors
 /// [`LoadError::IsaMismatch`] with `path`.
 pub fn check_tiers(path: &Path, tiers: &[String]) -> Result<(), LoadError> {
-    let host = host::detect(Isa::Avx512Vnni) as usize;
+    let host = host::tiers();
     let rank = |tier: &String| ISA_NAMES.iter().position(|name| name.to_bytes() == tier.as_bytes());
-    if tiers.iter().any(|tier| rank(tier).is_some_and(|rank| rank <= host)) {
+    if tiers.iter().any(|tier| rank(tier).is_some_and(|rank| host >> rank & 1 == 1)) {
         return Ok(());
     }
     let least = tiers.iter().min_by_key(|tier| rank(tier).unwrap_or(usize::MAX));
     Err(LoadError::IsaMismatch {
         path: path.into(),
         needed: least.map_or("no tier at all", |tier| tier.as_str()).to_string(),
-        found: Isa::ALL[host].name().to_string(),
+        found: host::detect(Isa::Avx512Vnni).name().to_string(),
     })
 }
 

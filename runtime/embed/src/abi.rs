@@ -79,7 +79,7 @@ pub struct Variant {
     pub steps: *const Step,
 }
 
-/// Plain x86-64. The tiers are `qc_kernels::Isa`, in its order: a host of one tier runs every lower one.
+/// Plain x86-64. The tiers are `qc_kernels::Isa`, in its order: see there which host runs which.
 pub const ISA_SCALAR: u32 = 0;
 /// AVX2 and FMA.
 pub const ISA_AVX2: u32 = 1;

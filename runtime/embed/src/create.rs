@@ -2,7 +2,7 @@
 
 use crate::abi::*;
 use crate::executor::{Inner, Planned, Slot};
-use crate::host::host_tier;
+use crate::host::host_tiers;
 use crate::memory::{Allocator, Block};
 use crate::pool::Pool;
 use crate::sys;
@@ -62,11 +62,11 @@ unsafe fn choose_tier(model: ModelView, options: &Options, why: &mut Text) -> Re
     } else {
         ("the cpu option", asked)
     };
-    let host = host_tier();
+    let host = host_tiers();
     let offered = match cap {
         b"" => host,
         name => match ISA_NAMES.iter().position(|known| known.to_bytes() == name) {
-            Some(isa) => host.min(isa as u32),
+            Some(isa) => host & ((2u32 << isa) - 1),
             None => {
                 why.str(source).str(" is '").bytes(name).str("'; known are scalar, avx2, avxvnni and avx512vnni");
                 return Err(Status::BadOption);
@@ -74,15 +74,16 @@ unsafe fn choose_tier(model: ModelView, options: &Options, why: &mut Text) -> Re
         },
     };
     let tiers = || model.variants().iter().map(|v| v.isa);
-    if let Some(isa) = tiers().filter(|&isa| isa <= offered).max() {
+    let among = |set: u32, isa: u32| set.checked_shr(isa).unwrap_or(0) & 1 == 1;
+    if let Some(isa) = tiers().filter(|&isa| among(offered, isa)).max() {
         return Ok(isa);
     }
     let least = tiers().min().unwrap_or(ISA_SCALAR);
     why.str("model '").bytes(model.name()).str("' needs ").bytes(tier_name(least)).str(", ");
-    if least <= host {
+    if among(host, least) {
         why.str(source).str(" caps it at ").bytes(cap);
     } else {
-        why.str("this CPU offers ").bytes(tier_name(host));
+        why.str("this CPU offers ").bytes(tier_name(host.checked_ilog2().unwrap_or(ISA_SCALAR)));
         why.str("; compile it for that, or for several tiers");
     }
     Err(Status::IsaUnsupported)

@@ -1,20 +1,19 @@
-//! The instruction tier of the host.
+//! The instruction tiers of the host.
 //!
-//! Detection belongs to the kernels. As a crate they are called; in a shared object the executor is optimized as a whole
-//! and the kernels are not, since their registers are laid out with care, so there the linker joins the two: a function
-//! of `host_symbol.rs`, compiled next to the kernels, calls them.
+//! Detection belongs to the kernels. As a crate they are called; in a shared object they are an object of their own, which
+//! the compiler's linker joins with the executor.
 
-/// The highest tier of this host, one of the `ISA_*` values.
+/// The tiers that this host has: bit `n` for the tier with the value `n` among the `ISA_*`.
 #[cfg(not(qc_embed))]
-pub fn host_tier() -> u32 {
-    qc_kernels::host::detect(qc_kernels::Isa::Avx512Vnni) as u32
+pub fn host_tiers() -> u32 {
+    qc_kernels::host::tiers()
 }
 
-/// The highest tier of this host, one of the `ISA_*` values.
+/// The tiers that this host has: bit `n` for the tier with the value `n` among the `ISA_*`.
 #[cfg(qc_embed)]
-pub fn host_tier() -> u32 {
+pub fn host_tiers() -> u32 {
     unsafe extern "C" {
-        safe fn qc_host_tier() -> u32;
+        safe fn qc_host_tiers() -> u32;
     }
-    qc_host_tier()
+    qc_host_tiers()
 }

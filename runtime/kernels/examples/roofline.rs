@@ -1,7 +1,8 @@
 //! Times representative layers of every family against the host's measured peak: `roofline [filter] [tier]`.
 //!
-//! Each line is the best of many repetitions; int8 products are given in percent of the register-only peak measured just
-//! before, memory-bound kernels in bytes moved per second, depthwise in cycles per 64 outputs at the peak's clock.
+//! Each line is the best of many repetitions; int8 products are given in percent of the register-only peak measured
+//! in between, memory-bound kernels in bytes moved per second, depthwise in cycles per 64 outputs at the peak's clock (128
+//! multiply-accumulates per cycle, so this is right for the tier `avx512vnni` only; `scalar` has no peak).
 #![allow(clippy::unwrap_used)]
 
 use qc_kernels::args::{
@@ -95,6 +96,96 @@ struct Conv {
     cols: usize,
 }
 
+impl Conv {
+    const fn new(
+        name: &'static str,
+        variant: Variant,
+        image: usize,
+        k: usize,
+        stride: usize,
+        channels: usize,
+        cols: usize,
+    ) -> Conv {
+        Conv { name, variant, image, k, stride, channels, cols }
+    }
+
+    fn shape(&self) -> GemmShape {
+        let taps = Taps::Joined { pitch: self.channels };
+        GemmShape { cols: self.cols, channels: self.channels, kh: self.k, kw: self.k, taps }
+    }
+
+    /// Side of the bordered image.
+    fn side(&self) -> usize {
+        (self.image - 1) * self.stride + self.k
+    }
+
+    /// Bytes of an output element.
+    fn bytes(&self) -> usize {
+        if matches!(self.variant, Variant::F32 | Variant::I32) { 4 } else { 1 }
+    }
+
+    /// All arguments that do not depend on the panel; rows are the outer index, or flattened for 1x1.
+    fn args(&self) -> GemmArgs {
+        let line = self.side() * self.channels;
+        let mut g = GemmArgs::ZERO;
+        g.a_row = self.stride * self.channels;
+        g.a_outer = self.stride * line;
+        g.out_row = self.bytes() * self.cols;
+        g.out_outer = g.out_row * self.image;
+        (g.res_row, g.res_outer) = (self.cols, self.cols * self.image);
+        (g.seg_y, g.seg_y_stride, g.seg_x, g.k4) = (self.k, line, 1, self.shape().k4());
+        let flat = self.k == 1 && self.stride == 1;
+        (g.rows, g.outer) = if flat { (self.image * self.image, 1) } else { (self.image, self.image) };
+        (g.res_scale, g.hi, g.zero, g.clamp_hi) = (0.5, 255, 3.0, 1e30);
+        g
+    }
+}
+
+/// Products: name, output, image side, window, stride, input channels, output channels.
+const LAYERS: [Conv; 28] = [
+    Conv::new("3x3 64 @56", Variant::U8, 56, 3, 1, 64, 64),
+    Conv::new("3x3 128 @28", Variant::U8, 28, 3, 1, 128, 128),
+    Conv::new("3x3 256 @14", Variant::U8, 14, 3, 1, 256, 256),
+    Conv::new("3x3 512 @7", Variant::U8, 7, 3, 1, 512, 512),
+    Conv::new("3x3s2 128 @28", Variant::U8, 28, 3, 2, 128, 128),
+    Conv::new("1x1 64-64 @56", Variant::U8, 56, 1, 1, 64, 64),
+    Conv::new("1x1 64-256 @56", Variant::U8, 56, 1, 1, 64, 256),
+    Conv::new("1x1 256-64 @56", Variant::U8, 56, 1, 1, 256, 64),
+    Conv::new("1x1 512-128 @28", Variant::U8, 28, 1, 1, 512, 128),
+    Conv::new("1x1 1024-256 @14", Variant::U8, 14, 1, 1, 1024, 256),
+    Conv::new("1x1 2048-512 @7", Variant::U8, 7, 1, 1, 2048, 512),
+    Conv::new("1x1+res 64-256 @56", Variant::U8Res, 56, 1, 1, 64, 256),
+    Conv::new("1x1+res 128-512 @28", Variant::U8Res, 28, 1, 1, 128, 512),
+    Conv::new("1x1+res 256-1024 @14", Variant::U8Res, 14, 1, 1, 256, 1024),
+    Conv::new("1x1+res 512-2048 @7", Variant::U8Res, 7, 1, 1, 512, 2048),
+    Conv::new("1x1s2 256-512 @28", Variant::U8, 28, 1, 2, 256, 512),
+    Conv::new("stem 7x7s2 3-64 @112", Variant::U8, 112, 7, 2, 3, 64),
+    Conv::new("stem 3x3s2 3-32 @112", Variant::U8, 112, 3, 2, 3, 32),
+    Conv::new("1x1 16-96 @112", Variant::U8, 112, 1, 1, 16, 96),
+    Conv::new("1x1 24-144 @56", Variant::U8, 56, 1, 1, 24, 144),
+    Conv::new("1x1 144-24 @56", Variant::U8, 56, 1, 1, 144, 24),
+    Conv::new("1x1 32-192 @28", Variant::U8, 28, 1, 1, 32, 192),
+    Conv::new("1x1 192-32 @28", Variant::U8, 28, 1, 1, 192, 32),
+    Conv::new("1x1 384-64 @14", Variant::U8, 14, 1, 1, 384, 64),
+    Conv::new("1x1 576-96 @14", Variant::U8, 14, 1, 1, 576, 96),
+    Conv::new("1x1 480-16 @14", Variant::U8, 14, 1, 1, 480, 16),
+    Conv::new("1x1 128-64 f32 @14", Variant::F32, 14, 1, 1, 128, 64),
+    Conv::new("1x1 128-64 i32 @14", Variant::I32, 14, 1, 1, 128, 64),
+];
+
+/// Depthwise: name, image side, channels, stride, window.
+const DEPTHWISE: [(&str, usize, usize, usize, usize); 9] = [
+    ("dw 3x3 32 @112", 112, 32, 1, 3),
+    ("dw 3x3s2 64 @56", 56, 64, 2, 3),
+    ("dw 3x3 128 @56", 56, 128, 1, 3),
+    ("dw 3x3 256 @28", 28, 256, 1, 3),
+    ("dw 3x3s2 256 @14", 14, 256, 2, 3),
+    ("dw 3x3 512 @14", 14, 512, 1, 3),
+    ("dw 3x3 1024 @7", 7, 1024, 1, 3),
+    ("dw 3x3 144 @56", 56, 144, 1, 3),
+    ("dw 5x5 128 @14", 14, 128, 1, 5),
+];
+
 impl Bench {
     fn wants(&self, name: &str) -> bool {
         name.contains(&self.filter)
@@ -106,63 +197,36 @@ impl Bench {
         unsafe { (kernel.run)(std::ptr::from_ref(args).cast()) };
     }
 
-    /// A square convolution on a bordered image, panel by panel, rows as the outer index (flattened for 1x1).
+    /// A square convolution on a bordered image, panel by panel.
     fn conv(&self, c: Conv) {
         if !self.wants(c.name) {
             return;
         }
-        let side = (c.image - 1) * c.stride + c.k;
-        let line = side * c.channels;
-        let shape = GemmShape {
-            cols: c.cols,
-            channels: c.channels,
-            kh: c.k,
-            kw: c.k,
-            taps: Taps::Joined { pitch: c.channels },
-        };
-        let bytes = if matches!(c.variant, Variant::F32 | Variant::I32) { 4 } else { 1 };
-        let flat = c.k == 1 && c.stride == 1;
-        let (mut a, mut w) = (Buffer::new(side * line + 16), Buffer::new(shape.bytes()));
-        let (mut out, mut res) =
-            (Buffer::new(bytes * c.image * c.image * c.cols), Buffer::new(c.image * c.image * c.cols));
-        let (mut bias, mut scale) = (Buffer::zero(4 * (c.cols + 64)), Buffer::new(4 * (c.cols + 64)));
+        let shape = c.shape();
+        let pixels = c.image * c.image;
+        let (mut a, mut w) = (Buffer::new(c.side() * c.side() * c.channels), Buffer::new(shape.bytes()));
+        let (mut out, mut res) = (Buffer::new(c.bytes() * pixels * c.cols), Buffer::new(pixels * c.cols));
+        let (mut bias, mut scale) = (Buffer::zero(4 * (c.cols + 64)), Buffer::zero(4 * (c.cols + 64)));
         for i in 0..c.cols {
             // SAFETY: inside the buffer.
             unsafe { scale.ptr::<f32>().add(i).write(1e-4) };
         }
-        let mut g = GemmArgs::ZERO;
-        g.a_row = c.stride * c.channels;
-        g.a_outer = c.stride * line;
-        g.out_row = bytes * c.cols;
-        g.out_outer = g.out_row * c.image;
-        (g.res_row, g.res_outer) = (c.cols, c.cols * c.image);
-        (g.seg_y, g.seg_y_stride, g.seg_x, g.k4) = (c.k, line, 1, shape.k4());
-        (g.rows, g.outer) = if flat { (c.image * c.image, 1) } else { (c.image, c.image) };
-        (g.res_scale, g.hi, g.zero, g.clamp_hi) = (0.5, 255, 3.0, 1e30);
-        let run = |a: &mut Buffer,
-                   w: &mut Buffer,
-                   out: &mut Buffer,
-                   res: &mut Buffer,
-                   bias: &mut Buffer,
-                   scale: &mut Buffer| {
+        let mut g = c.args();
+        let run = || {
             for panel in 0..shape.panels() {
                 let at = panel * PANEL;
                 g.a = a.ptr();
                 g.w = w.ptr::<i8>().wrapping_add(shape.panel_offset(panel));
                 g.bias = bias.ptr::<i32>().wrapping_add(at);
                 g.scale = scale.ptr::<f32>().wrapping_add(at);
-                g.out = out.ptr::<u8>().wrapping_add(bytes * at);
+                g.out = out.ptr::<u8>().wrapping_add(c.bytes() * at);
                 g.res = res.ptr::<u8>().wrapping_add(at);
                 g.cols = shape.panel_cols(panel).len();
                 self.run(Family::Gemm, c.variant, &g);
             }
         };
-        let mut run = run;
-        let (seconds, peak) = best_with_peak(
-            || run(&mut a, &mut w, &mut out, &mut res, &mut bias, &mut scale),
-            |n| peak::peak_int8(self.isa, n),
-        );
-        let macs = (c.image * c.image * c.cols * c.channels * c.k * c.k) as f64;
+        let (seconds, peak) = best_with_peak(run, |n| peak::peak_int8(self.isa, n));
+        let macs = (pixels * c.cols * c.channels * c.k * c.k) as f64;
         println!(
             "{:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s  {:>6.1} GB/s of weights",
             c.name,
@@ -330,56 +394,15 @@ fn main() {
         peak_int8(bench.isa) / 1e9,
         peak_f32(bench.isa) / 1e9
     );
-    let (u8, res) = (Variant::U8, Variant::U8Res);
-    let layers = [
-        ("3x3 64 @56", u8, 56, 3, 1, 64, 64),
-        ("3x3 128 @28", u8, 28, 3, 1, 128, 128),
-        ("3x3 256 @14", u8, 14, 3, 1, 256, 256),
-        ("3x3 512 @7", u8, 7, 3, 1, 512, 512),
-        ("3x3s2 128 @28", u8, 28, 3, 2, 128, 128),
-        ("1x1 64-64 @56", u8, 56, 1, 1, 64, 64),
-        ("1x1 64-256 @56", u8, 56, 1, 1, 64, 256),
-        ("1x1 256-64 @56", u8, 56, 1, 1, 256, 64),
-        ("1x1 512-128 @28", u8, 28, 1, 1, 512, 128),
-        ("1x1 1024-256 @14", u8, 14, 1, 1, 1024, 256),
-        ("1x1 2048-512 @7", u8, 7, 1, 1, 2048, 512),
-        ("1x1+res 64-256 @56", res, 56, 1, 1, 64, 256),
-        ("1x1+res 128-512 @28", res, 28, 1, 1, 128, 512),
-        ("1x1+res 256-1024 @14", res, 14, 1, 1, 256, 1024),
-        ("1x1+res 512-2048 @7", res, 7, 1, 1, 512, 2048),
-        ("1x1s2 256-512 @28", u8, 28, 1, 2, 256, 512),
-        ("stem 7x7s2 3-64 @112", u8, 112, 7, 2, 3, 64),
-        ("stem 3x3s2 3-32 @112", u8, 112, 3, 2, 3, 32),
-        ("1x1 16-96 @112", u8, 112, 1, 1, 16, 96),
-        ("1x1 24-144 @56", u8, 56, 1, 1, 24, 144),
-        ("1x1 144-24 @56", u8, 56, 1, 1, 144, 24),
-        ("1x1 32-192 @28", u8, 28, 1, 1, 32, 192),
-        ("1x1 192-32 @28", u8, 28, 1, 1, 192, 32),
-        ("1x1 384-64 @14", u8, 14, 1, 1, 384, 64),
-        ("1x1 576-96 @14", u8, 14, 1, 1, 576, 96),
-        ("1x1 480-16 @14", u8, 14, 1, 1, 480, 16),
-        ("1x1 128-64 f32 @14", Variant::F32, 14, 1, 1, 128, 64),
-        ("1x1 128-64 i32 @14", Variant::I32, 14, 1, 1, 128, 64),
-    ];
-    for (name, variant, image, k, stride, channels, cols) in layers {
-        bench.conv(Conv { name, variant, image, k, stride, channels, cols });
+    for c in LAYERS {
+        bench.conv(c);
     }
     bench.fully_connected("fc 2048-1000", 2048, 1000);
     bench.fully_connected("fc 4096-4096", 4096, 4096);
     bench.fully_connected("fc 512-64", 512, 64);
     bench.gemm_f32("f32 rows 48 k 256", 48, 256);
     bench.gemm_f32("f32 rows 1 k 2048", 1, 2048);
-    for (name, image, channels, stride, k) in [
-        ("dw 3x3 32 @112", 112, 32, 1, 3),
-        ("dw 3x3s2 64 @56", 56, 64, 2, 3),
-        ("dw 3x3 128 @56", 56, 128, 1, 3),
-        ("dw 3x3 256 @28", 28, 256, 1, 3),
-        ("dw 3x3s2 256 @14", 14, 256, 2, 3),
-        ("dw 3x3 512 @14", 14, 512, 1, 3),
-        ("dw 3x3 1024 @7", 7, 1024, 1, 3),
-        ("dw 3x3 144 @56", 56, 144, 1, 3),
-        ("dw 5x5 128 @14", 14, 128, 1, 5),
-    ] {
+    for (name, image, channels, stride, k) in DEPTHWISE {
         bench.depthwise(name, image, channels, stride, k);
     }
     bench.pool("max 3x3s2 64 @56", Variant::MaxU8, 56, 3, 2, 1, 64);

@@ -1,4 +1,4 @@
-//! Finds the highest instruction tier of the host: CPU features, and registers that the operating system saves.
+//! Finds the instruction tiers of the host: CPU features, and registers that the operating system saves.
 
 use crate::table::Isa;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -23,9 +23,21 @@ pub fn detect(cap: Isa) -> Isa {
     Isa::ALL.into_iter().rev().find(|&isa| isa <= cap && has(isa)).unwrap_or(Isa::Scalar)
 }
 
-/// Whether the host has a tier's own instructions. The order of tiers is that of preference: there are processors with
+/// The tiers that this host has: bit `isa` for each. It is a set and not a highest tier, since there are processors with
 /// 512-bit dot products but without the 256-bit form of `avxvnni`.
-fn has(isa: Isa) -> bool {
+pub fn tiers() -> u32 {
+    Isa::ALL.into_iter().filter(|&isa| has(isa)).fold(0, |set, isa| set | 1 << isa as u32)
+}
+
+/// [`tiers`] under a name that other objects link to.
+#[cfg(qc_embed)]
+#[unsafe(no_mangle)]
+pub extern "C" fn qc_host_tiers() -> u32 {
+    tiers()
+}
+
+/// Whether the host has a tier's own instructions.
+pub fn has(isa: Isa) -> bool {
     if isa == Isa::Scalar {
         return true;
     }

@@ -4,15 +4,18 @@
 //! (`table`) lists them all by family, variant and instruction tier; `host` finds the tier of the machine. Every tier
 //! gives the same bits, and `reference` defines which: plain loops that share no arithmetic with the kernels.
 //!
-//! The crate is compiled twice: as a dependency, and with `--cfg qc_embed` into every compiled model. The latter leaves
-//! out what only a compiler needs (`pack`, `reference`, `peak`). Kernels allocate nothing, cannot panic, and call nothing
-//! but `memcpy` and `memset`.
+//! The kernels themselves are compiled once, by the build script, with `--cfg qc_embed`: into one object ([`OBJECT`]). It
+//! is linked into whatever uses this crate, and the compiler copies kernels out of it into models, so what runs in the
+//! process and what runs in a shared object is the same machine code. As a crate, this is everything else: the table, the
+//! packers, the reference loops. Kernels allocate nothing, cannot panic, and call nothing but `memcpy` and `memset`.
 
 #![no_std]
 // Accumulators are indexed by constants of unrolled loops; iterators over several arrays at once would hide that.
 #![allow(clippy::needless_range_loop)]
 
 pub mod args;
+// Clippy sees the kernels as part of the crate; the compiler sees them in the build script only.
+#[cfg(any(qc_embed, clippy))]
 mod body;
 pub mod host;
 mod isa;
@@ -25,6 +28,10 @@ pub mod peak;
 pub mod reference;
 mod row;
 pub mod table;
+
+/// The kernels of all tiers as a relocatable object: symbols `qc_k_<name>`, one section per function, and `qc_host_tiers`.
+#[cfg(not(qc_embed))]
+pub static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.o"));
 
 #[cfg(not(qc_embed))]
 pub use numbers::fma_exact;

@@ -1,4 +1,6 @@
 //! Stamps kernels: one `extern "C"` function per row, with the features of its tier, and its entry in the table.
+//!
+//! In the object that holds the kernels the functions are defined; elsewhere they are declared, to be linked to it.
 
 /// Stamps the rows of one tier.
 ///
@@ -13,6 +15,7 @@
 macro_rules! rows {
     ($isa:ident ($witness:ty) $features:literal; $($symbol:ident: $family:ident $variant:ident [$mr:literal x $nr:literal] = $body:expr;)*) => {
         $(
+            #[cfg(any(qc_embed, clippy))]
             #[unsafe(no_mangle)]
             #[target_feature(enable = $features)]
             unsafe extern "C" fn $symbol(args: *const u8) {
@@ -20,6 +23,11 @@ macro_rules! rows {
                 unsafe { $body(<$witness>::new(), args) }
             }
         )*
+
+        #[cfg(not(any(qc_embed, clippy)))]
+        unsafe extern "C" {
+            $(fn $symbol(args: *const u8);)*
+        }
 
         /// Rows of this tier.
         pub static ROWS: &[$crate::table::UKernel] = &[$($crate::table::UKernel {

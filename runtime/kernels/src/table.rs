@@ -4,7 +4,7 @@
 //! selects by family, variant and tier; tests and benchmarks walk [`ALL`].
 
 use crate::args::{self, Field};
-use crate::isa::{rows_avx2, rows_avx512vnni, rows_scalar};
+use crate::isa::{rows_avx2, rows_avx512vnni, rows_avxvnni, rows_scalar};
 
 /// Kernel families; one argument struct each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
@@ -224,9 +224,7 @@ pub struct UKernel {
 }
 
 /// Every kernel, one slice per tier, highest tier first.
-///
-/// A tier `avxvnni` would stand between the two vector tiers; until it has rows its hosts run `avx2`.
-pub static ALL: &[&[UKernel]] = &[rows_avx512vnni::ROWS, rows_avx2::ROWS, rows_scalar::ROWS];
+pub static ALL: &[&[UKernel]] = &[rows_avx512vnni::ROWS, rows_avxvnni::ROWS, rows_avx2::ROWS, rows_scalar::ROWS];
 
 /// All kernels, highest tier first.
 pub fn rows() -> impl Iterator<Item = &'static UKernel> {

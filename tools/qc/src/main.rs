@@ -43,7 +43,7 @@ struct Cli {
 const EXIT_STATUSES: &str = "\
 Exit status: 0 success, 1 a check failed, 2 usage, 3 model invalid or not supported, 4 I/O,
 5 limit (memory, time, size), 70 internal error.
-Environment: QC_CPU=scalar|avx2|avx512vnni caps the instruction set; QC_NUM_THREADS, then
+Environment: QC_CPU=scalar|avx2|avxvnni|avx512vnni caps the instruction set; QC_NUM_THREADS, then
 OMP_NUM_THREADS set the default number of threads.";
 
 fn main() -> ExitCode {

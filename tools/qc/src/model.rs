@@ -2,7 +2,7 @@
 
 use crate::args::ModelArgs;
 use crate::failure::{Failure, MODEL, Outcome};
-use qc_compiler::options::{host, tiers};
+use qc_compiler::options::here;
 use qc_compiler::{CompileOptions, Compiler, TargetCpu};
 use qc_kernels::Isa;
 use qc_runtime::{Context, ContextOptions, Elem, IoInfo, Note, Predictor, TrustOfUser};
@@ -61,8 +61,8 @@ pub fn open(path: &Path, args: &ModelArgs, batch: usize) -> Outcome<Model> {
 /// The tier for code of this process: the machine's, unless `QC_CPU` caps it. A word that is no tier is left to the
 /// runtime, which refuses it.
 fn jit_tier() -> Isa {
-    let cap = std::env::var("QC_CPU").ok().and_then(|name| Isa::from_name(name.trim())).unwrap_or(host());
-    tiers().into_iter().rfind(|t| *t <= host() && *t <= cap).unwrap_or(Isa::Scalar)
+    let cap = std::env::var("QC_CPU").ok().and_then(|name| Isa::from_name(name.trim()));
+    here().into_iter().rfind(|&tier| cap.is_none_or(|cap| tier <= cap)).unwrap_or(Isa::Scalar)
 }
 
 impl Model {

@@ -117,7 +117,7 @@ const USAGE: &[(&str, &str)] = &[
     ("", "Usage: qc"),
     ("bogus", "unrecognized subcommand 'bogus'"),
     ("compile", "--out <OUT.so>"),
-    ("compile D/digits.onnx -o x.so --target-cpu z80", "known are host, scalar, avx2, avx512vnni, fat"),
+    ("compile D/digits.onnx -o x.so --target-cpu z80", "known are host, scalar, avx2, avxvnni, avx512vnni, fat"),
     ("compile D/digits.onnx -o x.so --batch 0", "--batch"),
     ("compile D/digits.onnx -o x.so --shape image:1x?x8x8", "only the first dimension, the batch, can be open"),
     ("compile D/digits.onnx -o x.so --precision int4", "[possible values: auto, int8, fp32]"),

@@ -263,9 +263,9 @@ pub fn note() -> Note {
 
 /// Links objects with the embedded one.
 pub fn link(object: &[u8], note: &str, weights: &[u8]) -> Result<Vec<u8>, elf::LinkError> {
-    let [kernels, host, executor] = embed_object::objects();
+    let [kernels, executor] = embed_object::objects();
     elf::link(&elf::LinkInput {
-        objects: &[object, kernels, host, executor],
+        objects: &[object, kernels, executor],
         weights,
         exports: &embed_object::exports("toy"),
         imports: qc_embed::sys::IMPORTS,

@@ -10,7 +10,10 @@ use crate::args::GemmArgs;
 use crate::numbers::MAGIC;
 
 /// Dot products of 4 bytes for 16 columns.
-pub trait Dot: Simd {
+pub trait Dot: Copy {
+    /// Vectors of the tier.
+    type S: Simd;
+
     /// 4 activations of one pixel, for every column.
     type A: Copy;
     /// Weights of 16 columns × 4.
@@ -18,6 +21,8 @@ pub trait Dot: Simd {
     /// Accumulators of 16 columns.
     type Acc: Copy;
 
+    /// The vectors' witness.
+    fn simd(self) -> Self::S;
     /// Largest number of column vectors in a tile.
     const VECTORS: usize;
     /// Largest number of pixels in a tile of `vectors` column vectors, at most 8.
@@ -50,7 +55,7 @@ pub trait Dot: Simd {
     ///
     /// # Safety
     /// `bias` is readable for 64 bytes.
-    unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> Self::I;
+    unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> <Self::S as Simd>::I;
 }
 
 /// What becomes of the accumulators of one pixel.
@@ -182,21 +187,21 @@ impl<S: Simd> Output<S> for ToI32 {
 /// # Safety
 /// `args` points to a [`GemmArgs`] that keeps its contract.
 #[inline(always)]
-pub unsafe fn gemm<S: Dot, O: Output<S>>(s: S, args: *const u8) {
+pub unsafe fn gemm<D: Dot, O: Output<D::S>>(d: D, args: *const u8) {
     // SAFETY: the caller's guarantee. A local copy cannot alias the output, so its fields stay in registers.
     let g = unsafe { *args.cast::<GemmArgs>() };
-    let o = O::new(s, &g);
+    let o = O::new(d.simd(), &g);
     let vectors = g.cols.div_ceil(16);
     let mut first = 0;
     while first < vectors {
-        let count = (vectors - first).min(S::VECTORS);
+        let count = (vectors - first).min(D::VECTORS);
         // SAFETY: `count` vectors of columns from `first` on exist.
         unsafe {
             match count {
-                1 => sweep::<S, O, 1>(s, o, &g, first),
-                2 if S::VECTORS >= 2 => sweep::<S, O, 2>(s, o, &g, first),
-                3 if S::VECTORS >= 3 => sweep::<S, O, 3>(s, o, &g, first),
-                _ if S::VECTORS >= 4 => sweep::<S, O, 4>(s, o, &g, first),
+                1 => sweep::<D, O, 1>(d, o, &g, first),
+                2 if D::VECTORS >= 2 => sweep::<D, O, 2>(d, o, &g, first),
+                3 if D::VECTORS >= 3 => sweep::<D, O, 3>(d, o, &g, first),
+                _ if D::VECTORS >= 4 => sweep::<D, O, 4>(d, o, &g, first),
                 _ => return,
             }
         }
@@ -220,8 +225,8 @@ struct Place {
 
 /// Computes `NV` vectors of columns for all pixels, in tiles of nearly equal height.
 #[inline(always)]
-unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs, first: usize) {
-    let tiles = div_ceil(g.rows, S::rows(NV));
+unsafe fn sweep<D: Dot, O: Output<D::S>, const NV: usize>(d: D, o: O, g: &GemmArgs, first: usize) {
+    let tiles = div_ceil(g.rows, D::rows(NV));
     let low = g.rows.checked_div(tiles).unwrap_or(0);
     let higher = g.rows - low * tiles;
     let panel_bytes = g.seg_y * g.seg_x * g.k4 * g.cols.div_ceil(16) * 64;
@@ -246,23 +251,23 @@ unsafe fn sweep<S: Dot, O: Output<S>, const NV: usize>(s: S, o: O, g: &GemmArgs,
             if wanted {
                 ahead = ahead.wrapping_add(64 * lines_per_tile);
             }
-            // SAFETY: the tile's rows and columns exist; `height` is at most `S::rows(NV)`.
+            // SAFETY: the tile's rows and columns exist; `height` is at most `D::rows(NV)`.
             unsafe {
                 match height {
-                    1 => tile::<S, O, 1, NV>(s, o, g, place),
-                    2 => tile::<S, O, 2, NV>(s, o, g, place),
-                    3 if S::rows(NV) >= 3 => tile::<S, O, 3, NV>(s, o, g, place),
-                    4 if S::rows(NV) >= 4 => tile::<S, O, 4, NV>(s, o, g, place),
-                    5 if S::rows(NV) >= 5 => tile::<S, O, 5, NV>(s, o, g, place),
-                    6 if S::rows(NV) >= 6 => tile::<S, O, 6, NV>(s, o, g, place),
-                    7 if S::rows(NV) >= 7 => tile::<S, O, 7, NV>(s, o, g, place),
-                    8 if S::rows(NV) >= 8 => tile::<S, O, 8, NV>(s, o, g, place),
+                    1 => tile::<D, O, 1, NV>(d, o, g, place),
+                    2 => tile::<D, O, 2, NV>(d, o, g, place),
+                    3 if D::rows(NV) >= 3 => tile::<D, O, 3, NV>(d, o, g, place),
+                    4 if D::rows(NV) >= 4 => tile::<D, O, 4, NV>(d, o, g, place),
+                    5 if D::rows(NV) >= 5 => tile::<D, O, 5, NV>(d, o, g, place),
+                    6 if D::rows(NV) >= 6 => tile::<D, O, 6, NV>(d, o, g, place),
+                    7 if D::rows(NV) >= 7 => tile::<D, O, 7, NV>(d, o, g, place),
+                    8 if D::rows(NV) >= 8 => tile::<D, O, 8, NV>(d, o, g, place),
                     _ => return,
                 }
             }
             if O::BYTES == 1 && !g.lut.is_null() {
                 // SAFETY: the rows just written.
-                unsafe { map_rows(s, g, place, height) };
+                unsafe { map_rows(d.simd(), g, place, height) };
             }
             row += height;
         }
@@ -295,17 +300,32 @@ const fn chains(accumulators: usize) -> usize {
 
 /// Computes `MR` pixels by `NV` vectors of columns.
 #[inline(always)]
-unsafe fn tile<S: Dot, O: Output<S>, const MR: usize, const NV: usize>(s: S, o: O, g: &GemmArgs, at: Place) {
+unsafe fn tile<D: Dot, O: Output<D::S>, const MR: usize, const NV: usize>(d: D, o: O, g: &GemmArgs, at: Place) {
+    // SAFETY: the tile's pixels and columns exist.
+    unsafe {
+        let acc = accumulate::<D, MR, NV>(d, g, at);
+        unroll!(r in 0..MR => {
+            let mut done = [d.simd().splat_i(0); NV];
+            unroll!(v in 0..NV => {
+                done[v] = d.end(acc[r][v], g.bias.add(at.col + 16 * v));
+            });
+            o.store(d.simd(), done, at.col, at.out.wrapping_add(r * g.out_row), at.res.wrapping_add(r * g.res_row), at.n);
+        });
+    }
+}
+
+/// The accumulators of a tile over all segments.
+#[inline(always)]
+unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(d: D, g: &GemmArgs, at: Place) -> [[D::Acc; NV]; MR] {
     let chains = const { chains(MR * NV) };
     let w_step = g.cols.div_ceil(16) * 64;
     let mut ahead = at.ahead;
     // SAFETY: the loads stay in the panel and in the segments of the tile's pixels; see `GemmArgs`.
     unsafe {
-        let bias = g.bias.add(at.col);
-        let mut acc = [[[s.zero(); NV]; MR]; 4];
+        let mut acc = [[[d.zero(); NV]; MR]; 4];
         unroll!(r in 0..MR => {
             unroll!(v in 0..NV => {
-                acc[0][r][v] = s.start(bias.add(16 * v));
+                acc[0][r][v] = d.start(g.bias.add(at.col + 16 * v));
             });
         });
         let mut w = g.w.add(4 * at.col);
@@ -319,9 +339,9 @@ unsafe fn tile<S: Dot, O: Output<S>, const MR: usize, const NV: usize>(s: S, o: 
                 while k + chains <= g.k4 {
                     unroll!(u in 0..chains => {
                         let (chain, w) = (u & 3, w.add(u * w_step));
-                        acc[chain] = step::<S, MR, NV>(s, acc[chain], base, 4 * u, g.a_row, w);
+                        acc[chain] = step::<D, MR, NV>(d, acc[chain], base, 4 * u, g.a_row, w);
                         if prefetches(MR, NV) {
-                            s.prefetch(ahead);
+                            d.simd().prefetch(ahead);
                             ahead = ahead.wrapping_add(at.ahead_step);
                         }
                     });
@@ -330,49 +350,45 @@ unsafe fn tile<S: Dot, O: Output<S>, const MR: usize, const NV: usize>(s: S, o: 
                     k += chains;
                 }
                 while k < g.k4 {
-                    acc[0] = step::<S, MR, NV>(s, acc[0], base, 0, g.a_row, w);
+                    acc[0] = step::<D, MR, NV>(d, acc[0], base, 0, g.a_row, w);
                     w = w.add(w_step);
                     base = base.map(|p| p.wrapping_add(4));
                     k += 1;
                 }
             }
         }
-        unroll!(r in 0..MR => {
-            let mut done = [s.splat_i(0); NV];
-            unroll!(v in 0..NV => {
-                let mut total = acc[0][r][v];
-                unroll!(chain in 0..chains => {
-                    if chain > 0 {
-                        total = s.sum(total, acc[chain & 3][r][v]);
-                    }
+        let mut total = acc[0];
+        unroll!(chain in 1..chains => {
+            unroll!(r in 0..MR => {
+                unroll!(v in 0..NV => {
+                    total[r][v] = d.sum(total[r][v], acc[chain & 3][r][v]);
                 });
-                done[v] = s.end(total, bias.add(16 * v));
             });
-            o.store(s, done, at.col, at.out.wrapping_add(r * g.out_row), at.res.wrapping_add(r * g.res_row), at.n);
         });
+        total
     }
 }
 
 /// One group of 4 products for all pixels and columns of a tile.
 #[inline(always)]
-unsafe fn step<S: Dot, const MR: usize, const NV: usize>(
-    s: S,
-    mut acc: [[S::Acc; NV]; MR],
+unsafe fn step<D: Dot, const MR: usize, const NV: usize>(
+    d: D,
+    mut acc: [[D::Acc; NV]; MR],
     base: [*const u8; 3],
     offset: usize,
     row_bytes: usize,
     w: *const i8,
-) -> [[S::Acc; NV]; MR] {
+) -> [[D::Acc; NV]; MR] {
     // SAFETY: the caller's pointers are inside a segment and its panel.
     unsafe {
-        let mut weights = [s.load_w(w); NV];
+        let mut weights = [d.load_w(w); NV];
         unroll!(v in 0..NV => {
-            weights[v] = s.load_w(w.add(64 * v));
+            weights[v] = d.load_w(w.add(64 * v));
         });
         unroll!(r in 0..MR => {
-            let a = s.load_a(base[r / 3].wrapping_add(r % 3 * row_bytes + offset));
+            let a = d.load_a(base[r / 3].wrapping_add(r % 3 * row_bytes + offset));
             unroll!(v in 0..NV => {
-                acc[r][v] = s.dot(acc[r][v], a, weights[v]);
+                acc[r][v] = d.dot(acc[r][v], a, weights[v]);
             });
         });
     }

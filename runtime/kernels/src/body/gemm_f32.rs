@@ -1,7 +1,7 @@
 //! f32 convolution and matrix product: the tiles of `gemm`, with one chain of fma per output, in order of K.
 
 use super::gemm::Dot;
-use super::simd::{div_ceil, unroll};
+use super::simd::{Simd, div_ceil, unroll};
 use crate::args::GemmF32Args;
 
 /// Computes the whole call.
@@ -9,7 +9,7 @@ use crate::args::GemmF32Args;
 /// # Safety
 /// `args` points to a [`GemmF32Args`] that keeps its contract.
 #[inline(always)]
-pub unsafe fn gemm<S: Dot>(s: S, args: *const u8) {
+pub unsafe fn gemm<S: Simd + Dot<S = S>>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<GemmF32Args>() };
     let vectors = g.cols.div_ceil(16);
@@ -41,7 +41,7 @@ struct Place {
 }
 
 #[inline(always)]
-unsafe fn sweep<S: Dot, const NV: usize>(s: S, g: &GemmF32Args, first: usize) {
+unsafe fn sweep<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, first: usize) {
     let tiles = div_ceil(g.rows, S::rows_f32(NV));
     let low = g.rows.checked_div(tiles).unwrap_or(0);
     let higher = g.rows - low * tiles;
@@ -76,7 +76,7 @@ unsafe fn sweep<S: Dot, const NV: usize>(s: S, g: &GemmF32Args, first: usize) {
 }
 
 #[inline(always)]
-unsafe fn tile<S: Dot, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, at: Place) {
+unsafe fn tile<S: Simd + Dot<S = S>, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, at: Place) {
     let w_step = g.cols.div_ceil(16) * 16;
     // SAFETY: the loads stay in the panel and in the segments of the tile's pixels; see `GemmF32Args`.
     unsafe {

@@ -133,11 +133,14 @@ pub trait Simd: Copy {
     }
 }
 
-/// Repeats a block for `$i` in `0..$n`, at most 8 times, in the source: arrays are then indexed by constants from the start,
+/// Repeats a block for `$i` in `0..$n` (or from 1), at most 8 times, in the source: arrays are then indexed by constants from the start,
 /// which keeps them in registers whatever the optimizer's limits on loops are.
 macro_rules! unroll {
     ($i:ident in 0..$n:expr => $body:block) => {
         unroll!(@ $i $n, $body, 0 1 2 3 4 5 6 7)
+    };
+    ($i:ident in 1..$n:expr => $body:block) => {
+        unroll!(@ $i $n, $body, 1 2 3 4 5 6 7)
     };
     (@ $i:ident $n:expr, $body:block, $($c:literal)*) => {
         $(

@@ -269,11 +269,16 @@ impl Simd for Avx2 {
 }
 
 impl Dot for Avx2 {
+    type S = Self;
     type A = __m256i;
     type W = [__m256i; 4];
     type Acc = [__m256i; 4];
 
     const VECTORS: usize = 1;
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn rows(_: usize) -> usize {
         3
@@ -329,7 +334,7 @@ impl Dot for Avx2 {
         a
     }
     #[inline(always)]
-    unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> Self::I {
+    unsafe fn end(self, acc: Self::Acc, bias: *const i32) -> [__m256i; 2] {
         // Every accumulator has 4 columns, two partial sums each.
         // SAFETY: the witness, and the caller's guarantee.
         unsafe {

@@ -266,11 +266,16 @@ impl Simd for Avx512Vnni {
 }
 
 impl Dot for Avx512Vnni {
+    type S = Self;
     type A = __m512i;
     type W = __m512i;
     type Acc = __m512i;
 
     const VECTORS: usize = 4;
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn rows(vectors: usize) -> usize {
         if vectors == 4 { 6 } else { 8 }

@@ -1,6 +1,8 @@
 //! Rows of the tier `avx2`.
 
+#[cfg(any(qc_embed, clippy))]
 use super::avx2::Avx2 as W;
+#[cfg(any(qc_embed, clippy))]
 use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, pool};
 use crate::row::rows;
 

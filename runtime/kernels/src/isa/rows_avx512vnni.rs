@@ -1,7 +1,10 @@
 //! Rows of the tier `avx512vnni`.
 
+#[cfg(any(qc_embed, clippy))]
 use super::avx512vnni::Avx512Vnni as W;
+#[cfg(any(qc_embed, clippy))]
 use super::depthwise_avx512vnni;
+#[cfg(any(qc_embed, clippy))]
 use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, pool};
 use crate::row::rows;
 

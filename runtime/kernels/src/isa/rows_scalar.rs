@@ -1,6 +1,8 @@
 //! Rows of the tier `scalar`.
 
+#[cfg(any(qc_embed, clippy))]
 use super::scalar::Scalar as W;
+#[cfg(any(qc_embed, clippy))]
 use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, pool};
 use crate::row::rows;
 

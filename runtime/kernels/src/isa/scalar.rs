@@ -185,11 +185,16 @@ impl Simd for Scalar {
 
 /// Products by `pmaddwd`, which every x86-64 has: registers of 2 columns, two partial sums each.
 impl Dot for Scalar {
+    type S = Self;
     type A = __m128i;
     type W = [__m128i; 8];
     type Acc = [__m128i; 8];
 
     const VECTORS: usize = 1;
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn rows(_: usize) -> usize {
         2

@@ -29,7 +29,7 @@ pub struct Compile {
     out: PathBuf,
     #[command(flatten)]
     options: ModelArgs,
-    /// Instruction tiers: host, scalar, avx2, avx512vnni, or fat for all, chosen when the file is loaded
+    /// Instruction tiers: host, scalar, avx2, avxvnni, avx512vnni, or fat for all, chosen when the file is loaded
     #[arg(long, value_name = "CPU", default_value = "host", value_parser = TargetCpu::parse, help_heading = "Compilation")]
     target_cpu: TargetCpu,
     /// Batch sizes with code of their own; any batch runs

@@ -4,7 +4,7 @@ use crate::failure::Outcome;
 use crate::table::table;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
-use qc_compiler::options::{host, tiers};
+use qc_compiler::options::{here, tiers};
 use qc_embed::threads::{default_threads, usable_cpus};
 use qc_kernels::Isa;
 use serde_json::json;
@@ -114,15 +114,15 @@ impl Doctor {
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let machine = Machine::look();
-        let best = host();
+        let here = here();
         let names = |which: &dyn Fn(&Isa) -> bool| -> Vec<&str> {
             tiers().iter().filter(|t| which(t)).map(|t| t.name()).collect()
         };
-        let (usable, missing) = (names(&|t| *t <= best), names(&|t| *t > best));
+        let (usable, missing) = (names(&|t| here.contains(t)), names(&|t| !here.contains(t)));
         let threads = default_threads().ok();
         let variable = |name: &str| std::env::var(name).ok();
         let variables = ["QC_CPU", "QC_NUM_THREADS", "OMP_NUM_THREADS"].map(|name| (name, variable(name)));
-        let chosen = chosen_tier(best, variables[0].1.as_deref());
+        let chosen = chosen_tier(&here, variables[0].1.as_deref());
         let decision = threads_text(threads, &variables[1].1, &variables[2].1, &machine);
         let json = || {
             json!({
@@ -166,16 +166,16 @@ impl Doctor {
     }
 }
 
-/// The tier that code would run on, or why none would.
-fn chosen_tier(best: Isa, cap: Option<&str>) -> Result<Isa, String> {
+/// The tier of `here`, lowest first, that code would run on, or why none would.
+fn chosen_tier(here: &[Isa], cap: Option<&str>) -> Result<Isa, String> {
     let cap = match cap.map(str::trim).filter(|c| !c.is_empty()) {
-        None => best,
+        None => Isa::Avx512Vnni,
         Some(word) => match Isa::from_name(word) {
             Some(isa) => isa,
             None => return Err(format!("QC_CPU={word} is no tier; running would fail")),
         },
     };
-    Ok(tiers().into_iter().rfind(|t| *t <= best && *t <= cap).unwrap_or(Isa::Scalar))
+    Ok(here.iter().copied().rfind(|t| *t <= cap).unwrap_or(Isa::Scalar))
 }
 
 /// How many threads a model would get, and who says so.
@@ -217,8 +217,10 @@ mod tests {
 
     #[test]
     fn a_cap_that_is_no_tier_is_told() {
-        assert!(chosen_tier(Isa::Scalar, Some("z80")).is_err());
-        assert_eq!(chosen_tier(Isa::Scalar, Some("avx2")), Ok(Isa::Scalar));
-        assert_eq!(chosen_tier(Isa::Avx2, None).map(|t| t <= Isa::Avx2), Ok(true));
+        let without_avxvnni = [Isa::Scalar, Isa::Avx2, Isa::Avx512Vnni];
+        assert!(chosen_tier(&[Isa::Scalar], Some("z80")).is_err());
+        assert_eq!(chosen_tier(&[Isa::Scalar], Some("avx2")), Ok(Isa::Scalar));
+        assert_eq!(chosen_tier(&without_avxvnni, Some("avxvnni")), Ok(Isa::Avx2));
+        assert_eq!(chosen_tier(&without_avxvnni, None), Ok(Isa::Avx512Vnni));
     }
 }

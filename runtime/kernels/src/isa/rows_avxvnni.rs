@@ -1,0 +1,16 @@
+//! Rows of the tier `avxvnni`: the products; for the rest its hosts run `avx2`.
+
+#[cfg(any(qc_embed, clippy))]
+use super::avx2::Avx2;
+#[cfg(any(qc_embed, clippy))]
+use super::avxvnni::AvxVnni;
+#[cfg(any(qc_embed, clippy))]
+use crate::body::gemm;
+use crate::row::rows;
+
+rows! { AvxVnni (AvxVnni) "avx2,fma,avxvnni";
+    qc_k_gemm_u8s8u8_6x16_avxvnni: Gemm U8 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToU8<Avx2>>;
+    qc_k_gemm_u8s8u8r_6x16_avxvnni: Gemm U8Res [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToU8Res<Avx2>>;
+    qc_k_gemm_u8s8f32_6x16_avxvnni: Gemm F32 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToF32<Avx2>>;
+    qc_k_gemm_u8s8i32_6x16_avxvnni: Gemm I32 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToI32>;
+}
