@@ -6,6 +6,8 @@
 mod worker;
 
 use clap::Parser;
+use qc_compiler::TargetCpu;
+use qc_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,6 +36,13 @@ struct Cli {
     /// First core to pin to.
     #[arg(long, default_value_t = 0)]
     core: usize,
+    /// Let qc compute in f32 and give the peak of f32; peers compute what the model says.
+    #[arg(long)]
+    fp32: bool,
+    /// Hold engines to an instruction tier: scalar, avx2, avxvnni, avx512vnni. OpenVINO follows; ONNX Runtime cannot be
+    /// held and is left out.
+    #[arg(long)]
+    cpu: Option<String>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -63,11 +72,14 @@ struct Row {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
+    let target = cli.cpu.as_deref().map_or(Ok(TargetCpu::Host), TargetCpu::parse)?;
+    let isa = target.tiers().last().copied().unwrap_or(Isa::Scalar);
     if cli.worker {
-        println!("{}", serde_json::to_string(&worker::measure(&cli.models[0], cli.seconds, cli.threads)?)?);
+        let sample = worker::measure(&cli.models[0], cli.seconds, cli.threads, target, cli.fp32)?;
+        println!("{}", serde_json::to_string(&sample)?);
         return Ok(());
     }
-    let peak = worker::peak_gmacs();
+    let peak = worker::peak_gmacs(isa, cli.fp32);
     let mut rows = Vec::new();
     for model in &cli.models {
         rows.extend(measure_model(&cli, model)?);
@@ -76,7 +88,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", serde_json::json!({ "schema": "qc.bench-peers/1", "peak_gmacs": peak, "rows": rows }));
         return Ok(());
     }
-    println!("peak of one core, int8: {peak:.0} GMAC/s");
+    let arithmetic = if cli.fp32 { "f32" } else { "int8" };
+    println!("peak of one core, {arithmetic}, {}: {peak:.0} GMAC/s", isa.name());
     let mut table = comfy_table::Table::new();
     table.set_header(["model", "engine", "median ms", "min ms", "time / qc time (smallest .. largest)"]);
     for r in &rows {
@@ -96,7 +109,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn measure_model(cli: &Cli, model: &Path) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
     let mut engines = vec!["qc".to_string()];
     if cli.python.is_some() {
-        engines.extend(cli.peers.iter().cloned());
+        let held = |peer: &&String| cli.cpu.is_none() || *peer == "ov";
+        engines.extend(cli.peers.iter().filter(held).cloned());
     }
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); engines.len()];
     for _ in 0..cli.rounds {
@@ -133,15 +147,33 @@ fn run_worker(cli: &Cli, engine: &str, model: &Path) -> Result<Sample, Box<dyn s
         words.push(std::env::current_exe()?.display().to_string());
         words.extend(["--worker".into(), model.display().to_string()]);
         words.extend(["-t".into(), cli.seconds.to_string(), "--threads".into(), cli.threads.to_string()]);
+        words.extend(cli.fp32.then(|| "--fp32".to_string()));
+        words.extend(cli.cpu.iter().flat_map(|cpu| ["--cpu".to_string(), cpu.clone()]));
     } else {
         let python = cli.python.as_ref().ok_or("a peer needs --python")?;
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers.py");
         words.extend([python.display().to_string(), script.into(), engine.into()]);
         words.extend([model.display().to_string(), cli.seconds.to_string(), cli.threads.to_string()]);
     }
-    let output = Command::new(&words[0]).args(&words[1..]).env("OMP_NUM_THREADS", cli.threads.to_string()).output()?;
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env("OMP_NUM_THREADS", cli.threads.to_string());
+    if let Some(cpu) = &cli.cpu {
+        command.env("ONEDNN_MAX_CPU_ISA", onednn_name(cpu));
+    }
+    let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().rfind(|l| l.starts_with('{'));
     let line = line.ok_or_else(|| format!("{engine}: {}", String::from_utf8_lossy(&output.stderr)))?;
     Ok(serde_json::from_str(line)?)
+}
+
+/// What oneDNN, which OpenVINO is built on, calls a tier.
+fn onednn_name(cpu: &str) -> &str {
+    match cpu {
+        "scalar" => "SSE41",
+        "avx2" => "AVX2",
+        "avxvnni" => "AVX2_VNNI",
+        "avx512vnni" => "AVX512_CORE_VNNI",
+        _ => "DEFAULT",
+    }
 }
