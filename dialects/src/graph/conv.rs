@@ -7,9 +7,10 @@ qc_ir::ops! { dialect CONV = "graph";
     /// 2-D convolution (cross-correlation) of NCHW activations with OIHW weights.
     ///
     /// `out[n,o,y,x] = bias[o] + sum_{c,i,j} input[n, g*C/G + c, y*sy + i*dy - top, x*sx + j*dx - left] * weight[o,c,i,j]`
-    /// where `g = o / (O/G)`; what lies outside the input counts as 0. `pads` are top, left, bottom, right. The result is
-    /// clamped to `min..=max`: an activation that became part of the convolution.
-    op Conv2d = "graph.conv2d"(input, weight, bias: Optional) -> (out) {
+    /// where `g = o / (O/G)`; what lies outside the input counts as 0. `pads` are top, left, bottom, right. Then
+    /// `residual`, a tensor of the result's shape, is added, and the result is clamped to `min..=max`: an addition and an
+    /// activation that became part of the convolution.
+    op Conv2d = "graph.conv2d"(input, weight, bias: Optional, residual: Optional) -> (out) {
         strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
         min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_conv2d) eval(eval_conv2d);
@@ -150,6 +151,11 @@ fn infer_conv2d(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     {
         return Err(format!("bias has shape {:?}, not [{}]", m.dims(bias), shape.weight[0]));
     }
+    if let Some(residual) = Conv2d(op).residual(m)
+        && m.dims(residual) != shape.out
+    {
+        return Err(format!("residual has shape {:?}, not {:?}", m.dims(residual), shape.out));
+    }
     f32_ty(shape.out)
 }
 
@@ -157,6 +163,7 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     let s = Conv2d(op).shape(m)?;
     let (input, weight) = (f32s(args, 0)?, f32s(args, 1)?);
     let bias = args.get(2).copied().flatten().map(|_| f32s(args, 2)).transpose()?;
+    let residual = args.get(3).copied().flatten().map(|_| f32s(args, 3)).transpose()?;
     arg(args, 0)?;
     let (min, max) = (Conv2d(op).min(m) as f32, Conv2d(op).max(m) as f32);
     let [n, c_out, oh, ow] = s.out;
@@ -166,7 +173,12 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
             let plane = &mut out[(b * c_out + o) * oh * ow..][..oh * ow];
             accumulate_plane(&s, b, o, input, weight, plane);
             let bias = bias.map_or(0.0, |v| v[o]);
-            plane.iter_mut().for_each(|x| *x = (*x + bias).max(min).min(max));
+            plane.iter_mut().for_each(|x| *x += bias);
+            if let Some(residual) = residual {
+                let residual = &residual[(b * c_out + o) * oh * ow..][..oh * ow];
+                plane.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
+            }
+            plane.iter_mut().for_each(|x| *x = x.max(min).min(max));
         }
     }
     Ok(vec![HostTensor::f32(s.out.to_vec(), out)])

@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used)]
 
 use qc_kernels::args::{
-    BinaryU8Args, DequantizeArgs, DwArgs, GemmArgs, GemmF32Args, MoveArgs, PoolArgs, QuantizeArgs, SoftmaxArgs,
-    UnaryArgs,
+    BinaryU8Args, DequantizeArgs, DwArgs, DwF32Args, GemmArgs, GemmF32Args, MoveArgs, PoolArgs, QuantizeArgs,
+    SoftmaxArgs, UnaryArgs,
 };
 use qc_kernels::pack::{GemmShape, PANEL, Taps, dw_bytes};
 use qc_kernels::{Family, Isa, Variant, host, peak, table};
@@ -260,20 +260,61 @@ impl Bench {
         println!("{name:<28} {:>9.1} us {:>6.1} GB/s of weights", seconds * 1e6, shape.bytes() as f64 / seconds / 1e9);
     }
 
-    fn gemm_f32(&self, name: &str, rows: usize, k: usize) {
-        if !self.wants(name) {
+    /// The same convolution in f32, with zeros so that no number is subnormal.
+    fn conv_f32(&self, c: &Conv) {
+        let name = format!("f32 {}", c.name);
+        if !self.wants(&name) {
             return;
         }
-        let (mut a, mut w, mut out) =
-            (Buffer::zero(4 * rows * k), Buffer::zero(4 * 64 * k), Buffer::new(4 * rows * 64));
-        let mut bias = Buffer::zero(256);
-        let mut g = GemmF32Args::ZERO;
-        (g.seg_y, g.seg_x, g.k, g.rows, g.outer, g.cols) = (1, 1, k, rows, 1, 64);
-        (g.a_row, g.out_row, g.clamp_hi) = (4 * k, 256, 1e30);
-        (g.a, g.w, g.out, g.bias) = (a.ptr(), w.ptr(), out.ptr(), bias.ptr());
-        let (seconds, peak) =
-            best_with_peak(|| self.run(Family::GemmF32, Variant::F32, &g), |n| peak::peak_f32(self.isa, n));
-        let rate = (rows * k * 64) as f64 / seconds;
+        let (shape, pixels, side) = (c.shape(), c.image * c.image, c.side());
+        let (mut a, mut w) = (Buffer::zero(4 * side * side * c.channels), Buffer::zero(shape.bytes_f32()));
+        let (mut out, mut bias) = (Buffer::zero(4 * pixels * c.cols), Buffer::zero(4 * (c.cols + 64)));
+        let mut res = Buffer::zero(4 * pixels * c.cols);
+        let (int8, mut g) = (c.args(), GemmF32Args::ZERO);
+        (g.a_row, g.a_outer, g.seg_y_stride) = (4 * int8.a_row, 4 * int8.a_outer, 4 * int8.seg_y_stride);
+        (g.seg_y, g.seg_x, g.k, g.rows, g.outer) = (c.k, 1, shape.k(), int8.rows, int8.outer);
+        (g.out_row, g.out_outer) = (4 * c.cols, 4 * c.cols * c.image);
+        (g.res_row, g.res_outer, g.clamp_hi) = (g.out_row, g.out_outer, 1e30);
+        let run = || {
+            for panel in 0..shape.panels() {
+                g.a = a.ptr();
+                g.w = w.ptr::<u8>().wrapping_add(shape.panel_offset_f32(panel)).cast();
+                g.bias = bias.ptr::<f32>().wrapping_add(panel * PANEL);
+                g.out = out.ptr::<f32>().wrapping_add(panel * PANEL);
+                if c.variant == Variant::U8Res {
+                    g.res = res.ptr::<f32>().wrapping_add(panel * PANEL);
+                }
+                g.cols = shape.panel_cols(panel).len();
+                self.run(Family::GemmF32, Variant::F32, &g);
+            }
+        };
+        let (seconds, peak) = best_with_peak(run, |n| peak::peak_f32(self.isa, n));
+        let rate = (pixels * c.cols * c.channels * c.k * c.k) as f64 / seconds;
+        println!(
+            "{name:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s  {:>6.1} GB/s of weights",
+            seconds * 1e6,
+            100.0 * rate / peak,
+            peak / 1e9,
+            shape.bytes_f32() as f64 / seconds / 1e9
+        );
+    }
+
+    fn depthwise_f32(&self, name: &str, image: usize, channels: usize, stride: usize, k: usize) {
+        let name = format!("f32 {name}");
+        if !self.wants(&name) {
+            return;
+        }
+        let side = (image - 1) * stride + k;
+        let (mut a, mut w) = (Buffer::zero(4 * side * side * channels), Buffer::zero(4 * (channels + 16) * k * k));
+        let (mut out, mut bias) = (Buffer::zero(4 * image * image * channels), Buffer::zero(4 * channels + 256));
+        let (mut d, pixel) = (DwF32Args::ZERO, 4 * channels);
+        (d.a, d.w, d.out, d.bias) = (a.ptr(), w.ptr(), out.ptr(), bias.ptr());
+        (d.a_col, d.a_row, d.step_x, d.step_y) = (pixel, side * pixel, stride * pixel, stride * side * pixel);
+        (d.out_px, d.out_row, d.kh, d.kw) = (pixel, image * pixel, k, k);
+        (d.rows, d.cols, d.channels, d.clamp_hi) = (image, image, channels, 1e30);
+        let run = || self.run(Family::DwF32, Variant::F32, &d);
+        let (seconds, peak) = best_with_peak(run, |n| peak::peak_f32(self.isa, n));
+        let rate = (image * image * channels * k * k) as f64 / seconds;
         println!("{name:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s", seconds * 1e6, 100.0 * rate / peak, peak / 1e9);
     }
 
@@ -400,10 +441,13 @@ fn main() {
     bench.fully_connected("fc 2048-1000", 2048, 1000);
     bench.fully_connected("fc 4096-4096", 4096, 4096);
     bench.fully_connected("fc 512-64", 512, 64);
-    bench.gemm_f32("f32 rows 48 k 256", 48, 256);
-    bench.gemm_f32("f32 rows 1 k 2048", 1, 2048);
+    for c in LAYERS.iter().filter(|c| matches!(c.variant, Variant::U8 | Variant::U8Res)) {
+        bench.conv_f32(c);
+    }
+    bench.conv_f32(&Conv::new("fc 4096-4096", Variant::U8, 1, 1, 1, 4096, 4096));
     for (name, image, channels, stride, k) in DEPTHWISE {
         bench.depthwise(name, image, channels, stride, k);
+        bench.depthwise_f32(name, image, channels, stride, k);
     }
     bench.pool("max 3x3s2 64 @56", Variant::MaxU8, 56, 3, 2, 1, 64);
     bench.pool("max 3x3 192 @28", Variant::MaxU8, 28, 3, 1, 1, 192);

@@ -1,21 +1,22 @@
-//! Makes a relu or clip part of the float convolution or matrix product before it.
+//! Makes additions, relus and clips part of the float convolution or matrix product before them.
 //!
-//! before  %c = graph.conv2d(%x, %w, %b)   %y = graph.relu(%c)
-//! after   %y = graph.conv2d(%x, %w, %b) {min = 0.0}
+//! before  %c = graph.conv2d(%x, %w, %b)   %s = graph.add(%c, %r)   %y = graph.relu(%s)
+//! after   %y = graph.conv2d(%x, %w, %b, %r) {min = 0.0}
 //!
-//! Only when nothing else reads the result before the activation. Integer ops got theirs in `lower-to-quant`.
+//! Only when nothing else reads the result before. An activation behind a concat goes in front of it first, where every
+//! operand of the concat can take it. Integer ops got theirs in `lower-to-quant`.
 
 use super::sole_producer;
 use super::unclamped;
 use crate::quant::lower_to_quant::Bounds;
-use qc_dialects::graph::{Clip, Conv2d, Matmul, Relu};
+use qc_dialects::graph::{Add, Clip, Concat, Conv2d, Matmul, Relu};
 use qc_dialects::phase;
-use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter};
+use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
 
 /// The pass.
 pub const PASS: Pass = Pass {
     name: "fuse-activation",
-    summary: "makes activations part of float convolutions and matrix products",
+    summary: "makes activations and residual additions part of float convolutions and matrix products",
     from: phase::FUSED,
     to: "",
     keeps: Keeps::Exact,
@@ -26,21 +27,71 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     cx.rewrite(
         m,
         &[
+            Pattern { name: "sum-into-conv", root: Add::DEF, apply: sum_into_conv },
             Pattern { name: "relu-into-linear", root: Relu::DEF, apply: into_linear },
             Pattern { name: "clip-into-linear", root: Clip::DEF, apply: into_linear },
+            Pattern { name: "relu-through-concat", root: Relu::DEF, apply: through_concat },
+            Pattern { name: "clip-through-concat", root: Clip::DEF, apply: through_concat },
         ],
     )
 }
 
+/// A convolution or product whose result `v` only `user` reads, and that has no activation yet.
+fn open_linear(m: &Module, v: ValueId, user: OpId) -> Option<OpId> {
+    let producer = sole_producer(m, v, user)?;
+    let linear = m.is(producer, Conv2d::DEF) || m.is(producer, Matmul::DEF);
+    (linear && unclamped(m, producer)).then_some(producer)
+}
+
 fn into_linear(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
-    let producer = sole_producer(rw.m, rw.m.operand(op, 0)?, op)?;
-    let linear = rw.m.is(producer, Conv2d::DEF) || rw.m.is(producer, Matmul::DEF);
-    (linear && unclamped(rw.m, producer)).then_some(())?;
+    let producer = open_linear(rw.m, rw.m.operand(op, 0)?, op)?;
     let bounds = Bounds::of(rw.m, op)?;
     let (def, operands) = (rw.m.def(producer), rw.m.operands(producer).to_vec());
     let attrs = rw.m.attrs(producer).clone().with("min", bounds.min).with("max", bounds.max);
     let loc = rw.fuse_locs(&[producer, op]);
     let new = rw.create_at(op, loc, def, &operands, attrs)?;
+    let (old, new) = (rw.m.result(op), rw.m.result(new));
+    rw.replace(old, new);
+    Some(())
+}
+
+/// Both sides of an addition may be convolutions; the left one takes it, unless it has an addition already. Depthwise
+/// kernels do not add.
+fn sum_into_conv(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+    let sides = [rw.m.operand(op, 0)?, rw.m.operand(op, 1)?];
+    let takes = |v: ValueId| {
+        let conv = Conv2d::of(rw.m, open_linear(rw.m, v, op)?)?;
+        let depthwise = conv.shape(rw.m).ok()?.is_depthwise();
+        (!depthwise && conv.residual(rw.m).is_none() && rw.m.dims(v) == rw.m.dims(rw.m.result(op))).then_some(conv)
+    };
+    let (conv, other) = match (takes(sides[0]), takes(sides[1])) {
+        (Some(conv), _) => (conv, sides[1]),
+        (None, Some(conv)) => (conv, sides[0]),
+        (None, None) => return None,
+    };
+    (rw.m.dims(other) == rw.m.dims(conv.out(rw.m)) && other != conv.out(rw.m)).then_some(())?;
+    let operands = [Some(conv.input(rw.m)), Some(conv.weight(rw.m)), conv.bias(rw.m), Some(other)];
+    let attrs = rw.m.attrs(conv.0).clone();
+    let loc = rw.fuse_locs(&[conv.0, op]);
+    let new = rw.create_at(op, loc, Conv2d::DEF, &operands, attrs)?;
+    let (old, new) = (rw.m.result(op), rw.m.result(new));
+    rw.replace(old, new);
+    Some(())
+}
+
+fn through_concat(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+    let concat = Concat(sole_producer(rw.m, rw.m.operand(op, 0)?, op)?);
+    rw.m.is(concat.0, Concat::DEF).then_some(())?;
+    let parts: Vec<ValueId> = concat.inputs(rw.m).collect();
+    parts.iter().try_for_each(|&v| open_linear(rw.m, v, concat.0).map(|_| ()))?;
+    let (def, attrs, loc) = (rw.m.def(op), rw.m.attrs(op).clone(), rw.fuse_locs(&[op]));
+    let mut clamped = Vec::with_capacity(parts.len());
+    for part in parts {
+        let new = rw.create_at(op, loc, def, &[Some(part)], attrs.clone())?;
+        clamped.push(Some(rw.m.result(new)));
+    }
+    let (attrs, loc) = (rw.m.attrs(concat.0).clone(), rw.fuse_locs(&[concat.0]));
+    let new = rw.create_at(op, loc, Concat::DEF, &clamped, attrs)?;
     let (old, new) = (rw.m.result(op), rw.m.result(new));
     rw.replace(old, new);
     Some(())

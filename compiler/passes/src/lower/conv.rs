@@ -200,9 +200,9 @@ impl Lower<'_> {
                 .help("export the model with its weights as initializers")
         })?;
         let name = src.name(op.weight(src)).unwrap_or("weight").to_string();
-        let p = self.place_conv(op.input(src), op.out(src), None, s)?;
+        let p = self.place_conv(op.input(src), op.out(src), op.residual(src), s)?;
         let (lo, hi) = (op.min(src) as f32, op.max(src) as f32);
-        if s.is_depthwise() && s.weight[0] == s.groups {
+        if s.is_depthwise() && s.weight[0] == s.groups && p.res.is_none() {
             return self.depthwise_f32(op, &p, weight, &name);
         }
         let shape = p.gemm_shape();

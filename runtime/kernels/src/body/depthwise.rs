@@ -1,6 +1,6 @@
-//! Depthwise convolution, 16 channels of one output pixel at a time, from the natural section of the packed weights.
+//! Depthwise convolution, 16 channels at a time, from the natural section of the packed weights.
 
-use super::simd::{Finish, Simd};
+use super::simd::{Finish, Simd, unroll};
 use crate::args::{DwArgs, DwF32Args};
 use crate::numbers::MAGIC;
 
@@ -42,7 +42,7 @@ pub unsafe fn u8s8<S: Simd>(s: S, args: *const u8) {
     }
 }
 
-/// f32.
+/// f32: blocks of neighbouring pixels share the loads of weights.
 ///
 /// # Safety
 /// `args` points to a [`DwF32Args`] that keeps its contract.
@@ -50,31 +50,56 @@ pub unsafe fn u8s8<S: Simd>(s: S, args: *const u8) {
 pub unsafe fn f32<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let d = unsafe { *args.cast::<DwF32Args>() };
-    let c16 = d.channels.div_ceil(16) * 16;
-    let (lo, hi) = (s.splat(d.clamp_lo), s.splat(d.clamp_hi));
     for r in 0..d.rows {
-        for p in 0..d.cols {
+        let mut p = 0;
+        while p < d.cols {
             let a = d.a.cast::<u8>().wrapping_add(r * d.step_y + p * d.step_x);
             let out = d.out.cast::<u8>().wrapping_add(r * d.out_row + p * d.out_px);
-            let mut c = 0;
-            while c < d.channels {
-                // SAFETY: input may be read 64 bytes past its end; weights and bias have `c16` channels; only the
-                // channels left are stored.
-                unsafe {
-                    let mut acc = s.splat(0.0);
-                    let mut w = d.w.add(c);
-                    for y in 0..d.kh {
-                        for x in 0..d.kw {
-                            let a = a.wrapping_add(y * d.a_row + x * d.a_col + 4 * c);
-                            acc = s.fma(s.load(a.cast()), s.load(w), acc);
-                            w = w.wrapping_add(c16);
-                        }
-                    }
-                    let value = s.add(acc, s.load(d.bias.add(c)));
-                    s.store(s.clamp(value, lo, hi), out.wrapping_add(4 * c).cast(), (d.channels - c).min(16));
-                }
-                c += 16;
+            // SAFETY: that many pixels are left of the row.
+            unsafe {
+                p += match d.cols - p {
+                    8.. if S::REGISTERS >= 16 => pixels::<S, 8>(s, &d, a, out),
+                    4.. if S::REGISTERS >= 8 => pixels::<S, 4>(s, &d, a, out),
+                    2.. => pixels::<S, 2>(s, &d, a, out),
+                    _ => pixels::<S, 1>(s, &d, a, out),
+                };
             }
         }
     }
+}
+
+/// Computes `P` pixels of a row, all channels, and returns `P`.
+#[inline(always)]
+unsafe fn pixels<S: Simd, const P: usize>(s: S, d: &DwF32Args, a: *const u8, out: *mut u8) -> usize {
+    let c16 = d.channels.div_ceil(16) * 16;
+    let (lo, hi) = (s.splat(d.clamp_lo), s.splat(d.clamp_hi));
+    let mut c = 0;
+    while c < d.channels {
+        // SAFETY: input may be read 64 bytes past its end; weights and bias have `c16` channels; only the channels left
+        // are stored.
+        unsafe {
+            let mut acc = [s.splat(0.0); P];
+            let mut w = d.w.add(c);
+            for y in 0..d.kh {
+                for x in 0..d.kw {
+                    let weight = s.load(w);
+                    // As in the matrix kernels: fewer registers than one pointer per pixel.
+                    let a = a.wrapping_add(y * d.a_row + x * d.a_col + 4 * c);
+                    let base = [a, a.wrapping_add(3 * d.step_x), a.wrapping_add(6 * d.step_x)];
+                    unroll!(p in 0..P => {
+                        let a = base[p / 3].wrapping_add(p % 3 * d.step_x);
+                        acc[p] = s.fma(s.load(a.cast()), weight, acc[p]);
+                    });
+                    w = w.wrapping_add(c16);
+                }
+            }
+            let (n, bias) = ((d.channels - c).min(16), s.load(d.bias.add(c)));
+            unroll!(p in 0..P => {
+                let out = out.wrapping_add(p * d.out_px + 4 * c);
+                s.store(s.clamp(s.add(acc[p], bias), lo, hi), out.cast(), n);
+            });
+        }
+        c += 16;
+    }
+    P
 }

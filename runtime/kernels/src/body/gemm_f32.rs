@@ -1,8 +1,14 @@
 //! f32 convolution and matrix product: the tiles of `gemm`, with one chain of fma per output, in order of K.
+//!
+//! Weights are four times as large as in INT8, so a panel is passed over in blocks of K that stay in the second-level
+//! cache while all pixels go by. Between blocks the chain rests in the output: storing and loading it changes nothing.
 
 use super::gemm::Dot;
 use super::simd::{Simd, div_ceil, unroll};
 use crate::args::GemmF32Args;
+
+/// Bytes of weights that stay in the second-level cache together with the next block, which is fetched meanwhile.
+const BLOCK_BYTES: usize = 320 << 10;
 
 /// Computes the whole call.
 ///
@@ -30,43 +36,116 @@ pub unsafe fn gemm<S: Simd + Dot<S = S>>(s: S, args: *const u8) {
     }
 }
 
+/// Part of the sum: rows of segments `y .. y_end`, of each segment the elements `k .. k_end`.
+#[derive(Clone, Copy)]
+struct Block {
+    y: usize,
+    y_end: usize,
+    k: usize,
+    k_end: usize,
+    /// Whether the sum begins or ends here.
+    starts: bool,
+    ends: bool,
+}
+
+impl Block {
+    /// The largest step through K, in rows of segments and in elements, that makes blocks of about [`BLOCK_BYTES`].
+    #[inline(always)]
+    fn step(g: &GemmF32Args, vectors: usize, tiles: usize) -> (usize, usize) {
+        // Output columns are read again in whole vectors, and a residual in the output's place must not be lost.
+        let fixed = tiles < 3 || !g.cols.is_multiple_of(16) || core::ptr::eq(g.res, g.out);
+        let row_bytes = g.seg_x * g.k * vectors * 64;
+        if fixed || row_bytes * g.seg_y <= BLOCK_BYTES + BLOCK_BYTES / 2 {
+            (g.seg_y, g.k)
+        } else if g.seg_y * g.seg_x == 1 {
+            (1, even(g.k, row_bytes))
+        } else {
+            (even(g.seg_y, row_bytes * g.seg_y), g.k)
+        }
+    }
+}
+
+/// Cuts `count` things of `bytes` together into nearly equal parts of about [`BLOCK_BYTES`]: things per part, at least 1.
+#[inline(always)]
+fn even(count: usize, bytes: usize) -> usize {
+    let parts = div_ceil(bytes, BLOCK_BYTES).min(count);
+    div_ceil(count, parts).max(1)
+}
+
 /// Where a tile reads and writes; `col` is its first column, a multiple of 16, and `n` its number of columns.
 #[derive(Clone, Copy)]
 struct Place {
     a: *const u8,
+    w: *const f32,
     out: *mut u8,
     res: *const u8,
     col: usize,
     n: usize,
+    /// Line to prefetch next, and distance between lines (0: none is wanted, the same one is hinted again).
+    ahead: *const u8,
+    ahead_step: usize,
 }
 
+/// Computes `NV` vectors of columns for all pixels, block by block of K.
 #[inline(always)]
 unsafe fn sweep<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, first: usize) {
     let tiles = div_ceil(g.rows, S::rows_f32(NV));
+    let (y_step, k_step) = Block::step(g, NV, tiles * g.outer);
+    let mut y = 0;
+    while y < g.seg_y {
+        let y_end = (y + y_step).min(g.seg_y);
+        let mut k = 0;
+        while k < g.k {
+            let k_end = (k + k_step).min(g.k);
+            let (starts, ends) = (y == 0 && k == 0, y_end == g.seg_y && k_end == g.k);
+            // SAFETY: the caller's columns.
+            unsafe { pass::<S, NV>(s, g, first, tiles, Block { y, y_end, k, k_end, starts, ends }) };
+            k = k_end;
+        }
+        y = y_end;
+    }
+}
+
+/// Adds one block of K for all pixels, in tiles of nearly equal height.
+#[inline(always)]
+unsafe fn pass<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, first: usize, tiles: usize, b: Block) {
     let low = g.rows.checked_div(tiles).unwrap_or(0);
     let higher = g.rows - low * tiles;
+    let panel_vectors = g.cols.div_ceil(16);
+    let w = g.w.wrapping_add((b.y * g.seg_x * g.k + b.k) * panel_vectors * 16 + 16 * first);
+    let steps = (b.y_end - b.y) * g.seg_x * (b.k_end - b.k);
+    // The next block's weights, or the next panel's, follow this block's.
+    let mut ahead = w.cast::<u8>().wrapping_add(64 * panel_vectors * steps);
+    let ahead_end = ahead.wrapping_add(64 * panel_vectors * steps);
     for outer in 0..g.outer {
         let mut row = 0;
         for t in 0..tiles {
             let height = low + usize::from(t < higher);
+            let wanted = prefetches(height, NV) && ahead < ahead_end;
             let place = Place {
                 a: g.a.cast::<u8>().wrapping_add(outer * g.a_outer + row * g.a_row),
+                w,
                 out: g.out.cast::<u8>().wrapping_add(outer * g.out_outer + row * g.out_row + 64 * first),
                 res: g.res.cast::<u8>().wrapping_add(outer * g.res_outer + row * g.res_row + 64 * first),
                 col: 16 * first,
                 n: (g.cols - 16 * first).min(16 * NV),
+                ahead: if wanted { ahead } else { w.cast() },
+                ahead_step: if wanted { 64 } else { 0 },
             };
+            if wanted {
+                ahead = ahead.wrapping_add(64 * steps);
+            }
             // SAFETY: the tile's rows and columns exist; `height` is at most `S::rows_f32(NV)`.
             unsafe {
                 match height {
-                    1 => tile::<S, 1, NV>(s, g, place),
-                    2 => tile::<S, 2, NV>(s, g, place),
-                    3 if S::rows_f32(NV) >= 3 => tile::<S, 3, NV>(s, g, place),
-                    4 if S::rows_f32(NV) >= 4 => tile::<S, 4, NV>(s, g, place),
-                    5 if S::rows_f32(NV) >= 5 => tile::<S, 5, NV>(s, g, place),
-                    6 if S::rows_f32(NV) >= 6 => tile::<S, 6, NV>(s, g, place),
-                    7 if S::rows_f32(NV) >= 7 => tile::<S, 7, NV>(s, g, place),
-                    8 if S::rows_f32(NV) >= 8 => tile::<S, 8, NV>(s, g, place),
+                    1 => tile::<S, 1, NV>(s, g, place, b),
+                    2 => tile::<S, 2, NV>(s, g, place, b),
+                    3 if S::rows_f32(NV) >= 3 => tile::<S, 3, NV>(s, g, place, b),
+                    4 if S::rows_f32(NV) >= 4 => tile::<S, 4, NV>(s, g, place, b),
+                    5 if S::rows_f32(NV) >= 5 => tile::<S, 5, NV>(s, g, place, b),
+                    6 if S::rows_f32(NV) >= 6 => tile::<S, 6, NV>(s, g, place, b),
+                    7 if S::rows_f32(NV) >= 7 => tile::<S, 7, NV>(s, g, place, b),
+                    8 if S::rows_f32(NV) >= 8 => tile::<S, 8, NV>(s, g, place, b),
                     _ => return,
                 }
             }
@@ -75,18 +154,72 @@ unsafe fn sweep<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, fi
     }
 }
 
+/// Whether a tile has load slots to spare for hints. Smaller ones are left to the hardware's own streams.
+const fn prefetches(rows: usize, vectors: usize) -> bool {
+    vectors == 4 && rows >= 4
+}
+
 #[inline(always)]
-unsafe fn tile<S: Simd + Dot<S = S>, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, at: Place) {
-    let w_step = g.cols.div_ceil(16) * 16;
-    // SAFETY: the loads stay in the panel and in the segments of the tile's pixels; see `GemmF32Args`.
+unsafe fn tile<S: Simd + Dot<S = S>, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, at: Place, b: Block) {
+    // SAFETY: the tile's pixels and columns exist; a block that does not start finds whole vectors in the output.
     unsafe {
         let mut acc = [[s.splat(0.0); NV]; MR];
-        let mut w = g.w.add(at.col);
-        for y in 0..g.seg_y {
+        if !b.starts {
+            unroll!(r in 0..MR => {
+                unroll!(v in 0..NV => {
+                    acc[r][v] = s.load(at.out.wrapping_add(r * g.out_row + 64 * v).cast());
+                });
+            });
+        }
+        let mut acc = accumulate::<S, MR, NV>(s, acc, g, at, b);
+        if b.ends {
+            let (lo, hi) = (s.splat(g.clamp_lo), s.splat(g.clamp_hi));
+            unroll!(r in 0..MR => {
+                unroll!(v in 0..NV => {
+                    acc[r][v] = s.add(acc[r][v], s.load(g.bias.add(at.col + 16 * v)));
+                });
+            });
+            if !g.res.is_null() {
+                unroll!(r in 0..MR => {
+                    unroll!(v in 0..NV => {
+                        let residual = s.load(at.res.wrapping_add(r * g.res_row + 64 * v).cast());
+                        acc[r][v] = s.add(acc[r][v], residual);
+                    });
+                });
+            }
+            unroll!(r in 0..MR => {
+                unroll!(v in 0..NV => {
+                    acc[r][v] = s.clamp(acc[r][v], lo, hi);
+                });
+            });
+        }
+        unroll!(r in 0..MR => {
+            unroll!(v in 0..NV => {
+                let n = at.n.saturating_sub(16 * v).min(16);
+                s.store(acc[r][v], at.out.wrapping_add(r * g.out_row + 64 * v).cast(), n);
+            });
+        });
+    }
+}
+
+/// The accumulators of a tile over the segments of a block.
+#[inline(always)]
+unsafe fn accumulate<S: Simd + Dot<S = S>, const MR: usize, const NV: usize>(
+    s: S,
+    mut acc: [[S::F; NV]; MR],
+    g: &GemmF32Args,
+    at: Place,
+    b: Block,
+) -> [[S::F; NV]; MR] {
+    let w_step = g.cols.div_ceil(16) * 16;
+    let (mut w, mut ahead) = (at.w, at.ahead);
+    // SAFETY: the loads stay in the panel and in the segments of the tile's pixels; see `GemmF32Args`.
+    unsafe {
+        for y in b.y..b.y_end {
             for x in 0..g.seg_x {
-                let segment = at.a.wrapping_add(y * g.seg_y_stride + x * g.seg_x_stride);
+                let segment = at.a.wrapping_add(y * g.seg_y_stride + x * g.seg_x_stride + 4 * b.k);
                 let mut base = [segment, segment.wrapping_add(3 * g.a_row), segment.wrapping_add(6 * g.a_row)];
-                for _ in 0..g.k {
+                for _ in b.k..b.k_end {
                     let mut weights = [s.load(w); NV];
                     unroll!(v in 0..NV => {
                         weights[v] = s.load(w.add(16 * v));
@@ -98,22 +231,15 @@ unsafe fn tile<S: Simd + Dot<S = S>, const MR: usize, const NV: usize>(s: S, g: 
                             acc[r][v] = s.fma(a, weights[v], acc[r][v]);
                         });
                     });
+                    if prefetches(MR, NV) {
+                        s.prefetch(ahead);
+                        ahead = ahead.wrapping_add(at.ahead_step);
+                    }
                     w = w.add(w_step);
                     base = base.map(|p| p.wrapping_add(4));
                 }
             }
         }
-        let (lo, hi) = (s.splat(g.clamp_lo), s.splat(g.clamp_hi));
-        unroll!(r in 0..MR => {
-            unroll!(v in 0..NV => {
-                let n = at.n.saturating_sub(16 * v).min(16);
-                let mut value = s.add(acc[r][v], s.load(g.bias.add(at.col + 16 * v)));
-                if !g.res.is_null() {
-                    value = s.add(value, s.load(at.res.wrapping_add(r * g.res_row + 64 * v).cast()));
-                }
-                let out = at.out.wrapping_add(r * g.out_row + 64 * v);
-                s.store(s.clamp(value, lo, hi), out.cast(), n);
-            });
-        });
     }
+    acc
 }

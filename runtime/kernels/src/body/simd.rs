@@ -15,6 +15,9 @@ pub trait Simd: Copy {
     /// 64 bytes.
     type B: Copy;
 
+    /// Number of `F` that the vector registers hold.
+    const REGISTERS: usize;
+
     /// All lanes `v`.
     fn splat(self, v: f32) -> Self::F;
     /// `a + b`.

@@ -66,6 +66,7 @@ macro_rules! both {
 }
 
 impl Simd for Avx2 {
+    const REGISTERS: usize = 8;
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];

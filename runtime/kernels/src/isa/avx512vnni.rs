@@ -28,6 +28,7 @@ macro_rules! call {
 }
 
 impl Simd for Avx512Vnni {
+    const REGISTERS: usize = 32;
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
