@@ -8,8 +8,8 @@
 //! }
 //! ```
 //!
-//! Operand kinds are `Required` (the default), `Optional` and `Variadic` (last only). An attribute without a default
-//! is required. `infer`, `verify` and `eval` may each be left out.
+//! Operand kinds are `Required` (the default), `Optional` (may be left out at the end) and `Variadic` (last only). An
+//! attribute without a default is required. `infer`, `verify` and `eval` may each be left out.
 
 /// See the module documentation.
 #[macro_export]

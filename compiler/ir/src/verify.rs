@@ -1,6 +1,7 @@
 //! The verifier. What holds for every module that passes:
 //!
-//! - every op has the operands and attributes its declaration asks for, and no others;
+//! - every op has the operands and attributes its declaration asks for, and no others (optional operands at the end may be
+//!   left out);
 //! - its result types are those that inference gives;
 //! - its own verifier agrees;
 //! - operands are defined before their use, in the same region or one around it;
@@ -91,7 +92,10 @@ pub(crate) fn check_signature(m: &Module, op: OpId) -> Result<(), String> {
     let operands = m.operands(op);
     let variadic = def.operands.last().is_some_and(|s| s.kind == SlotKind::Variadic);
     let fixed = def.operands.len() - usize::from(variadic);
-    if operands.len() < fixed || (!variadic && operands.len() > fixed) {
+    // Optional operands at the end may be left out.
+    let last = def.operands[..fixed].iter().rposition(|s| s.kind != SlotKind::Optional);
+    let least = if variadic { fixed } else { last.map_or(0, |last| last + 1) };
+    if operands.len() < least || (!variadic && operands.len() > fixed) {
         return Err(format!("takes {fixed} operands, not {}", operands.len()));
     }
     for (i, v) in operands.iter().enumerate() {

@@ -50,7 +50,8 @@ fn the_builder_infers_and_refuses() {
         let error = Scale::build(&mut b, operands, attrs).unwrap_err();
         assert!(error.message.contains(reason), "{error}");
     };
-    refuse(&[Some(x)], Attrs::new(), "takes 2 operands, not 1");
+    refuse(&[], Attrs::new(), "takes 2 operands, not 0");
+    refuse(&[Some(x), None, None], Attrs::new(), "takes 2 operands, not 3");
     refuse(&[None, None], Attrs::new(), "operand `x` is missing");
     refuse(&[Some(x), None], Attrs::new().with("factor", 1i64), "must be Float, not Int");
     refuse(&[Some(x), None], Attrs::new().with("faktor", 1.0), "has no attribute `faktor`");

@@ -234,6 +234,17 @@ fn f32_products() {
     }
 }
 
+/// Panels too large for the second-level cache, so that sums rest in the output between blocks of K.
+#[test]
+fn f32_products_in_blocks() {
+    let mut rng = Rng(7);
+    for (cols, kh, channels, rows, outer) in
+        [(64, 3, 700, 13, 2), (64, 1, 2300, 7, 3), (48, 1, 3001, 20, 1), (16, 1, 9000, 19, 1), (50, 1, 2500, 20, 1)]
+    {
+        check_f32(&mut rng, Geometry { rows, outer, cols, channels, kh, ..PLAIN });
+    }
+}
+
 #[test]
 fn packing_pads_columns_and_segments_with_zeros() {
     let shape = GemmShape { cols: 70, channels: 3, kh: 2, kw: 3, taps: Taps::Joined { pitch: 4 } };

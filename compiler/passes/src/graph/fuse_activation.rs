@@ -82,7 +82,7 @@ fn sum_into_conv(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
 fn through_concat(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let concat = Concat(sole_producer(rw.m, rw.m.operand(op, 0)?, op)?);
     rw.m.is(concat.0, Concat::DEF).then_some(())?;
-    let parts: Vec<ValueId> = concat.inputs(rw.m).collect();
+    let parts: Vec<ValueId> = concat.inputs(rw.m);
     parts.iter().try_for_each(|&v| open_linear(rw.m, v, concat.0).map(|_| ()))?;
     let (def, attrs, loc) = (rw.m.def(op), rw.m.attrs(op).clone(), rw.fuse_locs(&[op]));
     let mut clamped = Vec::with_capacity(parts.len());

@@ -1,6 +1,6 @@
 //! Depthwise convolution, 16 channels at a time, from the natural section of the packed weights.
 
-use super::simd::{Finish, Simd, unroll};
+use super::simd::{Finish, Simd, div_ceil, unroll};
 use crate::args::{DwArgs, DwF32Args};
 use crate::numbers::MAGIC;
 
@@ -50,27 +50,39 @@ pub unsafe fn u8s8<S: Simd>(s: S, args: *const u8) {
 pub unsafe fn f32<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let d = unsafe { *args.cast::<DwF32Args>() };
+    // Blocks of nearly equal width, as in the matrix kernels.
+    let widest = if S::REGISTERS >= 16 { 8 } else { 4 };
+    let blocks = div_ceil(d.cols, widest);
+    let low = d.cols.checked_div(blocks).unwrap_or(0);
+    let wider = d.cols - low * blocks;
     for r in 0..d.rows {
         let mut p = 0;
-        while p < d.cols {
+        for block in 0..blocks {
+            let width = low + usize::from(block < wider);
             let a = d.a.cast::<u8>().wrapping_add(r * d.step_y + p * d.step_x);
             let out = d.out.cast::<u8>().wrapping_add(r * d.out_row + p * d.out_px);
             // SAFETY: that many pixels are left of the row.
             unsafe {
-                p += match d.cols - p {
-                    8.. if S::REGISTERS >= 16 => pixels::<S, 8>(s, &d, a, out),
-                    4.. if S::REGISTERS >= 8 => pixels::<S, 4>(s, &d, a, out),
-                    2.. => pixels::<S, 2>(s, &d, a, out),
-                    _ => pixels::<S, 1>(s, &d, a, out),
-                };
+                match width {
+                    1 => pixels::<S, 1>(s, &d, a, out),
+                    2 => pixels::<S, 2>(s, &d, a, out),
+                    3 => pixels::<S, 3>(s, &d, a, out),
+                    4 => pixels::<S, 4>(s, &d, a, out),
+                    5 if widest >= 5 => pixels::<S, 5>(s, &d, a, out),
+                    6 if widest >= 6 => pixels::<S, 6>(s, &d, a, out),
+                    7 if widest >= 7 => pixels::<S, 7>(s, &d, a, out),
+                    _ if widest >= 8 => pixels::<S, 8>(s, &d, a, out),
+                    _ => return,
+                }
             }
+            p += width;
         }
     }
 }
 
-/// Computes `P` pixels of a row, all channels, and returns `P`.
+/// Computes `P` pixels of a row, all channels.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const P: usize>(s: S, d: &DwF32Args, a: *const u8, out: *mut u8) -> usize {
+unsafe fn pixels<S: Simd, const P: usize>(s: S, d: &DwF32Args, a: *const u8, out: *mut u8) {
     let c16 = d.channels.div_ceil(16) * 16;
     let (lo, hi) = (s.splat(d.clamp_lo), s.splat(d.clamp_hi));
     let mut c = 0;
@@ -101,5 +113,4 @@ unsafe fn pixels<S: Simd, const P: usize>(s: S, d: &DwF32Args, a: *const u8, out
         }
         c += 16;
     }
-    P
 }

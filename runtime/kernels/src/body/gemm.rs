@@ -25,6 +25,8 @@ pub trait Dot: Copy {
     fn simd(self) -> Self::S;
     /// Largest number of column vectors in a tile.
     const VECTORS: usize;
+    /// Accumulators (of 16 columns) that sums are spread over to hide the latency of a dot product, if a tile has fewer.
+    const IN_FLIGHT: usize;
     /// Largest number of pixels in a tile of `vectors` column vectors, at most 8.
     fn rows(vectors: usize) -> usize;
     /// The same for f32 products.
@@ -289,12 +291,12 @@ const fn prefetches(rows: usize, vectors: usize) -> bool {
     vectors == 4 && rows >= 5
 }
 
-/// Independent chains of sums per output: enough dot products in flight to hide their latency.
-const fn chains(accumulators: usize) -> usize {
-    match accumulators {
-        0..=4 => 4,
-        5..=8 => 2,
-        _ => 1,
+/// Independent chains of sums per output, so that about `in_flight` accumulators are in use.
+const fn chains(accumulators: usize, in_flight: usize) -> usize {
+    match in_flight / accumulators {
+        0 | 1 => 1,
+        2 | 3 => 2,
+        _ => 4,
     }
 }
 
@@ -317,7 +319,7 @@ unsafe fn tile<D: Dot, O: Output<D::S>, const MR: usize, const NV: usize>(d: D, 
 /// The accumulators of a tile over all segments.
 #[inline(always)]
 unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(d: D, g: &GemmArgs, at: Place) -> [[D::Acc; NV]; MR] {
-    let chains = const { chains(MR * NV) };
+    let chains = const { chains(MR * NV, D::IN_FLIGHT) };
     let w_step = g.cols.div_ceil(16) * 64;
     let mut ahead = at.ahead;
     // SAFETY: the loads stay in the panel and in the segments of the tile's pixels; see `GemmArgs`.

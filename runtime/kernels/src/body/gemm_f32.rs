@@ -19,17 +19,18 @@ pub unsafe fn gemm<S: Simd + Dot<S = S>>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<GemmF32Args>() };
     let vectors = g.cols.div_ceil(16);
+    // For a single pixel the speed is that of reading the weights, which is best in their order.
+    let most = if g.rows == 1 { 4 } else { S::VECTORS };
     let mut first = 0;
     while first < vectors {
-        let count = (vectors - first).min(S::VECTORS);
+        let count = (vectors - first).min(most);
         // SAFETY: `count` vectors of columns from `first` on exist.
         unsafe {
             match count {
                 1 => sweep::<S, 1>(s, &g, first),
-                2 if S::VECTORS >= 2 => sweep::<S, 2>(s, &g, first),
-                3 if S::VECTORS >= 3 => sweep::<S, 3>(s, &g, first),
-                _ if S::VECTORS >= 4 => sweep::<S, 4>(s, &g, first),
-                _ => return,
+                2 => sweep::<S, 2>(s, &g, first),
+                3 => sweep::<S, 3>(s, &g, first),
+                _ => sweep::<S, 4>(s, &g, first),
             }
         }
         first += count;
@@ -51,10 +52,12 @@ struct Block {
 impl Block {
     /// The largest step through K, in rows of segments and in elements, that makes blocks of about [`BLOCK_BYTES`].
     #[inline(always)]
-    fn step(g: &GemmF32Args, vectors: usize, tiles: usize) -> (usize, usize) {
+    fn step(g: &GemmF32Args, tiles: usize) -> (usize, usize) {
         // Output columns are read again in whole vectors, and a residual in the output's place must not be lost.
         let fixed = tiles < 3 || !g.cols.is_multiple_of(16) || core::ptr::eq(g.res, g.out);
-        let row_bytes = g.seg_x * g.k * vectors * 64;
+        // The whole panel counts, even if a sweep takes only some of its columns: they lie so far apart that the cache's
+        // sets are used unevenly.
+        let row_bytes = g.seg_x * g.k * g.cols.div_ceil(16) * 64;
         if fixed || row_bytes * g.seg_y <= BLOCK_BYTES + BLOCK_BYTES / 2 {
             (g.seg_y, g.k)
         } else if g.seg_y * g.seg_x == 1 {
@@ -90,7 +93,7 @@ struct Place {
 #[inline(always)]
 unsafe fn sweep<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, first: usize) {
     let tiles = div_ceil(g.rows, S::rows_f32(NV));
-    let (y_step, k_step) = Block::step(g, NV, tiles * g.outer);
+    let (y_step, k_step) = Block::step(g, tiles * g.outer);
     let mut y = 0;
     while y < g.seg_y {
         let y_end = (y + y_step).min(g.seg_y);
@@ -139,7 +142,7 @@ unsafe fn pass<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, fir
             unsafe {
                 match height {
                     1 => tile::<S, 1, NV>(s, g, place, b),
-                    2 => tile::<S, 2, NV>(s, g, place, b),
+                    2 if S::rows_f32(NV) >= 2 => tile::<S, 2, NV>(s, g, place, b),
                     3 if S::rows_f32(NV) >= 3 => tile::<S, 3, NV>(s, g, place, b),
                     4 if S::rows_f32(NV) >= 4 => tile::<S, 4, NV>(s, g, place, b),
                     5 if S::rows_f32(NV) >= 5 => tile::<S, 5, NV>(s, g, place, b),

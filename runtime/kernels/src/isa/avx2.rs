@@ -276,6 +276,7 @@ impl Dot for Avx2 {
     type Acc = [__m256i; 4];
 
     const VECTORS: usize = 1;
+    const IN_FLIGHT: usize = 1;
     #[inline(always)]
     fn simd(self) -> Self {
         self
@@ -285,8 +286,8 @@ impl Dot for Avx2 {
         3
     }
     #[inline(always)]
-    fn rows_f32(_: usize) -> usize {
-        6
+    fn rows_f32(vectors: usize) -> usize {
+        if vectors == 1 { 6 } else { 1 }
     }
 
     #[inline(always)]

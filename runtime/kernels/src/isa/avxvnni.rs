@@ -33,13 +33,14 @@ impl Dot for AvxVnni {
     }
 
     const VECTORS: usize = 1;
+    const IN_FLIGHT: usize = 6;
     #[inline(always)]
     fn rows(_: usize) -> usize {
         6
     }
     #[inline(always)]
-    fn rows_f32(_: usize) -> usize {
-        6
+    fn rows_f32(vectors: usize) -> usize {
+        if vectors == 1 { 6 } else { 1 }
     }
 
     #[inline(always)]

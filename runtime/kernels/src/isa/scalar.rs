@@ -192,6 +192,7 @@ impl Dot for Scalar {
     type Acc = [__m128i; 8];
 
     const VECTORS: usize = 1;
+    const IN_FLIGHT: usize = 1;
     #[inline(always)]
     fn simd(self) -> Self {
         self
@@ -201,8 +202,8 @@ impl Dot for Scalar {
         2
     }
     #[inline(always)]
-    fn rows_f32(_: usize) -> usize {
-        2
+    fn rows_f32(vectors: usize) -> usize {
+        if vectors == 1 { 2 } else { 1 }
     }
 
     #[inline(always)]
