@@ -59,11 +59,6 @@ impl TargetCpu {
     }
 }
 
-/// The best tier of this machine.
-pub fn host() -> Isa {
-    qc_kernels::host::detect(Isa::Avx512Vnni)
-}
-
 /// The tiers of this machine, lowest first.
 pub fn here() -> Vec<Isa> {
     tiers().into_iter().filter(|&isa| qc_kernels::host::has(isa)).collect()
