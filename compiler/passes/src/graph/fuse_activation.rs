@@ -43,14 +43,19 @@ fn open_linear(m: &Module, v: ValueId, user: OpId) -> Option<OpId> {
     (linear && unclamped(m, producer)).then_some(producer)
 }
 
+/// `linear` with the bounds of `activation`, made at `activation`.
+fn clamped(rw: &mut Rewriter<'_>, linear: OpId, activation: OpId) -> Option<ValueId> {
+    let bounds = Bounds::of(rw.m, activation)?;
+    let (def, operands) = (rw.m.def(linear), rw.m.operands(linear).to_vec());
+    let attrs = rw.m.attrs(linear).clone().with("min", bounds.min).with("max", bounds.max);
+    let loc = rw.fuse_locs(&[linear, activation]);
+    let new = rw.create_at(activation, loc, def, &operands, attrs)?;
+    Some(rw.m.result(new))
+}
+
 fn into_linear(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
-    let producer = open_linear(rw.m, rw.m.operand(op, 0)?, op)?;
-    let bounds = Bounds::of(rw.m, op)?;
-    let (def, operands) = (rw.m.def(producer), rw.m.operands(producer).to_vec());
-    let attrs = rw.m.attrs(producer).clone().with("min", bounds.min).with("max", bounds.max);
-    let loc = rw.fuse_locs(&[producer, op]);
-    let new = rw.create_at(op, loc, def, &operands, attrs)?;
-    let (old, new) = (rw.m.result(op), rw.m.result(new));
+    let linear = open_linear(rw.m, rw.m.operand(op, 0)?, op)?;
+    let (old, new) = (rw.m.result(op), clamped(rw, linear, op)?);
     rw.replace(old, new);
     Some(())
 }
@@ -80,18 +85,13 @@ fn sum_into_conv(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
 }
 
 fn through_concat(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
-    let concat = Concat(sole_producer(rw.m, rw.m.operand(op, 0)?, op)?);
-    rw.m.is(concat.0, Concat::DEF).then_some(())?;
-    let parts: Vec<ValueId> = concat.inputs(rw.m);
-    parts.iter().try_for_each(|&v| open_linear(rw.m, v, concat.0).map(|_| ()))?;
-    let (def, attrs, loc) = (rw.m.def(op), rw.m.attrs(op).clone(), rw.fuse_locs(&[op]));
-    let mut clamped = Vec::with_capacity(parts.len());
-    for part in parts {
-        let new = rw.create_at(op, loc, def, &[Some(part)], attrs.clone())?;
-        clamped.push(Some(rw.m.result(new)));
-    }
+    let concat = Concat::of(rw.m, sole_producer(rw.m, rw.m.operand(op, 0)?, op)?)?;
+    let parts = concat.inputs(rw.m).into_iter().map(|v| open_linear(rw.m, v, concat.0));
+    let parts: Vec<OpId> = parts.collect::<Option<_>>()?;
+    let operands = parts.into_iter().map(|linear| clamped(rw, linear, op).map(Some));
+    let operands: Vec<Option<ValueId>> = operands.collect::<Option<_>>()?;
     let (attrs, loc) = (rw.m.attrs(concat.0).clone(), rw.fuse_locs(&[concat.0]));
-    let new = rw.create_at(op, loc, Concat::DEF, &clamped, attrs)?;
+    let new = rw.create_at(op, loc, Concat::DEF, &operands, attrs)?;
     let (old, new) = (rw.m.result(op), rw.m.result(new));
     rw.replace(old, new);
     Some(())

@@ -25,6 +25,8 @@ pub trait Dot: Copy {
     fn simd(self) -> Self::S;
     /// Largest number of column vectors in a tile.
     const VECTORS: usize;
+    /// The same for a tile of one pixel, whose speed is that of reading the weights, which is best in their order.
+    const VECTORS_OF_ONE: usize;
     /// Accumulators (of 16 columns) that sums are spread over to hide the latency of a dot product, if a tile has fewer.
     const IN_FLIGHT: usize;
     /// Largest number of pixels in a tile of `vectors` column vectors, at most 8.
@@ -194,16 +196,17 @@ pub unsafe fn gemm<D: Dot, O: Output<D::S>>(d: D, args: *const u8) {
     let g = unsafe { *args.cast::<GemmArgs>() };
     let o = O::new(d.simd(), &g);
     let vectors = g.cols.div_ceil(16);
+    let most = if g.rows == 1 { D::VECTORS_OF_ONE } else { D::VECTORS };
     let mut first = 0;
     while first < vectors {
-        let count = (vectors - first).min(D::VECTORS);
+        let count = (vectors - first).min(most);
         // SAFETY: `count` vectors of columns from `first` on exist.
         unsafe {
             match count {
                 1 => sweep::<D, O, 1>(d, o, &g, first),
-                2 if D::VECTORS >= 2 => sweep::<D, O, 2>(d, o, &g, first),
-                3 if D::VECTORS >= 3 => sweep::<D, O, 3>(d, o, &g, first),
-                _ if D::VECTORS >= 4 => sweep::<D, O, 4>(d, o, &g, first),
+                2 if D::VECTORS_OF_ONE >= 2 => sweep::<D, O, 2>(d, o, &g, first),
+                3 if D::VECTORS_OF_ONE >= 3 => sweep::<D, O, 3>(d, o, &g, first),
+                _ if D::VECTORS_OF_ONE >= 4 => sweep::<D, O, 4>(d, o, &g, first),
                 _ => return,
             }
         }
@@ -257,7 +260,7 @@ unsafe fn sweep<D: Dot, O: Output<D::S>, const NV: usize>(d: D, o: O, g: &GemmAr
             unsafe {
                 match height {
                     1 => tile::<D, O, 1, NV>(d, o, g, place),
-                    2 => tile::<D, O, 2, NV>(d, o, g, place),
+                    2 if D::rows(NV) >= 2 => tile::<D, O, 2, NV>(d, o, g, place),
                     3 if D::rows(NV) >= 3 => tile::<D, O, 3, NV>(d, o, g, place),
                     4 if D::rows(NV) >= 4 => tile::<D, O, 4, NV>(d, o, g, place),
                     5 if D::rows(NV) >= 5 => tile::<D, O, 5, NV>(d, o, g, place),

@@ -19,7 +19,7 @@ pub unsafe fn gemm<S: Simd + Dot<S = S>>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<GemmF32Args>() };
     let vectors = g.cols.div_ceil(16);
-    // For a single pixel the speed is that of reading the weights, which is best in their order.
+    // As in `Dot::VECTORS_OF_ONE`.
     let most = if g.rows == 1 { 4 } else { S::VECTORS };
     let mut first = 0;
     while first < vectors {

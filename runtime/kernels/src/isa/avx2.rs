@@ -276,14 +276,16 @@ impl Dot for Avx2 {
     type Acc = [__m256i; 4];
 
     const VECTORS: usize = 1;
+    const VECTORS_OF_ONE: usize = 2;
     const IN_FLIGHT: usize = 1;
     #[inline(always)]
     fn simd(self) -> Self {
         self
     }
     #[inline(always)]
-    fn rows(_: usize) -> usize {
-        3
+    fn rows(vectors: usize) -> usize {
+        // 8 accumulators, 4 vectors of weights, and what is being multiplied: no more fits into 16 registers.
+        if vectors == 1 { 2 } else { 1 }
     }
     #[inline(always)]
     fn rows_f32(vectors: usize) -> usize {

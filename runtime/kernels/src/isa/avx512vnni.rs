@@ -273,6 +273,7 @@ impl Dot for Avx512Vnni {
     type Acc = __m512i;
 
     const VECTORS: usize = 4;
+    const VECTORS_OF_ONE: usize = 4;
     const IN_FLIGHT: usize = 16;
     #[inline(always)]
     fn simd(self) -> Self {

@@ -33,10 +33,11 @@ impl Dot for AvxVnni {
     }
 
     const VECTORS: usize = 1;
+    const VECTORS_OF_ONE: usize = 4;
     const IN_FLIGHT: usize = 6;
     #[inline(always)]
-    fn rows(_: usize) -> usize {
-        6
+    fn rows(vectors: usize) -> usize {
+        if vectors == 1 { 6 } else { 1 }
     }
     #[inline(always)]
     fn rows_f32(vectors: usize) -> usize {

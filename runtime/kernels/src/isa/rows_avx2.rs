@@ -7,10 +7,10 @@ use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, po
 use crate::row::rows;
 
 rows! { Avx2 (W) "avx2,fma";
-    qc_k_gemm_u8s8u8_3x16_avx2: Gemm U8 [3 x 16] = gemm::gemm::<W, gemm::ToU8<W>>;
-    qc_k_gemm_u8s8u8r_3x16_avx2: Gemm U8Res [3 x 16] = gemm::gemm::<W, gemm::ToU8Res<W>>;
-    qc_k_gemm_u8s8f32_3x16_avx2: Gemm F32 [3 x 16] = gemm::gemm::<W, gemm::ToF32<W>>;
-    qc_k_gemm_u8s8i32_3x16_avx2: Gemm I32 [3 x 16] = gemm::gemm::<W, gemm::ToI32>;
+    qc_k_gemm_u8s8u8_2x16_avx2: Gemm U8 [2 x 16] = gemm::gemm::<W, gemm::ToU8<W>>;
+    qc_k_gemm_u8s8u8r_2x16_avx2: Gemm U8Res [2 x 16] = gemm::gemm::<W, gemm::ToU8Res<W>>;
+    qc_k_gemm_u8s8f32_2x16_avx2: Gemm F32 [2 x 16] = gemm::gemm::<W, gemm::ToF32<W>>;
+    qc_k_gemm_u8s8i32_2x16_avx2: Gemm I32 [2 x 16] = gemm::gemm::<W, gemm::ToI32>;
     qc_k_gemm_f32_6x16_avx2: GemmF32 F32 [6 x 16] = gemm_f32::gemm;
     qc_k_dw_u8s8u8_avx2: Dw U8 [1 x 16] = depthwise::u8s8;
     qc_k_dw_f32_avx2: DwF32 F32 [1 x 16] = depthwise::f32;

@@ -192,6 +192,7 @@ impl Dot for Scalar {
     type Acc = [__m128i; 8];
 
     const VECTORS: usize = 1;
+    const VECTORS_OF_ONE: usize = 1;
     const IN_FLIGHT: usize = 1;
     #[inline(always)]
     fn simd(self) -> Self {
