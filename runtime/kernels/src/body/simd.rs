@@ -179,7 +179,7 @@ impl<S: Simd> Finish<S> {
     pub unsafe fn store<const N: usize>(&self, s: S, w: [S::F; N], out: *mut u8, n: usize) {
         // SAFETY: the caller's guarantees. A full store has a constant size.
         unsafe {
-            let q = self.narrow(s, w, |q| s.pack(q));
+            let q = self.bytes(s, s.pack(self.integers(s, w)));
             if n == 16 * N {
                 s.store_b(q, out, 16 * N);
             } else {
@@ -188,20 +188,26 @@ impl<S: Simd> Finish<S> {
         }
     }
 
-    /// Clamps `w`, narrows by `pack`, and maps by the table.
+    /// The integers of `w`, clamped from below.
     ///
-    /// The lower clamp compares bits as integers: they order positive floats, and negative ones are negative. The upper
-    /// clamp is the saturation of `pack`, then a minimum of bytes: monotone conversions and clamps commute.
-    ///
-    /// # Safety
-    /// `lut` is null or readable for 256 bytes.
+    /// The clamp compares bits as integers: they order positive floats, and negative ones are negative. The upper clamp is
+    /// the saturation of packing, then a minimum of bytes: monotone conversions and clamps commute.
     #[inline(always)]
-    pub unsafe fn narrow<const N: usize>(&self, s: S, w: [S::F; N], pack: impl Fn([S::I; N]) -> S::B) -> S::B {
+    pub fn integers<const N: usize>(&self, s: S, w: [S::F; N]) -> [S::I; N] {
         let mut q = [self.lo; N];
         unroll!(v in 0..N => {
             q[v] = s.sub_i(s.max_i(s.bits(w[v]), self.lo), s.splat_i(MAGIC_BITS));
         });
-        let q = s.min_b(pack(q), self.hi);
+        q
+    }
+
+    /// Packed integers, clamped from above and mapped by the table.
+    ///
+    /// # Safety
+    /// `lut` is null or readable for 256 bytes.
+    #[inline(always)]
+    pub unsafe fn bytes(&self, s: S, packed: S::B) -> S::B {
+        let q = s.min_b(packed, self.hi);
         // SAFETY: the caller's guarantee.
         if self.lut.is_null() { q } else { unsafe { s.lookup(q, self.lut) } }
     }

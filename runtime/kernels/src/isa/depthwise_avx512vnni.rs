@@ -102,7 +102,7 @@ impl Block {
             unroll!(v in 0..4 => {
                 w[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[v]), self.scale[v], self.zero);
             });
-            let q = self.finish.narrow(s, w, narrow_quads);
+            let q = self.finish.bytes(s, narrow_quads(self.finish.integers(s, w)));
             s.store_b(q, out.wrapping_add(self.channel), self.n);
         }
     }
@@ -116,7 +116,7 @@ impl Block {
             unroll!(v in 0..4 => {
                 w[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[v]), self.scale[v], self.zero);
             });
-            let q = self.finish.narrow(s, w, narrow_quads);
+            let q = self.finish.bytes(s, narrow_quads(self.finish.integers(s, w)));
             s.store_b(_mm512_shuffle_i64x2::<0xee>(q, q), high.wrapping_add(self.channel), self.n);
             s.store_b(q, low.wrapping_add(self.channel), self.n);
         }
