@@ -2,8 +2,28 @@
 
 usage: peers.py ov|ort MODEL.onnx SECONDS THREADS
 """
-import json, sys, time
+import importlib.metadata
+import json
+import os
+import sys
+import time
+
 import numpy as np
+
+PACKAGES = {"ov": "openvino", "ort": "onnxruntime"}
+
+
+def resident_mb():
+    """Resident memory of this process."""
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def package_mb(name):
+    """Installed size of an engine, without what it depends on."""
+    files = importlib.metadata.files(name) or []
+    return sum(os.path.getsize(f.locate()) for f in files if f.locate().exists()) / 1e6
 
 
 def fill(shape):
@@ -43,7 +63,12 @@ def onnxruntime(path, threads):
 
 def main():
     engine, path, seconds, threads = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+    before = resident_mb()
+    __import__(PACKAGES[engine])
+    begin = time.perf_counter()
     run = {"ov": openvino, "ort": onnxruntime}[engine](path, threads)
+    run()
+    load_ms = (time.perf_counter() - begin) * 1e3
     end = time.perf_counter() + 0.5
     while time.perf_counter() < end:
         run()
@@ -54,7 +79,11 @@ def main():
         run()
         times.append((time.perf_counter() - start) * 1e3)
     times.sort()
-    print(json.dumps({"median_ms": times[len(times) // 2], "min_ms": times[0], "runs": len(times)}))
+    print(json.dumps({
+        "median_ms": times[len(times) // 2], "min_ms": times[0], "runs": len(times), "load_ms": load_ms,
+        "memory_mb": resident_mb() - before,
+        "files_mb": os.path.getsize(path) / 1e6 + package_mb(PACKAGES[engine]),
+    }))
 
 
 main()

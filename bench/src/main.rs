@@ -3,14 +3,17 @@
 //! Every measurement is a process of its own, pinned to the same cores where `taskset` exists; engines take turns, round
 //! by round, so that what else the machine does hits all alike. What counts are the ratios within a round.
 
+mod peers;
+mod report;
 mod worker;
 
 use clap::Parser;
-use qc_compiler::TargetCpu;
+use qc_compiler::{CompileOptions, Compiler, Precision, TargetCpu, write_artefact};
 use qc_kernels::Isa;
+use report::{Report, Row};
 use serde::{Deserialize, Serialize};
+use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Measures models on qc and on peer engines in turns.
 #[derive(Parser)]
@@ -18,10 +21,13 @@ struct Cli {
     /// ONNX models.
     #[arg(required = true)]
     models: Vec<PathBuf>,
-    /// A Python that has the peers (onnxruntime, openvino, numpy); without it only qc is measured.
+    /// A Python that has the peers (onnxruntime, openvino, numpy).
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Peers: ov (OpenVINO), ort (ONNX Runtime).
+    /// A virtual environment with the peers; it is made and filled if it does not exist.
+    #[arg(long, value_name = "DIR", conflicts_with = "python")]
+    venv: Option<PathBuf>,
+    /// Peers: ov (OpenVINO), ort (ONNX Runtime). They need --python or --venv, without which only qc is measured.
     #[arg(long, value_delimiter = ',', default_value = "ov,ort")]
     peers: Vec<String>,
     /// Threads of every engine.
@@ -43,137 +49,97 @@ struct Cli {
     /// held and is left out.
     #[arg(long)]
     cpu: Option<String>,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    json: bool,
-    /// Measure one model in this process and print one line.
+    /// Write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table in Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Compare the ratios with those of an earlier --json report.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Measure one compiled model in this process and print one line.
     #[arg(long, hide = true)]
     worker: bool,
 }
 
 /// One measurement.
 #[derive(Clone, Serialize, Deserialize)]
-struct Sample {
-    median_ms: f64,
-    min_ms: f64,
-    runs: usize,
+pub struct Sample {
+    /// Median time of a run.
+    pub median_ms: f64,
+    /// Time of the fastest run.
+    pub min_ms: f64,
+    /// Runs.
+    pub runs: usize,
+    /// From the file on disk to the first result, the engine's code being loaded.
+    pub load_ms: f64,
+    /// Growth of resident memory from before the engine was loaded to the end.
+    pub memory_mb: f64,
+    /// Files needed at run time: model and engine.
+    pub files_mb: f64,
 }
 
-/// All rounds of one engine on one model.
-#[derive(Serialize)]
-struct Row {
-    model: String,
-    engine: String,
-    median_ms: f64,
-    min_ms: f64,
-    /// Engine time over qc time in the same round: median, smallest, largest.
-    ratio: [f64; 3],
-}
-
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let cli = Cli::parse();
-    let target = cli.cpu.as_deref().map_or(Ok(TargetCpu::Host), TargetCpu::parse)?;
-    let isa = target.tiers().last().copied().unwrap_or(Isa::Scalar);
     if cli.worker {
-        let sample = worker::measure(&cli.models[0], cli.seconds, cli.threads, target, cli.fp32)?;
+        let sample = worker::measure(&cli.models[0], cli.seconds, cli.threads)?;
         println!("{}", serde_json::to_string(&sample)?);
         return Ok(());
     }
-    let peak = worker::peak_gmacs(isa, cli.fp32);
-    let mut rows = Vec::new();
+    let python = match &cli.venv {
+        Some(dir) => Some(peers::environment(dir)?),
+        None => cli.python.clone(),
+    };
+    let baseline = cli.compare.as_deref().map(Report::read).transpose()?;
+    let target = cli.cpu.as_deref().map_or(Ok(TargetCpu::Host), TargetCpu::parse)?;
+    let isa = target.tiers().last().copied().unwrap_or(Isa::Scalar);
+    let mut report = Report::new(isa.name(), cli.fp32, cli.threads, worker::peak_gmacs(isa, cli.fp32));
     for model in &cli.models {
-        rows.extend(measure_model(&cli, model)?);
+        report.rows.extend(measure_model(&cli, &target, python.as_deref(), model)?);
     }
-    if cli.json {
-        println!("{}", serde_json::json!({ "schema": "qc.bench-peers/1", "peak_gmacs": peak, "rows": rows }));
-        return Ok(());
+    println!("{}", report.table(baseline.as_ref()));
+    if let Some(path) = &cli.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
     }
-    let arithmetic = if cli.fp32 { "f32" } else { "int8" };
-    println!("peak of one core, {arithmetic}, {}: {peak:.0} GMAC/s", isa.name());
-    let mut table = comfy_table::Table::new();
-    table.set_header(["model", "engine", "median ms", "min ms", "time / qc time (smallest .. largest)"]);
-    for r in &rows {
-        let [median, low, high] = r.ratio;
-        table.add_row([
-            r.model.clone(),
-            r.engine.clone(),
-            format!("{:.3}", r.median_ms),
-            format!("{:.3}", r.min_ms),
-            format!("{median:.2} ({low:.2} .. {high:.2})"),
-        ]);
+    if let Some(path) = &cli.markdown {
+        std::fs::write(path, report.markdown())?;
     }
-    println!("{table}");
     Ok(())
 }
 
-fn measure_model(cli: &Cli, model: &Path) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
+/// Measures one model on all engines.
+fn measure_model(
+    cli: &Cli,
+    target: &TargetCpu,
+    python: Option<&Path>,
+    model: &Path,
+) -> Result<Vec<Row>, Box<dyn Error>> {
+    let folder = std::env::temp_dir().join(format!("qc-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let artefact = folder.join("model.so");
+    let precision = if cli.fp32 { Precision::Fp32 } else { Precision::Auto };
+    let options = CompileOptions { target: target.clone(), precision, ..CompileOptions::default() };
+    let compiled = Compiler::new(options).compile(model)?;
+    write_artefact(&compiled, &artefact)?;
     let mut engines = vec!["qc".to_string()];
-    if cli.python.is_some() {
+    if python.is_some() {
         let held = |peer: &&String| cli.cpu.is_none() || *peer == "ov";
         engines.extend(cli.peers.iter().filter(held).cloned());
     }
+    let process =
+        peers::Process { seconds: cli.seconds, threads: cli.threads, core: cli.core, cpu: cli.cpu.as_deref(), python };
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); engines.len()];
     for _ in 0..cli.rounds {
         for (engine, own) in engines.iter().zip(&mut samples) {
-            own.push(run_worker(cli, engine, model)?);
+            let file = if engine == "qc" { artefact.as_path() } else { model };
+            own.push(process.run(engine, file)?);
         }
     }
+    std::fs::remove_dir_all(&folder)?;
     let name = model.parent().and_then(|p| p.file_name()).map_or("", |n| n.to_str().unwrap_or(""));
     let file = model.file_name().map_or("", |n| n.to_str().unwrap_or(""));
-    let row = |(engine, own): (&String, &Vec<Sample>)| {
-        let ratios = own.iter().zip(&samples[0]).map(|(a, b)| a.median_ms / b.median_ms).collect();
-        Row {
-            model: format!("{name}/{file}"),
-            engine: engine.clone(),
-            median_ms: median(own.iter().map(|s| s.median_ms).collect())[0],
-            min_ms: own.iter().map(|s| s.min_ms).fold(f64::INFINITY, f64::min),
-            ratio: median(ratios),
-        }
-    };
-    Ok(engines.iter().zip(&samples).map(row).collect())
-}
-
-fn median(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [values[values.len() / 2], values[0], values[values.len() - 1]]
-}
-
-/// One measurement in a process of its own.
-fn run_worker(cli: &Cli, engine: &str, model: &Path) -> Result<Sample, Box<dyn std::error::Error>> {
-    let cores = format!("{}-{}", cli.core, cli.core + cli.threads as usize - 1);
-    let pinned = Command::new("taskset").arg("--version").output().is_ok();
-    let mut words: Vec<String> = if pinned { vec!["taskset".into(), "-c".into(), cores] } else { vec![] };
-    if engine == "qc" {
-        words.push(std::env::current_exe()?.display().to_string());
-        words.extend(["--worker".into(), model.display().to_string()]);
-        words.extend(["-t".into(), cli.seconds.to_string(), "--threads".into(), cli.threads.to_string()]);
-        words.extend(cli.fp32.then(|| "--fp32".to_string()));
-        words.extend(cli.cpu.iter().flat_map(|cpu| ["--cpu".to_string(), cpu.clone()]));
-    } else {
-        let python = cli.python.as_ref().ok_or("a peer needs --python")?;
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers.py");
-        words.extend([python.display().to_string(), script.into(), engine.into()]);
-        words.extend([model.display().to_string(), cli.seconds.to_string(), cli.threads.to_string()]);
-    }
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env("OMP_NUM_THREADS", cli.threads.to_string());
-    if let Some(cpu) = &cli.cpu {
-        command.env("ONEDNN_MAX_CPU_ISA", onednn_name(cpu));
-    }
-    let output = command.output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().rfind(|l| l.starts_with('{'));
-    let line = line.ok_or_else(|| format!("{engine}: {}", String::from_utf8_lossy(&output.stderr)))?;
-    Ok(serde_json::from_str(line)?)
-}
-
-/// What oneDNN, which OpenVINO is built on, calls a tier.
-fn onednn_name(cpu: &str) -> &str {
-    match cpu {
-        "scalar" => "SSE41",
-        "avx2" => "AVX2",
-        "avxvnni" => "AVX2_VNNI",
-        "avx512vnni" => "AVX512_CORE_VNNI",
-        _ => "DEFAULT",
-    }
+    let name = format!("{name}/{file}");
+    let gmacs = compiled.account.macs().1 as f64 / 1e9;
+    Ok(engines.iter().zip(&samples).map(|(engine, own)| Row::new(&name, engine, gmacs, own, &samples[0])).collect())
 }

@@ -1,28 +1,25 @@
-//! What runs inside one measuring process.
+//! What runs inside one measuring process of qc.
 
 use crate::Sample;
-use qc_compiler::{CompileOptions, Compiler, ContextOptions, Precision, TargetCpu};
 use qc_kernels::{Isa, peak};
+use qc_runtime::{ContextOptions, Predictor};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Runs a model by the JIT at batch 1: half a second to warm up, then `seconds`.
-pub fn measure(
-    model: &Path,
-    seconds: f64,
-    threads: u32,
-    target: TargetCpu,
-    fp32: bool,
-) -> Result<Sample, Box<dyn std::error::Error>> {
-    let precision = if fp32 { Precision::Fp32 } else { Precision::Auto };
-    let options = CompileOptions { target, precision, ..CompileOptions::default() };
-    let predictor = Compiler::new(options).compile(model)?.jit()?;
+/// Loads a compiled model and runs it at batch 1: half a second to warm up, then `seconds`.
+pub fn measure(artefact: &Path, seconds: f64, threads: u32) -> Result<Sample, Box<dyn std::error::Error>> {
+    let before = resident_mb();
+    let begin = Instant::now();
+    // SAFETY: the file was written by the process that started this one.
+    let predictor = unsafe { Predictor::load(artefact) }?;
     let mut context = predictor.context(&ContextOptions { threads: Some(threads), cpu: None })?;
     for i in 0..predictor.inputs().len() {
         for (n, x) in context.input_mut::<f32>(i, 1)?.iter_mut().enumerate() {
             *x = ((n * 7919) % 255) as f32 / 64.0 - 2.0;
         }
     }
+    context.run()?;
+    let load_ms = begin.elapsed().as_secs_f64() * 1e3;
     let warm = Instant::now();
     while warm.elapsed() < Duration::from_millis(500) {
         context.run()?;
@@ -35,7 +32,22 @@ pub fn measure(
         times.push(one.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
-    Ok(Sample { median_ms: times[times.len() / 2], min_ms: times[0], runs: times.len() })
+    Ok(Sample {
+        median_ms: times[times.len() / 2],
+        min_ms: times[0],
+        runs: times.len(),
+        load_ms,
+        memory_mb: resident_mb() - before,
+        files_mb: std::fs::metadata(artefact)?.len() as f64 / 1e6,
+    })
+}
+
+/// Resident memory of this process.
+fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kb = line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kb.unwrap_or(0.0) * 1024.0 / 1e6
 }
 
 /// Multiply-accumulates per second of one core, in 10^9: the best of a few short runs.
