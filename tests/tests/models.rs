@@ -329,6 +329,22 @@ fn index_is_covered(shared: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Every ONNX file that the index names in a row a release must run has a test here; `*` stands for the folder's name.
+fn onnx_files_are_covered(shared: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(shared.join("models/INDEX.md")).map_err(|e| e.to_string())?;
+    for row in text.lines().filter(|l| l.contains("| spine |") || l.contains("| doors |")) {
+        let names: Vec<&str> = row.split('|').nth(1).unwrap_or("").split('`').skip(1).step_by(2).collect();
+        let folder = names.first().and_then(|n| n.split('/').next()).unwrap_or("");
+        for name in names.iter().filter(|n| n.ends_with(".onnx")) {
+            let end = name.rsplit(['/', '*']).next().unwrap_or(name);
+            if !ROWS.iter().any(|r| r.0.starts_with(&format!("{folder}/")) && r.0.ends_with(end)) {
+                return Err(format!("no test for `{name}` of `{folder}`"));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn trial(name: &str, make: impl FnOnce() -> Result<Case, String> + Send + 'static) -> Trial {
     Trial::test(name, move || make().and_then(|c| run_case(&c)).map_err(Failed::from))
 }
@@ -340,6 +356,9 @@ fn main() {
         return;
     };
     let mut trials = Vec::new();
+    let root = shared.clone();
+    let covered = move || onnx_files_are_covered(&root).map_err(Failed::from);
+    trials.push(Trial::test("onnx_files_are_covered", covered));
     let root = shared.clone();
     trials.push(Trial::test("index_is_covered", move || index_is_covered(&root).map_err(Failed::from)));
     for r in ROWS {

@@ -15,6 +15,8 @@ qc_ir::ops! { dialect ACTIVATION = "graph";
     op Exp = "graph.exp"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// The square root; NaN for negative numbers.
     op Sqrt = "graph.sqrt"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
+    /// The error function.
+    op Erf = "graph.erf"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `max(x, -x)`.
     op Abs = "graph.abs"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `clip(alpha * x + beta, 0, 1)`.
@@ -76,6 +78,8 @@ pub enum Function {
     Exp,
     /// [`Sqrt`].
     Sqrt,
+    /// [`Erf`].
+    Erf,
     /// [`Abs`].
     Abs,
     /// [`HardSigmoid`].
@@ -125,6 +129,7 @@ impl Function {
             () if is(Tanh::DEF) => Function::Tanh,
             () if is(Exp::DEF) => Function::Exp,
             () if is(Sqrt::DEF) => Function::Sqrt,
+            () if is(Erf::DEF) => Function::Erf,
             () if is(Abs::DEF) => Function::Abs,
             () if is(HardSigmoid::DEF) => {
                 Function::HardSigmoid { alpha: HardSigmoid(op).alpha(m) as f32, beta: HardSigmoid(op).beta(m) as f32 }
@@ -152,6 +157,7 @@ impl Function {
             Function::Tanh => tanh(s, x),
             Function::Exp => s.exp(x),
             Function::Sqrt => s.sqrt(x),
+            Function::Erf => erf(s, x),
             Function::Abs => abs(s, x),
             Function::HardSigmoid { alpha, beta } => {
                 let line = s.with("mul", x, alpha)?;
@@ -225,10 +231,8 @@ fn tanh<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
 /// Stegun, with an error below 1.5e-7.
 const ERFC: [f32; 5] = [0.254_829_6, -0.284_496_74, 1.421_413_7, -1.453_152, 1.061_405_4];
 
-/// `max(x, 0) - |x| / 2 * erfc(|x| / sqrt 2)`, which needs no case for the sign.
-fn gelu<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
-    let size = abs(s, x)?;
-    let z = s.with("mul", size, std::f32::consts::FRAC_1_SQRT_2)?;
+/// `1 - erf(z)` for `z` that is not negative.
+fn erfc<S: Scalars>(s: &mut S, z: S::V) -> Result<S::V, S::E> {
     let below = s.with("mul", z, 0.327_591_1)?;
     let below = s.with("add", below, 1.0)?;
     let t = s.from(1.0, "div", below)?;
@@ -240,11 +244,28 @@ fn gelu<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
     let square = s.binary("mul", z, z)?;
     let negative = s.from(0.0, "sub", square)?;
     let bell = s.exp(negative)?;
-    let erfc = s.binary("mul", sum, bell)?;
+    s.binary("mul", sum, bell)
+}
+
+/// `max(x, 0) - |x| / 2 * erfc(|x| / sqrt 2)`, which needs no case for the sign.
+fn gelu<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
+    let size = abs(s, x)?;
+    let z = s.with("mul", size, std::f32::consts::FRAC_1_SQRT_2)?;
+    let erfc = erfc(s, z)?;
     let half = s.with("mul", size, 0.5)?;
     let tail = s.binary("mul", half, erfc)?;
     let above = s.with("max", x, 0.0)?;
     s.binary("sub", above, tail)
+}
+
+/// The size of `erf` with the sign of `x`, which is `x / |x|`, and 0 at 0.
+fn erf<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
+    let size = abs(s, x)?;
+    let erfc = erfc(s, size)?;
+    let above = s.from(1.0, "sub", erfc)?;
+    let size = s.with("max", size, f32::MIN_POSITIVE)?;
+    let sign = s.binary("div", x, size)?;
+    s.binary("mul", sign, above)
 }
 
 /// `x * sigmoid(2 sqrt(2/π) (x + 0.044715 x³))`, which is the form with tanh.
@@ -329,6 +350,9 @@ mod tests {
         close(Function::Gelu { tanh: false }, 1.0, 0.841_344_746);
         close(Function::Gelu { tanh: false }, -0.5, -0.5 * 0.308_537_539);
         close(Function::Gelu { tanh: true }, 1.0, 0.841_191_990);
+        close(Function::Erf, 0.5, 0.520_499_878);
+        close(Function::Erf, -1.0, -0.842_700_793);
+        close(Function::Erf, 0.0, 0.0);
         close(Function::Sqrt, 2.0, std::f64::consts::SQRT_2);
         close(Function::Abs, -2.5, 2.5);
     }

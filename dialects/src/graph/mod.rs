@@ -14,7 +14,7 @@ pub mod quantize;
 pub mod reduce;
 pub mod shape;
 
-pub use activation::{Abs, Elu, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Sigmoid, Sqrt, Swish, Tanh};
+pub use activation::{Abs, Elu, Erf, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Sigmoid, Sqrt, Swish, Tanh};
 pub use constant::Constant;
 pub use conv::Conv2d;
 pub use elementwise::{Add, Clip, Div, Max, Min, Mul, Relu, Sub};
@@ -95,6 +95,7 @@ pub static GRAPH: &[&qc_ir::OpDef] = &[
     Elu::DEF,
     Swish::DEF,
     Gelu::DEF,
+    Erf::DEF,
     BatchNorm::DEF,
     Lrn::DEF,
     Softmax::DEF,

@@ -161,6 +161,7 @@ impl Graph {
             Function::Tanh => (graph::Tanh::DEF, attrs! {}),
             Function::Exp => (graph::Exp::DEF, attrs! {}),
             Function::Sqrt => (graph::Sqrt::DEF, attrs! {}),
+            Function::Erf => (graph::Erf::DEF, attrs! {}),
             Function::Abs => (graph::Abs::DEF, attrs! {}),
             Function::HardSigmoid { alpha, beta } => (graph::HardSigmoid::DEF, attrs! { alpha: alpha, beta: beta }),
             Function::HardSwish { offset, threshold, scale } => {

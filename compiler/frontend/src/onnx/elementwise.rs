@@ -4,6 +4,7 @@ use super::node::{Lowered, Node};
 use crate::emit::{Arith, Graph, scalar};
 use crate::error::Refusal;
 use qc_dialects::graph::activation::Function;
+use qc_ir::HostTensor;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -78,7 +79,7 @@ macro_rules! functions {
     )*};
 }
 
-functions! { abs Abs, exp Exp, sigmoid Sigmoid, sqrt Sqrt, tanh Tanh, }
+functions! { abs Abs, erf Erf, exp Exp, sigmoid Sigmoid, sqrt Sqrt, tanh Tanh, }
 
 fn function(g: &mut Graph, n: &Node<'_>, f: Function) -> Result<Lowered> {
     Ok(g.function(f, n.input(0)?)?.into())
@@ -148,7 +149,12 @@ pub(super) fn prelu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn neg(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    Ok(g.times(n.input(0)?, -1.0)?.into())
+    let x = n.input(0)?;
+    if x.known().is_some_and(|t| t.as_i64().is_some()) {
+        let zero = HostTensor::i64(Vec::new(), vec![0]).into();
+        return Ok(g.arith(Arith::Sub, &zero, x)?.into());
+    }
+    Ok(g.times(x, -1.0)?.into())
 }
 
 pub(super) fn reciprocal(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

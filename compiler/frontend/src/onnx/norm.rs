@@ -35,6 +35,20 @@ pub(super) fn layer(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     .into())
 }
 
+/// `x / sqrt(mean(x²) + epsilon) * scale` over the axes from `axis` on.
+pub(super) fn rms(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let rank = g.dims(x).len();
+    let first = shape::axis(n.int("axis")?.unwrap_or(-1), rank)?;
+    let axes: Vec<usize> = (first..rank).collect();
+    let square = g.arith(Arith::Mul, x, x)?;
+    let mean = g.reduce_mean(&square, &axes, true)?;
+    let root = g.plus(&mean, n.float("epsilon")?.unwrap_or(1e-5))?;
+    let root = g.function(Function::Sqrt, &root)?;
+    let y = g.arith(Arith::Div, x, &root)?;
+    Ok(g.arith(Arith::Mul, &y, n.input(1)?)?.into())
+}
+
 /// Statistics of each plane; scale and bias per channel.
 pub(super) fn instance(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
