@@ -3,7 +3,8 @@
 //! Kernels multiply s8. A weight `w` in `-255..=255` is the sum of up to three parts that fit, `w = w0 + w1 + ..`, and
 //! `sum x * w = sum x * w0 + sum x * w1 + ..`: the same input is visited once per part, by segments with a stride of 0,
 //! without a copy. Usually a single output channel of a layer, that with the largest weight, needs this. So the layer is
-//! computed as if all weights fit, and the channels where they do not are then computed again, in full.
+//! computed as if all weights fit, and the channels where they do not are then computed again, in full; or all channels
+//! are computed in parts, where there are so few that this costs less.
 
 use qc_dialects::quant::QMatmul;
 use qc_dialects::quant::compute::{Epilogue, centred};
@@ -23,6 +24,9 @@ pub struct Weights {
 
 /// Channels this close to one another are computed in one sweep, which costs as much as that of one of them.
 const NEAR: usize = 16;
+
+/// What a sweep costs per pixel besides its products, in products of 16 columns by 4 taps.
+const SWEEP: usize = 24;
 
 impl Weights {
     /// The constants of `op`.
@@ -77,9 +81,16 @@ impl Weights {
                 _ => runs.push(start..end),
             }
         }
-        // One sweep for all costs less than two when most channels are in.
-        let inside: usize = runs.iter().map(Range::len).sum();
-        if groups == 1 && inside * 2 > self.channels() { std::iter::once(0..self.channels()).collect() } else { runs }
+        if groups == 1 && self.one_sweep(&runs) { std::iter::once(0..self.channels()).collect() } else { runs }
+    }
+
+    /// Whether computing all channels in parts costs less than all in one part and then those of `runs` in parts, counted
+    /// in products of 16 columns by 4 taps.
+    fn one_sweep(&self, runs: &[Range<usize>]) -> bool {
+        let (taps, parts) = (self.taps().div_ceil(4), self.parts());
+        let plain = taps * self.channels().div_ceil(16);
+        let again = runs.iter().map(|r| parts * taps * r.len().div_ceil(16) + SWEEP).sum::<usize>();
+        !runs.is_empty() && parts * plain <= plain + again
     }
 
     /// The output channels of `run`.
