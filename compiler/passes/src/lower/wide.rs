@@ -118,3 +118,31 @@ impl Weights {
 pub fn of_run(e: &Epilogue, run: Range<usize>) -> Epilogue {
     Epilogue { scales: e.scales[run].to_vec(), out: e.out.clone(), ..*e }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Weights;
+
+    fn weights(channels: usize, taps: usize, wide: &[usize]) -> Weights {
+        let value = |i: usize| if wide.contains(&(i / taps)) && i % taps == 1 { 200 } else { 1 };
+        let values = (0..channels * taps).map(value).collect();
+        Weights { name: "w".into(), bias: vec![0; channels], values }
+    }
+
+    #[test]
+    fn only_channels_that_need_it_are_computed_again() {
+        assert_eq!(weights(128, 64, &[]).wide_runs(1), []);
+        assert_eq!(weights(128, 64, &[5, 12, 90]).wide_runs(1), [5..13, 90..91]);
+        assert_eq!(weights(8, 9, &[2]).wide_runs(1).first(), Some(&(0..8)), "one sweep for all is cheaper");
+        assert_eq!(weights(8, 9, &[3, 4]).wide_runs(4).first(), Some(&(2..6)), "whole groups");
+    }
+
+    #[test]
+    fn parts_add_up() {
+        let w = Weights { name: "w".into(), bias: vec![0], values: vec![255, -255, 3, 130] };
+        assert_eq!(w.parts(), 3);
+        let split = w.in_parts(3, 2);
+        let sum = |row: usize, x: usize| (0..3).map(|p| i32::from(split[row * 6 + p * 2 + x])).sum::<i32>();
+        assert_eq!([sum(0, 0), sum(0, 1), sum(1, 0), sum(1, 1)], [255, -255, 3, 130]);
+    }
+}
