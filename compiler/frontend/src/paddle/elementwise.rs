@@ -2,7 +2,7 @@
 
 use super::nn::VERSION_2;
 use super::op::{Lowered, Op};
-use crate::emit::{Arith, Graph, Value};
+use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
 use qc_dialects::graph::activation::Function;
 
@@ -136,6 +136,35 @@ pub(super) fn swish(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 
 pub(super) fn silu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     function(g, op, Function::Swish { beta: 1.0 })
+}
+
+pub(super) fn square(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    Ok(g.arith(Arith::Mul, x, x)?.into())
+}
+
+pub(super) fn rsqrt(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let root = g.function(Function::Sqrt, op.input("X")?)?;
+    Ok(g.arith(Arith::Div, &scalar(1.0), &root)?.into())
+}
+
+/// `max(x, 0) + alpha * min(x, 0)`, with one slope, one per channel, or one per element of a batch item.
+pub(super) fn prelu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (x, alpha) = (op.input("X")?, op.input("Alpha")?);
+    op.expect_nchw("data_format")?;
+    let dims = g.dims(x);
+    let mut shape = vec![1; dims.len()];
+    match (op.text("mode")?, shape.len()) {
+        ("channel", 2..) => shape[1] = dims[1],
+        ("element", 2..) => shape[1..].copy_from_slice(&dims[1..]),
+        ("all", _) => {}
+        (other, rank) => return Err(Refusal::invalid(format!("the mode `{other}` does not fit rank {rank}"))),
+    }
+    let alpha = g.reshape(alpha, &shape)?;
+    let above = g.relu(x)?;
+    let below = g.clip(x, f32::NEG_INFINITY, 0.0)?;
+    let below = g.arith(Arith::Mul, &below, &alpha)?;
+    Ok(g.arith(Arith::Add, &above, &below)?.into())
 }
 
 pub(super) fn leaky_relu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

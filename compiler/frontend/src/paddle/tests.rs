@@ -281,6 +281,58 @@ fn everything_wrong_is_listed_at_once() {
 }
 
 #[test]
+fn activations_have_the_parameters_of_their_version() {
+    let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+    let one = |version: i64, op_type: &str, attrs: &[OpAttr]| {
+        let mut program = Program::new(&[1, 2]).op(op_type, "X=x", "Out=y", attrs).finish();
+        program.desc.version = Some(Version { version: Some(version) });
+        program.run(&[-2.0, 1.0]).1
+    };
+    let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+    // 2.x computes swish and hard_swish with fixed numbers, 1.x with those of the attributes.
+    let swish = |beta: f32| [-2.0 * sigmoid(-2.0 * beta), sigmoid(beta)];
+    assert!(close(&one(1_008_005, "swish", &[float("beta", 2.0)]), &swish(2.0)));
+    assert!(close(&one(2_006_002, "swish", &[float("beta", 2.0)]), &swish(1.0)));
+    let offset = [float("offset", 1.0), float("threshold", 4.0), float("scale", 2.0)];
+    assert!(close(&one(1_008_005, "hard_swish", &offset), &[0.0, 1.0]));
+    assert!(close(&one(2_006_002, "hard_swish", &offset), &[-1.0 / 3.0, 2.0 / 3.0]));
+    assert!(close(&one(2_006_002, "hard_sigmoid", &[]), &[0.1, 0.7]));
+    assert!(close(&one(2_006_002, "leaky_relu", &[]), &[-0.04, 1.0]));
+    assert!(close(&one(2_006_002, "square", &[]), &[4.0, 1.0]));
+    assert!(close(&one(2_006_002, "gelu", &[flag("approximate", true)]), &[-0.045_402_3, 0.841_192]));
+    let prelu = |mode: &'static str, alpha: &[f32]| {
+        Program::new(&[1, 2, 2])
+            .floats("a", &[alpha.len() as i64], alpha)
+            .op("prelu", "X=x Alpha=a", "Out=y", &[text("mode", mode)])
+            .finish()
+    };
+    let x = [-1.0, 2.0, -3.0, -4.0];
+    assert_eq!(prelu("all", &[0.5]).run(&x).1, [-0.5, 2.0, -1.5, -2.0]);
+    assert_eq!(prelu("channel", &[0.5, 0.25]).run(&x).1, [-0.5, 2.0, -0.75, -1.0]);
+    assert_eq!(prelu("element", &[0.5, 1.0, 0.25, 2.0]).run(&x).1, [-0.5, 2.0, -0.75, -8.0]);
+}
+
+#[test]
+fn the_first_programs_have_their_version_elsewhere() {
+    let mut program = frozen_program(&[127.0, -64.0]);
+    let today = program.run(&[1.0, 5.0]);
+    program.desc.version = None;
+    let mut model = program.desc.encode_to_vec();
+    // Paddle 1.3 wrote the version as field 2, and booleans of attributes as integers.
+    model.extend([0x12, 2, 0x08, 0]);
+    let source =
+        Source { name: "m".into(), model: model.into(), params: Some(program.combined().into()), files: &NoFiles };
+    let imported = import(&source, &Options::default()).unwrap();
+    assert!(imported.format.contains("version 1.x"), "{}", imported.format);
+    let x = HostTensor::f32([1, 1, 1, 2], vec![1.0, 5.0]);
+    let out = qc_dialects::interpret(&imported.module, &[x]).unwrap();
+    assert_eq!(out[0].as_f32().unwrap(), today.1);
+    program.desc.blocks[0].ops[1].attrs.retain(|a| a.name != "is_test");
+    program.desc.blocks[0].ops[1].attrs.push(int("is_test", 1));
+    assert_eq!(program.run(&[1.0, 5.0]), today);
+}
+
+#[test]
 fn attributes_may_be_variables() {
     let program = Program::new(&[1, 2, 3])
         .op("fill_constant", "", "Out=n", &[ints("shape", &[1]), int("dtype", 2), float("value", 3.0)])
