@@ -7,7 +7,7 @@
 //! | `// test: eval` | the interpreter gives the `// expect: 1, 2, ..` values, one comment per output |
 //! | `// test: passes(a, b{x=1})` | the directives of [`crate::filecheck`] hold for the result |
 //! | `// test: passes(..) precise` | the result is the text behind `// output:`, which `QC_BLESS=1` rewrites |
-//! | `// test: ladder` | a canonical module computes the same on all rungs of [`crate::ladder`] |
+//! | `// test: ladder` | a graph computes the same on all rungs of [`qc_ladder::ladder`]; `ladder(exact-qdq)` sets options |
 //!
 //! Every `passes` test is also executed: the interpreter runs before and after each pass, and results must agree as the
 //! pass's `keeps` demands; `// no-equiv: reason` leaves that out. A `passes` test with an `// error: text` must fail with
@@ -67,8 +67,12 @@ pub fn run(path: &Path) -> Result<(), String> {
             "roundtrip" => round_trip(&text)?,
             "verify" => verify(&text)?,
             "eval" => eval(&text)?,
-            "ladder" => crate::ladder::check_text(&text)?,
+            "ladder" => ladder(&text, "")?,
             _ => match command.strip_prefix("passes(").and_then(|rest| rest.rsplit_once(')')) {
+                None if command.starts_with("ladder(") => {
+                    let words = command.strip_prefix("ladder(").and_then(|rest| rest.strip_suffix(')'));
+                    ladder(&text, words.ok_or("`ladder(` is not closed")?)?
+                }
                 Some((pipeline, "")) => passes(&text, pipeline).map(|_| ())?,
                 Some((pipeline, mode)) if mode.trim() == "precise" => precise(path, &text, pipeline)?,
                 _ => return Err(format!("unknown command `{command}`")),
@@ -76,6 +80,11 @@ pub fn run(path: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn ladder(text: &str, words: &str) -> Result<(), String> {
+    let options = qc_ladder::ladder::options_of(words)?;
+    qc_ladder::ladder::climb_module(&module(text)?, options).map_err(|f| f.to_string())
 }
 
 /// Parses a test file.

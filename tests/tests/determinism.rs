@@ -4,13 +4,13 @@
 
 use qc_compiler::{CompileError, CompileOptions, Compiler, TargetCpu};
 use qc_ir::NoSink;
-use qc_tests::ladder::{self, imported};
-use qc_tests::random::{Mode, Recipe, build};
+use qc_ladder::ladder::{self, imported};
+use qc_ladder::random::{Mode, Recipe, build};
 
 /// The shared object of a random model.
 fn bytes(seed: u64, mode: Mode) -> Vec<u8> {
     let recipe = Recipe::random(seed, mode);
-    let options = CompileOptions { target: TargetCpu::Fat, ..recipe.settings().options };
+    let options = CompileOptions { target: TargetCpu::Fat, ..recipe.options() };
     let import = |batch: Option<usize>| Ok::<_, CompileError>(imported(build(&recipe, batch.unwrap_or(1))));
     let compiled = Compiler::new(options).compile_imported("model", [0; 32], &import, &mut NoSink).unwrap();
     compiled.shared_object("model.so").unwrap()
@@ -47,7 +47,7 @@ fn no_tool_is_needed() {
     if std::env::var_os(CHILD).is_some() {
         let recipe = Recipe::random(12, Mode::Pairs);
         let import = |batch: Option<usize>| Ok::<_, CompileError>(imported(build(&recipe, batch.unwrap_or(1))));
-        let compiler = Compiler::new(recipe.settings().options);
+        let compiler = Compiler::new(recipe.options());
         let compiled = compiler.compile_imported("model", [0; 32], &import, &mut NoSink).unwrap();
         ladder::shared_object(&compiled).unwrap();
         return;

@@ -9,7 +9,8 @@
 use libtest_mimic::{Arguments, Failed, Trial};
 use qc_compiler::{CompileOptions, Compiler, ContextOptions, Fate, ModelFile, Predictor};
 use qc_ir::{HostTensor, NoSink, distance};
-use qc_tests::{golden, ladder};
+use qc_ladder::ladder;
+use qc_tests::golden;
 use std::path::{Path, PathBuf};
 
 /// Float outputs may differ from the stored ones by this fraction of the largest magnitude.

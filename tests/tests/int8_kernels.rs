@@ -18,7 +18,8 @@ use qc_dialects::{graph, phase};
 use qc_ir::{
     Attrs, Builder, Data, Elem, HostTensor, Module, NoSink, OpDef, Quant, RegionId, Store, TensorTy, Type, ValueId,
 };
-use qc_tests::{golden, ladder};
+use qc_ladder::ladder;
+use qc_tests::golden;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -8,7 +8,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use qc_compiler::{CompileOptions, Compiler, ContextOptions, ModelFile, Predictor, TargetCpu, interpret};
 use qc_compiler::{REGISTRY, pipeline};
 use qc_ir::{Data, HostTensor, Module, NoSink, distance};
-use qc_tests::{golden, ladder};
+use qc_ladder::ladder;
+use qc_tests::golden;
 use std::path::{Path, PathBuf};
 
 /// What is known about the outputs of a model.
@@ -299,7 +300,7 @@ fn interpreters(
     };
     let mut m = compiler.canonical(file).map_err(fail)?.module;
     check(&m, "canonical graph")?;
-    compiler.run(&mut m, pipeline::int8(options), &mut NoSink).map_err(fail)?;
+    compiler.run(&mut m, &pipeline::int8(options), &mut NoSink).map_err(fail)?;
     let integer = ladder::is_integer(&m);
     let quant = check(&m, "fused graph")?;
     compiler.run(&mut m, pipeline::LOOPS, &mut NoSink).map_err(fail)?;

@@ -1,73 +1,51 @@
 //! Random models climb the ladder of equivalence. `QC_SEEDS=first..last` chooses seeds; a failing model is made small
-//! and written as a file test into the build folder.
+//! and written as a file test into the build folder. `qc fuzz` runs more.
 
 #![allow(clippy::unwrap_used)]
 
-use qc_tests::ladder;
-use qc_tests::random::{Mode, Recipe, build, shrink};
+use libtest_mimic::{Arguments, Failed, Trial};
+use qc_ladder::ladder;
+use qc_ladder::random::{Mode, Recipe, build, fuzz};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
-use std::time::Instant;
 
-/// Seeds that run by default, per mode.
-const DEFAULT_SEEDS: std::ops::Range<u64> = 0..80;
+/// Seeds that run by default.
+const DEFAULT_SEEDS: Range<u64> = 0..2000;
+/// Seeds of one trial: trials run side by side.
+const SEEDS_OF_TRIAL: u64 = 125;
+/// Failures of a trial after which it stops.
+const FAILURES_OF_TRIAL: usize = 3;
 
-fn seeds() -> std::ops::Range<u64> {
+fn seeds() -> Range<u64> {
     let Ok(text) = std::env::var("QC_SEEDS") else { return DEFAULT_SEEDS };
     let range = text.split_once("..").and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
     range.unwrap_or_else(|| panic!("QC_SEEDS is `first..last`, not `{text}`"))
 }
 
-fn climb(mode: Mode) {
-    let started = Instant::now();
+/// Climbs the ladder with all models of a trial.
+fn climb(seeds: Range<u64>) -> Result<(), Failed> {
     let mut failures = Vec::new();
-    let seeds = seeds();
-    let count = seeds.end - seeds.start;
     for seed in seeds {
-        let recipe = Recipe::random(seed * 4 + mode as u64, mode);
-        let Err(failure) = recipe.check() else { continue };
-        let small = shrink::shrink(&recipe, &|r| r.check().is_err_and(|f| f.rung == failure.rung));
-        let text = small.check().err().map_or(String::new(), |f| f.to_string());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("random_{mode:?}_{seed}.qir"));
-        std::fs::write(&path, small.to_qir()).unwrap();
-        failures.push(format!("seed {seed}: {failure}\n  made small: {text}\n  {}", path.display()));
-        if failures.len() >= 5 {
+        let Some(found) = fuzz::climb(seed) else { continue };
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(found.file_name());
+        std::fs::write(&path, &found.text)?;
+        failures.push(format!("{found}\n  {}", path.display()));
+        if failures.len() >= FAILURES_OF_TRIAL {
             break;
         }
     }
-    println!("{mode:?}: {count} seeds in {:?}", started.elapsed());
-    assert!(failures.is_empty(), "{} models fail:\n{}", failures.len(), failures.join("\n"));
-}
-
-#[test]
-fn float_models() {
-    climb(Mode::Float);
-}
-
-#[test]
-fn models_with_pairs() {
-    climb(Mode::Pairs);
-}
-
-#[test]
-fn models_with_exact_pairs() {
-    climb(Mode::ExactPairs);
-}
-
-#[test]
-fn models_with_ranges() {
-    climb(Mode::Ranges);
+    if failures.is_empty() { Ok(()) } else { Err(Failed::from(failures.join("\n"))) }
 }
 
 /// Random models are worth little if they never contain an op, or if nothing of them becomes integer.
-#[test]
-fn models_cover_the_ops() {
+fn coverage() -> Result<(), Failed> {
     let mut seen: BTreeSet<&str> = BTreeSet::new();
-    for mode in [Mode::Float, Mode::ExactPairs, Mode::Pairs, Mode::Ranges] {
+    for mode in Mode::ALL {
         let mut fused: BTreeSet<&str> = BTreeSet::new();
-        for seed in DEFAULT_SEEDS {
-            let recipe = Recipe::random(seed * 4 + mode as u64, mode);
-            let Ok(r) = ladder::rungs(&|batch| build(&recipe, batch), &recipe.settings()) else { continue };
+        for seed in 0..80 {
+            let recipe = Recipe::random(seed, mode);
+            let Ok(r) = ladder::levels(&|batch| build(&recipe, batch), &recipe.options()) else { continue };
             fused.extend(r.fused.ops(r.fused.body()).iter().map(|&op| r.fused.def(op).name));
             for m in [&build(&recipe, 1), &r.canonical, &r.paired] {
                 seen.extend(m.ops(m.body()).iter().map(|&op| m.def(op).name));
@@ -76,13 +54,25 @@ fn models_cover_the_ops() {
         let integer = ["quant.conv2d", "quant.matmul", "quant.add", "quant.mul", "quant.max_pool", "quant.avg_pool"];
         for name in integer {
             let integer = matches!(mode, Mode::Pairs | Mode::Ranges);
-            assert_eq!(fused.contains(name), integer, "{name} with {mode:?}");
+            if fused.contains(name) != integer {
+                return Err(Failed::from(format!("{name} with {mode:?}: {}", fused.contains(name))));
+            }
         }
         seen.extend(fused);
     }
-    // Casts are not continuous, so float rungs would differ; observations are removed by the pass that reads them.
-    let left_out = ["graph.cast", "graph.observe"];
+    // Observations are removed by the pass that reads them.
     let declared = qc_dialects::graph::GRAPH.iter().chain(qc_dialects::quant::QUANT).map(|d| d.name);
-    let missing: Vec<&str> = declared.filter(|n| !seen.contains(n) && !left_out.contains(n)).collect();
-    assert!(missing.is_empty(), "no random model has {missing:?}");
+    let missing: Vec<&str> = declared.filter(|n| !seen.contains(n) && *n != "graph.observe").collect();
+    if missing.is_empty() { Ok(()) } else { Err(Failed::from(format!("no random model has {missing:?}"))) }
+}
+
+fn main() {
+    let seeds = seeds();
+    let mut trials = vec![Trial::test("models_cover_the_ops", coverage)];
+    let starts = seeds.clone().step_by(SEEDS_OF_TRIAL as usize);
+    trials.extend(starts.map(|from| {
+        let own = from..(from + SEEDS_OF_TRIAL).min(seeds.end);
+        Trial::test(format!("seeds_{:05}_to_{:05}", own.start, own.end - 1), move || climb(own))
+    }));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

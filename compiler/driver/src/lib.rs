@@ -18,6 +18,7 @@
 pub mod arrays;
 mod artefact;
 pub mod calibrate;
+mod demands;
 mod error;
 pub mod options;
 pub mod pipeline;
@@ -28,7 +29,7 @@ mod source;
 pub use artefact::{write_artefact, write_whole};
 pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
-pub use options::{CompileOptions, Precision, TargetCpu};
+pub use options::{CompileOptions, Guard, Precision, TargetCpu};
 pub use qc_dialects::{REGISTRY, interpret};
 pub use qc_frontend::{ImportError, ImportErrors};
 pub use qc_runtime::{Context, ContextOptions, Predictor};
@@ -237,8 +238,9 @@ impl Compiler {
                 ));
             }
         }
-        passes.extend(self.run(&mut m, pipeline::int8(&self.options), sink)?);
-        let account = Account::of(report, &work, &m, self.options.exact_qdq);
+        passes.extend(self.run(&mut m, &pipeline::int8(&self.options), sink)?);
+        let account = Account::of(report, &work, &m, self.options.exact_qdq, &passes);
+        demands::check(&self.options, &account)?;
         if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
             return Err(CompileError::Model {
                 text: "the model has no quantization; give ranges from `qc calibrate`, or use --precision auto".into(),

@@ -70,6 +70,16 @@ pub fn tiers() -> Vec<Isa> {
     Isa::ALL.into_iter().filter(has_rows).collect()
 }
 
+/// Whether integer arithmetic must pay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Guard {
+    /// Ops whose conversions cost more than integers win stay float, by the cost model of `float-islands`.
+    #[default]
+    NeverSlower,
+    /// Everything that can be is INT8.
+    None,
+}
+
 /// How a model is compiled.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
@@ -81,6 +91,16 @@ pub struct CompileOptions {
     pub target: TargetCpu,
     /// Compute every quantize/dequantize pair as written, with floats between them: for comparison with a reference.
     pub exact_qdq: bool,
+    /// What stays f32: patterns with `*` and `?` on names of nodes, or `op:TYPE` for all nodes of a type.
+    pub keep_fp32: Vec<String>,
+    /// Types of ops that are quantized; empty for all.
+    pub quantize_ops: Vec<String>,
+    /// Whether integer arithmetic must pay. Without effect with `strict_int8`.
+    pub guard: Guard,
+    /// Any op that is float without having been asked for by name or type is an error.
+    pub strict_int8: bool,
+    /// Percentage of multiply-accumulates that must be INT8; less is an error.
+    pub min_int8_macs: Option<f64>,
     /// Batch sizes with code of their own; empty for the default.
     pub batches: Vec<usize>,
     /// Shapes of inputs by name; a leading -1 stands for the batch.
@@ -107,6 +127,14 @@ impl CompileOptions {
             Precision::Fp32 => {
                 record.insert("precision".into(), "fp32".into());
             }
+        }
+        for (name, items) in [("keep-fp32", &self.keep_fp32), ("quantize-ops", &self.quantize_ops)] {
+            if !items.is_empty() {
+                record.insert(name.into(), items.join(", "));
+            }
+        }
+        if self.guard == Guard::None {
+            record.insert("guard".into(), "none".into());
         }
         if self.exact_qdq {
             record.insert("exact-qdq".into(), "true".into());

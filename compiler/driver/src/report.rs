@@ -2,7 +2,7 @@
 
 use qc_dialects::graph::{Constant, Dequantize, Quantize};
 use qc_frontend::{Disposition, NodeReport};
-use qc_ir::{Elem, Module, OpId};
+use qc_ir::{Elem, Module, OpId, PassReport};
 use qc_passes::quant::lower_to_quant::compute::obstacle;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -41,8 +41,14 @@ pub struct Account {
 
 impl Account {
     /// The account of a model, given what the import says, the work of each node as imported, the module in the fused
-    /// phase, and whether pairs are computed as written.
-    pub fn of(report: &[NodeReport], work: &Work, fused: &Module, as_written: bool) -> Account {
+    /// phase, whether pairs are computed as written, and what the passes until then remarked.
+    pub fn of(report: &[NodeReport], work: &Work, fused: &Module, as_written: bool, passes: &[PassReport]) -> Account {
+        let mut remarks: HashMap<(&str, &str), &str> = HashMap::new();
+        for (loc, text) in passes.iter().flat_map(|p| &p.remarks) {
+            for node in fused.locs.nodes(*loc) {
+                remarks.entry((&node.name, &node.op_type)).or_insert(text);
+            }
+        }
         let mut by_node: HashMap<(&str, &str), Vec<OpId>> = HashMap::new();
         for &op in fused.ops(fused.body()) {
             for node in fused.locs.nodes(fused.loc(op)) {
@@ -54,7 +60,14 @@ impl Account {
             let fate = match r.disposition {
                 Disposition::Folded(reason) => Fate::Folded(reason.into()),
                 Disposition::Mapped => match fate(fused, ops) {
-                    Fate::Float(_) if as_written => Fate::Float("pairs are computed as written (--exact-qdq)".into()),
+                    Fate::Float(reason) => {
+                        let remark = remarks.get(&(r.node.as_str(), r.op_type.as_str()));
+                        Fate::Float(match remark {
+                            _ if as_written => "pairs are computed as written (--exact-qdq)".into(),
+                            Some(text) => text.to_string(),
+                            None => reason,
+                        })
+                    }
                     fate => fate,
                 },
             };

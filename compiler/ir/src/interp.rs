@@ -7,7 +7,7 @@ use crate::tensor::HostTensor;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Runs `region` on `inputs`; `watch` sees every op's results as they are computed.
+/// Runs `region` on `inputs`; `watch` sees every op's results as they are computed, and may change them.
 ///
 /// # Errors
 /// Wrong inputs, an op without `eval`, or what an `eval` says.
@@ -15,7 +15,7 @@ pub fn run_region(
     m: &Module,
     region: RegionId,
     inputs: &[HostTensor],
-    watch: &mut dyn FnMut(OpId, ValueId, &HostTensor),
+    watch: &mut dyn FnMut(OpId, ValueId, &mut HostTensor),
 ) -> Result<Vec<HostTensor>, Diag> {
     let args = m.args(region);
     if args.len() != inputs.len() {
@@ -33,8 +33,8 @@ pub fn run_region(
     let last = last_uses(m, region);
     for (n, &op) in m.ops(region).iter().enumerate() {
         let results = run_op(m, op, &values)?;
-        for (&v, tensor) in m.results(op).iter().zip(results) {
-            watch(op, v, &tensor);
+        for (&v, mut tensor) in m.results(op).iter().zip(results) {
+            watch(op, v, &mut tensor);
             values.insert(v, Arc::new(tensor));
         }
         for v in m.operands(op).iter().flatten() {

@@ -5,6 +5,7 @@
 //! argument of a region. Everything but the module is a four-byte id.
 
 mod attr;
+mod bisect;
 mod consts;
 mod declare;
 mod diag;
@@ -26,6 +27,7 @@ mod types;
 mod verify;
 
 pub use attr::{Attr, AttrKind, Attrs};
+pub use bisect::{Culprit, GuiltyRewrite, bisect};
 pub use consts::{Const, ConstPool, content_hash};
 pub use diag::{Diag, Severity};
 pub use edit::{Builder, Insert};

@@ -1,6 +1,7 @@
 //! The pass manager: runs a pipeline, verifies, dumps, times, checks, and leaves a reproducer when a pass fails.
 
 use crate::diag::{Diag, Severity};
+use crate::id::LocId;
 use crate::limits::Deadline;
 use crate::module::Module;
 use crate::opdef::Registry;
@@ -105,6 +106,8 @@ pub struct PassReport {
     pub ops: (usize, usize),
     /// Applications per pattern.
     pub hits: BTreeMap<&'static str, usize>,
+    /// What it says about ops, by location.
+    pub remarks: Vec<(LocId, String)>,
 }
 
 /// Runs `steps` on `m`.
@@ -139,13 +142,13 @@ pub fn run(
         let started = Instant::now();
         let result = run_step(m, step, left, registry, options);
         let time = started.elapsed();
-        let hits = match result {
-            Ok(hits) => hits,
+        let PassCx { hits, remarks, .. } = match result {
+            Ok(done) => done,
             Err(diag) if diag.severity != Severity::Bug => return Err(diag),
             Err(diag) => return Err(reproduce(&before, &steps[n..], sink, diag)),
         };
         left = left.saturating_sub(hits.values().sum());
-        let report = PassReport { pass: pass.name, time, ops: (before.op_count(), m.op_count()), hits };
+        let report = PassReport { pass: pass.name, time, ops: (before.op_count(), m.op_count()), hits, remarks };
         show(m, &before, n + 1, &report, options, sink);
         if options.check_each {
             let inputs = inputs.get_or_insert_with(|| seeded_inputs(&before));
@@ -160,13 +163,14 @@ pub fn run(
     Ok(reports)
 }
 
-fn run_step(
+/// Runs one pass, and the verifier behind it.
+pub(crate) fn run_step(
     m: &mut Module,
     step: &Step,
     left: usize,
     registry: &Registry,
     options: &ManagerOptions,
-) -> Result<BTreeMap<&'static str, usize>, Diag> {
+) -> Result<PassCx, Diag> {
     let mut cx = PassCx::new(step.options.clone(), left);
     cx.deadline = options.deadline;
     cx.check_time()?;
@@ -186,7 +190,7 @@ fn run_step(
             return Err(if more > 0 { first.note(format!("and {more} more errors")) } else { first });
         }
     }
-    Ok(cx.hits)
+    Ok(cx)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -11,6 +11,7 @@ use crate::loc::LocTable;
 use crate::opdef::OpDef;
 use crate::types::{Elem, Quant, Store, TensorTy, Type};
 use id_arena::Arena;
+use std::collections::HashMap;
 
 /// A function: a named region.
 #[derive(Clone, Debug)]
@@ -86,7 +87,9 @@ pub struct Module {
     pub(crate) regions: Arena<Region, RegionId>,
     pub(crate) ops: Arena<Op, OpId>,
     pub(crate) values: Arena<Value, ValueId>,
-    pub(crate) quants: Arena<Quant, QuantId>,
+    quants: Arena<Quant, QuantId>,
+    /// The ids of `quants`, so that interning a format does not compare it with all others.
+    quant_ids: HashMap<Quant, QuantId>,
 }
 
 impl Module {
@@ -102,6 +105,7 @@ impl Module {
             ops: Arena::new(),
             values: Arena::new(),
             quants: Arena::new(),
+            quant_ids: HashMap::new(),
         }
     }
 
@@ -287,10 +291,12 @@ impl Module {
 
     /// Interns a format: equal formats get one id.
     pub fn intern_quant(&mut self, quant: Quant) -> QuantId {
-        if let Some((id, _)) = self.quants.iter().find(|(_, q)| **q == quant) {
+        if let Some(&id) = self.quant_ids.get(&quant) {
             return id;
         }
-        self.quants.alloc(quant)
+        let id = self.quants.alloc(quant.clone());
+        self.quant_ids.insert(quant, id);
+        id
     }
 
     /// All ops of a region and of the regions nested in it, in program order, outer before inner.

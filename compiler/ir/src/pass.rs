@@ -1,7 +1,7 @@
 //! Passes and pipelines.
 
 use crate::diag::Diag;
-use crate::id::RegionId;
+use crate::id::{LocId, RegionId};
 use crate::limits::Deadline;
 use crate::module::Module;
 use crate::rewrite::{Pattern, rewrite};
@@ -45,6 +45,8 @@ pub struct PassCx {
     pub hits: BTreeMap<&'static str, usize>,
     /// How many rewrites may still be applied.
     pub rewrites_left: usize,
+    /// What the user is told about ops, by location.
+    pub remarks: Vec<(LocId, String)>,
     /// When the pass has to be done.
     pub deadline: Option<Deadline>,
     options: Vec<(String, String)>,
@@ -53,7 +55,14 @@ pub struct PassCx {
 impl PassCx {
     /// A context with the options of one pipeline entry.
     pub fn new(options: Vec<(String, String)>, rewrites_left: usize) -> PassCx {
-        PassCx { scratch: bumpalo::Bump::new(), hits: BTreeMap::new(), rewrites_left, deadline: None, options }
+        PassCx {
+            scratch: bumpalo::Bump::new(),
+            hits: BTreeMap::new(),
+            rewrites_left,
+            remarks: Vec::new(),
+            deadline: None,
+            options,
+        }
     }
 
     /// The option `name` of this pass, as written in the pipeline.
@@ -84,6 +93,11 @@ impl PassCx {
             rewrite(m, body, patterns, &mut self.hits, &mut self.rewrites_left, self.deadline)?;
         }
         Ok(())
+    }
+
+    /// Tells the user something about the op at `loc`.
+    pub fn remark(&mut self, loc: LocId, text: impl Into<String>) {
+        self.remarks.push((loc, text.into()));
     }
 
     /// Counts one change under `name`.

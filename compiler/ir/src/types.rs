@@ -127,14 +127,28 @@ impl Quant {
         if self.zeros.len() == 1 { self.zeros[0] } else { self.zeros[i] }
     }
 
-    fn key(&self) -> (Store, Option<usize>, Vec<u32>, &[i32], i32, i32) {
-        (self.store, self.axis, self.scales.iter().map(|s| s.to_bits()).collect(), &self.zeros, self.lo, self.hi)
+    /// What distinguishes two formats, but for their scales.
+    fn key(&self) -> (Store, Option<usize>, &[i32], i32, i32) {
+        (self.store, self.axis, &self.zeros, self.lo, self.hi)
+    }
+
+    fn scale_bits(&self) -> impl Iterator<Item = u32> {
+        self.scales.iter().map(|s| s.to_bits())
     }
 }
 
 impl PartialEq for Quant {
     fn eq(&self, other: &Quant) -> bool {
-        self.key() == other.key()
+        self.key() == other.key() && self.scale_bits().eq(other.scale_bits())
+    }
+}
+
+impl Eq for Quant {}
+
+impl std::hash::Hash for Quant {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+        self.scale_bits().for_each(|bits| bits.hash(state));
     }
 }
 

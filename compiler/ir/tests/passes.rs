@@ -35,6 +35,13 @@ fn invalid(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     rw.create(Scale::DEF, &[Some(x), None], Attrs::new().with("factor", f64::NAN)).map(|_| ())
 }
 
+/// `x * 2` becomes `x * 4`, which is wrong.
+fn quadruple(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+    (Scale(op).factor(rw.m) == 2.0 && rw.m.name(Scale(op).out(rw.m)) == Some("c")).then_some(())?;
+    rw.m.set_attr(op, "factor", 4.0);
+    Some(())
+}
+
 const DOUBLE: Pattern = Pattern { name: "double", root: Add::DEF, apply: double };
 
 fn pass(name: &'static str, run: fn(&mut Module, &mut PassCx) -> Result<(), Diag>) -> Pass {
@@ -55,6 +62,9 @@ fn passes() -> Vec<Pass> {
             let op = m.walk(m.body()).into_iter().find(|&op| m.is(op, Scale::DEF)).unwrap();
             m.set_attr(op, "factor", 3.0);
             Ok(())
+        }),
+        pass("quadruple", |m, cx| {
+            cx.rewrite(m, &[DOUBLE, Pattern { name: "wrong", root: Scale::DEF, apply: quadruple }])
         }),
         pass("panics", |m, _| panic!("no luck with {}", m.name)),
         pass("fails", |_, cx| Err(Diag::error(format!("told to {}", cx.option("what").unwrap_or("fail"))))),
@@ -239,4 +249,26 @@ fn the_manager_needs_no_sink() {
     let b = op(&m, "b");
     let made = Builder::before(&mut m, b);
     assert_eq!(made.m.def(b).name, "toy.scale");
+}
+
+#[test]
+fn the_guilty_rewrite_is_found() {
+    let body =
+        "  %a = toy.add(%x, %x)\n  %b = toy.add(%a, %y)\n  %c = toy.add(%b, %b)\n  %d = toy.add(%c, %c)\n  return(%d)";
+    let find = |pipeline: &str| {
+        let mut m = module(body);
+        let steps = parse_pipeline(pipeline, &passes()).unwrap();
+        qc_ir::bisect(&mut m, &steps, &toy::REGISTRY).unwrap()
+    };
+    assert!(find("idle,double,idle").is_none());
+    let found = find("idle,quadruple,double").unwrap();
+    let rewrite = found.rewrite.unwrap();
+    assert_eq!((found.position, found.pass, rewrite.pattern), (2, "quadruple", Some("wrong")));
+    assert!(rewrite.number > 1 && rewrite.number <= rewrite.of, "{rewrite:?}");
+    assert!(rewrite.change.contains("+  %c") && rewrite.change.contains("4.0"), "{}", rewrite.change);
+    let found = find("double,triple").unwrap();
+    assert_eq!((found.position, found.pass), (2, "triple"));
+    assert!(found.rewrite.is_none(), "it changes things behind the back of the rewriter");
+    let found = find("panics").unwrap();
+    assert!(found.diag.message.contains("no luck"), "{}", found.diag.message);
 }

@@ -10,6 +10,8 @@ qc_ir::ops! { dialect QUANTIZE = "graph";
     op Dequantize = "graph.dequantize"(q) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize);
     /// The input itself. Says that calibration saw values from `min` to `max` here.
     op Observe = "graph.observe"(x) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe);
+    /// The input itself. Says that the op behind it is to be computed in f32, and why.
+    op KeepFloat = "graph.keep_float"(x) -> (out) { reason: Str } [PURE] infer(infer_observe) eval(eval_observe);
 }
 
 /// Quantizes one number: the definition that all other code follows.

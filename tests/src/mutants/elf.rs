@@ -2,7 +2,7 @@
 //! lies behind the digests is reached.
 
 use super::{edge, json, raw};
-use crate::random::Numbers;
+use qc_ladder::random::Numbers;
 use qc_runtime::note::{SEAL_BYTES, Seal};
 
 /// One to four edits.

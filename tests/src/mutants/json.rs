@@ -1,7 +1,7 @@
 //! Edits of JSON documents: values of other types and sizes, missing and doubled members, deep nesting.
 
 use super::{edge, raw};
-use crate::random::Numbers;
+use qc_ladder::random::Numbers;
 use serde_json::{Map, Value, json};
 
 /// One to four edits.

@@ -18,7 +18,7 @@ mod text;
 pub use readers::{Reader, read};
 pub use seeds::{Seed, join, seeds, split};
 
-use crate::random::Numbers;
+use qc_ladder::random::Numbers;
 
 /// Numbers at which sizes, axes, counts and offsets go wrong.
 const EDGES: [i64; 20] = [

@@ -1,7 +1,7 @@
 //! Edits of NumPy arrays: what the header says about type, order and shape.
 
 use super::{edge, raw};
-use crate::random::Numbers;
+use qc_ladder::random::Numbers;
 
 /// One to four edits.
 pub(super) fn edit(bytes: &[u8], n: &mut Numbers) -> Vec<u8> {

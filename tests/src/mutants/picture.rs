@@ -1,7 +1,7 @@
 //! Edits of pictures: chunks of a PNG with their checksums made right again; markers of a JPEG.
 
 use super::{edge, raw};
-use crate::random::Numbers;
+use qc_ladder::random::Numbers;
 
 const SIGNATURE: usize = 8;
 

@@ -1,7 +1,7 @@
 //! Edits of protobuf messages that keep all lengths right. No schema is needed: what parses as a message is one.
 
 use super::{edge, raw};
-use crate::random::Numbers;
+use qc_ladder::random::Numbers;
 
 /// A message taken apart.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! Blind edits of bytes: flips, cuts, copies, inflated numbers.
 
-use crate::random::Numbers;
+use qc_ladder::random::Numbers;
 
 /// One to four edits; positions are as often in the first and last 4 KiB, where headers are, as anywhere.
 pub(super) fn edit(bytes: &[u8], n: &mut Numbers) -> Vec<u8> {

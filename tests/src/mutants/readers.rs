@@ -104,7 +104,7 @@ fn compile(file: ModelFile) -> Result<(), String> {
 /// The passes that follow a phase, up to planned loop code.
 fn rest_of_pipeline(phase: &str) -> String {
     let options = CompileOptions::default();
-    let parts = [pipeline::float(&options), pipeline::int8(&options).to_string(), pipeline::LOOPS.to_string()];
+    let parts = [pipeline::float(&options), pipeline::int8(&options), pipeline::LOOPS.to_string()];
     let from = match phase {
         "imported" | "canonical" => 0,
         "quantized" => 1,

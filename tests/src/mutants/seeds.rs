@@ -1,10 +1,10 @@
 //! The files that mutants are made from: the shipped example, what the compiler makes of it, and random models.
 
 use super::Reader;
-use crate::random::{Mode, Recipe, canonical_text};
 use qc_compiler::{CompileOptions, Compiler, ModelFile, TargetCpu, pipeline};
 use qc_ir::{NoSink, PrintOptions, print};
 use qc_kernels::Isa;
+use qc_ladder::random::{Mode, Recipe, build};
 use std::path::{Path, PathBuf};
 
 /// A whole file and the reader it is for.
@@ -99,12 +99,12 @@ fn shared_object(file: &ModelFile) -> Vec<u8> {
 fn modules() -> Vec<(String, String)> {
     let options = CompileOptions::default();
     let compiler = Compiler::new(options.clone());
-    let stages = [pipeline::float(&options), pipeline::int8(&options).to_string(), pipeline::LOOPS.to_string()];
+    let stages = [pipeline::float(&options), pipeline::int8(&options), pipeline::LOOPS.to_string()];
     let mut out = Vec::new();
     for seed in 0..6 {
         let recipe = Recipe::random(seed, if seed % 2 == 0 { Mode::Pairs } else { Mode::Float });
-        out.push((format!("random{seed}.imported"), canonical_text(&recipe)));
-        let mut m = crate::random::module(&recipe);
+        out.push((format!("random{seed}.imported"), recipe.to_qir()));
+        let mut m = build(&recipe, 1);
         for stage in &stages {
             compiler.run(&mut m, stage, &mut NoSink).expect("a random model compiles");
             let text = print(&m, PrintOptions { inline_limit: usize::MAX, locs: true });

@@ -1,7 +1,7 @@
 //! Edits of programs in text form, token by token.
 
 use super::{edge, raw};
-use crate::random::Numbers;
+use qc_ladder::random::Numbers;
 
 /// One to four edits.
 pub(super) fn edit(text: &[u8], n: &mut Numbers) -> Vec<u8> {

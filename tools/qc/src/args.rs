@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
-use qc_compiler::{CompileOptions, Precision, Ranges};
+use qc_compiler::{CompileOptions, Guard, Precision, Ranges};
 use qc_ir::{Limits, ManagerOptions, Select};
 use qc_runtime::Check;
 use std::path::PathBuf;
@@ -19,6 +19,21 @@ pub enum PrecisionArg {
     Fp32,
 }
 
+/// Whether integers must pay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum GuardArg {
+    /// Yes, by a model of costs
+    #[default]
+    NeverSlower,
+    /// No: INT8 wherever it is possible
+    None,
+}
+
+fn percentage(text: &str) -> Result<f64, String> {
+    let value: Option<f64> = text.trim_end_matches('%').parse().ok();
+    value.filter(|p| (0.0..=100.0).contains(p)).ok_or_else(|| format!("`{text}` is no percentage from 0 to 100"))
+}
+
 /// How a model is to be compiled.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Compilation")]
@@ -33,6 +48,22 @@ pub struct ModelArgs {
     /// reference computes, at the speed of floats
     #[arg(long)]
     pub exact_qdq: bool,
+    /// Keep nodes in f32: a pattern with * and ? on names of nodes, op:TYPE for all nodes of a type, or @FILE with one a
+    /// line
+    #[arg(long, value_name = "GLOB|op:TYPE", alias = "skip-nodes")]
+    pub keep_fp32: Vec<String>,
+    /// Quantize ops of these types only, as conv2d,Gemm; types are the model's or those of `qc opt`
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', alias = "ops-to-quantize")]
+    pub quantize_ops: Vec<String>,
+    /// Whether ops stay float whose conversions would cost more than integers win
+    #[arg(long, value_enum, default_value_t)]
+    pub guard: GuardArg,
+    /// Fail with status 3 and name every op that is not INT8; those of --keep-fp32 and not of --quantize-ops are meant
+    #[arg(long)]
+    pub strict_int8: bool,
+    /// Fail with status 3 when less than PCT percent of the multiply-accumulates are INT8
+    #[arg(long, value_name = "PCT", value_parser = percentage)]
+    pub min_int8_macs: Option<f64>,
     /// Paddle's combined parameters, if not beside the model
     #[arg(long, value_name = "FILE")]
     pub params: Option<PathBuf>,
@@ -92,6 +123,11 @@ impl ModelArgs {
         self.ranges.is_some()
             || self.precision != none.precision
             || self.exact_qdq
+            || !self.keep_fp32.is_empty()
+            || !self.quantize_ops.is_empty()
+            || self.guard != none.guard
+            || self.strict_int8
+            || self.min_int8_macs.is_some()
             || self.params.is_some()
             || !self.shape.is_empty()
     }
@@ -99,7 +135,8 @@ impl ModelArgs {
     /// Refuses options of the compiler for a model that is compiled already.
     pub fn none_for(&self, compiled: &std::path::Path) -> Outcome {
         if self.any() {
-            let text = "is compiled already; --ranges, --precision, --exact-qdq, --params and --shape are for models";
+            let text = "is compiled already; --ranges, --precision, --exact-qdq, --keep-fp32, --quantize-ops, --guard, \
+                        --strict-int8, --min-int8-macs, --params and --shape are for models";
             return Err(Failure::usage(format!("{} {text}", compiled.display())));
         }
         Ok(())
@@ -128,12 +165,34 @@ impl ModelArgs {
             precision,
             ranges,
             exact_qdq: self.exact_qdq,
+            keep_fp32: kept(&self.keep_fp32)?,
+            quantize_ops: self.quantize_ops.clone(),
+            guard: match self.guard {
+                GuardArg::NeverSlower => Guard::NeverSlower,
+                GuardArg::None => Guard::None,
+            },
+            strict_int8: self.strict_int8,
+            min_int8_macs: self.min_int8_macs,
             shapes: self.shape.iter().cloned().collect(),
             params: self.params.clone(),
             limits: self.limits.limits()?,
             ..CompileOptions::default()
         })
     }
+}
+
+/// The patterns of `--keep-fp32`, with those of files in the place of their names.
+fn kept(given: &[String]) -> Outcome<Vec<String>> {
+    let mut all = Vec::new();
+    for item in given {
+        let Some(path) = item.strip_prefix('@').map(std::path::Path::new) else {
+            all.push(item.clone());
+            continue;
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+        all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_string));
+    }
+    Ok(all)
 }
 
 /// Reads `NAME:1x3x224x224`, `NAME[1,3,224,224]` or `NAME=1,3,224,224`; `?` and -1 stand for the batch.

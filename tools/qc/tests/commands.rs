@@ -229,3 +229,42 @@ fn a_trace_holds_every_step_of_every_run() {
     let end = |e: &serde_json::Value| e["ts"].as_f64().unwrap() + e["dur"].as_f64().unwrap();
     assert!(runs.windows(2).all(|two| (end(two[0]) - two[1]["ts"].as_f64().unwrap()).abs() < 1e-6));
 }
+
+#[test]
+fn what_stays_float_is_chosen_and_what_must_not_is_named() {
+    let shell = Shell::new();
+    let ran = shell.qc("compile D/digits_qdq.onnx -o x.so --strict-int8");
+    assert_eq!(ran.status, 3, "{}", ran.err);
+    assert!(ran.err.contains("prob (Softmax): kept in f32 for accuracy"), "{}", ran.err);
+    assert!(!shell.path("x.so").exists(), "no partial output");
+    shell.ok("compile D/digits_qdq.onnx -o x.so --strict-int8 --keep-fp32 op:softmax");
+    let text = shell.ok("compile D/digits_qdq.onnx -o x.so --keep-fp32 op:Conv");
+    assert!(text.contains("kept by --keep-fp32"), "{text}");
+    let ran = shell.qc("compile D/digits_qdq.onnx -o x.so --keep-fp32 op:Conv --min-int8-macs 90");
+    assert_eq!(ran.status, 3, "{}", ran.err);
+    assert!(ran.err.starts_with("error: --min-int8-macs 90:"), "{}", ran.err);
+    shell.ok("compile D/digits_qdq.onnx -o x.so --min-int8-macs 99.5%");
+    let text = shell.ok("compile D/digits_qdq.onnx -o x.so --quantize-ops conv2d");
+    assert!(text.contains("not among --quantize-ops"), "{text}");
+    for (options, part) in [("--keep-fp32 nothing*", "fits no node"), ("--quantize-ops cnv", "no op type `cnv`")] {
+        let ran = shell.qc(&format!("compile D/digits_qdq.onnx -o x.so {options}"));
+        assert_eq!(ran.status, 2, "{}", ran.err);
+        assert!(ran.err.contains(part), "{}", ran.err);
+    }
+    shell.ok("accuracy D/digits_qdq.onnx --data D/test.npz --min-top1 98 --keep-fp32 op:Conv");
+}
+
+#[test]
+fn right_passes_pass_the_search() {
+    let shell = Shell::new();
+    let text = shell.ok("opt D/digits.onnx --bisect");
+    assert!(text.contains("no pass changes the results"), "{text}");
+}
+
+#[test]
+fn random_models_are_run() {
+    let shell = Shell::new();
+    let all = shell.json("fuzz --seed 7 --count 8 --keep found");
+    assert_eq!((all["schema"].as_str(), all["count"].as_u64()), (Some("qc.fuzz/1"), Some(8)));
+    assert_eq!(all["failures"].as_array().map(Vec::len), Some(0), "{all}");
+}

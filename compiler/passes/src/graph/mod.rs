@@ -16,6 +16,18 @@ pub fn constant(m: &Module, v: ValueId) -> Option<Arc<HostTensor>> {
     Some(m.consts.get(c.value(m)).tensor.clone())
 }
 
+/// Whether a value is a constant behind any number of ops with one operand, such as a quantized pair. It has no batch,
+/// so at batch 1 it may have the shape of a tensor that it does not have at others.
+pub fn from_constant(m: &Module, mut v: ValueId) -> bool {
+    while let Some(op) = m.producer(v) {
+        match m.operands(op) {
+            [Some(x)] => v = *x,
+            _ => return m.is(op, Constant::DEF),
+        }
+    }
+    false
+}
+
 /// The elements of a constant f32 value.
 pub fn constant_f32(m: &Module, v: ValueId) -> Option<Vec<f32>> {
     constant(m, v)?.as_f32().map(<[f32]>::to_vec)

@@ -388,7 +388,14 @@ impl Lower<'_> {
         (panel_bytes, group_bytes): (usize, usize),
         out_elem: Elem,
     ) -> Result<(), Diag> {
+        // A kernel writes rows of columns; a result that lies channels-last gets them from there.
         let rank = x.dims.len();
+        if out.dims[rank - 1] > 1 && out.strides[rank - 1] != out.elem_bytes() {
+            let fresh = self.fresh("product", &out.dims, out.elem, [0; 4], 0)?;
+            let rows = View { strides: super::view::row_major(&out.dims, out.elem), ..fresh };
+            self.product(call, x, &rows, res, c, (n, k), (panel_bytes, group_bytes), out_elem)?;
+            return self.copy(&rows, out);
+        }
         let lead =
             |v: &View| View { dims: v.dims[..rank - 1].to_vec(), strides: v.strides[..rank - 1].to_vec(), ..v.clone() };
         let (a, o) = (lead(x), lead(out));

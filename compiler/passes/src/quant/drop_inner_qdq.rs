@@ -9,6 +9,7 @@
 //! convolutions that meet in an addition, the later one takes it. `--exact-qdq` keeps all pairs
 //! (`pairs_as_written.rs`).
 
+use crate::graph::{from_constant, unclamped};
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
 
@@ -40,7 +41,8 @@ pub fn accumulator(m: &Module, v: ValueId, user: OpId) -> Option<ValueId> {
     let quantize = Quantize::of(m, super::super::graph::sole_producer(m, q, dq)?)?;
     let acc = quantize.x(m);
     let op = super::super::graph::sole_producer(m, acc, quantize.0)?;
-    (m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF)).then_some(acc)
+    let linear = m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF);
+    (linear && !super::keep_float::is_kept(m, op)).then_some(acc)
 }
 
 /// Whether `v` is quantized by its only user, perhaps behind an activation.
@@ -62,9 +64,11 @@ fn before_add(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let m = &*rw.m;
     let (a, b) = (m.operand(op, 0)?, m.operand(op, 1)?);
     (m.ty(a) == m.ty(b) && ends_quantized(m, m.result(op))).then_some(())?;
-    let quantized = |v: ValueId| Dequantize::producing(m, v).is_some();
+    let quantized = |v: ValueId| Dequantize::producing(m, v).is_some() && !from_constant(m, v);
     (quantized(a) && quantized(b)).then_some(())?;
-    let pick = match (accumulator(m, a, op), accumulator(m, b, op)) {
+    // The residual is added before an epilogue's bounds, so the convolution must have none of its own.
+    let free = |v: ValueId| accumulator(m, v, op).filter(|&acc| m.producer(acc).is_some_and(|p| unclamped(m, p)));
+    let pick = match (free(a), free(b)) {
         (Some(x), Some(y)) if position(m, x) > position(m, y) => (0, x),
         (_, Some(y)) => (1, y),
         (Some(x), None) => (0, x),

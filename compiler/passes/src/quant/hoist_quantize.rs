@@ -52,7 +52,7 @@ fn above_movement(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     if rw.m.is(moved, MaxPool::DEF) {
         return above_pool(rw, moved, format);
     }
-    (plain || slice).then_some(())?;
+    ((plain || slice) && !super::keep_float::is_kept(rw.m, moved)).then_some(())?;
     if slice {
         let source = rw.m.operand(moved, 0)?;
         (format_of_uses(rw.m, source)? == format).then_some(())?;

@@ -15,8 +15,8 @@ mod elementwise;
 
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Add, AvgPool, Clip, Concat, Conv2d, Dequantize, GlobalAvgPool, Matmul, MaxPool, Mul, Quantize, Relu, Reshape,
-    Slice, Transpose,
+    Add, AvgPool, Clip, Concat, Conv2d, Dequantize, GlobalAvgPool, KeepFloat, Matmul, MaxPool, Mul, Quantize, Relu,
+    Reshape, Slice, Transpose,
 };
 use qc_dialects::phase;
 use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, Quant, QuantId, Rewriter, Store, Type, ValueId};
@@ -48,11 +48,20 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             Pattern { name: "matmul-to-f32", root: Matmul::DEF, apply: compute::linear_to_f32 },
         ],
     )?;
-    // What is left of dequantized constants belongs to ops that stay float.
+    // What is left of dequantized constants belongs to ops that stay float; marks have done their work.
     cx.rewrite(
         m,
-        &[Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant }],
+        &[
+            Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant },
+            Pattern { name: "mark", root: KeepFloat::DEF, apply: remove_mark },
+        ],
     )
+}
+
+fn remove_mark(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+    let (x, out) = (KeepFloat(op).x(rw.m), rw.m.result(op));
+    rw.replace(out, x);
+    Some(())
 }
 
 /// The quantized tensor behind a dequantization, if it is u8 with one scale.
@@ -88,6 +97,18 @@ impl Bounds {
             return Some(Bounds { min: 0.0, max: f32::INFINITY });
         }
         Clip::of(m, op).map(|c| Bounds { min: c.min(m) as f32, max: c.max(m) as f32 })
+    }
+
+    /// The bounds that a convolution or matrix product has itself.
+    pub fn within(m: &Module, op: OpId) -> Bounds {
+        // Both ops declare the same attributes, so one view reads them for either.
+        Bounds { min: Conv2d(op).min(m) as f32, max: Conv2d(op).max(m) as f32 }
+    }
+
+    /// These bounds, and `next` on what comes out.
+    pub fn then(self, next: Bounds) -> Bounds {
+        let one = |x: f32| x.max(next.min).min(next.max);
+        Bounds { min: one(self.min), max: one(self.max) }
     }
 
     /// The bounds on stored integers of `format`.

@@ -1,8 +1,11 @@
 //! Passes that bring quantization in, move it, and turn it into integer ops.
 
 pub mod activations_to_u8;
+pub mod drop_float_qdq;
 pub mod drop_inner_qdq;
+pub mod float_islands;
 pub mod hoist_quantize;
+pub mod keep_float;
 pub mod lower_to_quant;
 pub mod pairs_as_written;
 pub mod quantize;

@@ -9,7 +9,8 @@
 //! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
 //! epilogue stays float. Without observed ranges the pass changes nothing.
 
-use crate::graph::{constant_f32, sole_producer};
+use super::keep_float;
+use crate::graph::{constant_f32, sole_producer, unclamped};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
@@ -68,8 +69,11 @@ fn take_ranges(m: &mut Module) -> HashMap<ValueId, (f32, f32)> {
     ranges
 }
 
-/// Whether integer kernels exist for an op, given quantized operands.
+/// Whether integer kernels exist for an op, given quantized operands, and it is not to stay float.
 fn has_integer_kernel(m: &Module, op: OpId) -> bool {
+    if keep_float::is_kept(m, op) {
+        return false;
+    }
     let always = [Add::DEF, Mul::DEF, AvgPool::DEF, GlobalAvgPool::DEF];
     if Conv2d::of(m, op).is_some() || Matmul::of(m, op).is_some() {
         let weight = m.operand(op, 1).filter(|&w| m.dims(w).len() == 4 || m.dims(w).len() == 2);
@@ -111,12 +115,13 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
     if m.is(user, Relu::DEF) || m.is(user, Clip::DEF) {
         return linear || m.is(producer, Add::DEF);
     }
-    if !linear || !m.is(user, Add::DEF) {
+    if !linear || !m.is(user, Add::DEF) || !unclamped(m, producer) {
         return false;
     }
     let other = if m.operand(user, 0) == Some(v) { m.operand(user, 1) } else { m.operand(user, 0) };
     let Some(other) = other.filter(|&o| o != v && m.ty(o) == m.ty(v)) else { return false };
-    let rival = sole_producer(m, other, user).is_some_and(|p| m.is(p, Conv2d::DEF) || m.is(p, Matmul::DEF));
+    let takes_sum = |p| (m.is(p, Conv2d::DEF) || m.is(p, Matmul::DEF)) && unclamped(m, p);
+    let rival = sole_producer(m, other, user).is_some_and(takes_sum);
     let position = super::drop_inner_qdq::position;
     constant_f32(m, other).is_none() && (!rival || position(m, v) > position(m, other))
 }

@@ -201,7 +201,7 @@ fn fused(compiler: &Compiler, options: &CompileOptions, file: &ModelFile) -> Out
     if let Some(found) = &options.ranges {
         ranges::attach(&mut m, found).map_err(|d| CompileError::from_diag(&d, &m))?;
     }
-    compiler.run(&mut m, pipeline::int8(options), &mut NoSink)?;
+    compiler.run(&mut m, &pipeline::int8(options), &mut NoSink)?;
     Ok(m)
 }
 

@@ -8,6 +8,7 @@ mod check;
 mod compile;
 mod completions;
 mod doctor;
+mod fuzz;
 mod inspect;
 mod man;
 mod opt;
@@ -44,6 +45,8 @@ pub enum Command {
     Completions(completions::Completions),
     /// Write manual pages to a folder
     Man(man::Man),
+    /// Run random models on every instruction tier and compare with the interpreter
+    Fuzz(fuzz::Fuzz),
 }
 
 impl Command {
@@ -61,6 +64,7 @@ impl Command {
             Command::Doctor(c) => c.run(ui),
             Command::Completions(c) => c.run(ui),
             Command::Man(c) => c.run(ui),
+            Command::Fuzz(c) => c.run(ui),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! `qc opt`: passes over a model or a module in text form; replays reproducers.
 
 use crate::args::{DebugArgs, ModelArgs};
-use crate::failure::{Failure, MODEL, Outcome};
+use crate::failure::{CHECK, Failure, MODEL, Outcome};
 use crate::sink::Dumps;
 use crate::table::table;
 use crate::ui::Ui;
 use clap::Args;
 use qc_compiler::{CompileError, CompileOptions, Compiler, ModelFile, Precision, REGISTRY, pipeline, ranges};
-use qc_ir::{Module, PrintOptions, Sink, print, read_sidecar, reproducer_pipeline, sidecar};
+use qc_ir::{Culprit, Module, PrintOptions, Sink, print, read_sidecar, reproducer_pipeline, sidecar};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,10 @@ pub struct Opt {
     #[arg(long, value_name = "PHASE",
           value_parser = ["imported", "canonical", "quantized", "fused", "loops", "planned"])]
     to: Option<String>,
+    /// Find the first pass, and the first rewrite in it, after which the interpreter gives other results than the pass
+    /// keeps; exit status 1 when there is one
+    #[arg(long, conflicts_with = "out")]
+    bisect: bool,
     /// List all passes
     #[arg(long)]
     list_passes: bool,
@@ -61,6 +65,9 @@ impl Opt {
         }
         let Some(input) = &self.input else { return Err(Failure::usage("the input is missing")) };
         let options = CompileOptions { manager: self.debug.manager()?, ..self.options.options()? };
+        if self.bisect {
+            return self.find(input, &options, ui);
+        }
         let mut dumps = Dumps::new(&self.debug);
         let result = self.transform(input, &options, &mut dumps);
         let module = dumps.finish(result)?;
@@ -68,6 +75,45 @@ impl Opt {
     }
 
     fn transform(&self, input: &Path, options: &CompileOptions, sink: &mut dyn Sink) -> Outcome<Module> {
+        let compiler = Compiler::new(options.clone());
+        let mut run = |m: &mut Module, passes: &str| compiler.run(m, passes, sink).map(|_| ()).map_err(Failure::from);
+        self.each_part(input, options, self.to.as_deref(), &mut run)
+    }
+
+    /// Searches the pipeline, by default the whole of it, for what changes results.
+    fn find(&self, input: &Path, options: &CompileOptions, ui: Ui) -> Outcome {
+        let mut before = 0;
+        let mut found = None;
+        let mut run = |m: &mut Module, passes: &str| {
+            let refuse = |d: qc_ir::Diag, m: &Module| Failure::from(CompileError::from_diag(&d, m));
+            let steps = qc_ir::parse_pipeline(passes, qc_passes::ALL).map_err(|d| refuse(d, m))?;
+            if let Some(culprit) = qc_ir::bisect(m, &steps, &REGISTRY).map_err(|d| refuse(d, m))? {
+                let text = explain(&culprit, before, m);
+                found = Some(text.clone());
+                return Err(Failure::new(CHECK, text));
+            }
+            before += steps.len();
+            Ok(())
+        };
+        let phase = self.to.as_deref().or(Some("planned"));
+        let outcome = self.each_part(input, options, phase, &mut run);
+        match found {
+            Some(text) => Err(Failure::new(CHECK, text)),
+            None => {
+                outcome?;
+                ui.out("ok       no pass changes the results by more than it keeps\n")
+            }
+        }
+    }
+
+    /// Reads the input and gives it to `run` with every part of the pipeline.
+    fn each_part(
+        &self,
+        input: &Path,
+        options: &CompileOptions,
+        phase: Option<&str>,
+        run: &mut dyn FnMut(&mut Module, &str) -> Outcome,
+    ) -> Outcome<Module> {
         let compiler = Compiler::new(options.clone());
         let text = module_text(input)?;
         let (mut m, own) = match &text {
@@ -78,11 +124,9 @@ impl Opt {
             }
         };
         let passes = self.pass_pipeline.as_deref().or(own.filter(|_| self.to.is_none()));
-        match (&self.to, passes) {
-            (Some(phase), _) => lower_to(&compiler, options, &mut m, phase, sink)?,
-            (None, Some(passes)) => {
-                compiler.run(&mut m, passes, sink)?;
-            }
+        match (passes, phase) {
+            (Some(passes), _) => run(&mut m, passes)?,
+            (None, Some(phase)) => lower_to(options, &mut m, phase, run)?,
             (None, None) => {}
         }
         Ok(m)
@@ -116,6 +160,28 @@ impl Opt {
     }
 }
 
+/// What was found, with the pipeline's first `before` passes being right.
+fn explain(c: &Culprit, before: usize, m: &Module) -> String {
+    let text =
+        |d: &qc_ir::Diag| d.render(m).trim_start_matches("internal error: ").trim_start_matches("error: ").to_string();
+    let mut out = format!("FAILED: pass `{}` ({:03}) changes the results\n", c.pass, before + c.position);
+    out += &format!("  {}\n", text(&c.diag));
+    match &c.rewrite {
+        None => out += "  it is wrong as a whole, not by one of its rewrites",
+        Some(r) => {
+            let of = if r.of == 0 { String::new() } else { format!(" of {}", r.of) };
+            let pattern = r.pattern.map_or(String::new(), |p| format!(", pattern `{p}`"));
+            out += &format!("  first by rewrite {}{of}{pattern}: {}\n", r.number, text(&r.diag));
+            out += &format!(
+                "  --rewrite-limit {} is right within this pass; the rewrite changes\n{}",
+                r.number - 1,
+                r.change
+            );
+        }
+    }
+    out
+}
+
 /// The text of a module, or `None` for something else. Modules begin with a comment or the word `module`.
 fn module_text(input: &Path) -> Outcome<Option<String>> {
     let fail = |e: std::io::Error| Failure::io(input, &e);
@@ -137,11 +203,10 @@ fn module_text(input: &Path) -> Outcome<Option<String>> {
 
 /// Runs the compiler's own passes from the phase of `m` to `phase`.
 fn lower_to(
-    compiler: &Compiler,
     options: &CompileOptions,
     m: &mut Module,
     phase: &str,
-    sink: &mut dyn Sink,
+    run: &mut dyn FnMut(&mut Module, &str) -> Outcome,
 ) -> Outcome {
     let order = ["imported", "canonical", "quantized", "fused", "loops", "planned"];
     let at = |name: &str| order.iter().position(|p| *p == name).unwrap_or(0);
@@ -150,20 +215,20 @@ fn lower_to(
         return Err(Failure::usage(format!("the module is in phase {} already, past {phase}", m.phase)));
     }
     if from < at("canonical") && to >= at("canonical") {
-        compiler.run(m, &pipeline::float(options), sink)?;
+        run(m, &pipeline::float(options))?;
         if let Some(found) = options.ranges.as_ref().filter(|_| options.precision != Precision::Fp32) {
             ranges::attach(m, found).map_err(|d| CompileError::from_diag(&d, m))?;
         }
     }
     let int8 = pipeline::int8(options);
-    let parts = [(int8.to_string(), "canonical", "quantized"), (pipeline::LOOPS.to_string(), "fused", "loops")];
+    let parts = [(int8, "canonical", "quantized"), (pipeline::LOOPS.to_string(), "fused", "loops")];
     for (passes, start, middle) in parts {
         // A pipeline may move through two phases; it is cut behind the pass that reaches the wanted one.
         if at(m.phase) != at(start) || to <= at(start) {
             continue;
         }
         let until = if to == at(middle) { cut(&passes, phase)? } else { passes };
-        compiler.run(m, &until, sink)?;
+        run(m, &until)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Convolutions and matrix products, with bias, residual and activation.
 
 use super::{Bounds, Tail, dequantized, element};
-use crate::graph::{add_constant, constant, constant_f32, sole_producer};
+use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer, unclamped};
 use qc_dialects::graph::{Conv2d, Dequantize, Matmul};
 use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::{QConv2d, QMatmul};
@@ -206,7 +206,8 @@ pub fn linear(
     id: QuantId,
     format: &Quant,
 ) -> Option<()> {
-    build(rw, root, t.op, &t.chain, residual, quantized_epilogue(t.bounds, id, format))
+    let bounds = Bounds::within(rw.m, t.op).then(t.bounds);
+    build(rw, root, t.op, &t.chain, residual, quantized_epilogue(bounds, id, format))
 }
 
 /// A convolution or product plus a quantized tensor, the sum being quantized.
@@ -214,8 +215,10 @@ pub fn residual(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
     for (acc, res) in [(1, 0), (0, 1)] {
         let (acc, res) = (rw.m.operand(t.op, acc)?, rw.m.operand(t.op, res)?);
         let Some(op) = sole_producer(rw.m, acc, t.op) else { continue };
-        let linear = rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF);
-        let Some(res) = dequantized(rw.m, res).filter(|&r| linear && rw.m.dims(r) == rw.m.dims(acc)) else { continue };
+        // The residual comes before the bounds of an epilogue; a convolution with bounds of its own cannot take it.
+        let linear = (rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)) && unclamped(rw.m, op);
+        let fits = |r: &ValueId| linear && rw.m.dims(*r) == rw.m.dims(acc) && !from_constant(rw.m, *r);
+        let Some(res) = dequantized(rw.m, res).filter(fits) else { continue };
         let chain: Vec<OpId> = [op].iter().chain(&t.chain).copied().collect();
         return build(rw, root, op, &chain, Some(res), quantized_epilogue(t.bounds, id, format));
     }
@@ -230,11 +233,12 @@ fn real_epilogue(bounds: Bounds) -> Attrs {
 pub fn activation_to_f32(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
     let op = sole_producer(rw.m, rw.m.operand(root, 0)?, root)?;
     (rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)).then_some(())?;
-    let bounds = Bounds::of(rw.m, root)?;
+    let bounds = Bounds::within(rw.m, op).then(Bounds::of(rw.m, root)?);
     build(rw, root, op, &[op, root], None, real_epilogue(bounds))
 }
 
 /// A convolution or product whose result stays f32.
 pub fn linear_to_f32(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
-    build(rw, root, root, &[root], None, real_epilogue(Bounds::NONE))
+    let bounds = Bounds::within(rw.m, root);
+    build(rw, root, root, &[root], None, real_epilogue(bounds))
 }

@@ -5,22 +5,29 @@
 //! gives a valid model. That is what makes shrinking simple: leave steps out, halve sizes, zero choices. The same recipe
 //! gives the same model at every batch size. Nothing is shared with the compiler but the builder.
 
-mod build;
+pub mod build;
+mod elementwise;
+pub mod fuzz;
+mod linear;
+pub mod makers;
+mod movement;
 mod numbers;
 mod pairs;
+mod pattern;
 pub mod shrink;
+mod window;
 
-pub use build::{build, canonical_text};
+pub use build::build;
 pub use numbers::Numbers;
 
-use crate::ladder::{Failure, Settings, climb};
+use crate::ladder::{Failure, climb};
 use qc_compiler::ranges::{MinMax, Range, Ranges, SCHEMA};
-use qc_compiler::{CompileOptions, Compiler, pipeline};
-use qc_ir::{Module, NoSink, seeded_inputs};
+use qc_compiler::{CompileOptions, Compiler, Guard, pipeline};
+use qc_ir::{NoSink, PrintOptions, seeded_inputs};
 use std::collections::BTreeMap;
 
 /// What a model brings along about its numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Mode {
     /// Nothing: it computes in floats.
     Float,
@@ -32,13 +39,28 @@ pub enum Mode {
     Ranges,
 }
 
+impl Mode {
+    /// All modes.
+    pub const ALL: [Mode; 4] = [Mode::Float, Mode::ExactPairs, Mode::Pairs, Mode::Ranges];
+
+    /// Name as in the names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Float => "float",
+            Mode::ExactPairs => "exact_pairs",
+            Mode::Pairs => "pairs",
+            Mode::Ranges => "ranges",
+        }
+    }
+}
+
 /// One op of a recipe.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Step {
     /// Which op.
     pub kind: u32,
     /// All further choices.
-    pub picks: [u32; 8],
+    pub picks: [u32; 10],
 }
 
 /// A random model.
@@ -48,33 +70,49 @@ pub struct Recipe {
     pub mode: Mode,
     /// Channels, height and width of the input.
     pub input: [usize; 3],
+    /// Whether there is a second input, and which.
+    pub second: u32,
+    /// What stays float on purpose, and whether integers must pay.
+    pub policy: u32,
     /// Its ops.
     pub steps: Vec<Step>,
 }
 
 impl Recipe {
-    /// The recipe of a seed.
-    pub fn random(seed: u64, mode: Mode) -> Recipe {
-        let mut n = Numbers::new(seed);
-        let channels = [1, 2, 3, 4, 5, 8, 12, 16, 17, 32];
-        let input = [channels[n.below(channels.len())], n.below(11) + 1, n.below(11) + 1];
-        let count = n.below(10) + 1;
-        let steps = (0..count).map(|_| Step { kind: n.draw(), picks: std::array::from_fn(|_| n.draw()) }).collect();
-        Recipe { mode, input, steps }
+    /// The recipe of a seed in the mode that belongs to it: seeds take turns.
+    pub fn of_seed(seed: u64) -> Recipe {
+        Recipe::random(seed, Mode::ALL[(seed % 4) as usize])
     }
 
-    /// How the model is compiled and what is demanded of it.
-    pub fn settings(&self) -> Settings {
+    /// The recipe of a seed.
+    pub fn random(seed: u64, mode: Mode) -> Recipe {
+        let mut n = Numbers::new(seed ^ (mode as u64) << 62);
+        let channels = [1, 2, 3, 4, 5, 8, 12, 16, 17, 32];
+        let input = [channels[n.below(channels.len())], n.below(11) + 1, n.below(11) + 1];
+        let (second, policy) = (n.draw(), n.draw());
+        let count = n.below(10) + 1;
+        let steps = (0..count).map(|_| Step { kind: n.draw(), picks: std::array::from_fn(|_| n.draw()) }).collect();
+        Recipe { mode, input, second, policy, steps }
+    }
+
+    /// How the model is compiled.
+    pub fn options(&self) -> CompileOptions {
         let mut options = CompileOptions { exact_qdq: self.mode == Mode::ExactPairs, ..CompileOptions::default() };
+        if matches!(self.mode, Mode::Pairs | Mode::Ranges) {
+            // Small models seldom pay for their conversions; without a guard most of them would be float.
+            options.guard = if self.policy.is_multiple_of(4) { Guard::NeverSlower } else { Guard::None };
+            let kept = ["conv2d", "add", "relu", "concat", "matmul"][self.policy as usize / 64 % 5];
+            match self.policy / 4 % 8 {
+                1 => options.keep_fp32 = vec![format!("op:{kept}")],
+                2 => options.keep_fp32 = vec!["*3*".into()],
+                3 => options.quantize_ops = vec!["conv2d".into(), kept.into()],
+                _ => {}
+            }
+        }
         if self.mode == Mode::Ranges {
             options.ranges = Some(self.ranges(&options));
         }
-        let quant_tolerance = match self.mode {
-            Mode::Float => 1e-4,
-            Mode::ExactPairs => 0.1,
-            Mode::Pairs | Mode::Ranges => 0.25,
-        };
-        Settings { options, quant_tolerance }
+        options
     }
 
     /// Ranges of all tensors of the canonical graph, as calibration would find them.
@@ -103,7 +141,7 @@ impl Recipe {
     /// # Errors
     /// The rung that does not hold.
     pub fn check(&self) -> Result<(), Failure> {
-        let run = || climb(&|batch| build(self, batch), &self.settings());
+        let run = || climb(&|batch| build(self, batch), &self.options());
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
@@ -111,13 +149,35 @@ impl Recipe {
         })
     }
 
-    /// The canonical model as a file test.
+    /// The model as a file test: as it was made, or with its ranges in the form of observations.
     pub fn to_qir(&self) -> String {
-        canonical_text(self)
+        let options = self.options();
+        let mut m = build(self, 1);
+        if let Some(ranges) = &options.ranges {
+            let compiler = Compiler::new(options.clone());
+            let canonical = compiler.run(&mut m, &pipeline::float(&options), &mut NoSink);
+            if canonical.is_err() || qc_compiler::ranges::attach(&mut m, ranges).is_err() {
+                // What fails before ranges matter fails without them.
+                m = build(self, 1);
+            }
+        }
+        let words = words_of(&options);
+        let text = qc_ir::print(&m, PrintOptions { inline_limit: usize::MAX, locs: !options.keep_fp32.is_empty() });
+        format!("// test: ladder{words}\n{text}")
     }
 }
 
-/// The module of a recipe at batch 1.
-pub fn module(recipe: &Recipe) -> Module {
-    build(recipe, 1)
+/// The options of a recipe behind `ladder` in a file test, which `options_of` reads.
+fn words_of(options: &CompileOptions) -> String {
+    let mut words: Vec<String> = options.keep_fp32.iter().map(|kept| format!("keep={kept}")).collect();
+    if options.exact_qdq {
+        words.push("exact-qdq".into());
+    }
+    if options.guard == Guard::None {
+        words.push("guard=none".into());
+    }
+    if !options.quantize_ops.is_empty() {
+        words.push(format!("only={}", options.quantize_ops.join(",")));
+    }
+    if words.is_empty() { String::new() } else { format!("({})", words.join(" ")) }
 }

@@ -25,19 +25,25 @@ pub fn weight(values: &[f32], dims: &[usize], axis: usize, pick: u32) -> (Quant,
     let (lo, hi) = values.iter().fold((0.0f32, 0.0f32), |(lo, hi), &x| (lo.min(x), hi.max(x)));
     let scale = ((hi - lo) / 255.0).max(1e-6);
     let zero = (-lo / scale).round().clamp(0.0, 255.0) as i32;
-    let format = match n.below(12) {
-        2 => Quant::per_tensor(Store::U8, scale, zero),
-        3 => Quant::per_tensor(Store::I8, scale, zero - 128),
-        4 => {
+    let scales = |n: &mut Numbers| -> Vec<f32> {
+        (0..dims[axis]).map(|_| largest / 127.0 * (0.5 + 0.4 * (n.unit() + 1.0))).collect()
+    };
+    let format = match n.below(16) {
+        7 => Quant::per_tensor(Store::U8, scale, zero),
+        8 => Quant::per_tensor(Store::I8, scale, zero - 128),
+        9 => {
             let zeros = (0..dims[axis]).map(|_| n.below(256) as i32).collect();
             Quant { zeros, ..Quant::per_axis(Store::U8, axis, vec![scale; dims[axis]]) }
         }
         0 => Quant::per_tensor(Store::U8, largest / 127.0, 128 - n.below(3) as i32),
-        1 => Quant::per_tensor(Store::I8, largest / 127.0, 0),
-        _ => {
-            let scales = (0..dims[axis]).map(|_| largest / 127.0 * (0.5 + 0.4 * (n.unit() + 1.0))).collect();
-            Quant::per_axis(Store::I8, axis, scales)
+        1 => Quant::per_tensor(Store::I8, largest / 127.0, n.below(7) as i32 - 3),
+        2 => {
+            let zeros = (0..dims[axis]).map(|_| 128 - n.below(9) as i32).collect();
+            Quant { zeros, ..Quant::per_axis(Store::U8, axis, scales(&mut n)) }
         }
+        3 | 4 => Quant::per_tensor(Store::I8, largest / 127.0, 0),
+        5 | 6 => Quant { lo: -127, ..Quant::per_axis(Store::I8, axis, scales(&mut n)) },
+        _ => Quant::per_axis(Store::I8, axis, scales(&mut n)),
     };
     let inner: usize = dims[axis + 1..].iter().product();
     let stored = |(i, x): (usize, &f32)| {

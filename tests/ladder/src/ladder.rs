@@ -2,36 +2,50 @@
 //!
 //! | rung | relation to the one above |
 //! |---|---|
-//! | graph interpreter, canonical graph | reference |
-//! | graph interpreter, before integer ops | the one lossy step when ranges were given, else close |
-//! | quant interpreter, fused graph | within quantization steps |
+//! | graph interpreter, model as made | reference |
+//! | graph interpreter, canonical graph | float rounding |
+//! | graph interpreter, before integer ops | equal, unless the lossy step or the dropping of inner pairs is between |
+//! | quant interpreter, fused graph | every op by itself within a quantization step ([`crate::stepwise`]) |
 //! | loop interpreter, planned loop code | equal if everything between the borders is integer, else float rounding |
 //! | JIT, every tier, threads and batch | equal |
 //! | `.so`, every tier, threads and batch | equal |
+//!
+//! Rounding in a float op can flip a quantization behind it, and a network can make much of that. How much is measured:
+//! the bound of a rung with float rounding is what noise of that size does to the very model.
 
+use crate::{batch, stepwise};
 use qc_compiler::{
-    CompileError, CompileOptions, Compiled, Compiler, ContextOptions, ModelFile, Predictor, REGISTRY, TargetCpu,
-    interpret, pipeline,
+    CompileError, CompileOptions, Compiled, Compiler, ContextOptions, Guard, ModelFile, Precision, Predictor, REGISTRY,
+    TargetCpu, interpret, pipeline,
 };
 use qc_frontend::{Imported, Port};
 use qc_ir::{Data, Elem, HostTensor, ManagerOptions, Module, NoSink, distance, seeded_inputs};
-use std::io::Write;
+use qc_runtime::{Check, TrustOfUser};
 
 /// Batch sizes that are tried: one with code of its own at either end, one that must be split.
 pub const BATCHES: [usize; 3] = [8, 3, 1];
 
-/// The modules of one model on all rungs, at batch 1.
-pub struct Rungs {
+/// Items on which all levels are compared; the compiled model runs on all.
+const ITEMS_BY_OP: usize = 2;
+/// Difference that float rounding makes in a model without amplification, of the largest magnitude.
+const FLOAT_TOLERANCE: f32 = 1e-4;
+/// Runs that measure what rounding does to a model.
+const NOISY_RUNS: u64 = 2;
+/// What real rounding may do, compared with the measured effect.
+const NOISE_MARGIN: f32 = 8.0;
+
+/// The modules of one model on the rungs of the compiler, at batch 1.
+pub struct Levels {
     /// Canonical graph.
     pub canonical: Module,
     /// Graph with quantize/dequantize pairs, before integer ops.
     pub paired: Module,
-    /// Fused graph.
+    /// Graph with integer ops, as `lower-to-quant` leaves it.
+    pub integer: Module,
+    /// Fused graph: what rounds for nothing is gone.
     pub fused: Module,
     /// Planned loop code.
     pub planned: Module,
-    /// All tiers, ready to run.
-    pub compiled: Compiled,
 }
 
 /// A rung that does not hold.
@@ -43,6 +57,13 @@ pub struct Failure {
     pub text: String,
 }
 
+impl Failure {
+    /// The rung without tier, threads and batch: what stays the same while a model is made small.
+    pub fn kind(&self) -> &str {
+        self.rung.split(" on ").next().unwrap_or(&self.rung)
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.rung, self.text)
@@ -51,15 +72,6 @@ impl std::fmt::Display for Failure {
 
 fn fail(rung: impl Into<String>, text: impl ToString) -> Failure {
     Failure { rung: rung.into(), text: text.to_string() }
-}
-
-/// How a module that was made in code is compiled.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Options of the compiler.
-    pub options: CompileOptions,
-    /// Largest distance between the graph and the quant interpreter, as a fraction of the largest magnitude.
-    pub quant_tolerance: f32,
 }
 
 /// What a module in code looks like to the compiler: every argument and result has the batch in front.
@@ -75,14 +87,18 @@ pub fn imported(module: Module) -> Imported {
     Imported { inputs, outputs, report: Vec::new(), fixed_batch: None, format: "text".into(), module }
 }
 
-/// Compiles a module that `make` gives per batch size for every rung.
+/// How a model is compiled for the ladder: for every tier, every pass verified.
+fn compiler(options: &CompileOptions) -> Compiler {
+    let manager = ManagerOptions { verify_each: true, ..ManagerOptions::default() };
+    Compiler::new(CompileOptions { target: TargetCpu::Fat, manager, ..options.clone() })
+}
+
+/// Brings a module that `make` gives per batch size to every level of the compiler.
 ///
 /// # Errors
 /// The rung at which it stops.
-pub fn rungs(make: &dyn Fn(usize) -> Module, settings: &Settings) -> Result<Rungs, Failure> {
-    let manager = ManagerOptions { verify_each: true, ..ManagerOptions::default() };
-    let options = CompileOptions { target: TargetCpu::Fat, manager, ..settings.options.clone() };
-    let compiler = Compiler::new(options.clone());
+pub fn levels(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Result<Levels, Failure> {
+    let compiler = compiler(options);
     let run = |m: &mut Module, text: &str| compiler.run(m, text, &mut NoSink).map(|_| ());
     let mut m = make(1);
     if let Some(d) = qc_ir::verify(&m, &REGISTRY).first() {
@@ -90,26 +106,36 @@ pub fn rungs(make: &dyn Fn(usize) -> Module, settings: &Settings) -> Result<Rung
     }
     let keeps_text = |m: &Module, rung: &str| qc_ir::round_trips(m, &REGISTRY).map_err(|d| fail(rung, d));
     keeps_text(&m, "text of the model")?;
-    run(&mut m, &pipeline::float(&options)).map_err(|e| fail("canonical", e))?;
+    run(&mut m, &pipeline::float(options)).map_err(|e| fail("canonical", e))?;
     keeps_text(&m, "text of the canonical graph")?;
     let canonical = m.clone();
     if let Some(ranges) = &options.ranges {
         qc_compiler::ranges::attach(&mut m, ranges).map_err(|d| fail("ranges", d))?;
     }
     let fusing = if options.exact_qdq { "pairs-as-written" } else { "lower-to-quant" };
-    let (pairs, rest) = pipeline::int8(&options).split_once(fusing).unwrap_or_default();
+    let text = pipeline::int8(options);
+    let (pairs, rest) = text.split_once(fusing).unwrap_or_default();
     run(&mut m, pairs).map_err(|e| fail("pairs", e))?;
     keeps_text(&m, "text of the graph with pairs")?;
     let paired = m.clone();
-    run(&mut m, &format!("{fusing}{rest}")).map_err(|e| fail("fused", e))?;
+    run(&mut m, fusing).map_err(|e| fail("integer ops", e))?;
+    let integer = m.clone();
+    run(&mut m, rest.trim_start_matches(',')).map_err(|e| fail("fused", e))?;
     keeps_text(&m, "text of the fused graph")?;
     let fused = m.clone();
     run(&mut m, pipeline::LOOPS).map_err(|e| fail("loops", e))?;
     keeps_text(&m, "text of the loop code")?;
+    Ok(Levels { canonical, paired, integer, fused, planned: m })
+}
+
+/// Compiles a module that `make` gives per batch size for every tier.
+///
+/// # Errors
+/// As the compiler.
+pub fn compile_module(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Result<Compiled, Failure> {
     let import = |batch: Option<usize>| Ok::<_, CompileError>(imported(make(batch.unwrap_or(1))));
-    let compiled = compiler.compile_imported("model", [0; 32], &import, &mut NoSink);
-    let compiled = compiled.map_err(|e| fail("compile", e))?;
-    Ok(Rungs { canonical, paired, fused, planned: m, compiled })
+    let compiled = compiler(options).compile_imported("model", [0; 32], &import, &mut NoSink);
+    compiled.map_err(|e| fail("compile", e))
 }
 
 /// Whether a fused module computes nothing in floats, so that interpreter and kernels must agree to the bit.
@@ -124,32 +150,59 @@ pub fn is_integer(m: &Module) -> bool {
 ///
 /// # Errors
 /// The first rung that does not hold.
-pub fn climb(make: &dyn Fn(usize) -> Module, settings: &Settings) -> Result<(), Failure> {
-    let r = rungs(make, settings)?;
+pub fn climb(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Result<(), Failure> {
+    let r = levels(make, options)?;
     let all = BATCHES[0];
     let whole = seeded_inputs(&make(all));
     let items: Vec<Vec<HostTensor>> = (0..all).map(|i| whole.iter().map(|t| item(t, all, i)).collect()).collect();
-    let run = |m: &Module, rung: &str, i: usize| interpret(m, &items[i]).map_err(|d| fail(rung, d.render(m)));
-    let mut expected: Vec<Vec<HostTensor>> = Vec::new();
-    for i in 0..all {
-        let loops = run(&r.planned, "loop interpreter", i)?;
-        if i < 2 {
-            let float = run(&r.canonical, "graph interpreter", i)?;
-            let paired = run(&r.paired, "graph interpreter with pairs", i)?;
-            let quant = run(&r.fused, "quant interpreter", i)?;
-            if settings.options.ranges.is_none() && settings.options.exact_qdq {
-                within(&float, &paired, 1e-3, "pairs against canonical graph")?;
-            }
-            within(&paired, &quant, settings.quant_tolerance, "quant interpreter against graph")?;
-            let tolerance = if is_integer(&r.fused) { 0.0 } else { settings.quant_tolerance.max(1e-4) };
-            within(&quant, &loops, tolerance, "loop interpreter against quant interpreter")?;
-        }
-        expected.push(loops);
+    let made = make(1);
+    for inputs in &items[..ITEMS_BY_OP] {
+        compare_levels(&made, &r, inputs, options)?;
     }
-    let jit = r.compiled.jit().map_err(|e| fail("jit", e))?;
+    let planned = |inputs: &Vec<HostTensor>| interpreted(&r.planned, inputs, "loop interpreter");
+    let expected = items.iter().map(planned).collect::<Result<Vec<_>, Failure>>()?;
+    let compiled = compile_module(make, options)?;
+    let jit = compiled.jit().map_err(|e| fail("jit", e))?;
     everywhere(&jit, "JIT", &whole, &expected)?;
-    let (_dir, loaded) = shared_object(&r.compiled).map_err(|e| fail("shared object", e))?;
+    let (_dir, loaded) = shared_object(&compiled).map_err(|e| fail("shared object", e))?;
     everywhere(&loaded, "shared object", &whole, &expected)
+}
+
+fn interpreted(m: &Module, inputs: &[HostTensor], rung: &str) -> Result<Vec<HostTensor>, Failure> {
+    interpret(m, inputs).map_err(|d| fail(rung, d.render(m)))
+}
+
+/// Compares the interpreters of all levels on one item.
+fn compare_levels(made: &Module, r: &Levels, inputs: &[HostTensor], options: &CompileOptions) -> Result<(), Failure> {
+    let reference = interpreted(made, inputs, "model")?;
+    let canonical = interpreted(&r.canonical, inputs, "graph interpreter")?;
+    let paired = interpreted(&r.paired, inputs, "graph interpreter with pairs")?;
+    let quant = interpreted(&r.fused, inputs, "quant interpreter")?;
+    let loops = interpreted(&r.planned, inputs, "loop interpreter")?;
+    if options.precision != Precision::Fp32 {
+        let tolerance = FLOAT_TOLERANCE + noise(made, inputs, &reference, "noise in the model")?;
+        within(&reference, &canonical, tolerance, "canonical graph against model")?;
+    }
+    if options.ranges.is_none() && options.exact_qdq {
+        within(&canonical, &paired, 0.0, "pairs against canonical graph")?;
+    }
+    stepwise::compare(&r.paired, &r.integer, inputs).map_err(|text| fail("quant interpreter against graph", text))?;
+    let tolerance = match is_integer(&r.fused) {
+        true => 0.0,
+        false => FLOAT_TOLERANCE + noise(&r.fused, inputs, &quant, "noise in the fused graph")?,
+    };
+    within(&quant, &loops, tolerance, "loop interpreter against quant interpreter")
+}
+
+/// How far rounding errors of float ops move the results of a model.
+fn noise(m: &Module, inputs: &[HostTensor], results: &[HostTensor], rung: &str) -> Result<f32, Failure> {
+    let mut worst = 0.0f32;
+    for seed in 0..NOISY_RUNS {
+        let noisy = stepwise::with_noise(m, inputs, seed).map_err(|d| fail(rung, d.render(m)))?;
+        let far = results.iter().zip(&noisy).filter_map(|(a, b)| distance(a, b));
+        worst = far.fold(worst, |a, b| if b > a || b.is_nan() { b } else { a });
+    }
+    Ok(if worst.is_nan() { f32::INFINITY } else { NOISE_MARGIN * worst })
 }
 
 /// Runs a predictor on every tier of this machine, with 1 and 2 threads and at all [`BATCHES`], and compares bits.
@@ -187,10 +240,9 @@ pub fn shared_object(compiled: &Compiled) -> Result<(tempfile::TempDir, Predicto
     let bytes = compiled.shared_object("model.so").map_err(|e| e.to_string())?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let path = dir.path().join("model.so");
-    let mut file = std::fs::File::create(&path).map_err(|e| e.to_string())?;
-    file.write_all(&bytes).map_err(|e| e.to_string())?;
-    // SAFETY: the file was just written by our own linker into a folder of our own, and is not changed afterwards.
-    let predictor = unsafe { Predictor::load(&path) }.map_err(|e| e.to_string())?;
+    std::fs::write(&path, bytes).map_err(|e| e.to_string())?;
+    // The file was just written by our own linker into a folder of our own, and is not changed afterwards.
+    let predictor = Predictor::load_named_by_user(&path, Check::All, TrustOfUser).map_err(|e| e.to_string())?;
     Ok((dir, predictor))
 }
 
@@ -287,28 +339,38 @@ fn within(a: &[HostTensor], b: &[HostTensor], tolerance: f32, rung: &str) -> Res
     Ok(())
 }
 
-/// Climbs the ladder with a canonical module in text form whose shapes have a batch of 1 in front. Other batches are
-/// made by running batch 1 as it is, so only batch 1 has code.
+/// Climbs the ladder with a module whose shapes have the batch in front. Where its ops treat items alike, other batches
+/// have code of their own as well.
 ///
 /// # Errors
 /// The first rung that does not hold.
-pub fn check_text(text: &str) -> Result<(), String> {
-    let m = crate::filetest::module(text)?;
-    let manager = ManagerOptions::default();
-    let options = CompileOptions { batches: vec![1], manager, ..CompileOptions::default() };
-    let settings = Settings { options, quant_tolerance: 0.1 };
-    climb(&|batch| if batch == 1 { m.clone() } else { with_batch(&m, batch) }, &settings).map_err(|f| f.to_string())
+pub fn climb_module(m: &Module, options: CompileOptions) -> Result<(), Failure> {
+    let scales = BATCHES.iter().all(|&b| batch::times(m, b).is_some());
+    let batches = if scales { options.batches } else { vec![1] };
+    let options = CompileOptions { batches, ..options };
+    let make = |b: usize| batch::times(m, b).unwrap_or_else(|| batch::signature(m, b));
+    climb(&make, &options)
 }
 
-/// The signature of `m` at another batch: what seeded inputs are made from.
-fn with_batch(m: &Module, batch: usize) -> Module {
-    let mut wide = m.clone();
-    for &v in m.args(m.body()) {
-        let mut t = m.tensor_ty(v).clone();
-        t.dims[0] *= batch;
-        wide.set_type(v, qc_ir::Type::Tensor(t));
+/// The options of a file test, as `exact-qdq` or `precision=fp32`.
+///
+/// # Errors
+/// A word that is none.
+pub fn options_of(words: &str) -> Result<CompileOptions, String> {
+    let mut options = CompileOptions::default();
+    for word in words.split_whitespace() {
+        match word {
+            "exact-qdq" => options.exact_qdq = true,
+            "guard=none" => options.guard = Guard::None,
+            "precision=fp32" => options.precision = Precision::Fp32,
+            _ => match (word.strip_prefix("keep="), word.strip_prefix("only=")) {
+                (Some(kept), _) => options.keep_fp32.push(kept.into()),
+                (_, Some(list)) => options.quantize_ops = list.split(',').map(str::to_string).collect(),
+                _ => return Err(format!("`{word}` is no option of the ladder")),
+            },
+        }
     }
-    wide
+    Ok(options)
 }
 
 /// Opens a model for all rungs.
@@ -342,8 +404,8 @@ mod tests {
         let (right, wrong) =
             (0..).map(|seed| Recipe::random(seed, Mode::Float)).map(with_other_numbers).find(differ).unwrap();
         let make = |batch: usize| build(if batch == 1 { &right } else { &wrong }, batch);
-        assert!(climb(&|batch| build(&right, batch), &right.settings()).is_ok());
-        let failure = climb(&make, &right.settings()).unwrap_err();
+        assert!(climb(&|batch| build(&right, batch), &right.options()).is_ok());
+        let failure = climb(&make, &right.options()).unwrap_err();
         assert!(failure.rung.starts_with("JIT on") && failure.rung.ends_with("batch 8"), "{failure}");
     }
 

@@ -1,0 +1,191 @@
+//! Marks islands of integer ops whose conversion costs more than integer arithmetic wins, so that they stay float.
+//!
+//! before  %q = graph.quantize(%a)  %d = graph.dequantize(%q)  %s = graph.add(%d, %e)   (nothing else near is integer)
+//! after   ..                       %f = graph.keep_float(%d) {reason}  %s = graph.add(%f, %g)
+//!
+//! What would become of the graph is found out by running `lower-to-quant` on a copy. An island is what quantized
+//! tensors connect in it. Its time in integers, conversions at its borders included, is compared with its time in f32.
+//!
+//! The cost of an op is `macs * time per multiply-accumulate + bytes read and written * time per byte + elements * time
+//! per function`. The constants are those of one core of a common server, the same for all instruction tiers and linear
+//! in the batch, so that all tiers and batches compute the same numbers. They decide clear cases: a lone addition between
+//! float ops moves 18 bytes per element with its conversions and 12 without; a convolution with many taps always wins.
+
+use super::{keep_float, lower_to_quant};
+use qc_dialects::graph::activation::Function;
+use qc_dialects::graph::{Constant, Dequantize, Quantize};
+use qc_dialects::phase;
+use qc_dialects::quant::{QConv2d, QLut, QMatmul};
+use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "float-islands",
+    summary: "marks integer islands that lose more by conversion than they win",
+    from: phase::QUANTIZED,
+    to: "",
+    keeps: Keeps::Exact,
+    run,
+};
+
+/// Picoseconds per multiply-accumulate in f32.
+const F32_MAC_PS: u64 = 30;
+/// Picoseconds per multiply-accumulate in integers.
+const INT8_MAC_PS: u64 = 10;
+/// Picoseconds per byte read or written.
+const BYTE_PS: u64 = 50;
+/// Picoseconds per element of a function such as sigmoid in f32; integers have a table.
+const FUNCTION_PS: u64 = 2000;
+/// Bytes that a conversion of one element reads and writes.
+const CONVERSION_BYTES: u64 = 5;
+
+fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
+    let ops = m.ops(m.body()).to_vec();
+    let fused = trial(m, &ops)?;
+    let is_function: Vec<bool> = ops.iter().map(|&op| Function::of(m, op).is_some()).collect();
+    let mut kept: BTreeMap<usize, String> = BTreeMap::new();
+    for island in islands(&fused) {
+        let (int8, f32) = times(&fused, &island, &is_function);
+        if int8 <= f32 {
+            continue;
+        }
+        let what = if island.len() == 1 { "it".to_string() } else { format!("these {} ops", island.len()) };
+        let reason = format!("{what} would take {} in INT8 with conversions, {} in f32", time(int8), time(f32));
+        for &op in &island {
+            kept.extend(sources(&fused, op).map(|i| (i, reason.clone())));
+        }
+        cx.count("islands");
+    }
+    let special = [Constant::DEF, Quantize::DEF, Dequantize::DEF];
+    for (i, reason) in kept {
+        if special.iter().all(|d| !m.is(ops[i], d)) {
+            keep_float::mark(m, ops[i], &reason)?;
+            cx.remark(m.loc(ops[i]), reason);
+        }
+    }
+    Ok(())
+}
+
+/// The module with integer ops, whose locations are the positions in `ops` of the ops that they were.
+fn trial(m: &Module, ops: &[OpId]) -> Result<Module, Diag> {
+    let mut fused = m.clone();
+    for (i, &op) in ops.iter().enumerate() {
+        let loc = fused.locs.node(&i.to_string(), "");
+        fused.set_loc(op, loc);
+    }
+    (lower_to_quant::PASS.run)(&mut fused, &mut PassCx::new(Vec::new(), usize::MAX))?;
+    Ok(fused)
+}
+
+/// The positions of the ops that an op of the trial was.
+fn sources(fused: &Module, op: OpId) -> impl Iterator<Item = usize> {
+    fused.locs.nodes(fused.loc(op)).iter().filter_map(|n| n.name.parse().ok())
+}
+
+fn time(ps: u64) -> String {
+    if ps < 1_000_000 { format!("{:.1} ns", ps as f64 / 1e3) } else { format!("{:.1} µs", ps as f64 / 1e6) }
+}
+
+fn quantized(m: &Module, v: ValueId) -> bool {
+    m.ty(v).tensor().is_some_and(|t| matches!(t.elem, Elem::Quant(_)))
+}
+
+fn constant(m: &Module, v: ValueId) -> bool {
+    Constant::producing(m, v).is_some()
+}
+
+/// Whether an op computes with or moves quantized tensors, rather than converting at a border.
+fn integer(m: &Module, op: OpId) -> bool {
+    let special = [Constant::DEF, Quantize::DEF, Dequantize::DEF];
+    let touches = m.operands(op).iter().flatten().chain(m.results(op)).any(|&v| quantized(m, v));
+    touches && special.iter().all(|d| !m.is(op, d))
+}
+
+/// The tensor that stands for all that are joined with `v`.
+fn root(parent: &HashMap<ValueId, ValueId>, mut v: ValueId) -> ValueId {
+    while let Some(&up) = parent.get(&v).filter(|&&up| up != v) {
+        v = up;
+    }
+    v
+}
+
+/// The ops of all islands: what quantized tensors connect, in program order.
+fn islands(m: &Module) -> Vec<Vec<OpId>> {
+    let ops: Vec<OpId> = m.ops(m.body()).iter().copied().filter(|&op| integer(m, op)).collect();
+    let tensors = |op: OpId| -> Vec<ValueId> {
+        let all = m.operands(op).iter().flatten().chain(m.results(op)).copied();
+        all.filter(|&v| quantized(m, v) && !constant(m, v)).collect()
+    };
+    let mut parent: HashMap<ValueId, ValueId> = HashMap::new();
+    for &op in &ops {
+        for pair in tensors(op).windows(2) {
+            let (a, b) = (root(&parent, pair[0]), root(&parent, pair[1]));
+            parent.insert(b, a);
+        }
+    }
+    let mut by_root: BTreeMap<ValueId, Vec<OpId>> = BTreeMap::new();
+    for &op in &ops {
+        if let Some(&v) = tensors(op).first() {
+            by_root.entry(root(&parent, v)).or_default().push(op);
+        }
+    }
+    by_root.into_values().collect()
+}
+
+/// Picoseconds of an island in integers, with the conversions at its borders, and in f32.
+fn times(m: &Module, island: &[OpId], is_function: &[bool]) -> (u64, u64) {
+    let (mut int8, mut f32) = (0, 0);
+    let mut borders: HashSet<OpId> = HashSet::new();
+    for &op in island {
+        borders.extend(conversions(m, op));
+        // Movement is mostly a view in either form.
+        if m.def(op).traits.has(Traits::MOVEMENT) {
+            continue;
+        }
+        for &v in m.operands(op).iter().flatten().chain(m.results(op)).filter(|v| !constant(m, **v)) {
+            let n = m.tensor_ty(v).len() as u64;
+            int8 += n * BYTE_PS * if quantized(m, v) { 1 } else { 4 };
+            f32 += n * BYTE_PS * 4;
+        }
+        let macs = macs(m, op) as u64;
+        int8 += macs * INT8_MAC_PS;
+        f32 += macs * F32_MAC_PS;
+        if m.is(op, QLut::DEF) && sources(m, op).any(|i| is_function[i]) {
+            f32 += m.tensor_ty(m.result(op)).len() as u64 * FUNCTION_PS;
+        }
+    }
+    for border in borders {
+        let ps = m.tensor_ty(m.result(border)).len() as u64 * CONVERSION_BYTES * BYTE_PS;
+        int8 += ps;
+        // A result that the model rounds is rounded in f32 too: by a conversion there and back.
+        f32 += if rounds_result(m, border) { 2 * ps } else { 0 };
+    }
+    (int8, f32)
+}
+
+/// The conversions between f32 and the quantized operands and results of an op.
+fn conversions(m: &Module, op: OpId) -> Vec<OpId> {
+    let before = m.operands(op).iter().flatten().filter_map(|&v| m.producer(v)).filter(|&p| m.is(p, Quantize::DEF));
+    let users = m.results(op).iter().flat_map(|&v| m.uses(v)).filter_map(|u| match u {
+        Use::Operand(user, _) => Some(*user),
+        Use::Return(..) => None,
+    });
+    before.chain(users.filter(|&u| m.is(u, Dequantize::DEF))).collect()
+}
+
+/// Whether a conversion gives a result of the model.
+fn rounds_result(m: &Module, border: OpId) -> bool {
+    m.is(border, Dequantize::DEF) && m.uses(m.result(border)).iter().any(|u| matches!(u, Use::Return(..)))
+}
+
+/// Multiply-accumulates of an op.
+fn macs(m: &Module, op: OpId) -> usize {
+    if let Some(c) = QConv2d::of(m, op) {
+        c.shape(m).map_or(0, |s| s.macs())
+    } else if let Some(p) = QMatmul::of(m, op) {
+        m.tensor_ty(m.result(op)).len() * m.dims(p.x(m)).last().copied().unwrap_or(0)
+    } else {
+        0
+    }
+}

@@ -1,0 +1,170 @@
+//! Marks the ops that the user wants in f32: by name, by type, or because their type is not among those to quantize.
+//!
+//! before  %y = graph.add(%a, %b)
+//! after   %f = graph.keep_float(%a) {reason}  %g = graph.keep_float(%b) {reason}  %y = graph.add(%f, %g)
+//!
+//! Options: `nodes` and `types` are what to keep, `only` the types to quantize; each is a list, see [`list`]. Names are
+//! patterns with `*` and `?` on the model's own node names; types are those of the model or of the graph dialect, in
+//! any case. `only` does not concern ops that compute nothing and activations: they follow their neighbours. Later
+//! passes take no marked op for one with an integer kernel; `lower-to-quant` removes the marks.
+
+use qc_dialects::graph::{Clip, Constant, Dequantize, KeepFloat, Quantize, Relu};
+use qc_ir::{Attrs, Builder, Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits};
+use regex::Regex;
+
+/// The pass.
+pub const PASS: Pass = Pass {
+    name: "keep-float",
+    summary: "marks the ops that the user wants in f32",
+    from: "",
+    to: "",
+    keeps: Keeps::Exact,
+    run,
+};
+
+/// Characters that mean something else in the options of a pipeline.
+const SPECIAL: [char; 6] = ['%', ',', '{', '}', ' ', '\t'];
+
+/// A list as the value of a pass option: separated by commas, special characters as `%` and two hexadecimal digits.
+pub fn list(items: &[String]) -> String {
+    let escaped = |item: &String| -> String {
+        let one = |c: char| if SPECIAL.contains(&c) { format!("%{:02x}", c as u32) } else { c.to_string() };
+        item.chars().map(one).collect()
+    };
+    items.iter().map(escaped).collect::<Vec<_>>().join(",")
+}
+
+/// The items of a [`list`].
+fn items(text: &str) -> Vec<String> {
+    let plain = |item: &str| {
+        let mut parts = item.split('%');
+        let mut out = parts.next().unwrap_or("").to_string();
+        for part in parts {
+            let code = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            match code {
+                Some(code) => {
+                    out.push(char::from(code));
+                    out.push_str(&part[2..]);
+                }
+                None => out.push_str(part),
+            }
+        }
+        out
+    };
+    text.split(',').filter(|item| !item.is_empty()).map(plain).collect()
+}
+
+/// What the user chose.
+pub struct Choice {
+    nodes: Vec<Regex>,
+    types: Vec<String>,
+    only: Vec<String>,
+}
+
+impl Choice {
+    /// A choice of node patterns, types to keep, and types to quantize (none: all).
+    ///
+    /// # Errors
+    /// A pattern that is too long.
+    pub fn new(nodes: &[String], types: &[String], only: &[String]) -> Result<Choice, Diag> {
+        let pattern = |glob: &String| {
+            let text = regex::escape(glob).replace(r"\*", ".*").replace(r"\?", ".");
+            Regex::new(&format!("(?s)^{text}$")).map_err(|e| Diag::error(format!("pattern `{glob}`: {e}")))
+        };
+        let nodes = nodes.iter().map(pattern).collect::<Result<_, _>>()?;
+        Ok(Choice { nodes, types: types.to_vec(), only: only.to_vec() })
+    }
+
+    /// Why an op with these names and types stays float, if it does. `follows` is for ops that follow their neighbours.
+    pub fn reason<'n>(
+        &self,
+        nodes: impl Iterator<Item = (&'n str, &'n str)>,
+        own: &str,
+        follows: bool,
+    ) -> Option<String> {
+        let nodes: Vec<(&str, &str)> = nodes.collect();
+        let is = |wanted: &String| {
+            let same = |have: &str| have.eq_ignore_ascii_case(wanted);
+            same(own) || nodes.iter().any(|(_, op_type)| same(op_type))
+        };
+        if self.nodes.iter().any(|p| nodes.iter().any(|(name, _)| p.is_match(name))) || self.types.iter().any(is) {
+            return Some(BY_NAME.into());
+        }
+        (!self.only.is_empty() && !follows && !self.only.iter().any(is)).then(|| BY_LIST.into())
+    }
+}
+
+/// The reason for ops that were named.
+pub const BY_NAME: &str = "kept by --keep-fp32";
+/// The reason for ops that were not listed.
+pub const BY_LIST: &str = "not among --quantize-ops";
+
+fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
+    let option = |name| cx.option(name).map(items).unwrap_or_default();
+    let choice = Choice::new(&option("nodes"), &option("types"), &option("only"))?;
+    for op in m.ops(m.body()).to_vec() {
+        let special = [Constant::DEF, Quantize::DEF, Dequantize::DEF, KeepFloat::DEF];
+        if special.iter().any(|d| m.is(op, d)) {
+            continue;
+        }
+        let follows = m.def(op).traits.has(Traits::MOVEMENT) || m.is(op, Relu::DEF) || m.is(op, Clip::DEF);
+        let own = m.def(op).name.trim_start_matches("graph.");
+        let nodes = m.locs.nodes(m.loc(op)).iter().map(|n| (&*n.name, &*n.op_type));
+        if let Some(reason) = choice.reason(nodes, own, follows) {
+            cx.remark(m.loc(op), reason.clone());
+            cx.count("kept");
+            mark(m, op, &reason)?;
+        }
+    }
+    Ok(())
+}
+
+/// Marks `op`: puts `graph.keep_float` before its float operands.
+///
+/// # Errors
+/// A defect.
+pub fn mark(m: &mut Module, op: OpId, reason: &str) -> Result<(), Diag> {
+    for (i, v) in m.operands(op).to_vec().into_iter().enumerate() {
+        let Some(v) = v.filter(|&v| m.ty(v).tensor().is_some_and(|t| t.elem == Elem::F32)) else { continue };
+        // Constants say nothing about where an op is computed, and must stay constants for those who look.
+        let stored = Dequantize::producing(m, v).map_or(v, |d| d.q(m));
+        if Constant::producing(m, stored).is_some() || KeepFloat::producing(m, v).is_some() {
+            continue;
+        }
+        let attrs = Attrs::new().with("reason", reason);
+        let kept = KeepFloat::build(&mut Builder::before(m, op), &[Some(v)], attrs)?.out(m);
+        m.set_operand(op, i, Some(kept));
+    }
+    Ok(())
+}
+
+/// Whether an op is to be computed in f32.
+pub fn is_kept(m: &Module, op: OpId) -> bool {
+    m.operands(op).iter().flatten().any(|&v| KeepFloat::producing(m, v).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Choice, items, list};
+
+    #[test]
+    fn lists_hold_any_name() {
+        let names = ["a b,c{d}".to_string(), "50%".into(), "head/*".into()];
+        let text = list(&names);
+        assert!(!text.contains([' ', '{', '}']), "{text}");
+        assert_eq!(items(&text), names);
+        assert_eq!(items(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_are_patterns_and_types_have_any_case() {
+        let strings = |v: &[&str]| v.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+        let choice = Choice::new(&strings(&["head/*", "c?nv(1)"]), &strings(&["softmax"]), &[]).unwrap();
+        let kept = |name, op_type| choice.reason([(name, op_type)].into_iter(), "conv2d", false).is_some();
+        assert!(kept("head/fc", "Gemm") && kept("conv(1)", "Conv") && kept("x", "Softmax"));
+        assert!(!kept("ahead/fc", "Gemm") && !kept("conv1", "Conv"));
+        let only = Choice::new(&[], &[], &strings(&["Conv"])).unwrap();
+        let kept = |op_type, own, follows| only.reason([("n", op_type)].into_iter(), own, follows).is_some();
+        assert!(!kept("Conv", "conv2d", false) && kept("Gemm", "matmul", false) && !kept("Relu", "relu", true));
+    }
+}

@@ -1,0 +1,8 @@
+//! The ladder of equivalence, and random models that climb it: what the tests and `qc fuzz` share.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod batch;
+pub mod ladder;
+pub mod random;
+pub mod stepwise;

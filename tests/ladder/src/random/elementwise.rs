@@ -1,0 +1,78 @@
+//! Element-wise steps.
+
+use super::Numbers;
+use super::build::Graph;
+use qc_dialects::graph::{
+    Abs, Add, Clip, Div, Elu, Erf, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Max, Min, Mul, Relu, Sigmoid, Sqrt,
+    Sub, Swish, Tanh,
+};
+use qc_ir::{Attrs, ValueId};
+
+/// `max(x, 0)`.
+pub fn relu(g: &mut Graph, x: ValueId, _: &[u32]) -> Option<ValueId> {
+    Some(g.op(Relu::DEF, &[x], Attrs::new()))
+}
+
+/// Bounds on one side or both.
+pub fn clip(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let inf = f64::INFINITY;
+    let (min, max) = [(0.0, 6.0), (-1.0, 1.0), (0.0, inf), (0.25, 0.75), (-inf, 0.5)][p[0] as usize % 5];
+    Some(g.op(Clip::DEF, &[x], Attrs::new().with("min", min).with("max", max)))
+}
+
+/// A function of single elements; the root and the exponential where they are tame.
+pub fn function(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let attrs = Attrs::new;
+    Some(match p[0] % 12 {
+        0 => g.op(Sigmoid::DEF, &[x], attrs()),
+        1 => g.op(Tanh::DEF, &[x], attrs()),
+        2 => {
+            let x = g.op(Clip::DEF, &[x], attrs().with("min", -4.0).with("max", 4.0));
+            g.op(Exp::DEF, &[x], attrs())
+        }
+        3 => {
+            let x = g.op(Abs::DEF, &[x], attrs());
+            g.op(Sqrt::DEF, &[x], attrs())
+        }
+        4 => g.op(Abs::DEF, &[x], attrs()),
+        5 => g.op(HardSigmoid::DEF, &[x], attrs().with("alpha", 0.2).with("beta", 0.5)),
+        6 => g.op(HardSwish::DEF, &[x], attrs()),
+        7 => g.op(LeakyRelu::DEF, &[x], attrs().with("alpha", 0.1)),
+        8 => g.op(Elu::DEF, &[x], attrs()),
+        9 => g.op(Swish::DEF, &[x], attrs().with("beta", 1.0 + f64::from(p[1] % 3))),
+        10 => g.op(Erf::DEF, &[x], attrs()),
+        _ => g.op(Gelu::DEF, &[x], attrs().with("tanh", p[1].is_multiple_of(2))),
+    })
+}
+
+/// Arithmetic with a constant that broadcasts.
+pub fn with_constant(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let mut dims = g.dims(x);
+    dims[0] = 1;
+    for (i, d) in dims.iter_mut().enumerate().skip(1) {
+        if p[0] >> i & 1 == 0 {
+            *d = 1;
+        }
+    }
+    let dims = if p[0].is_multiple_of(5) { Vec::new() } else { dims };
+    let mut n = Numbers::new(u64::from(p[1]));
+    let def = [Add::DEF, Sub::DEF, Mul::DEF, Div::DEF, Max::DEF, Min::DEF][p[2] as usize % 6];
+    let mut values = n.floats(dims.iter().product(), 1.0);
+    if def == Div::DEF {
+        values.iter_mut().for_each(|x| *x = x.abs() + 0.5);
+    }
+    let c = g.floats(&dims, values);
+    let right = def == Div::DEF || !p[3].is_multiple_of(3);
+    Some(if right { g.op(def, &[x, c], Attrs::new()) } else { g.op(def, &[c, x], Attrs::new()) })
+}
+
+/// Arithmetic with another value of the same shape, or one that broadcasts to it.
+pub fn with_value(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let dims = g.dims(x);
+    let fits =
+        |d: &[usize]| d.len() == dims.len() && d[0] == dims[0] && d.iter().zip(&dims).all(|(a, b)| a == b || *a == 1);
+    let y = g.other(p[0], fits)?;
+    let def = [Sub::DEF, Max::DEF, Min::DEF, Add::DEF, Mul::DEF][p[1] as usize % 5];
+    let operands = if p[2].is_multiple_of(2) { [x, y] } else { [y, x] };
+    Some(g.op(def, &operands, Attrs::new()))
+}

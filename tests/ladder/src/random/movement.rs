@@ -1,0 +1,90 @@
+//! Steps that move elements.
+
+use super::build::{Graph, MAX_ELEMENTS};
+use qc_dialects::graph::{Concat, Pad, Slice, Transpose};
+use qc_ir::{Attrs, ValueId};
+
+/// Values one after the other: of one format or several, sometimes twice the same.
+pub fn concat(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let dims = g.dims(x);
+    let axis = if p[0].is_multiple_of(4) { 1 + p[1] as usize % (dims.len() - 1) } else { 1 };
+    let fits = |d: &[usize]| d.len() == dims.len() && (0..d.len()).all(|i| i == axis || d[i] == dims[i]);
+    let mut operands = vec![x];
+    for pick in &p[2..3 + p[5] as usize % 3] {
+        let total: usize = operands.iter().map(|&v| g.elements(v)).sum();
+        operands.extend(g.other(*pick, fits).filter(|&v| total + g.elements(v) <= MAX_ELEMENTS));
+    }
+    if p[6].is_multiple_of(2) {
+        operands.reverse();
+    }
+    Some(g.op(Concat::DEF, &operands, Attrs::new().with("axis", axis)))
+}
+
+/// A part of one dim, or of all.
+pub fn slice(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let dims = g.dims(x);
+    let mut starts = vec![0i64; dims.len()];
+    let mut ends: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
+    let mut steps = vec![1i64; dims.len()];
+    let only = if p[0].is_multiple_of(3) { 1 + p[1] as usize % (dims.len() - 1) } else { 1 };
+    for axis in 1..dims.len() {
+        if axis == only || p[0].is_multiple_of(7) {
+            starts[axis] = i64::from(p[2] >> axis) % ends[axis];
+            ends[axis] -= i64::from(p[3] >> axis) % (ends[axis] - starts[axis]);
+            steps[axis] = [1, 1, 1, 2, 3][(p[4] >> axis) as usize % 5];
+        }
+    }
+    Some(g.op(Slice::DEF, &[x], Attrs::new().with("starts", starts).with("ends", ends).with("steps", steps)))
+}
+
+/// A channel shuffle.
+pub fn shuffle(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let [_, c, h, w] = g.plane(x)?;
+    let divisors: Vec<usize> = (1..=c).filter(|g| c % g == 0).collect();
+    let groups = divisors[p[0] as usize % divisors.len()];
+    let split = g.reshaped(x, &[groups, c / groups, h, w]);
+    let swapped = g.op(Transpose::DEF, &[split], Attrs::new().with("perm", [0i64, 2, 1, 3, 4]));
+    Some(g.reshaped(swapped, &[c, h, w]))
+}
+
+/// Dims of an item in another order.
+pub fn transpose(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let rank = g.m.dims(x).len();
+    let mut rest: Vec<i64> = (1..rank as i64).collect();
+    let mut perm = vec![0i64];
+    for i in 0..rank - 1 {
+        perm.push(rest.remove((p[i] as usize) % rest.len()));
+    }
+    Some(g.op(Transpose::DEF, &[x], Attrs::new().with("perm", perm)))
+}
+
+/// The elements of an item under another shape.
+pub fn reshape(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let n = g.elements(x);
+    let divisors: Vec<usize> = (1..=n).filter(|d| n % d == 0).collect();
+    let a = divisors[p[0] as usize % divisors.len()];
+    let rest = n / a;
+    let inner: Vec<usize> = (1..=rest).filter(|d| rest % d == 0).collect();
+    let b = inner[p[1] as usize % inner.len()];
+    Some(match p[2] % 4 {
+        0 => g.reshaped(x, &[n]),
+        1 => g.reshaped(x, &[a, n / a]),
+        _ => g.reshaped(x, &[a, b, rest / b]),
+    })
+}
+
+/// A constant around the elements, mostly zeros around planes.
+pub fn pad(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let dims = g.dims(x);
+    let rank = dims.len();
+    let mut pads = vec![0i64; 2 * rank];
+    for i in 1..rank {
+        let spatial = i >= 2 || p[0].is_multiple_of(4);
+        pads[i] = if spatial { i64::from(p[1] >> (2 * i) & 1) } else { 0 };
+        pads[rank + i] = if spatial { i64::from(p[1] >> (2 * i + 1) & 1) } else { 0 };
+    }
+    let grown: usize = (1..rank).map(|i| dims[i] + (pads[i] + pads[rank + i]) as usize).product();
+    (grown <= MAX_ELEMENTS).then_some(())?;
+    let value = if p[2].is_multiple_of(3) { 0.5 } else { 0.0 };
+    Some(g.op(Pad::DEF, &[x], Attrs::new().with("pads", pads).with("value", value)))
+}

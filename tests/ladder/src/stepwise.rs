@@ -1,0 +1,87 @@
+//! Compares a fused graph with the graph it was made from op by op, and measures what rounding does to a model.
+//!
+//! Whole networks cannot tell a wrong op from a right one: they may turn one step in the middle into anything at the
+//! end. So every value of the fused graph that has a counterpart of the same name in the graph with pairs is compared
+//! with it, and then replaced by it: each op computes from the operands that the other graph has.
+
+use qc_dialects::graph::Dequantize;
+use qc_ir::{Data, Diag, HostTensor, Module, Traits, run_region};
+use std::collections::HashMap;
+
+/// Steps by which an integer op may differ from the float ops it stands for: one rounding against another.
+const STEPS: i64 = 1;
+/// Difference of a float result, of the largest magnitude of its tensor: the bias of an integer convolution is rounded.
+const FRACTION: f32 = 0.01;
+
+/// Compares the values of `fused` with those of `graph`, each computed from the operands that `graph` has.
+///
+/// # Errors
+/// The first value that differs by more than a step.
+pub fn compare(graph: &Module, fused: &Module, inputs: &[HostTensor]) -> Result<(), String> {
+    let mut reference: HashMap<String, Option<HostTensor>> = HashMap::new();
+    run_region(graph, graph.body(), inputs, &mut |_, v, t| {
+        if let Some(name) = graph.name(v) {
+            // A name that stands for two values is no help.
+            let twice = reference.contains_key(name);
+            reference.insert(name.to_string(), (!twice).then(|| t.clone()));
+        }
+    })
+    .map_err(|d| d.render(graph))?;
+    let mut failure = None;
+    run_region(fused, fused.body(), inputs, &mut |op, v, t| {
+        // A constant with the name of another holds the same numbers, but perhaps not in the same form.
+        if fused.def(op).traits.has(Traits::CONST_LIKE) {
+            return;
+        }
+        let Some(Some(wanted)) = fused.name(v).and_then(|name| reference.get(name)) else { return };
+        let comparable = wanted.dims() == t.dims() && wanted.data().elem() == t.data().elem();
+        if comparable && fused.quant_of(v).is_none_or(|q| q.axis.is_none()) {
+            if let Err(text) = near(wanted, t) {
+                let name = fused.name(v).unwrap_or("");
+                failure.get_or_insert_with(|| format!("%{name} = {}: {text}", fused.def(op).name));
+            }
+            *t = wanted.clone();
+        }
+    })
+    .map_err(|d| d.render(fused))?;
+    match failure {
+        Some(text) => Err(text),
+        None => Ok(()),
+    }
+}
+
+/// Whether two results of one op are the same but for a rounding.
+fn near(a: &HostTensor, b: &HostTensor) -> Result<(), String> {
+    let Some((x, y)) = a.as_f32().zip(b.as_f32()) else {
+        let far = |i: &usize| (a.int(*i).unwrap_or(0) - b.int(*i).unwrap_or(0)).abs() > STEPS;
+        return match (0..a.len()).find(far) {
+            Some(i) => Err(format!("element {i} is {:?} instead of {:?}", b.int(i), a.int(i))),
+            None => Ok(()),
+        };
+    };
+    let magnitude = x.iter().filter(|x| x.is_finite()).fold(0.0f32, |m, x| m.max(x.abs()));
+    let same = |a: f32, b: f32| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= FRACTION * magnitude;
+    match x.iter().zip(y).position(|(a, b)| !same(*a, *b)) {
+        Some(i) => Err(format!("element {i} is {} instead of {} (up to {magnitude} in all)", y[i], x[i])),
+        None => Ok(()),
+    }
+}
+
+/// The results of a model whose float ops make rounding errors: every computed f32 element is off by up to a
+/// 2^20th of the largest magnitude of its tensor.
+///
+/// # Errors
+/// As the interpreter.
+pub fn with_noise(m: &Module, inputs: &[HostTensor], seed: u64) -> Result<Vec<HostTensor>, Diag> {
+    let mut n = crate::random::Numbers::new(seed);
+    run_region(m, m.body(), inputs, &mut |op, _, t| {
+        let exact = [Traits::MOVEMENT, Traits::CONST_LIKE].iter().any(|&fact| m.def(op).traits.has(fact));
+        let Some(values) = t.as_f32().filter(|_| !exact && !m.is(op, Dequantize::DEF)) else { return };
+        let magnitude = values.iter().filter(|x| x.is_finite()).fold(0.0f32, |a, x| a.max(x.abs()));
+        let size = magnitude / (1u32 << 20) as f32;
+        let noisy = values.iter().map(|x| x + size * n.unit()).collect();
+        if let Some(noisy) = HostTensor::new(t.dims(), Data::F32(noisy)) {
+            *t = noisy;
+        }
+    })
+}
