@@ -1,4 +1,5 @@
-//! Accuracy of quantized ONNX models over 800 labelled pictures, against what ONNX Runtime predicted for them.
+//! Accuracy of quantized models over 800 labelled pictures, against what ONNX Runtime, or Paddle's emulation in floats,
+//! predicted for them.
 //!
 //! Models and pictures belong to others: the test runs where they are and prints a skip where they are not.
 
@@ -15,6 +16,16 @@ const MODELS: &[(&str, &str, i64, &str, f64)] = &[
     ("squeezenet11/SqueezeNet_ort_qop.onnx", "caffe-bgr", 0, "SqueezeNet_ort_qop", 96.5),
     ("squeezenet11/SqueezeNet_fp16.onnx", "caffe-bgr", 0, "SqueezeNet_fp16", 99.0),
     ("mobilenet_v2_100_224_qat/mobilenet_v2_100_224_qat_qdq.onnx", "imagenet-tf", 1, "mobilenet_v2_qat_qdq", 96.5),
+    ("shufflenetv2_x1_0/paddle_pir3", "imagenet", 0, "shufflenetv2_paddle_fp32", 99.0),
+    ("shufflenetv2_x1_0/paddle_ptq_fakequant", "imagenet", 0, "shufflenetv2_paddle_fakequant", 95.0),
+    ("shufflenetv2_x1_0/paddle_ptq_quantize_linear", "imagenet", 0, "shufflenetv2_paddle_quantize_linear", 95.0),
+    (
+        "mobilenet_v1_075_224_keras/paddle_ptq_quantize_linear",
+        "imagenet-tf",
+        0,
+        "mobilenet_v1_075_paddle_quantize_linear",
+        95.0,
+    ),
 ];
 
 /// Points of top-1 accuracy that may lie between qc and the stored predictions: 0.7, and 0.3 for pictures where several
