@@ -1,15 +1,28 @@
 //! Element-wise ONNX operators, and those that change nothing in inference.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Arith, Graph, scalar};
+use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
+use crate::shape;
 use qc_dialects::graph::activation::Function;
 use qc_ir::HostTensor;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
 fn binary(g: &mut Graph, n: &Node<'_>, op: Arith) -> Result<Lowered> {
-    Ok(g.arith(op, n.input(0)?, n.input(1)?)?.into())
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    let b = aligned(g, n, a, b)?;
+    Ok(g.arith(op, a, &b)?.into())
+}
+
+/// Before operator set 7, an attribute says at which axis of the left operand the dims of the right one begin.
+fn aligned(g: &mut Graph, n: &Node<'_>, a: &Value, b: &Value) -> Result<Value> {
+    let Some(axis) = n.int("axis")?.filter(|_| n.opset < 7) else { return Ok(b.clone()) };
+    let (whole, mut dims) = (g.dims(a), g.dims(b));
+    let behind = whole.len().checked_sub(shape::axis(axis, whole.len())? + dims.len());
+    let behind = behind.ok_or_else(|| Refusal::invalid(format!("{dims:?} does not fit {whole:?} at axis {axis}")))?;
+    dims.extend(std::iter::repeat_n(1, behind));
+    g.reshape(b, &dims)
 }
 
 pub(super) fn add(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -141,7 +154,14 @@ pub(super) fn swish(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 pub(super) fn prelu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
     let (above, below) = (g.relu(x)?, g.arith(Arith::Min, x, &scalar(0.0))?);
-    let below = g.arith(Arith::Mul, &below, n.input(1)?)?;
+    let (mut slope, rank) = (n.input(1)?.clone(), g.dims(x).len());
+    // Before operator set 7 several slopes are those of the channels.
+    if let (&[channels], true) = (g.dims(&slope).as_slice(), n.opset < 7 && rank > 2) {
+        let mut dims = vec![1; rank - 1];
+        dims[0] = channels;
+        slope = g.reshape(&slope, &dims)?;
+    }
+    let below = g.arith(Arith::Mul, &below, &slope)?;
     if g.dims(&below) != g.dims(x) {
         return Err(Refusal::invalid(format!("a slope for the shape {:?}", g.dims(&below))));
     }

@@ -29,8 +29,8 @@ use qc_ir::{Deadline, Elem};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// The oldest operator set whose operators are understood; broadcasting was explicit before it.
-const OLDEST_OPSET: i64 = 7;
+/// The oldest operator set whose operators are understood. Before 7, broadcasting is an attribute.
+const OLDEST_OPSET: i64 = 6;
 
 /// A tensor name's state during the walk.
 enum Slot {

@@ -345,7 +345,7 @@ fn inference_has_no_dropout() {
 
 #[test]
 fn old_operator_sets_are_refused_with_a_remedy() {
-    let reasons = Model::new(6, &[2]).node("Relu", "x > y", &[]).reasons();
+    let reasons = Model::new(5, &[2]).node("Relu", "x > y", &[]).reasons();
     assert!(reasons[0].contains("operator set 6") && reasons[0].contains("version_converter"), "{reasons:?}");
 }
 
@@ -359,4 +359,17 @@ fn names_and_locations_are_the_models_own() {
     assert_eq!(m.name(m.result(ops[0])), Some("a"));
     assert_eq!(&*m.locs.nodes(m.loc(ops[0]))[0].name, "first");
     assert_eq!(&*m.locs.nodes(m.loc(ops[1]))[0].name, "Relu:y");
+}
+
+#[test]
+fn old_broadcasting_begins_at_an_axis() {
+    let x: Vec<f32> = (0..8).map(|i| i as f32).collect();
+    let add = |axis: &[AttributeProto]| {
+        Model::new(6, &[1, 2, 2, 2]).constant(floats("b", &[2], &[10.0, 20.0])).node("Add", "x b > y", axis).run(&x).1
+    };
+    assert_eq!(add(&[int("broadcast", 1)]), [10.0, 21.0, 12.0, 23.0, 14.0, 25.0, 16.0, 27.0]);
+    let at_channels = [int("broadcast", 1), int("axis", 1)];
+    assert_eq!(add(&at_channels), [10.0, 11.0, 12.0, 13.0, 24.0, 25.0, 26.0, 27.0]);
+    let slopes = Model::new(6, &[1, 2, 1, 2]).constant(floats("s", &[2], &[0.5, 2.0])).node("PRelu", "x s > y", &[]);
+    assert_eq!(slopes.run(&[-2.0, 2.0, -2.0, 2.0]).1, [-1.0, 2.0, -4.0, 2.0]);
 }
