@@ -52,8 +52,8 @@ pub fn transpose(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let rank = g.m.dims(x).len();
     let mut rest: Vec<i64> = (1..rank as i64).collect();
     let mut perm = vec![0i64];
-    for i in 0..rank - 1 {
-        perm.push(rest.remove((p[i] as usize) % rest.len()));
+    for pick in &p[..rank - 1] {
+        perm.push(rest.remove(*pick as usize % rest.len()));
     }
     Some(g.op(Transpose::DEF, &[x], Attrs::new().with("perm", perm)))
 }
@@ -61,10 +61,10 @@ pub fn transpose(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
 /// The elements of an item under another shape.
 pub fn reshape(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let n = g.elements(x);
-    let divisors: Vec<usize> = (1..=n).filter(|d| n % d == 0).collect();
+    let divisors: Vec<usize> = (1..=n).filter(|d| n.is_multiple_of(*d)).collect();
     let a = divisors[p[0] as usize % divisors.len()];
     let rest = n / a;
-    let inner: Vec<usize> = (1..=rest).filter(|d| rest % d == 0).collect();
+    let inner: Vec<usize> = (1..=rest).filter(|d| rest.is_multiple_of(*d)).collect();
     let b = inner[p[1] as usize % inner.len()];
     Some(match p[2] % 4 {
         0 => g.reshaped(x, &[n]),

@@ -30,7 +30,7 @@ pub fn two_residuals(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let b = g.keep(b, p[7] / 25);
     let other = if p[3].is_multiple_of(2) { first } else { a };
     (g.dims(b) == g.dims(other)).then_some(())?;
-    let operands = if p[2] % 3 == 0 { [b, other] } else { [other, b] };
+    let operands = if p[2].is_multiple_of(3) { [b, other] } else { [other, b] };
     Some(g.op(Add::DEF, &operands, Attrs::new()))
 }
 
@@ -97,7 +97,8 @@ pub fn squeeze_excite(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
 /// Every row of an item compared with every other, and rows mixed accordingly: products of two computed values.
 pub fn attention(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let n = g.elements(x);
-    let divisors: Vec<usize> = (1..=n).filter(|d| n % d == 0 && d * d <= MAX_ELEMENTS && n * d <= MAX_MACS).collect();
+    let divisors: Vec<usize> =
+        (1..=n).filter(|d| n.is_multiple_of(*d) && d * d <= MAX_ELEMENTS && n * d <= MAX_MACS).collect();
     let rows = *divisors.get(p[0] as usize % divisors.len().max(1))?;
     let x = g.reshaped(x, &[rows, n / rows]);
     let x = g.keep(x, p[7]);
