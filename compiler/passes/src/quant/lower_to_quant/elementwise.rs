@@ -57,7 +57,7 @@ pub fn unary(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: &
     let from = rw.m.quant_of(x)?.clone();
     let clamp = |b: Bounds, v: f32| v.max(b.min).min(b.max);
     let bytes = match (Bounds::of(rw.m, t.op), Function::of(rw.m, t.op)) {
-        (Some(bounds), _) => table(&from, format, |v| clamp(bounds, v)),
+        (Some(bounds), _) => table(&from, format, |v| clamp(t.bounds, clamp(bounds, v))),
         (None, Some(function)) => table(&from, format, |v| clamp(t.bounds, function.value(v))),
         (None, None) => return None,
     };
