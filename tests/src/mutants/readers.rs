@@ -95,7 +95,7 @@ fn refusal(e: CompileError) -> String {
 fn compile(file: ModelFile) -> Result<(), String> {
     let compiled = compiler(CompileOptions::default()).compile_file(&file, &mut NoSink).map_err(refusal)?;
     // Machine code for every eighth: it takes longer than all the rest.
-    if file.sha256()[0] % 8 == 0 {
+    if file.sha256()[0].is_multiple_of(8) {
         compiled.jit().map_err(refusal)?;
     }
     Ok(())

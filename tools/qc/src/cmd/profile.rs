@@ -53,7 +53,7 @@ pub fn steps(context: &mut Context, weights_bytes: u64, time: Duration, sort: bo
     let int8 = peak(context.threads(), |n| peak_int8(isa, n));
     let f32 = peak(context.threads(), |n| peak_f32(isa, n));
     let memory = Memory::measure(context.threads());
-    let model_bytes = weights_bytes + context.arena_bytes() as u64;
+    let model_bytes = weights_bytes + context.arena_bytes();
     let mut rows = Vec::new();
     for row in profile.rows().filter(|row| row.calls > 0) {
         let operations = 2.0 * row.macs as f64 * row.calls as f64;
