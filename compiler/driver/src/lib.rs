@@ -329,7 +329,6 @@ impl Compiled {
                 op: join(|n| &n.op_type),
                 kernel: kernel.next_back(),
                 macs: p.macs(m) as u64,
-                float_reason: None,
             }
         };
         steps.map(one).collect()

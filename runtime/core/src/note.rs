@@ -93,9 +93,6 @@ pub struct OpNote {
     /// Multiply-accumulates for one batch item.
     #[serde(default)]
     pub macs: u64,
-    /// Why it computes in float, if it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub float_reason: Option<String>,
 }
 
 impl IoNote {
