@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 static MEMORY: PeakAlloc = PeakAlloc;
 
 /// Mutants without `QC_MUTANTS`.
-const DEFAULT: usize = 1200;
+const DEFAULT: usize = 20_000;
 /// Mutants per child.
 const CHUNK: usize = 2000;
 const MAX_PEAK_BYTES: usize = 256 << 20;

@@ -6,17 +6,19 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(test)]
+mod bombs;
 mod elements;
 mod emit;
 mod error;
 mod files;
 mod inputs;
 mod json;
-#[cfg(test)]
-mod mutation;
 mod onnx;
 mod options;
 mod paddle;
+#[cfg(test)]
+mod seeds;
 mod shape;
 mod sniff;
 mod wire;

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn mutants_depend_on_their_number_alone_and_differ() {
         let seeds = seeds();
-        for reader in Reader::ALL.into_iter().filter(|r| *r != Reader::Pir) {
+        for reader in Reader::ALL {
             let seed = seeds.iter().find(|s| s.reader == reader).unwrap_or_else(|| panic!("{}", reader.name()));
             let made: Vec<Vec<u8>> = (0..40).map(|i| mutate(seed, i)).collect();
             assert_eq!(made, (0..40).map(|i| mutate(seed, i)).collect::<Vec<_>>());

@@ -1,4 +1,5 @@
-//! The files that mutants are made from: the shipped example, what the compiler makes of it, and random models.
+//! The files that mutants are made from: the shipped example, small models of every stored form (`tests/seeds`), what
+//! the compiler makes of them, and random models.
 
 use super::Reader;
 use qc_compiler::{CompileOptions, Compiler, ModelFile, TargetCpu, pipeline};
@@ -38,19 +39,26 @@ fn root() -> PathBuf {
 pub fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
     let mut add = |reader, name: &str, bytes| seeds.push(Seed { reader, name: name.into(), bytes });
-    let digits = root().join("examples/digits");
+    let (digits, small) = (root().join("examples/digits"), root().join("tests/seeds"));
     let shared = std::env::var_os("QC_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let models = [
         (Reader::Onnx, digits.join("digits.onnx"), None),
         (Reader::Onnx, digits.join("digits_qdq.onnx"), None),
         (Reader::Paddle, digits.join("paddle_float/model"), Some("params")),
+        (Reader::Onnx, small.join("shapes.onnx"), None),
+        (Reader::Onnx, small.join("pairs.onnx"), None),
+        (Reader::Paddle, small.join("float.pdmodel"), Some("float.pdiparams")),
+        (Reader::Paddle, small.join("frozen.pdmodel"), Some("frozen.pdiparams")),
+        (Reader::Pir, small.join("pir.json"), Some("pir.pdiparams")),
         (Reader::Onnx, shared.join("models/models/mnist/mnist.onnx"), None),
         (Reader::Onnx, shared.join("models/models/tiny_kws_dscnn/tiny_kws_dscnn_ptq_qdq.onnx"), None),
         (Reader::Paddle, shared.join("spec/models/fp32/resnet_p18/combined/model"), Some("params")),
         (Reader::Paddle, shared.join("spec/models/fp32/dwnet_p26/model.pdmodel"), Some("model.pdiparams")),
         (Reader::Paddle, shared.join("spec/models/qat/resnet_p26_cw_mavg_qdq/model.pdmodel"), Some("model.pdiparams")),
         (Reader::Pir, shared.join("spec/models/fp32/resnet_p33pir/model.json"), Some("model.pdiparams")),
+        (Reader::Paddle, shared.join("spec/models/qat/resnet_p26_cw_mavg/model.pdmodel"), Some("model.pdiparams")),
         (Reader::Pir, shared.join("spec/models/fp32/dwnet_p33pir/model.json"), Some("model.pdiparams")),
+        (Reader::Pir, shared.join("spec/models/qat/dwnet_p33pir_qat/model.json"), Some("model.pdiparams")),
     ];
     for (reader, path, params) in models {
         let Ok(model) = std::fs::read(&path) else { continue };
