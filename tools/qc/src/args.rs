@@ -142,6 +142,26 @@ impl ModelArgs {
         Ok(())
     }
 
+    /// Refuses what decides between integers and floats beside `--exact-qdq`, under which every op computes in floats.
+    fn exact_alone(&self) -> Outcome {
+        let choices = [
+            ("--ranges", self.ranges.is_some()),
+            ("--precision", self.precision != PrecisionArg::Auto),
+            ("--keep-fp32", !self.keep_fp32.is_empty()),
+            ("--quantize-ops", !self.quantize_ops.is_empty()),
+            ("--guard", self.guard != GuardArg::default()),
+            ("--strict-int8", self.strict_int8),
+            ("--min-int8-macs", self.min_int8_macs.is_some()),
+        ];
+        match choices.iter().find(|(_, given)| self.exact_qdq && *given) {
+            Some((name, _)) => {
+                let text = "has no use with --exact-qdq, which computes every op in floats; leave one of them out";
+                Err(Failure::usage(format!("{name} {text}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// How much of a `.so` is checked before it is loaded.
     pub fn check(&self) -> Check {
         if self.skip_weights_check { Check::Code } else { Check::All }
@@ -157,6 +177,7 @@ impl ModelArgs {
             PrecisionArg::Int8 => Precision::Int8,
             PrecisionArg::Fp32 => Precision::Fp32,
         };
+        self.exact_alone()?;
         let ranges = self.ranges.as_deref().map(Ranges::read).transpose()?;
         if ranges.is_some() && precision == Precision::Fp32 {
             return Err(Failure::usage("--ranges has no use with --precision fp32; leave one of them out"));

@@ -38,6 +38,11 @@ const TRANSCRIPTS: &[(&str, i32, &str)] = &[
         3,
         "error: text: not a ranges file of qc calibrate: expected ident at line 1 column 2",
     ),
+    (
+        "compile D/digits_qdq.onnx -o x.so --exact-qdq --keep-fp32 op:Conv",
+        2,
+        "error: --keep-fp32 has no use with --exact-qdq, which computes every op in floats; leave one of them out",
+    ),
     ("compile D/digits.onnx -o x.so --ranges nope.json", 4, "error: nope.json: No such file or directory"),
     (
         "compile D/digits.onnx -o x.so --shape y:1x1x8x8",
