@@ -98,6 +98,8 @@ struct Found {
     agreement: Option<(usize, usize)>,
     /// Pictures whose best score several classes have.
     ties: usize,
+    /// Pictures that are right, each counting by the chance that one of its best classes, drawn blindly, is the right one.
+    drawn: f64,
     seconds: f64,
 }
 
@@ -204,7 +206,8 @@ impl Accuracy {
             return Err(Failure::content(path, "names no picture of the list"));
         }
         let ties = best.iter().filter(|b| b.tied.len() > 1).count();
-        Ok(Found { right, n: list.len(), agreement, ties, seconds })
+        let drawn = drawn(list, best);
+        Ok(Found { right, n: list.len(), agreement, ties, drawn, seconds })
     }
 
     fn check(&self, found: &Found) -> Outcome {
@@ -294,6 +297,15 @@ fn predictions(list: &[Listed], best: &[Best]) -> String {
     list.iter().zip(best).map(line).collect()
 }
 
+/// How many pictures are right if one of the best classes of each is drawn blindly.
+fn drawn(list: &[Listed], best: &[Best]) -> f64 {
+    let chance = |(l, b): (&Listed, &Best)| match l.label {
+        Some(class) if b.tied.contains(&class) => 1.0 / b.tied.len() as f64,
+        _ => 0.0,
+    };
+    list.iter().zip(best).map(chance).sum()
+}
+
 fn percent(part: usize, whole: usize) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
 }
@@ -307,6 +319,7 @@ impl Found {
             all.insert(format!("top{k}"), json!(percent(*right, self.n)));
         }
         all.insert("ties".into(), json!(self.ties));
+        all.insert("top1_drawn".into(), json!(100.0 * self.drawn / self.n.max(1) as f64));
         if let Some((same, n)) = self.agreement {
             all.insert("agreement".into(), json!(percent(same, n)));
             all.insert("compared".into(), json!(n));
@@ -324,8 +337,22 @@ impl Found {
             text += &format!("agreement  {:.2} %  ({} of {n} differ)\n", percent(same, n), n - same);
         }
         if self.ties > 0 {
-            text += &format!("ties       {} pictures have several classes with the best score\n", self.ties);
+            let drawn = 100.0 * self.drawn / self.n.max(1) as f64;
+            let what = "pictures have several best classes, of which the first counts";
+            text += &format!("ties       {} {what}; one drawn at random: top-1 {drawn:.2} %\n", self.ties);
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tied_classes_share_a_right_answer() {
+        let list = [3, 3, 3].map(|class| Listed { file: "x".into(), label: Some(class) });
+        let best = [vec![3], vec![1, 3], vec![1, 2]].map(|tied| Best { classes: tied.clone(), tied });
+        assert_eq!(drawn(&list, &best), 1.5);
     }
 }
