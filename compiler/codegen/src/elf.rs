@@ -18,6 +18,7 @@ mod dynamic;
 mod emit;
 mod input;
 mod layout;
+mod names;
 mod program;
 mod record;
 

@@ -1,11 +1,12 @@
 //! Writes the file: contents, patches, headers.
 
-use super::dynamic::Dynamic;
+use super::dynamic;
 use super::input::Kind;
-use super::layout::{Layout, NOTE_HEADER_BYTES, Out, PAGE, STUB_BYTES};
+use super::layout::{Layout, NOTE_HEADER_BYTES, Out, STUB_BYTES};
+use super::names::Names;
 use super::program::{Fix, Patch, Program, Target};
 use super::record::{
-    FileHeader, ProgramHeader, RELA_BYTES, Rela, SYMBOL_BYTES, SectionHeader, StringTable, SymbolRecord,
+    FileHeader, PAGE, ProgramHeader, RELA_BYTES, Rela, SYMBOL_BYTES, SectionHeader, StringTable, SymbolRecord,
 };
 use super::{LinkError, LinkInput};
 use object::elf;
@@ -20,11 +21,11 @@ pub fn emit(input: &LinkInput, program: &Program, layout: Layout) -> Result<Vec<
     };
     let note_offset = layout.span(Out::Note).offset;
     put(note_offset, &notes(input.note));
-    put(layout.span(Out::Hash).offset, &layout.dynamic.hash_table(program));
-    put(layout.span(Out::DynamicSymbols).offset, &layout.dynamic.symbols(program, &layout));
-    put(layout.span(Out::DynamicStrings).offset, &layout.dynamic.strings.bytes);
+    put(layout.span(Out::Hash).offset, &layout.names.hash_table(program));
+    put(layout.span(Out::DynamicSymbols).offset, &dynamic::symbols(&layout.names, program, &layout));
+    put(layout.span(Out::DynamicStrings).offset, &layout.names.strings.bytes);
     put(layout.span(Out::Relocations).offset, &relocations.bytes);
-    put(layout.span(Out::Dynamic).offset, &layout.dynamic.entries(&layout, relocations.n_relative));
+    put(layout.span(Out::Dynamic).offset, &dynamic::entries(&layout.names, &layout, relocations.n_relative));
     for (&import, &stub) in &layout.stubs {
         let span = layout.span(Out::Stubs);
         put(span.offset + stub * STUB_BYTES, &stub_code(&layout, span.address + stub * STUB_BYTES, import));
@@ -84,7 +85,7 @@ fn relocations(program: &Program, layout: &Layout) -> Relocations {
     let at = |address: u64, target: Target, addend: i64| match target {
         Target::Import(import) => {
             let r_type = if addend == 0 { elf::R_X86_64_GLOB_DAT } else { elf::R_X86_64_64 };
-            Rela { address, r_type, symbol: Dynamic::import_index(import), addend }
+            Rela { address, r_type, symbol: Names::import_index(import), addend }
         }
         _ => {
             let addend = layout.address(target).wrapping_add_signed(addend) as i64;

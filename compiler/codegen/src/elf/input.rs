@@ -120,7 +120,7 @@ fn read_section<'a>(section: &FileSection<'a, '_>) -> Result<Option<Section<'a>>
         return Err(format!("section {name} runs code at load time"));
     }
     let (align, size) = (section.align().max(1), section.size());
-    if !align.is_power_of_two() || align > super::layout::PAGE {
+    if !align.is_power_of_two() || align > super::record::PAGE {
         return Err(format!("section {name} has an alignment of {align}"));
     }
     let relocations = read_relocations(section).map_err(|reason| format!("section {name} {reason}"))?;

@@ -1,16 +1,13 @@
 //! Gives every section of the output its size, its place in the file and its address.
 
-use super::dynamic::Dynamic;
 use super::input::Kind;
+use super::names::Names;
 use super::program::{Patch, Program, SectionId, Target};
-use super::record::{FILE_HEADER_BYTES, PROGRAM_HEADER_BYTES, ProgramHeader, RELA_BYTES, SYMBOL_BYTES};
+use super::record::{FILE_HEADER_BYTES, PAGE, PROGRAM_HEADER_BYTES, ProgramHeader, RELA_BYTES, SYMBOL_BYTES};
 use super::{LinkInput, record};
 use object::elf;
 use qc_runtime::note::SEAL_BYTES;
 use std::collections::BTreeMap;
-
-/// Size of a page of x86-64; segments begin on one, so that no page has two kinds of access.
-pub const PAGE: u64 = 4096;
 
 /// Bytes of a stub: `jmp [slot]`, padded.
 pub const STUB_BYTES: u64 = 8;
@@ -119,7 +116,7 @@ pub struct Layout<'a> {
     /// Imports that have a stub, with the stub's number.
     pub stubs: BTreeMap<usize, u64>,
     pub segments: Vec<ProgramHeader>,
-    pub dynamic: Dynamic<'a>,
+    pub names: Names<'a>,
     /// First byte of the file after everything that is loaded.
     pub end_offset: u64,
 }
@@ -128,25 +125,25 @@ impl<'a> Layout<'a> {
     /// Lays out a program.
     pub fn new(input: &LinkInput<'a>, program: &Program<'a>) -> Layout<'a> {
         let (slots, stubs) = indirections(program);
-        let dynamic = Dynamic::new(input, program);
+        let names = Names::new(input, program);
         let addresses = program.fixes.iter().filter(|fix| fix.patch == Patch::Address).count() + slots.len();
-        let n_symbols = dynamic.n_symbols() as u64;
+        let n_symbols = names.n_symbols() as u64;
         let mut layout = Layout {
             spans: [Span { align: 8, ..Span::default() }; Out::ALL.len()],
             sections: BTreeMap::new(),
             slots,
             stubs,
             segments: Vec::new(),
-            dynamic,
+            names,
             end_offset: 0,
         };
         layout.set(Out::Note, note_bytes(input.note), 4);
-        layout.set(Out::Hash, layout.dynamic.hash_bytes(), 8);
+        layout.set(Out::Hash, layout.names.hash_bytes(), 8);
         layout.set(Out::DynamicSymbols, n_symbols * SYMBOL_BYTES, 8);
-        layout.set(Out::DynamicStrings, layout.dynamic.strings.bytes.len() as u64, 1);
+        layout.set(Out::DynamicStrings, layout.names.strings.bytes.len() as u64, 1);
         layout.set(Out::Relocations, addresses as u64 * RELA_BYTES, 8);
         layout.set(Out::Stubs, layout.stubs.len() as u64 * STUB_BYTES, 16);
-        layout.set(Out::Dynamic, layout.dynamic.n_entries() as u64 * record::DYNAMIC_BYTES, 8);
+        layout.set(Out::Dynamic, layout.names.n_entries() as u64 * record::DYNAMIC_BYTES, 8);
         layout.set(Out::Slots, layout.slots.len() as u64 * 8, 8);
         layout.set(Out::Weights, input.weights.len() as u64 + WEIGHTS_SLACK, PAGE);
         for kind in [Kind::Text, Kind::ReadOnly, Kind::ReadOnlyAfterLoad, Kind::Data, Kind::Zero] {

@@ -2,6 +2,8 @@
 
 use object::{I64, LittleEndian as Le, U16, U32, U64, elf, pod};
 
+/// Size of a page of x86-64; segments begin on one, so that no page has two kinds of access.
+pub const PAGE: u64 = 4096;
 /// Size of the file header.
 pub const FILE_HEADER_BYTES: u64 = 64;
 /// Size of a program header.

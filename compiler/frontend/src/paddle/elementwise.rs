@@ -1,7 +1,6 @@
 //! Element-wise Paddle ops, and those that change nothing in inference.
 
-use super::nn::VERSION_2;
-use super::op::{Lowered, Op};
+use super::op::{Lowered, Op, VERSION_2};
 use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
 use qc_dialects::graph::activation::Function;

@@ -369,7 +369,7 @@ impl<'a> Importer<'a> {
                         let by = scalar(step);
                         self.g.arith(crate::emit::Arith::Div, &real, &by)?
                     }
-                    Tensor::Steps { step: None, .. } | Tensor::Measured(_) => return Err(ops::measured()),
+                    Tensor::Steps { step: None, .. } | Tensor::Measured(_) => return Err(quant::measured()),
                 });
             }
             out.push((slot, values));

@@ -2,15 +2,12 @@
 
 use super::elementwise::binary;
 use super::movement::at_least_one_dim;
-use super::op::{Lowered, Op};
+use super::op::{Lowered, Op, VERSION_2};
 use crate::emit::{Arith, Conv, Count, Graph, Pool, Value};
 use crate::error::Refusal;
 use crate::shape::{self, Window, checked_pads, pair};
 
 type Result<T> = std::result::Result<T, Refusal>;
-
-/// The first version of the 2.x line, which counts padding differently in averages and fixes some parameters.
-pub(super) const VERSION_2: i64 = 2_000_000;
 
 /// The window of a convolution or pool and its pads.
 fn window(op: &Op<'_>, input: [usize; 2], kernel: [i64; 2], dilations: [i64; 2]) -> Result<(Window, [i64; 4])> {

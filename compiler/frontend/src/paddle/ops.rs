@@ -114,12 +114,6 @@ pub(super) fn refusal(op: &OpDesc) -> Option<Refusal> {
     (int8 || set("use_quantizer") || set("force_fp32_output")).then(converted)
 }
 
-/// Why a tensor in steps of a measured scale cannot be used by an op.
-pub(super) fn measured() -> Refusal {
-    Refusal::unsupported("an operand is in units that are measured anew in every run")
-        .remedy("train with range_abs_max or moving_average_abs_max, or freeze the program")
-}
-
 fn converted() -> Refusal {
     Refusal::unsupported("this program was already converted to oneDNN INT8")
         .remedy("give the float or quantization-aware program it was made from")

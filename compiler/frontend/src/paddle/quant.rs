@@ -29,6 +29,12 @@ pub(super) const MAX_LEVEL: f64 = 127.0;
 /// Why a fake-quantize op with a measured scale leaves its tensor float.
 const MEASURED: &str = "its scale is measured anew in every run, so its tensor stays float";
 
+/// Why a tensor in steps of a measured scale cannot be used by an op.
+pub(super) fn measured() -> Refusal {
+    Refusal::unsupported("an operand is in units that are measured anew in every run")
+        .remedy("train with range_abs_max or moving_average_abs_max, or freeze the program")
+}
+
 fn expect_8_bits(op: &Op<'_>, name: &str) -> Result<()> {
     match op.int(name)?.unwrap_or(8) {
         8 => Ok(()),
@@ -133,7 +139,7 @@ pub(super) fn fake_quantize_abs_max(g: &mut Graph, op: &Op<'_>) -> Result<Lowere
     g.expect_f32(x)?;
     let Some(t) = x.known() else {
         if op.desc.r#type.contains("channel_wise") {
-            return Err(super::ops::measured());
+            return Err(measured());
         }
         let extra = Some(("OutScale", Tensor::Measured(x.clone())));
         return Ok(Lowered { values: vec![Tensor::Steps { real: x.clone(), step: None }], extra, why: MEASURED });
