@@ -79,10 +79,14 @@ fn weight_format(m: &Module, weight: ValueId) -> Result<&Quant, String> {
 /// # Errors
 /// When they are no bytes.
 pub fn centred(q: &Quant, weight: &HostTensor, axis: usize) -> Result<Vec<i32>, String> {
-    let stored = ints(&[Some(weight)], 0)?;
+    let mut values = ints(&[Some(weight)], 0)?;
     let inner: usize = weight.dims()[axis + 1..].iter().product();
     let channels = weight.dims()[axis];
-    Ok(stored.into_iter().enumerate().map(|(i, w)| w - q.zero(i / inner.max(1) % channels)).collect())
+    for (i, row) in values.chunks_mut(inner.max(1)).enumerate() {
+        let zero = q.zero(i % channels);
+        row.iter_mut().for_each(|w| *w -= zero);
+    }
+    Ok(values)
 }
 
 fn check_extra(m: &Module, op: OpId, out: &[usize], channels: usize) -> Result<(), String> {

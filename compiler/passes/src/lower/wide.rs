@@ -63,8 +63,9 @@ impl Weights {
 
     /// How many parts the widest weight needs.
     pub fn parts(&self) -> usize {
-        let needs = |&w: &i32| (1..).find(|&n| (-128 * n..=127 * n).contains(&w)).unwrap_or(1);
-        self.values.iter().map(needs).max().unwrap_or(1) as usize
+        let (lo, hi) = self.values.iter().fold((0, 0), |(lo, hi), &w| (w.min(lo), w.max(hi)));
+        let fits = |n: &i32| -128 * n <= lo && hi <= 127 * n;
+        (1..).find(fits).unwrap_or(1) as usize
     }
 
     /// Runs of output channels with weights beyond s8. With one group, channels between two of them that are near one
@@ -102,9 +103,14 @@ impl Weights {
     /// The weights `[o, c, kh, kw]` in parts that fit s8, as `[o, c, kh * parts, kw]`: the parts of a window row follow one
     /// another. One part holds what fits.
     pub fn in_parts(&self, parts: usize, kw: usize) -> Vec<i8> {
+        if parts == 1 {
+            return self.values.iter().map(|&w| w.clamp(-128, 127) as i8).collect();
+        }
         let mut out = Vec::with_capacity(self.values.len() * parts);
+        let mut rest = Vec::with_capacity(kw);
         for row in self.values.chunks(kw) {
-            let mut rest = row.to_vec();
+            rest.clear();
+            rest.extend_from_slice(row);
             for _ in 0..parts {
                 out.extend(rest.iter().map(|&w| w.clamp(-128, 127) as i8));
                 rest.iter_mut().for_each(|w| *w -= (*w).clamp(-128, 127));
