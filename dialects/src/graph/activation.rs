@@ -1,10 +1,11 @@
 //! Functions of single elements beyond `relu` and `clip`.
 //!
-//! Each function is written once, over an algebra of scalars: [`Scalars`] on `f32` is its evaluation, on values of the
-//! loop dialect its code. Quantized forms are tables of the evaluation.
+//! The kernels' reference defines their values. Here stand their names, their parameters, and which kernel computes them
+//! with which constants. Quantized forms are tables of the values.
 
 use super::{arg, dims_of, f32_ty, f32s};
 use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_kernels::{Variant, reference};
 
 qc_ir::ops! { dialect ACTIVATION = "graph";
     /// `1 / (1 + exp(-x))`.
@@ -33,38 +34,6 @@ qc_ir::ops! { dialect ACTIVATION = "graph";
     op Swish = "graph.swish"(x) -> (out) { beta: Float = 1.0 } [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `x * Φ(x)` with the normal distribution's `Φ`; its usual approximation by tanh if `tanh`.
     op Gelu = "graph.gelu"(x) -> (out) { tanh: Bool = false } [PURE ELEMENTWISE] infer(infer) eval(eval);
-}
-
-/// The arithmetic that functions are written in: on numbers, or on code that computes numbers.
-pub trait Scalars {
-    /// A number.
-    type V: Copy;
-    /// Why making one can fail.
-    type E;
-
-    /// A constant.
-    ///
-    /// # Errors
-    /// As the implementor; so for the others.
-    fn constant(&mut self, value: f32) -> Result<Self::V, Self::E>;
-    /// `add`, `sub`, `mul`, `div`, `max` or `min` of two numbers, rounded once.
-    fn binary(&mut self, op: &'static str, a: Self::V, b: Self::V) -> Result<Self::V, Self::E>;
-    /// The square root.
-    fn sqrt(&mut self, x: Self::V) -> Result<Self::V, Self::E>;
-    /// `e^x`.
-    fn exp(&mut self, x: Self::V) -> Result<Self::V, Self::E>;
-
-    /// A number and a constant.
-    fn with(&mut self, op: &'static str, a: Self::V, b: f32) -> Result<Self::V, Self::E> {
-        let b = self.constant(b)?;
-        self.binary(op, a, b)
-    }
-
-    /// A constant and a number.
-    fn from(&mut self, a: f32, op: &'static str, b: Self::V) -> Result<Self::V, Self::E> {
-        let a = self.constant(a)?;
-        self.binary(op, a, b)
-    }
 }
 
 /// One of the functions with its parameters.
@@ -147,168 +116,35 @@ impl Function {
         })
     }
 
-    /// The function's value at `x`.
-    ///
-    /// # Errors
-    /// Those of the algebra.
-    pub fn apply<S: Scalars>(self, s: &mut S, x: S::V) -> Result<S::V, S::E> {
+    /// The kernel that computes the function, and its parameters.
+    pub fn kernel(self) -> (Variant, [f32; 3]) {
         match self {
-            Function::Sigmoid => sigmoid(s, x),
-            Function::Tanh => tanh(s, x),
-            Function::Exp => s.exp(x),
-            Function::Sqrt => s.sqrt(x),
-            Function::Erf => erf(s, x),
-            Function::Abs => abs(s, x),
-            Function::HardSigmoid { alpha, beta } => {
-                let line = s.with("mul", x, alpha)?;
-                let line = s.with("add", line, beta)?;
-                clip(s, line, 1.0)
-            }
+            Function::Sigmoid => (Variant::SigmoidF32, [0.0; 3]),
+            Function::Tanh => (Variant::TanhF32, [0.0; 3]),
+            Function::Exp => (Variant::ExpF32, [0.0; 3]),
+            Function::Sqrt => (Variant::SqrtF32, [0.0; 3]),
+            Function::Erf => (Variant::ErfF32, [0.0; 3]),
+            Function::Abs => (Variant::AbsF32, [0.0; 3]),
+            Function::HardSigmoid { alpha, beta } => (Variant::HardSigmoidF32, [alpha, beta, 0.0]),
             Function::HardSwish { offset, threshold, scale } => {
-                let moved = s.with("add", x, offset)?;
-                let gate = clip(s, moved, threshold)?;
-                let product = s.binary("mul", x, gate)?;
-                s.with("div", product, scale)
+                (Variant::HardSwishF32, [offset, threshold, (1.0 / f64::from(scale)) as f32])
             }
-            Function::LeakyRelu { alpha } => {
-                let (above, below) = (s.with("max", x, 0.0)?, s.with("min", x, 0.0)?);
-                let below = s.with("mul", below, alpha)?;
-                s.binary("add", above, below)
+            Function::LeakyRelu { alpha } => (Variant::LeakyReluF32, [alpha, 0.0, 0.0]),
+            Function::Elu { alpha } => (Variant::EluF32, [alpha, 0.0, 0.0]),
+            Function::Swish { beta } => (Variant::SwishF32, [beta, 0.0, 0.0]),
+            Function::Gelu { tanh: false } => (Variant::GeluF32, [0.0; 3]),
+            // 2 sqrt(2/π) (x + 0.044715 x³), of which the sigmoid is the form with tanh.
+            Function::Gelu { tanh: true } => {
+                let linear = 2.0 * (2.0 * std::f64::consts::FRAC_1_PI).sqrt();
+                (Variant::GeluTanhF32, [linear as f32, (linear * 0.044_715) as f32, 0.0])
             }
-            Function::Elu { alpha } => {
-                let (above, below) = (s.with("max", x, 0.0)?, s.with("min", x, 0.0)?);
-                let power = s.exp(below)?;
-                let power = s.with("sub", power, 1.0)?;
-                let below = s.with("mul", power, alpha)?;
-                s.binary("add", above, below)
-            }
-            Function::Swish { beta } => {
-                let inner = s.with("mul", x, beta)?;
-                let gate = sigmoid(s, inner)?;
-                s.binary("mul", x, gate)
-            }
-            Function::Gelu { tanh: false } => gelu(s, x),
-            Function::Gelu { tanh: true } => gelu_tanh(s, x),
         }
     }
 
     /// The function's value at one number.
     pub fn value(self, x: f32) -> f32 {
-        match self.apply(&mut Numbers, x) {
-            Ok(y) => y,
-            Err(never) => match never {},
-        }
-    }
-}
-
-fn clip<S: Scalars>(s: &mut S, x: S::V, max: f32) -> Result<S::V, S::E> {
-    let x = s.with("max", x, 0.0)?;
-    s.with("min", x, max)
-}
-
-fn abs<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
-    let negative = s.from(0.0, "sub", x)?;
-    s.binary("max", x, negative)
-}
-
-fn sigmoid<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
-    let negative = s.from(0.0, "sub", x)?;
-    let power = s.exp(negative)?;
-    let below = s.with("add", power, 1.0)?;
-    s.from(1.0, "div", below)
-}
-
-/// `1 - 2 / (e^2x + 1)`: exact to rounding of 1 everywhere.
-fn tanh<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
-    let double = s.binary("add", x, x)?;
-    let power = s.exp(double)?;
-    let below = s.with("add", power, 1.0)?;
-    let part = s.from(2.0, "div", below)?;
-    s.from(1.0, "sub", part)
-}
-
-/// Coefficients of `erfc(z) ≈ t (a + t (b + ..)) exp(-z²)`, `t = 1 / (1 + 0.3275911 z)`: formula 7.1.26 of Abramowitz and
-/// Stegun, with an error below 1.5e-7.
-const ERFC: [f32; 5] = [0.254_829_6, -0.284_496_74, 1.421_413_7, -1.453_152, 1.061_405_4];
-
-/// `1 - erf(z)` for `z` that is not negative.
-fn erfc<S: Scalars>(s: &mut S, z: S::V) -> Result<S::V, S::E> {
-    let below = s.with("mul", z, 0.327_591_1)?;
-    let below = s.with("add", below, 1.0)?;
-    let t = s.from(1.0, "div", below)?;
-    let mut sum = s.constant(0.0)?;
-    for a in ERFC.into_iter().rev() {
-        sum = s.with("add", sum, a)?;
-        sum = s.binary("mul", sum, t)?;
-    }
-    let square = s.binary("mul", z, z)?;
-    let negative = s.from(0.0, "sub", square)?;
-    let bell = s.exp(negative)?;
-    s.binary("mul", sum, bell)
-}
-
-/// `max(x, 0) - |x| / 2 * erfc(|x| / sqrt 2)`, which needs no case for the sign.
-fn gelu<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
-    let size = abs(s, x)?;
-    let z = s.with("mul", size, std::f32::consts::FRAC_1_SQRT_2)?;
-    let erfc = erfc(s, z)?;
-    let half = s.with("mul", size, 0.5)?;
-    let tail = s.binary("mul", half, erfc)?;
-    let above = s.with("max", x, 0.0)?;
-    s.binary("sub", above, tail)
-}
-
-/// The size of `erf` with the sign of `x`, which is `x / |x|`, and 0 at 0.
-fn erf<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
-    let size = abs(s, x)?;
-    let erfc = erfc(s, size)?;
-    let above = s.from(1.0, "sub", erfc)?;
-    let size = s.with("max", size, f32::MIN_POSITIVE)?;
-    let sign = s.binary("div", x, size)?;
-    s.binary("mul", sign, above)
-}
-
-/// `x * sigmoid(2 sqrt(2/π) (x + 0.044715 x³))`, which is the form with tanh.
-fn gelu_tanh<S: Scalars>(s: &mut S, x: S::V) -> Result<S::V, S::E> {
-    let square = s.binary("mul", x, x)?;
-    let inner = s.with("mul", square, 0.044_715)?;
-    let inner = s.with("add", inner, 1.0)?;
-    let inner = s.binary("mul", inner, x)?;
-    let inner = s.with("mul", inner, 2.0 * 0.797_884_6)?;
-    let gate = sigmoid(s, inner)?;
-    s.binary("mul", x, gate)
-}
-
-/// The algebra of numbers.
-struct Numbers;
-
-impl Scalars for Numbers {
-    type V = f32;
-    type E = std::convert::Infallible;
-
-    fn constant(&mut self, value: f32) -> Result<f32, Self::E> {
-        Ok(value)
-    }
-
-    fn binary(&mut self, op: &'static str, a: f32, b: f32) -> Result<f32, Self::E> {
-        Ok(match op {
-            "add" => a + b,
-            "sub" => a - b,
-            "mul" => a * b,
-            "div" => a / b,
-            "max" if a > b => a,
-            "min" if a < b => a,
-            _ => b,
-        })
-    }
-
-    fn sqrt(&mut self, x: f32) -> Result<f32, Self::E> {
-        Ok(x.sqrt())
-    }
-
-    fn exp(&mut self, x: f32) -> Result<f32, Self::E> {
-        // The kernels' definition, so that tables do not depend on the system's library.
-        Ok(qc_kernels::reference::exp(x))
+        let (variant, parameters) = self.kernel();
+        reference::function(variant, x, parameters)
     }
 }
 

@@ -280,7 +280,7 @@ impl Bench {
                 g.a = a.ptr();
                 g.w = w.ptr::<u8>().wrapping_add(shape.panel_offset_f32(panel)).cast();
                 g.bias = bias.ptr::<f32>().wrapping_add(panel * PANEL);
-                g.out = out.ptr::<f32>().wrapping_add(panel * PANEL);
+                g.out = out.ptr::<f32>().wrapping_add(panel * PANEL).cast();
                 if c.variant == Variant::U8Res {
                     g.res = res.ptr::<f32>().wrapping_add(panel * PANEL);
                 }

@@ -15,6 +15,8 @@
 //!   A family with clamps needs them set (`-inf`, `inf` for none): unset means 0.
 //! - `lo`, `hi` of u8 results satisfy `0 <= lo <= hi <= 255` and must be set too (`hi = 255` for none).
 //! - `lut`, if not null, is a table of 256 bytes that maps each u8 result just before it is stored.
+//! - Quantized operands of float kernels stand for `(f32(q) - zero) * scale`, as [`DequantizeArgs`] says; u8 results of
+//!   float kernels are what [`QuantizeArgs`] makes of the float result, by `scale`, `zero`, `lo` and `hi`.
 
 /// What a field holds, hence how generated code fills it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,7 +170,7 @@ args! {
     /// f32 direct convolution or matrix product, one panel of up to 64 output columns; geometry of [`GemmArgs`].
     ///
     /// `acc` starts at 0 and is one chain of fma over y, x, k in this order; then `+ bias[n]`, `+ res` if not null, and
-    /// the clamp. `w` is one panel `[seg_y][seg_x][k][cols16]` (see `pack::pack_gemm_f32`), 64-byte aligned.
+    /// the clamp. Variant `u8` quantizes that. `w` is one panel `[seg_y][seg_x][k][cols16]` (see `pack::pack_gemm_f32`), 64-byte aligned.
     GemmF32Args {
         /// First tap of the first output pixel.
         a: *const f32,
@@ -176,9 +178,9 @@ args! {
         w: *const f32,
         /// `cols16` accumulator starts.
         bias: *const f32,
-        /// First output element; `cols` elements per pixel.
-        out: *mut f32,
-        /// Residual with the geometry of `out`, or null. May be equal to `out`.
+        /// First output element, f32 or u8 by variant; `cols` elements per pixel.
+        out: *mut u8,
+        /// Residual with the geometry of `out`, f32, or null. May be equal to `out` (`f32`).
         res: *const f32,
         /// Input bytes from one output row (pixel) to the next.
         a_row: usize,
@@ -208,10 +210,18 @@ args! {
         outer: usize,
         /// Output columns, 1..=64.
         cols: usize,
-        /// Lowest result.
+        /// Lowest float result.
         clamp_lo: f32,
-        /// Highest result.
+        /// Highest float result.
         clamp_hi: f32,
+        /// Scale of the u8 result; finite, positive.
+        scale: f32,
+        /// Zero point of the u8 result.
+        zero: f32,
+        /// Lowest u8 result.
+        lo: i32,
+        /// Highest u8 result.
+        hi: i32,
     }
 }
 
@@ -271,8 +281,8 @@ args! {
 args! {
     /// Depthwise f32 convolution; geometry of [`DwArgs`].
     ///
-    /// The accumulator starts at 0 and is one chain of fma over y, x; then `+ bias[c]` and the clamp. `w` is `[kh][kw][c16]`
-    /// (see `pack::pack_dw_f32`), `c16` being `channels` rounded up to 16; `bias` has `c16` elements.
+    /// The accumulator starts at 0 and is one chain of fma over y, x; then `+ bias[c]` and the clamp. Variant `u8` quantizes
+    /// that. `w` is `[kh][kw][c16]` (see `pack::pack_dw_f32`), `c16` being `channels` rounded up to 16; `bias` has `c16` elements.
     DwF32Args {
         /// First tap of the first output pixel, channel 0.
         a: *const f32,
@@ -280,8 +290,8 @@ args! {
         w: *const f32,
         /// Accumulator starts, one per channel.
         bias: *const f32,
-        /// First output pixel; `channels` elements per pixel.
-        out: *mut f32,
+        /// First output pixel, f32 or u8 by variant; `channels` elements per pixel.
+        out: *mut u8,
         /// Input bytes between taps in x.
         a_col: usize,
         /// Input bytes between taps in y.
@@ -304,10 +314,18 @@ args! {
         cols: usize,
         /// Channels.
         channels: usize,
-        /// Lowest result.
+        /// Lowest float result.
         clamp_lo: f32,
-        /// Highest result.
+        /// Highest float result.
         clamp_hi: f32,
+        /// Scale of the u8 result; finite, positive.
+        scale: f32,
+        /// Zero point of the u8 result.
+        zero: f32,
+        /// Lowest u8 result.
+        lo: i32,
+        /// Highest u8 result.
+        hi: i32,
     }
 }
 
@@ -431,16 +449,17 @@ args! {
 }
 
 args! {
-    /// Element-wise operation on two f32 tensors, `rows` rows of `n` elements, then the clamp.
+    /// Element-wise operation on two tensors of real numbers, `rows` rows of `n` elements, then the clamp.
     ///
-    /// `max_f32` is `if a > b { a } else { b }`, `min_f32` is `if a < b { a } else { b }`. `out` may be equal to an operand.
+    /// An operand whose scale is not 0 is quantized, and so is the result: u8 instead of f32. `max_f32` is
+    /// `if a > b { a } else { b }`, `min_f32` is `if a < b { a } else { b }`. `out` may be equal to an operand of its type.
     BinaryF32Args {
         /// First operand.
-        a: *const f32,
+        a: *const u8,
         /// Second operand.
-        b: *const f32,
+        b: *const u8,
         /// Result.
-        out: *mut f32,
+        out: *mut u8,
         /// Bytes between rows of `a`.
         a_row: usize,
         /// Bytes between rows of `b`.
@@ -453,17 +472,49 @@ args! {
         n: usize,
         /// 1: `b` has one element per row, used for all `n`.
         b_scalar: usize,
-        /// Lowest result.
+        /// Lowest float result.
         clamp_lo: f32,
-        /// Highest result.
+        /// Highest float result.
         clamp_hi: f32,
+        /// Scale of `a`; 0: it is f32.
+        a_scale: f32,
+        /// Zero point of `a`.
+        a_zero: f32,
+        /// Scale of `b`; 0: it is f32.
+        b_scale: f32,
+        /// Zero point of `b`.
+        b_zero: f32,
+        /// Scale of the result; 0: it is f32.
+        scale: f32,
+        /// Zero point of the result.
+        zero: f32,
+        /// Lowest u8 result.
+        lo: i32,
+        /// Highest u8 result.
+        hi: i32,
     }
 }
 
 args! {
     /// Element-wise operation on one tensor, `rows` rows of `n` elements.
     ///
-    /// `lut_u8` maps every byte by `lut`; `clamp_f32` clamps. `out` may be equal to `a`.
+    /// `lut_u8` maps every byte by `lut`. The others are functions of real numbers; an operand whose scale is not 0 is
+    /// quantized, and so is the result: u8 instead of f32. With `E(x)` for `reference::exp`, `fma(..)` rounded once, the
+    /// `max` and `min` of [`BinaryF32Args`], and `p0`, `p1`, `p2` the parameters:
+    ///
+    /// - `clamp_f32`: the clamp to `p0 ..= p1`.
+    /// - `sigmoid_f32`: `1 / (1 + E(0 - x))`. `swish_f32`: `x / (1 + E(0 - x * p0))`.
+    /// - `tanh_f32`: `1 - 2 / (1 + E(x + x))`.
+    /// - `exp_f32`: `E(x)`. `sqrt_f32`: the square root. `abs_f32`: `x` without its sign.
+    /// - `erf_f32`: `max(0, 1 - T(|x|))` with the sign of `x`, `T` being `reference::erfc`.
+    /// - `hard_sigmoid_f32`: `min(max(fma(x, p0, p1), 0), 1)`.
+    /// - `hard_swish_f32`: `x * (min(max(x + p0, 0), p1) * p2)`.
+    /// - `leaky_relu_f32`: `fma(min(x, 0), p0, max(x, 0))`.
+    /// - `elu_f32`: `fma(E(min(x, 0)) - 1, p0, max(x, 0))`.
+    /// - `gelu_f32`: `fma(|x| * -0.5, T(|x| * sqrt(1/2)), max(x, 0))`.
+    /// - `gelu_tanh_f32`: `x / (1 + E(0 - y))` with `y = fma(x * x, p1, p0) * x`.
+    ///
+    /// `out` may be equal to `a` where both have the same type.
     UnaryArgs {
         /// Operand (u8 or f32).
         a: *const u8,
@@ -479,10 +530,45 @@ args! {
         rows: usize,
         /// Elements per row.
         n: usize,
-        /// Lowest result (`clamp_f32`).
-        clamp_lo: f32,
-        /// Highest result (`clamp_f32`).
-        clamp_hi: f32,
+        /// First parameter.
+        p0: f32,
+        /// Second parameter.
+        p1: f32,
+        /// Third parameter.
+        p2: f32,
+        /// Scale of `a`; 0: it is f32.
+        a_scale: f32,
+        /// Zero point of `a`.
+        a_zero: f32,
+        /// Scale of the result; 0: it is f32.
+        scale: f32,
+        /// Zero point of the result.
+        zero: f32,
+        /// Lowest u8 result.
+        lo: i32,
+        /// Highest u8 result.
+        hi: i32,
+    }
+}
+
+args! {
+    /// Means of `rows` rows of `n` contiguous floats.
+    ///
+    /// Partial sums `s_j = Σ a_i` over `i ≡ j mod 16` in order of `i`, starting at 0, added by the tree of [`SoftmaxArgs`];
+    /// `out = sum / f32(n)`.
+    MeanArgs {
+        /// Source.
+        a: *const f32,
+        /// Results, one per row.
+        out: *mut f32,
+        /// Bytes between rows of `a`.
+        a_row: usize,
+        /// Bytes between results.
+        out_row: usize,
+        /// Rows.
+        rows: usize,
+        /// Elements per row.
+        n: usize,
     }
 }
 

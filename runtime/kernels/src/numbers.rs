@@ -28,6 +28,13 @@ pub const SQRT_HALF_BITS: i32 = 0x3f35_04f3;
 pub const LOG_POLY: [f32; 8] =
     [0.333_333_3, -0.250_003_07, 0.200_010_45, -0.166_412_82, 0.142_144_96, -0.129_981_83, 0.126_223_19, -0.079_027_44];
 
+/// Coefficients of `erfc(z) ≈ t (a + t (b + ..)) exp(-z²)` with `t = 1 / (1 + ERFC_STEP z)`.
+pub const ERFC_POLY: [f32; 5] = [0.254_829_6, -0.284_496_74, 1.421_413_7, -1.453_152, 1.061_405_4];
+/// See [`ERFC_POLY`].
+pub const ERFC_STEP: f32 = 0.327_591_1;
+/// `sqrt(1/2)`.
+pub const FRAC_1_SQRT_2: f32 = core::f32::consts::FRAC_1_SQRT_2;
+
 /// `a * b + c` rounded once, without the instruction.
 ///
 /// The product is exact in f64. The sum is rounded to odd, which keeps enough information for the last rounding to be

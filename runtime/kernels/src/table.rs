@@ -21,7 +21,7 @@ pub enum Family {
     Pool,
     /// Element-wise with two u8 operands, [`args::BinaryU8Args`].
     BinaryU8,
-    /// Element-wise with two f32 operands, [`args::BinaryF32Args`].
+    /// Element-wise with two operands in real numbers, [`args::BinaryF32Args`].
     BinaryF32,
     /// Element-wise with one operand, [`args::UnaryArgs`].
     Unary,
@@ -35,6 +35,8 @@ pub enum Family {
     Fill,
     /// Softmax, [`args::SoftmaxArgs`].
     Softmax,
+    /// Means of rows, [`args::MeanArgs`].
+    Mean,
     /// Local response normalization, [`args::LrnArgs`].
     Lrn,
 }
@@ -70,18 +72,22 @@ macro_rules! families {
 
 families! {
     Gemm "gemm" GemmArgs [U8 U8Res F32 I32];
-    GemmF32 "gemm_f32" GemmF32Args [F32];
+    GemmF32 "gemm_f32" GemmF32Args [F32 U8];
     Dw "dw" DwArgs [U8];
-    DwF32 "dw_f32" DwF32Args [F32];
+    DwF32 "dw_f32" DwF32Args [F32 U8];
     Pool "pool" PoolArgs [MaxU8 AvgU8 MaxF32 AvgF32];
     BinaryU8 "binary_u8" BinaryU8Args [AddU8 MulU8];
     BinaryF32 "binary_f32" BinaryF32Args [AddF32 SubF32 MulF32 DivF32 MaxF32 MinF32];
-    Unary "unary" UnaryArgs [LutU8 ClampF32];
+    Unary "unary" UnaryArgs [
+        LutU8 ClampF32 SigmoidF32 TanhF32 ExpF32 SqrtF32 AbsF32 ErfF32 HardSigmoidF32 HardSwishF32 LeakyReluF32 EluF32
+        SwishF32 GeluF32 GeluTanhF32
+    ];
     Quantize "quantize" QuantizeArgs [U8];
     Dequantize "dequantize" DequantizeArgs [F32];
     Move "move" MoveArgs [B1 B4];
     Fill "fill" FillArgs [B1 B4];
     Softmax "softmax" SoftmaxArgs [F32];
+    Mean "mean" MeanArgs [F32];
     Lrn "lrn" LrnArgs [F32];
 }
 
@@ -116,7 +122,7 @@ macro_rules! variants {
 }
 
 variants! {
-    /// Requantized to u8.
+    /// Quantized to u8.
     U8 "u8",
     /// Requantized to u8 after adding a residual.
     U8Res "u8r",
@@ -150,6 +156,32 @@ variants! {
     LutU8 "lut_u8",
     /// Clamp of floats.
     ClampF32 "clamp_f32",
+    /// Logistic function.
+    SigmoidF32 "sigmoid_f32",
+    /// Hyperbolic tangent.
+    TanhF32 "tanh_f32",
+    /// Exponential.
+    ExpF32 "exp_f32",
+    /// Square root.
+    SqrtF32 "sqrt_f32",
+    /// Absolute value.
+    AbsF32 "abs_f32",
+    /// Error function.
+    ErfF32 "erf_f32",
+    /// Piecewise linear sigmoid.
+    HardSigmoidF32 "hard_sigmoid_f32",
+    /// `x` times a piecewise linear gate.
+    HardSwishF32 "hard_swish_f32",
+    /// Another slope below 0.
+    LeakyReluF32 "leaky_relu_f32",
+    /// Exponential below 0.
+    EluF32 "elu_f32",
+    /// `x` times its sigmoid.
+    SwishF32 "swish_f32",
+    /// `x` times the normal distribution.
+    GeluF32 "gelu_f32",
+    /// Its approximation by tanh.
+    GeluTanhF32 "gelu_tanh_f32",
     /// Elements of one byte.
     B1 "b1",
     /// Elements of four bytes.

@@ -21,12 +21,13 @@ struct Geometry {
 }
 
 impl Geometry {
-    fn fill(&self, case: &mut Case, bytes: usize) {
+    fn fill(&self, case: &mut Case, bytes: usize, out_bytes: usize) {
         let pixel = (self.channels + self.extra) * bytes;
         let line = self.line() * pixel;
         case.int("a_col", pixel * self.dilation).int("a_row", line * self.dilation);
         case.int("step_x", pixel * self.stride).int("step_y", line * self.stride);
-        case.int("out_px", pixel).int("out_row", pixel * self.cols + 3 * bytes);
+        let out_px = (self.channels + self.extra) * out_bytes;
+        case.int("out_px", out_px).int("out_row", out_px * self.cols + 3 * out_bytes);
         case.int("kh", self.kh).int("kw", self.kw);
         case.int("rows", self.rows).int("cols", self.cols).int("channels", self.channels);
     }
@@ -61,7 +62,7 @@ fn check_u8(rng: &mut Rng, g: Geometry, extreme: bool) {
     case.buffer("a", input, 0).buffer("w", packed, 0);
     case.buffer("bias", pad16(&bias).bytes(), 0).buffer("scale", pad16(&scale).bytes(), 0);
     case.buffer("out", rng.bytes(g.output()), 0);
-    g.fill(&mut case, 1);
+    g.fill(&mut case, 1, 1);
     case.f32("zero", rng.pick(&[0.0, 128.0, 255.0]))
         .signed("lo", rng.pick(&[0, 9]))
         .signed("hi", rng.pick(&[255, 180]));
@@ -72,13 +73,22 @@ fn check_u8(rng: &mut Rng, g: Geometry, extreme: bool) {
 }
 
 fn check_f32(rng: &mut Rng, g: Geometry) {
-    let mut case = Case::new(Family::DwF32, Variant::F32);
+    float_case(rng, g, Variant::F32);
+    float_case(rng, g, Variant::U8);
+}
+
+fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
+    let out_bytes = if variant == Variant::U8 { 1 } else { 4 };
+    let mut case = Case::new(Family::DwF32, variant);
     let w = rng.floats(g.channels * g.kh * g.kw, -1.0, 1.0);
     case.buffer("a", rng.floats(g.input(), -1.0, 1.0).bytes(), 0);
     case.buffer("w", pack_dw_f32(g.channels, g.kh, g.kw, &w).unwrap(), 0);
     case.buffer("bias", pad16(&rng.floats(g.channels, -1.0, 1.0)).bytes(), 0);
-    case.buffer("out", rng.floats(g.output(), -1.0, 1.0).bytes(), 0);
-    g.fill(&mut case, 4);
+    let out = rng.floats(g.output(), -1.0, 1.0).bytes();
+    case.buffer("out", out[..g.output() * out_bytes].to_vec(), 0);
+    g.fill(&mut case, 4, out_bytes);
+    case.f32("scale", rng.pick(&[0.05, 0.013])).f32("zero", rng.pick(&[0.0, 128.0, 77.0]));
+    case.signed("lo", rng.pick(&[0, 20])).signed("hi", rng.pick(&[255, 200]));
     case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0])).f32("clamp_hi", rng.pick(&[f32::INFINITY, 1.0]));
     case.check();
 }

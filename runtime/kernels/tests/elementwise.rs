@@ -16,34 +16,45 @@ enum Broadcast {
     Element,
 }
 
-/// Adds operands and result of `rows` rows of `n` elements; `draw` makes elements.
-fn operands(
-    rng: &mut Rng,
-    case: &mut Case,
-    n: usize,
-    rows: usize,
-    b: Broadcast,
-    bytes: usize,
-    draw: fn(&mut Rng, usize) -> Vec<u8>,
-) {
+/// `n` elements: bytes, or floats with special ones among them.
+fn draw(rng: &mut Rng, n: usize, bytes: usize) -> Vec<u8> {
+    if bytes == 1 { rng.bytes(n) } else { floats(rng, n) }
+}
+
+/// Adds operands and result of `rows` rows of `n` elements of `[a, b, out]` bytes.
+fn operands(rng: &mut Rng, case: &mut Case, n: usize, rows: usize, b: Broadcast, bytes: [usize; 3]) {
     let (a_row, out_row) = (n + rng.below(4), n + rng.below(70));
     let (b_rows, b_n) = match b {
         Broadcast::None => (rows, n),
         Broadcast::Row => (1, n),
         Broadcast::Element => (rows, 1),
     };
-    let a = draw(rng, (rows - 1) * a_row + n);
-    let second = draw(rng, b_rows * b_n);
+    let a = draw(rng, (rows - 1) * a_row + n, bytes[0]);
+    let second = draw(rng, b_rows * b_n, bytes[1]);
     case.buffer("a", a, 0).buffer("b", second, 0);
-    if rng.below(4) == 0 {
-        case.same("out", "a").int("out_row", a_row * bytes);
+    if rng.below(4) == 0 && bytes[0] == bytes[2] {
+        case.same("out", "a").int("out_row", a_row * bytes[2]);
     } else {
-        let out = draw(rng, rows * out_row);
-        case.buffer("out", out, 0).int("out_row", out_row * bytes);
+        let out = draw(rng, rows * out_row, bytes[2]);
+        case.buffer("out", out, 0).int("out_row", out_row * bytes[2]);
     }
-    case.int("a_row", a_row * bytes).int("rows", rows).int("n", n);
-    case.int("b_row", if b == Broadcast::Row { 0 } else { b_n * bytes });
+    case.int("a_row", a_row * bytes[0]).int("rows", rows).int("n", n);
+    case.int("b_row", if b == Broadcast::Row { 0 } else { b_n * bytes[1] });
     case.int("b_scalar", usize::from(b == Broadcast::Element));
+}
+
+/// Draws which of `[a, b, out]` are quantized, sets their scales and zero points, and gives their bytes per element.
+fn forms(rng: &mut Rng, case: &mut Case, with_b: bool) -> [usize; 3] {
+    let mut bytes = [4; 3];
+    for (i, (scale, zero)) in [("a_scale", "a_zero"), ("b_scale", "b_zero"), ("scale", "zero")].into_iter().enumerate()
+    {
+        if (i != 1 || with_b) && rng.below(2) == 0 {
+            case.f32(scale, rng.pick(&[0.03, 0.117])).f32(zero, rng.pick(&[0.0, 128.0, 255.0]));
+            bytes[i] = 1;
+        }
+    }
+    case.signed("lo", rng.pick(&[0, 50])).signed("hi", rng.pick(&[255, 99]));
+    bytes
 }
 
 #[test]
@@ -54,7 +65,7 @@ fn add_and_mul_of_bytes() {
             for b in [Broadcast::None, Broadcast::Row, Broadcast::Element] {
                 for rows in [1, 3] {
                     let mut case = Case::new(Family::BinaryU8, variant);
-                    operands(&mut rng, &mut case, n, rows, b, 1, Rng::bytes);
+                    operands(&mut rng, &mut case, n, rows, b, [1; 3]);
                     case.f32("a_scale", rng.float(0.01, 2.0)).f32("b_scale", rng.float(-1.0, 2.0));
                     case.f32("offset", rng.float(-200.0, 100.0)).f32("scale", rng.pick(&[0.01, 0.5, 1e30, 1e-30]));
                     case.f32("zero", rng.pick(&[0.0, 128.0])).signed("a_zero", rng.pick(&[0, 128, 255]));
@@ -86,18 +97,21 @@ fn operations_on_floats() {
     for variant in variants {
         for n in LENGTHS {
             for b in [Broadcast::None, Broadcast::Row, Broadcast::Element] {
-                let mut case = Case::new(Family::BinaryF32, variant);
-                operands(&mut rng, &mut case, n, 3, b, 4, floats);
-                case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0]));
-                case.f32("clamp_hi", rng.pick(&[f32::INFINITY, 2.5]));
-                case.check();
+                for _ in 0..6 {
+                    let mut case = Case::new(Family::BinaryF32, variant);
+                    let bytes = forms(&mut rng, &mut case, true);
+                    operands(&mut rng, &mut case, n, 3, b, bytes);
+                    case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0]));
+                    case.f32("clamp_hi", rng.pick(&[f32::INFINITY, 2.5]));
+                    case.check();
+                }
             }
         }
     }
 }
 
 #[test]
-fn tables_and_clamps() {
+fn tables() {
     let mut rng = Rng(3);
     for n in LENGTHS {
         for rows in [1, 3] {
@@ -105,13 +119,42 @@ fn tables_and_clamps() {
             case.buffer("a", (0..rows * n).map(|i| (i * 7) as u8).collect(), 0).buffer("lut", rng.bytes(256), 0);
             case.buffer("out", rng.bytes(rows * (n + 3)), 0);
             case.int("a_row", n).int("out_row", n + 3).int("rows", rows).int("n", n).check();
-            let mut case = Case::new(Family::Unary, Variant::ClampF32);
-            let nan = (0..rows * n).map(|i| if i % 5 == 0 { f32::NAN } else { i as f32 - 40.0 }).collect::<Vec<_>>();
-            case.buffer("a", nan.bytes(), 0).buffer("out", rng.bytes(4 * rows * (n + 3)), 0);
-            case.int("a_row", 4 * n).int("out_row", 4 * (n + 3)).int("rows", rows).int("n", n);
-            case.f32("clamp_lo", -3.5).f32("clamp_hi", rng.pick(&[f32::INFINITY, 20.0])).check();
         }
     }
+}
+
+#[test]
+fn functions_of_rows() {
+    let mut rng = Rng(3);
+    for &variant in Family::Unary.variants().iter().filter(|v| **v != Variant::LutU8) {
+        for n in LENGTHS {
+            for rows in [1, 3] {
+                let mut case = Case::new(Family::Unary, variant);
+                let [a_bytes, _, out_bytes] = forms(&mut rng, &mut case, false);
+                let a = if a_bytes == 1 { rng.bytes(rows * n) } else { arguments(&mut rng, rows * n) };
+                case.buffer("a", a, 0).buffer("out", rng.bytes(rows * (n + 3) * out_bytes), 0);
+                case.int("a_row", a_bytes * n).int("out_row", out_bytes * (n + 3)).int("rows", rows).int("n", n);
+                let p = match variant {
+                    Variant::ClampF32 => [-3.5, rng.pick(&[f32::INFINITY, 20.0]), 0.0],
+                    Variant::HardSwishF32 => [3.0, 6.0, 1.0 / 6.0],
+                    _ => [rng.float(0.1, 1.7), rng.float(0.01, 0.5), 0.0],
+                };
+                case.f32("p0", p[0]).f32("p1", p[1]).f32("p2", p[2]).check();
+            }
+        }
+    }
+}
+
+/// Arguments of functions: most near 0, some large, some special.
+fn arguments(rng: &mut Rng, n: usize) -> Vec<u8> {
+    let specials = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0, 1e38, f32::NAN, 88.5, -103.9];
+    let draw = |rng: &mut Rng| match rng.below(8) {
+        0 => rng.pick(&specials),
+        1 => rng.float(-120.0, 120.0),
+        2 => rng.float(-1.0, 1.0) * f32::MIN_POSITIVE,
+        _ => rng.float(-5.0, 5.0),
+    };
+    (0..n).map(|_| draw(rng)).collect::<Vec<_>>().bytes()
 }
 
 /// Floats around the ties and ends of a quantization, and some without a place on the line.

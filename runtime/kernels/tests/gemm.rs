@@ -195,23 +195,33 @@ fn extreme_values() {
 }
 
 fn check_f32(rng: &mut Rng, g: Geometry) {
+    float_case(rng, g, Variant::F32);
+    float_case(rng, g, Variant::U8);
+}
+
+fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
     let shape = g.shape();
-    let mut case = Case::new(Family::GemmF32, Variant::F32);
+    let out_bytes = if variant == Variant::U8 { 1 } else { 4 };
+    let mut case = Case::new(Family::GemmF32, variant);
     let w = rng.floats(g.cols * g.channels * g.kh * g.kw, -1.0, 1.0);
     case.buffer("a", rng.floats(g.input(), -1.0, 1.0).bytes(), 0);
     case.buffer("w", pack_gemm_f32(&shape, &w).unwrap(), 0);
     case.buffer("bias", pad16(&rng.floats(g.cols, -1.0, 1.0)).bytes(), 0);
-    case.buffer("out", rng.floats(g.output(), -1.0, 1.0).bytes(), 0).int("k", shape.k());
-    g.fill(&mut case, 4, 4);
+    let out = rng.floats(g.output(), -1.0, 1.0).bytes();
+    case.buffer("out", out[..g.output() * out_bytes].to_vec(), 0).int("k", shape.k());
+    g.fill(&mut case, 4, out_bytes);
+    case.f32("scale", rng.pick(&[0.05, 0.013])).f32("zero", rng.pick(&[0.0, 128.0, 77.0]));
+    case.signed("lo", rng.pick(&[0, 20])).signed("hi", rng.pick(&[255, 200]));
     case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0])).f32("clamp_hi", rng.pick(&[f32::INFINITY, 1.0]));
     let (row, outer) = (case.args.int("out_row"), case.args.int("out_outer"));
     match rng.below(3) {
-        0 => {
+        0 if variant == Variant::F32 => {
             case.same("res", "out").signed("res_row", row).signed("res_outer", outer);
         }
         1 => {
-            let bytes = rng.floats((row as usize / 4 * g.rows) * g.outer, -1.0, 1.0).bytes();
-            case.buffer("res", bytes, 0).signed("res_row", row).signed("res_outer", row * g.rows as i64);
+            let row = g.out_pixel() * g.rows;
+            let bytes = rng.floats(row * g.outer, -1.0, 1.0).bytes();
+            case.buffer("res", bytes, 0).int("res_row", 4 * g.out_pixel()).int("res_outer", 4 * row);
         }
         _ => {}
     }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use qc_kernels::reference::{exp, pow_neg};
+use qc_kernels::reference::{exp, pow_neg, sqrt};
 use qc_kernels::{Family, Variant};
 use support::{Bytes, Case, Rng};
 
@@ -41,6 +41,34 @@ fn softmax_in_place_and_with_masked_elements() {
     case.int("a_row", 100).int("out_row", 100).int("a_elem", 4).int("out_elem", 4);
     let out = case.check();
     assert_eq!(out.0[0][..4], [0; 4]);
+}
+
+#[test]
+fn means_of_rows() {
+    let mut rng = Rng(5);
+    for n in [1, 3, 16, 17, 40, 64, 100] {
+        for rows in [1, 4] {
+            let mut case = Case::new(Family::Mean, Variant::F32);
+            case.buffer("a", rng.floats(rows * (n + 1), -3.0, 3.0).bytes(), 0).buffer("out", rng.bytes(8 * rows), 0);
+            case.int("a_row", 4 * (n + 1)).int("out_row", 8).int("rows", rows).int("n", n).check();
+        }
+    }
+    let mut case = Case::new(Family::Mean, Variant::F32);
+    case.buffer("a", vec![-0.0f32; 21].bytes(), 0).buffer("out", rng.bytes(4), 0);
+    case.int("a_row", 84).int("out_row", 4).int("rows", 1).int("n", 21).check();
+}
+
+#[test]
+fn square_roots_are_those_of_the_processor() {
+    let mut rng = Rng(6);
+    for x in [0.0, -0.0, f32::INFINITY, f32::MIN_POSITIVE, f32::from_bits(1), f32::MAX, 1.0, 2.0, 4.0] {
+        assert_eq!(sqrt(x).to_bits(), x.sqrt().to_bits(), "{x:e}");
+    }
+    assert!(sqrt(-1.0).is_nan() && sqrt(f32::NAN).is_nan());
+    for _ in 0..1_000_000 {
+        let x = f32::from_bits(rng.next() as u32 & 0x7fff_ffff);
+        assert!(x.is_nan() || sqrt(x).to_bits() == x.sqrt().to_bits(), "{x:e}");
+    }
 }
 
 #[test]

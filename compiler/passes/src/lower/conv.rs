@@ -7,7 +7,7 @@
 
 use super::Lower;
 use super::emit::Call;
-use super::linear::{Constants, Gemm, Stride, epilogue_fields, pixel_loops, strided, variant};
+use super::linear::{Constants, Gemm, Stride, epilogue_fields, float_call, pixel_loops, strided, variant};
 use super::plain_buffer;
 use super::view::{Level, View};
 use super::wide::{Weights, of_run};
@@ -95,9 +95,10 @@ impl Placed {
             call = call.view("res", res, &[]);
         }
         let (e_in, e_out) = (self.x.elem_bytes(), self.out.elem_bytes());
-        let columns = shape.cols as i64 * e_out;
+        let e_res = self.res.as_ref().map_or(e_out, |r| r.elem_bytes());
+        let columns = shape.cols as i64;
         let a = self.group_stride.unwrap_or(shape.channels as i64 * e_in);
-        let groups = Stride { count: self.s.groups, a, out: columns, res: columns };
+        let groups = Stride { count: self.s.groups, a, out: columns * e_out, res: columns * e_res };
         Gemm {
             call: strided(call, rows, outer, self.res.is_some()),
             has_scale: c.scale.is_some(),
@@ -110,18 +111,18 @@ impl Placed {
             panel_bytes: sizes.0,
             group_bytes: sizes.1,
             out_bytes: e_out,
+            res_bytes: e_res,
             macs: self.s.macs(),
         }
     }
 }
 
 impl Lower<'_> {
-    fn place_conv(&mut self, x: ValueId, out: ValueId, res: Option<ValueId>, s: ConvShape) -> Result<Placed, Diag> {
+    fn place_conv(&mut self, x: ValueId, out: View, res: Option<ValueId>, s: ConvShape) -> Result<Placed, Diag> {
         let pads = [s.y.pads.0, s.x.pads.0, s.y.pads.1, s.x.pads.1];
         let x = self.channels_last_view(x, pads)?;
         let res = res.map(|r| self.channels_last_view(r, [0; 4])).transpose()?;
-        let out_view = self.destination(out)?;
-        Ok(Placed { s, x, out: out_view, res, group_stride: None })
+        Ok(Placed { s, x, out, res, group_stride: None })
     }
 
     /// `quant.conv2d`.
@@ -129,7 +130,8 @@ impl Lower<'_> {
         let src = self.src;
         let s = op.shape(src).map_err(Diag::bug)?;
         let e = Epilogue::of(src, op.0).map_err(Diag::bug)?;
-        let p = self.place_conv(op.x(src), op.out(src), op.residual(src), s)?;
+        let out = self.destination(op.out(src))?;
+        let p = self.place_conv(op.x(src), out, op.residual(src), s)?;
         let w = Weights::of(src, op.0)?;
         let runs = w.wide_runs(s.groups);
         if s.is_depthwise() && s.weight[0] == s.groups && e.out.is_some() && e.residual.is_none() {
@@ -200,14 +202,15 @@ impl Lower<'_> {
                 .help("export the model with its weights as initializers")
         })?;
         let name = src.name(op.weight(src)).unwrap_or("weight").to_string();
-        let p = self.place_conv(op.input(src), op.out(src), op.residual(src), s)?;
-        let (lo, hi) = (op.min(src) as f32, op.max(src) as f32);
+        let (out, quant) = self.real_destination(op.out(src))?;
+        let p = self.place_conv(op.input(src), out, op.residual(src), s)?;
+        let bounds = [op.min(src), op.max(src)];
         if s.is_depthwise() && s.weight[0] == s.groups && p.res.is_none() {
-            return self.depthwise_f32(op, &p, weight, &name);
+            return self.depthwise_f32(float_call("dw_f32", quant, bounds), op.bias(src), &p, weight, &name);
         }
         let shape = p.gemm_shape();
         let c = self.float_constants(weight, &name, op.bias(src), &shape, s.groups)?;
-        let call = Call::new("gemm_f32.f32").set("k", shape.k()).set("clamp_lo", lo).set("clamp_hi", hi);
+        let call = float_call("gemm_f32", quant, bounds).set("k", shape.k());
         let sizes = (shape.panel_bytes_f32(0), round64(shape.bytes_f32()));
         p.gemm(call, &c, &shape, sizes).emit(self.emit())
     }
@@ -226,17 +229,22 @@ impl Lower<'_> {
         self.depthwise_sweep(call, p)
     }
 
-    fn depthwise_f32(&mut self, op: Conv2d, p: &Placed, w: Vec<f32>, name: &str) -> Result<(), Diag> {
-        let bias = match op.bias(self.src) {
+    fn depthwise_f32(
+        &mut self,
+        call: Call,
+        bias: Option<ValueId>,
+        p: &Placed,
+        w: Vec<f32>,
+        name: &str,
+    ) -> Result<(), Diag> {
+        let bias = match bias {
             None => vec![0.0; p.s.groups],
             Some(b) => crate::graph::constant_f32(self.src, b).ok_or_else(|| Diag::bug("the bias is not constant"))?,
         };
         let bias = pad16(&bias);
         let weight = self.data(name, HostTensor::f32([w.len()], w), depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::f32([bias.len()], bias), vec![])?;
-        let call = Call::new("dw_f32.f32")
-            .set("clamp_lo", op.min(self.src) as f32)
-            .set("clamp_hi", op.max(self.src) as f32)
+        let call = call
             .pointer("a", p.x.buf, p.x.offset + p.first_tap(), &[])
             .view("out", &p.out, &[])
             .pointer("w", weight, 0, &[])

@@ -4,13 +4,14 @@
 //! row blocks and panels. Weights stream through once: all pixels of a block, then the next panel. Tasks are images,
 //! else output rows, else panels, whichever comes first in sufficient number.
 
+use super::Lower;
+use super::elementwise::stored_as;
 use super::emit::{Call, Emit};
 use super::view::{Level, View, bytes_of, levels};
 use super::wide::{Weights, of_run};
-use super::{Lower, scalar};
 use qc_dialects::quant::compute::Epilogue;
 use qc_dialects::{graph::Matmul, quant::QMatmul};
-use qc_ir::{Attr, Diag, Elem, HostTensor, ValueId};
+use qc_ir::{Attr, Diag, Elem, HostTensor, Module, Quant, ValueId};
 use qc_kernels::pack::{GemmShape, PANEL, Taps, pad16};
 
 /// Bytes from one index to the next, for input, output and residual.
@@ -47,8 +48,9 @@ pub struct Gemm {
     /// Bytes of a full weight panel, and of a group's weights.
     pub panel_bytes: usize,
     pub group_bytes: usize,
-    /// Bytes of an output element.
+    /// Bytes of an output element, and of a residual one.
     pub out_bytes: i64,
+    pub res_bytes: i64,
     /// Multiply-accumulates of all of it.
     pub macs: usize,
 }
@@ -78,7 +80,7 @@ impl Gemm {
 
     fn by_panel(&self, panels: i64) -> Vec<i64> {
         let columns = PANEL as i64 * panels;
-        self.factors(0, self.panel_bytes as i64 * panels, columns, columns * self.out_bytes, columns * self.out_bytes)
+        self.factors(0, self.panel_bytes as i64 * panels, columns, columns * self.out_bytes, columns * self.res_bytes)
     }
 
     fn by_group(&self) -> Vec<i64> {
@@ -335,15 +337,11 @@ impl Lower<'_> {
         self.product(call.set("seg_x", parts), x, out, res, &c, (n, k), sizes, out_elem)
     }
 
-    /// `graph.matmul`: with a constant right side by the matrix kernel, else by plain loops.
+    /// `graph.matmul`; with a constant right side its panels are packed by the compiler.
     pub fn matmul_f32(&mut self, op: Matmul) -> Result<(), Diag> {
         let src = self.src;
-        let constant = crate::graph::constant_f32(src, op.b(src)).filter(|_| {
-            src.dims(op.b(src)).len() == 2
-                && !op.transpose_a(src)
-                && op.bias(src).is_none_or(|b| crate::graph::constant(src, b).is_some())
-        });
-        let Some(values) = constant else { return scalar::matmul(self, op) };
+        let constant = crate::graph::constant_f32(src, op.b(src)).filter(|_| has_layer_kernel(src, op));
+        let Some(values) = constant else { return self.matmul_computed(op) };
         let s = op.shape(src).map_err(Diag::bug)?;
         let (n, k) = (s.n, s.k);
         let weight = match op.transpose_b(src) {
@@ -351,17 +349,14 @@ impl Lower<'_> {
             false => (0..n * k).map(|i| values[i % k * n + i / k]).collect(),
         };
         let x = self.rows_view(op.a(src))?;
-        let out = self.destination(op.out(src))?;
+        let (out, quant) = self.real_destination(op.out(src))?;
         let shape = GemmShape { cols: n, channels: k, kh: 1, kw: 1, taps: Taps::Joined { pitch: k } };
         let name = src.name(op.b(src)).unwrap_or("weight").to_string();
         let c = self.float_constants(weight, &name, op.bias(src), &shape, 1)?;
-        let call = Call::new("gemm_f32.f32")
-            .set("seg_x", 1)
-            .set("k", k)
-            .set("clamp_lo", op.min(src) as f32)
-            .set("clamp_hi", op.max(src) as f32);
+        let call = float_call("gemm_f32", quant, [op.min(src), op.max(src)]).set("seg_x", 1).set("k", k);
         let sizes = (shape.panel_bytes_f32(0), shape.bytes_f32());
-        self.product(call, &x, &out, None, &c, (n, k), sizes, Elem::F32)
+        let elem = out.elem;
+        self.product(call, &x, &out, None, &c, (n, k), sizes, elem)
     }
 
     /// A view whose last dim is contiguous, inside memory that kernels may read around.
@@ -423,10 +418,26 @@ impl Lower<'_> {
             panel_bytes,
             group_bytes,
             out_bytes: bytes_of(out_elem) as i64,
+            res_bytes: r.elem_bytes(),
             macs,
         };
         gemm.emit(self.emit())
     }
+}
+
+/// Whether a float product has the form of a layer: a constant right side, of which the packer makes panels.
+pub fn has_layer_kernel(m: &Module, op: Matmul) -> bool {
+    crate::graph::constant(m, op.b(m)).is_some_and(|b| b.as_f32().is_some())
+        && m.dims(op.b(m)).len() == 2
+        && !op.transpose_a(m)
+        && op.bias(m).is_none_or(|b| crate::graph::constant(m, b).is_some())
+}
+
+/// A call of a float kernel with an activation, whose result is stored in a format, if there is one.
+pub fn float_call(family: &str, quant: Option<Quant>, [lo, hi]: [f64; 2]) -> Call {
+    let variant = if quant.is_some() { "u8" } else { "f32" };
+    let call = Call::new(&format!("{family}.{variant}")).set("clamp_lo", lo as f32).set("clamp_hi", hi as f32);
+    stored_as(call, quant)
 }
 
 /// Sets the stride fields of a matrix kernel.

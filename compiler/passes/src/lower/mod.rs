@@ -9,15 +9,17 @@
 //! others row-major; `place.rs` decides borders and sharing, `view.rs` does the arithmetic of strides, `emit.rs` builds
 //! steps. Nothing else in the compiler knows how a tensor lies in memory.
 
-mod activation;
+pub mod borders;
 mod conv;
 mod elementwise;
 pub mod emit;
 mod linear;
+mod matmul;
 mod movement;
 mod norm;
 mod place;
 mod pool;
+mod reduce;
 mod scalar;
 pub mod view;
 mod wide;
@@ -26,8 +28,8 @@ use emit::{Call, Emit};
 use place::Placement;
 use qc_dialects::{graph, loops, phase, quant};
 use qc_ir::{
-    Attr, Attrs, BufferTy, Builder, Data, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx, TensorTy,
-    Type, ValueId,
+    Attr, Attrs, BufferTy, Builder, Data, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx, Quant,
+    TensorTy, Traits, Type, ValueId,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -144,6 +146,8 @@ impl Lower<'_> {
             "quant.add" | "quant.mul" => self.binary_u8(op),
             "graph.relu" | "graph.clip" => self.clamp(op),
             "quant.lut" => self.lut(quant::QLut(op)),
+            // Neighbours may have converted already, or do so themselves.
+            "graph.quantize" | "graph.dequantize" if self.place.conversions.has_no_step(self.src, op) => Ok(()),
             "graph.quantize" => self.quantize(graph::Quantize(op)),
             "graph.dequantize" => self.dequantize(graph::Dequantize(op)),
             "graph.softmax" => self.softmax(graph::Softmax(op)),
@@ -153,7 +157,7 @@ impl Lower<'_> {
             "graph.observe" => self.alias(op),
             "graph.batch_norm" => Err(Diag::error("graph.batch_norm: its statistics are not constant, finite numbers")
                 .help("check the exported mean and variance; a variance must not be negative")),
-            _ if graph::activation::Function::of(self.src, op).is_some() => self.activation(op),
+            _ if graph::activation::Function::of(self.src, op).is_some() => self.function(op),
             other => Err(Diag::bug(format!("{other} cannot be lowered; an earlier pass should have replaced it"))),
         }
     }
@@ -287,10 +291,40 @@ impl Lower<'_> {
         } else {
             let name = self.src.name(v).unwrap_or("t").to_string();
             let elem = self.src.storage(t.elem);
-            self.fresh(&name, &t.dims, elem, self.place.border(v), self.zero_of(v))?
+            let border = self.place.border(v);
+            match border == [0; 4] && self.lies_in_rows(v) {
+                true => self.alloc(&name, plain_buffer(elem, &t.dims), border)?,
+                false => self.fresh(&name, &t.dims, elem, border, self.zero_of(v))?,
+            }
         };
         self.views.insert(v, view.clone());
         Ok(view)
+    }
+
+    /// Whether a tensor is better row-major, whatever its rank: matrices of a product, and what is computed from them
+    /// element by element or along rows.
+    fn lies_in_rows(&self, v: ValueId) -> bool {
+        let Some(op) = self.src.producer(v) else { return false };
+        if self.src.is(op, graph::Matmul::DEF) {
+            return true;
+        }
+        let along = [graph::Quantize::DEF, graph::Dequantize::DEF, graph::Softmax::DEF];
+        let follows = self.src.def(op).traits.has(Traits::ELEMENTWISE) || along.iter().any(|d| self.src.is(op, d));
+        let Some(x) = self.src.operand(op, 0).filter(|_| follows) else { return false };
+        let x = self.place.read(x).unwrap_or(x);
+        match self.views.get(&x) {
+            Some(view) => {
+                !view.external && !view.is_channels_last() && view.strides == row_major(&view.dims, view.elem)
+            }
+            None => self.place.stored(x) == Some(v) && self.lies_in_rows(x),
+        }
+    }
+
+    /// Where a float op that can quantize writes its result `v`: as real numbers, or in the format of the quantization
+    /// behind it.
+    fn real_destination(&mut self, v: ValueId) -> Result<(View, Option<Quant>), Diag> {
+        let stored = self.place.stored(v).unwrap_or(v);
+        Ok((self.destination(stored)?, self.src.quant_of(stored).cloned()))
     }
 
     /// Copies what was not written in place into the caller's outputs.

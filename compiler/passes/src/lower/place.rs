@@ -4,7 +4,10 @@
 //! - A tensor that a padded convolution reads gets a border, so that padding costs nothing; the border belongs to the
 //!   buffer, and so to every part and channel slice of it.
 //! - A result of the model is written straight into the caller's memory when its layout is row-major anyway.
+//! - A float tensor that is only quantized, or that is only dequantized for ops that can do that themselves, has no
+//!   memory: `borders.rs` says which.
 
+use super::borders::Borders;
 use qc_dialects::graph::{Concat, Constant, Conv2d, Reshape, Slice, Transpose};
 use qc_dialects::quant::QConv2d;
 use qc_ir::{Module, OpId, Use, ValueId};
@@ -27,12 +30,14 @@ pub struct Placement {
     parts: HashMap<ValueId, Part>,
     borders: HashMap<ValueId, [usize; 4]>,
     outputs: HashMap<ValueId, usize>,
+    /// Conversions without steps.
+    pub conversions: Borders,
 }
 
 impl Placement {
     /// Places all tensors of the main function.
     pub fn of(m: &Module) -> Placement {
-        let mut p = Placement::default();
+        let mut p = Placement { conversions: Borders::of(m), ..Placement::default() };
         let body = m.body();
         // Later concats first, so that a concat inside a concat knows its whole.
         for &op in m.ops(body).iter().rev() {
@@ -65,6 +70,16 @@ impl Placement {
     /// The output of the model that a tensor is written into.
     pub fn output(&self, v: ValueId) -> Option<usize> {
         self.outputs.get(&v).copied()
+    }
+
+    /// The quantized tensor that is stored in place of the float tensor `v`.
+    pub fn stored(&self, v: ValueId) -> Option<ValueId> {
+        self.conversions.stored.get(&v).copied()
+    }
+
+    /// The quantized tensor that is read in place of the float tensor `v`.
+    pub fn read(&self, v: ValueId) -> Option<ValueId> {
+        self.conversions.read.get(&v).copied()
     }
 
     fn place_parts(&mut self, m: &Module, op: OpId) {

@@ -1,7 +1,8 @@
-//! Element-wise operations on one or two tensors of rows.
+//! Element-wise operations on two tensors of rows.
 
+use super::real::{Sink, Source};
 use super::simd::{Finish, Simd};
-use crate::args::{BinaryF32Args, BinaryU8Args, UnaryArgs};
+use crate::args::{BinaryF32Args, BinaryU8Args};
 use crate::numbers::MAGIC;
 
 /// Runs `op` on vectors of 16 pairs of floats and stores its sums with `MAGIC` as bytes.
@@ -94,7 +95,7 @@ float_ops! {
     Min = min;
 }
 
-/// Element-wise operation on floats.
+/// Element-wise operation on real numbers.
 ///
 /// # Safety
 /// `args` points to a [`BinaryF32Args`] that keeps its contract.
@@ -103,64 +104,22 @@ pub unsafe fn float<S: Simd, O: FloatOp>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<BinaryF32Args>() };
     let (lo, hi) = (s.splat(g.clamp_lo), s.splat(g.clamp_hi));
+    let (first, second) = (Source::new(s, g.a_scale, g.a_zero), Source::new(s, g.b_scale, g.b_zero));
+    let sink = Sink::new(s, g.scale, g.zero, g.lo, g.hi);
     for r in 0..g.rows {
-        let (a, b) = (g.a.wrapping_byte_add(r * g.a_row), g.b.wrapping_byte_add(r * g.b_row));
-        let out = g.out.wrapping_byte_add(r * g.out_row);
+        let (a, b) = (g.a.wrapping_add(r * g.a_row), g.b.wrapping_add(r * g.b_row));
+        let out = g.out.wrapping_add(r * g.out_row);
         // SAFETY: every row of `b` has an element; operands may be read 64 bytes past their end; only the elements left
         // are stored.
         unsafe {
-            let scalar = s.splat(b.read_unaligned());
+            let scalar = second.load_one(s, b);
             let mut i = 0;
             while i < g.n {
-                let second = if g.b_scalar != 0 { scalar } else { s.load(b.wrapping_add(i)) };
-                let value = O::apply(s, s.load(a.wrapping_add(i)), second);
-                s.store(s.clamp(value, lo, hi), out.wrapping_add(i), (g.n - i).min(16));
+                let right = if g.b_scalar != 0 { scalar } else { second.load(s, b, i) };
+                let value = O::apply(s, first.load(s, a, i), right);
+                sink.store(s, s.clamp(value, lo, hi), out, i, (g.n - i).min(16));
                 i += 16;
             }
-        }
-    }
-}
-
-/// Maps bytes by a table.
-///
-/// # Safety
-/// `args` points to a [`UnaryArgs`] that keeps its contract.
-#[inline(always)]
-pub unsafe fn lut_u8<S: Simd>(s: S, args: *const u8) {
-    // SAFETY: the caller's guarantee.
-    let g = unsafe { *args.cast::<UnaryArgs>() };
-    for r in 0..g.rows {
-        let mut i = 0;
-        while i < g.n {
-            // SAFETY: the operand may be read 64 bytes past its end; only the elements left are stored.
-            unsafe {
-                let value = s.lookup(s.load_b(g.a.wrapping_add(r * g.a_row + i)), g.lut);
-                s.store_b(value, g.out.wrapping_add(r * g.out_row + i), (g.n - i).min(64));
-            }
-            i += 64;
-        }
-    }
-}
-
-/// Clamps floats.
-///
-/// # Safety
-/// `args` points to a [`UnaryArgs`] that keeps its contract.
-#[inline(always)]
-pub unsafe fn clamp_f32<S: Simd>(s: S, args: *const u8) {
-    // SAFETY: the caller's guarantee.
-    let g = unsafe { *args.cast::<UnaryArgs>() };
-    let (lo, hi) = (s.splat(g.clamp_lo), s.splat(g.clamp_hi));
-    for r in 0..g.rows {
-        let mut i = 0;
-        while i < g.n {
-            // SAFETY: the operand may be read 64 bytes past its end; only the elements left are stored.
-            unsafe {
-                let value = s.load(g.a.wrapping_add(r * g.a_row + 4 * i).cast());
-                let out = g.out.wrapping_add(r * g.out_row + 4 * i);
-                s.store(s.clamp(value, lo, hi), out.cast(), (g.n - i).min(16));
-            }
-            i += 16;
         }
     }
 }

@@ -1,39 +1,9 @@
 //! Conversions between f32 and u8, between planar and channels-last order where asked.
 
 use super::math::{load_lanes, store_lanes};
+use super::real::Rounding;
 use super::simd::{Simd, unroll};
 use crate::args::{DequantizeArgs, QuantizeArgs};
-use crate::numbers::{MAGIC, MAGIC_BITS};
-
-/// Constants of a quantization.
-#[derive(Clone, Copy)]
-struct Rounding<S: Simd> {
-    scale: S::F,
-    lo: S::F,
-    hi: S::F,
-    magic: S::F,
-    zero: S::F,
-}
-
-impl<S: Simd> Rounding<S> {
-    #[inline(always)]
-    fn new(s: S, g: &QuantizeArgs) -> Self {
-        Rounding {
-            scale: s.splat(g.scale),
-            lo: s.splat(g.lo as f32 - g.zero),
-            hi: s.splat(g.hi as f32 - g.zero),
-            magic: s.splat(MAGIC),
-            zero: s.splat(g.zero),
-        }
-    }
-
-    /// The results: adding the zero point to the rounded sum with `MAGIC` is exact.
-    #[inline(always)]
-    fn apply(self, s: S, x: S::F) -> S::I {
-        let v = s.clamp(s.div(x, self.scale), self.lo, self.hi);
-        s.sub_i(s.bits(s.add(s.add(v, self.magic), self.zero)), s.splat_i(MAGIC_BITS))
-    }
-}
 
 /// f32 to u8.
 ///
@@ -43,7 +13,7 @@ impl<S: Simd> Rounding<S> {
 pub unsafe fn quantize<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let mut g = unsafe { *args.cast::<QuantizeArgs>() };
-    let rounding = Rounding::new(s, &g);
+    let rounding = Rounding::new(s, g.scale, g.zero, g.lo, g.hi);
     let contiguous = g.a_ch == 4 || g.channels == 1;
     if contiguous && g.out_px == g.channels && (g.a_px == 4 * g.channels || g.pixels == 1) {
         g.channels *= g.pixels;

@@ -1,5 +1,6 @@
 //! Depthwise convolution, 16 channels at a time, from the natural section of the packed weights.
 
+use super::real::Stored;
 use super::simd::{Finish, Simd, div_ceil, unroll};
 use crate::args::{DwArgs, DwF32Args};
 use crate::numbers::MAGIC;
@@ -47,7 +48,7 @@ pub unsafe fn u8s8<S: Simd>(s: S, args: *const u8) {
 /// # Safety
 /// `args` points to a [`DwF32Args`] that keeps its contract.
 #[inline(always)]
-pub unsafe fn f32<S: Simd>(s: S, args: *const u8) {
+pub unsafe fn f32<S: Simd, O: Stored<S>>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let d = unsafe { *args.cast::<DwF32Args>() };
     // Blocks of nearly equal width, as in the matrix kernels.
@@ -60,18 +61,18 @@ pub unsafe fn f32<S: Simd>(s: S, args: *const u8) {
         for block in 0..blocks {
             let width = low + usize::from(block < wider);
             let a = d.a.cast::<u8>().wrapping_add(r * d.step_y + p * d.step_x);
-            let out = d.out.cast::<u8>().wrapping_add(r * d.out_row + p * d.out_px);
+            let out = d.out.wrapping_add(r * d.out_row + p * d.out_px);
             // SAFETY: that many pixels are left of the row.
             unsafe {
                 match width {
-                    1 => pixels::<S, 1>(s, &d, a, out),
-                    2 => pixels::<S, 2>(s, &d, a, out),
-                    3 => pixels::<S, 3>(s, &d, a, out),
-                    4 => pixels::<S, 4>(s, &d, a, out),
-                    5 if widest >= 5 => pixels::<S, 5>(s, &d, a, out),
-                    6 if widest >= 6 => pixels::<S, 6>(s, &d, a, out),
-                    7 if widest >= 7 => pixels::<S, 7>(s, &d, a, out),
-                    _ if widest >= 8 => pixels::<S, 8>(s, &d, a, out),
+                    1 => pixels::<S, O, 1>(s, &d, a, out),
+                    2 => pixels::<S, O, 2>(s, &d, a, out),
+                    3 => pixels::<S, O, 3>(s, &d, a, out),
+                    4 => pixels::<S, O, 4>(s, &d, a, out),
+                    5 if widest >= 5 => pixels::<S, O, 5>(s, &d, a, out),
+                    6 if widest >= 6 => pixels::<S, O, 6>(s, &d, a, out),
+                    7 if widest >= 7 => pixels::<S, O, 7>(s, &d, a, out),
+                    _ if widest >= 8 => pixels::<S, O, 8>(s, &d, a, out),
                     _ => return,
                 }
             }
@@ -82,9 +83,10 @@ pub unsafe fn f32<S: Simd>(s: S, args: *const u8) {
 
 /// Computes `P` pixels of a row, all channels.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const P: usize>(s: S, d: &DwF32Args, a: *const u8, out: *mut u8) {
+unsafe fn pixels<S: Simd, O: Stored<S>, const P: usize>(s: S, d: &DwF32Args, a: *const u8, out: *mut u8) {
     let c16 = d.channels.div_ceil(16) * 16;
     let (lo, hi) = (s.splat(d.clamp_lo), s.splat(d.clamp_hi));
+    let stored = O::new(s, d.scale, d.zero, d.lo, d.hi);
     let mut c = 0;
     while c < d.channels {
         // SAFETY: input may be read 64 bytes past its end; weights and bias have `c16` channels; only the channels left
@@ -107,8 +109,8 @@ unsafe fn pixels<S: Simd, const P: usize>(s: S, d: &DwF32Args, a: *const u8, out
             }
             let (n, bias) = ((d.channels - c).min(16), s.load(d.bias.add(c)));
             unroll!(p in 0..P => {
-                let out = out.wrapping_add(p * d.out_px + 4 * c);
-                s.store(s.clamp(s.add(acc[p], bias), lo, hi), out.cast(), n);
+                let out = out.wrapping_add(p * d.out_px + O::BYTES * c);
+                stored.store(s, [s.clamp(s.add(acc[p], bias), lo, hi)], out, n);
             });
         }
         c += 16;

@@ -4,6 +4,7 @@
 //! cache while all pixels go by. Between blocks the chain rests in the output: storing and loading it changes nothing.
 
 use super::gemm::Dot;
+use super::real::{AsF32, Stored};
 use super::simd::{Simd, div_ceil, unroll};
 use crate::args::GemmF32Args;
 
@@ -15,7 +16,7 @@ const BLOCK_BYTES: usize = 320 << 10;
 /// # Safety
 /// `args` points to a [`GemmF32Args`] that keeps its contract.
 #[inline(always)]
-pub unsafe fn gemm<S: Simd + Dot<S = S>>(s: S, args: *const u8) {
+pub unsafe fn gemm<S: Simd + Dot<S = S>, O: Stored<S>>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<GemmF32Args>() };
     let vectors = g.cols.div_ceil(16);
@@ -27,10 +28,10 @@ pub unsafe fn gemm<S: Simd + Dot<S = S>>(s: S, args: *const u8) {
         // SAFETY: `count` vectors of columns from `first` on exist.
         unsafe {
             match count {
-                1 => sweep::<S, 1>(s, &g, first),
-                2 => sweep::<S, 2>(s, &g, first),
-                3 => sweep::<S, 3>(s, &g, first),
-                _ => sweep::<S, 4>(s, &g, first),
+                1 => sweep::<S, O, 1>(s, &g, first),
+                2 => sweep::<S, O, 2>(s, &g, first),
+                3 => sweep::<S, O, 3>(s, &g, first),
+                _ => sweep::<S, O, 4>(s, &g, first),
             }
         }
         first += count;
@@ -52,9 +53,10 @@ struct Block {
 impl Block {
     /// The largest step through K, in rows of segments and in elements, that makes blocks of about [`BLOCK_BYTES`].
     #[inline(always)]
-    fn step(g: &GemmF32Args, tiles: usize) -> (usize, usize) {
-        // Output columns are read again in whole vectors, and a residual in the output's place must not be lost.
-        let fixed = tiles < 3 || !g.cols.is_multiple_of(16) || core::ptr::eq(g.res, g.out);
+    fn step(g: &GemmF32Args, tiles: usize, rests: bool) -> (usize, usize) {
+        // A sum rests only where floats are stored. Output columns are read again in whole vectors, and a residual in the
+        // output's place must not be lost.
+        let fixed = !rests || tiles < 3 || !g.cols.is_multiple_of(16) || core::ptr::eq(g.res.cast(), g.out);
         // The whole panel counts, even if a sweep takes only some of its columns: they lie so far apart that the cache's
         // sets are used unevenly.
         let row_bytes = g.seg_x * g.k * g.cols.div_ceil(16) * 64;
@@ -91,9 +93,9 @@ struct Place {
 
 /// Computes `NV` vectors of columns for all pixels, block by block of K.
 #[inline(always)]
-unsafe fn sweep<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, first: usize) {
+unsafe fn sweep<S: Simd + Dot<S = S>, O: Stored<S>, const NV: usize>(s: S, g: &GemmF32Args, first: usize) {
     let tiles = div_ceil(g.rows, S::rows_f32(NV));
-    let (y_step, k_step) = Block::step(g, tiles * g.outer);
+    let (y_step, k_step) = Block::step(g, tiles * g.outer, O::BYTES == 4);
     let mut y = 0;
     while y < g.seg_y {
         let y_end = (y + y_step).min(g.seg_y);
@@ -102,7 +104,7 @@ unsafe fn sweep<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, fi
             let k_end = (k + k_step).min(g.k);
             let (starts, ends) = (y == 0 && k == 0, y_end == g.seg_y && k_end == g.k);
             // SAFETY: the caller's columns.
-            unsafe { pass::<S, NV>(s, g, first, tiles, Block { y, y_end, k, k_end, starts, ends }) };
+            unsafe { pass::<S, O, NV>(s, g, first, tiles, Block { y, y_end, k, k_end, starts, ends }) };
             k = k_end;
         }
         y = y_end;
@@ -111,7 +113,13 @@ unsafe fn sweep<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, fi
 
 /// Adds one block of K for all pixels, in tiles of nearly equal height.
 #[inline(always)]
-unsafe fn pass<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, first: usize, tiles: usize, b: Block) {
+unsafe fn pass<S: Simd + Dot<S = S>, O: Stored<S>, const NV: usize>(
+    s: S,
+    g: &GemmF32Args,
+    first: usize,
+    tiles: usize,
+    b: Block,
+) {
     let low = g.rows.checked_div(tiles).unwrap_or(0);
     let higher = g.rows - low * tiles;
     let panel_vectors = g.cols.div_ceil(16);
@@ -128,7 +136,7 @@ unsafe fn pass<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, fir
             let place = Place {
                 a: g.a.cast::<u8>().wrapping_add(outer * g.a_outer + row * g.a_row),
                 w,
-                out: g.out.cast::<u8>().wrapping_add(outer * g.out_outer + row * g.out_row + 64 * first),
+                out: g.out.wrapping_add(outer * g.out_outer + row * g.out_row + 16 * O::BYTES * first),
                 res: g.res.cast::<u8>().wrapping_add(outer * g.res_outer + row * g.res_row + 64 * first),
                 col: 16 * first,
                 n: (g.cols - 16 * first).min(16 * NV),
@@ -141,14 +149,14 @@ unsafe fn pass<S: Simd + Dot<S = S>, const NV: usize>(s: S, g: &GemmF32Args, fir
             // SAFETY: the tile's rows and columns exist; `height` is at most `S::rows_f32(NV)`.
             unsafe {
                 match height {
-                    1 => tile::<S, 1, NV>(s, g, place, b),
-                    2 if S::rows_f32(NV) >= 2 => tile::<S, 2, NV>(s, g, place, b),
-                    3 if S::rows_f32(NV) >= 3 => tile::<S, 3, NV>(s, g, place, b),
-                    4 if S::rows_f32(NV) >= 4 => tile::<S, 4, NV>(s, g, place, b),
-                    5 if S::rows_f32(NV) >= 5 => tile::<S, 5, NV>(s, g, place, b),
-                    6 if S::rows_f32(NV) >= 6 => tile::<S, 6, NV>(s, g, place, b),
-                    7 if S::rows_f32(NV) >= 7 => tile::<S, 7, NV>(s, g, place, b),
-                    8 if S::rows_f32(NV) >= 8 => tile::<S, 8, NV>(s, g, place, b),
+                    1 => tile::<S, O, 1, NV>(s, g, place, b),
+                    2 if S::rows_f32(NV) >= 2 => tile::<S, O, 2, NV>(s, g, place, b),
+                    3 if S::rows_f32(NV) >= 3 => tile::<S, O, 3, NV>(s, g, place, b),
+                    4 if S::rows_f32(NV) >= 4 => tile::<S, O, 4, NV>(s, g, place, b),
+                    5 if S::rows_f32(NV) >= 5 => tile::<S, O, 5, NV>(s, g, place, b),
+                    6 if S::rows_f32(NV) >= 6 => tile::<S, O, 6, NV>(s, g, place, b),
+                    7 if S::rows_f32(NV) >= 7 => tile::<S, O, 7, NV>(s, g, place, b),
+                    8 if S::rows_f32(NV) >= 8 => tile::<S, O, 8, NV>(s, g, place, b),
                     _ => return,
                 }
             }
@@ -163,7 +171,12 @@ const fn prefetches(rows: usize, vectors: usize) -> bool {
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd + Dot<S = S>, const MR: usize, const NV: usize>(s: S, g: &GemmF32Args, at: Place, b: Block) {
+unsafe fn tile<S: Simd + Dot<S = S>, O: Stored<S>, const MR: usize, const NV: usize>(
+    s: S,
+    g: &GemmF32Args,
+    at: Place,
+    b: Block,
+) {
     // SAFETY: the tile's pixels and columns exist; a block that does not start finds whole vectors in the output.
     unsafe {
         let mut acc = [[s.splat(0.0); NV]; MR];
@@ -196,11 +209,15 @@ unsafe fn tile<S: Simd + Dot<S = S>, const MR: usize, const NV: usize>(s: S, g: 
                 });
             });
         }
-        unroll!(r in 0..MR => {
-            unroll!(v in 0..NV => {
-                let n = at.n.saturating_sub(16 * v).min(16);
-                s.store(acc[r][v], at.out.wrapping_add(r * g.out_row + 64 * v).cast(), n);
+        if !b.ends {
+            unroll!(r in 0..MR => {
+                AsF32.store(s, acc[r], at.out.wrapping_add(r * g.out_row), at.n);
             });
+            return;
+        }
+        let stored = O::new(s, g.scale, g.zero, g.lo, g.hi);
+        unroll!(r in 0..MR => {
+            stored.store(s, acc[r], at.out.wrapping_add(r * g.out_row), at.n);
         });
     }
 }

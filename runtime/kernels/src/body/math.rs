@@ -1,7 +1,9 @@
-//! exp and power on vectors, and loads and stores with strides between lanes.
+//! exp, power and erfc on vectors, sums of lanes, and loads and stores with strides between lanes.
 
 use super::simd::Simd;
-use crate::numbers::{EXP_HI, EXP_LO, EXP_POLY, LN2_HI, LN2_LO, LOG_POLY, LOG2_E, MAGIC, MAGIC_BITS, SQRT_HALF_BITS};
+use crate::numbers::{
+    ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, LN2_HI, LN2_LO, LOG_POLY, LOG2_E, MAGIC, SQRT_HALF_BITS,
+};
 
 /// Loads `n` lanes that are `stride` bytes apart and nothing else; the other lanes are 0.
 ///
@@ -54,15 +56,27 @@ fn horner<S: Simd, const N: usize>(s: S, poly: [f32; N], x: S::F) -> S::F {
 pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     let x = s.clamp(x, s.splat(EXP_LO), s.splat(EXP_HI));
     let shifted = s.fma(x, s.splat(LOG2_E), s.splat(MAGIC));
-    let n = s.sub_i(s.bits(shifted), s.splat_i(MAGIC_BITS));
     let whole = s.sub(shifted, s.splat(MAGIC));
     let r = s.fma(whole, s.splat(-LN2_HI), x);
     let r = s.fma(whole, s.splat(-LN2_LO), r);
     let q = horner(s, EXP_POLY, r);
-    let p = s.add(s.fma(q, s.mul(r, r), r), s.splat(1.0));
-    let half = s.shift_right::<1>(n);
-    let power = |n| s.as_float(s.shift_left::<23>(s.add_i(n, s.splat_i(127))));
-    s.mul(s.mul(p, power(half)), power(s.sub_i(n, half)))
+    s.times_power(s.add(s.fma(q, s.mul(r, r), r), s.splat(1.0)), shifted)
+}
+
+/// `1 - erf(z)` for `z >= 0`; see `reference::erfc`, whose operations these are.
+#[inline(always)]
+pub fn erfc<S: Simd>(s: S, z: S::F) -> S::F {
+    let t = s.div(s.splat(1.0), s.fma(z, s.splat(ERFC_STEP), s.splat(1.0)));
+    let bell = exp(s, s.sub(s.splat(0.0), s.mul(z, z)));
+    s.mul(s.mul(horner(s, ERFC_POLY, t), t), bell)
+}
+
+/// Lanes `j` and `j + 8` added, then `+ 4`, `+ 2`, `+ 1`.
+#[inline(always)]
+pub fn tree_sum(v: [f32; 16]) -> f32 {
+    let eight = |j: usize| v[j] + v[j + 8];
+    let four = |j: usize| eight(j) + eight(j + 4);
+    (four(0) + four(2)) + (four(1) + four(3))
 }
 
 /// `x^-beta`; see `reference::pow_neg`, whose operations these are.

@@ -9,4 +9,6 @@ pub mod math;
 pub mod movement;
 pub mod norm;
 pub mod pool;
+pub mod real;
 pub mod simd;
+pub mod unary;

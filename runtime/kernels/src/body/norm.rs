@@ -1,8 +1,8 @@
-//! Softmax and local response normalization.
+//! Softmax, means and local response normalization.
 
-use super::math::{exp, load_lanes, pow_neg, store_lanes};
+use super::math::{exp, load_lanes, pow_neg, store_lanes, tree_sum};
 use super::simd::Simd;
-use crate::args::{LrnArgs, SoftmaxArgs};
+use crate::args::{LrnArgs, MeanArgs, SoftmaxArgs};
 
 /// Softmax of rows.
 ///
@@ -41,17 +41,18 @@ unsafe fn softmax_row<S: Simd>(s: S, g: &SoftmaxArgs, a: *const f32, out: *mut f
         let max = s.splat(max);
         let mut sums = s.splat(0.0);
         i = 0;
-        while i < g.n {
-            let n = (g.n - i).min(16);
+        while i < whole {
+            let e = exp(s, s.sub(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, 16), max));
+            sums = s.add(sums, e);
+            store_lanes(s, e, out.wrapping_byte_add(i * g.out_elem), g.out_elem, 16);
+            i += 16;
+        }
+        if i < g.n {
+            let n = g.n - i;
             let e = exp(s, s.sub(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, n), max));
             // A sum of exponentials is not negative, so adding 0 for lanes past the end keeps its bits.
-            let mut lanes = s.lanes(e);
-            for (j, lane) in lanes.iter_mut().enumerate() {
-                *lane = if j < n { *lane } else { 0.0 };
-            }
-            sums = s.add(sums, s.load(lanes.as_ptr()));
+            sums = s.add(sums, first_lanes(s, e, n));
             store_lanes(s, e, out.wrapping_byte_add(i * g.out_elem), g.out_elem, n);
-            i += 16;
         }
         let sum = s.splat(tree_sum(s.lanes(sums)));
         i = 0;
@@ -64,12 +65,42 @@ unsafe fn softmax_row<S: Simd>(s: S, g: &SoftmaxArgs, a: *const f32, out: *mut f
     }
 }
 
-/// Lanes `j` and `j + 8` added, then `+ 4`, `+ 2`, `+ 1`.
+/// The first `n` lanes; 0 behind them.
 #[inline(always)]
-fn tree_sum(v: [f32; 16]) -> f32 {
-    let eight = |j: usize| v[j] + v[j + 8];
-    let four = |j: usize| eight(j) + eight(j + 4);
-    (four(0) + four(2)) + (four(1) + four(3))
+fn first_lanes<S: Simd>(s: S, v: S::F, n: usize) -> S::F {
+    let mut lanes = s.lanes(v);
+    for (j, lane) in lanes.iter_mut().enumerate() {
+        *lane = if j < n { *lane } else { 0.0 };
+    }
+    // SAFETY: the array has 64 bytes.
+    unsafe { s.load(lanes.as_ptr()) }
+}
+
+/// Means of rows.
+///
+/// # Safety
+/// `args` points to a [`MeanArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn mean<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<MeanArgs>() };
+    for r in 0..g.rows {
+        let (a, out) = (g.a.wrapping_byte_add(r * g.a_row), g.out.wrapping_byte_add(r * g.out_row));
+        // SAFETY: row `r` exists and may be read 64 bytes past its end.
+        unsafe {
+            let mut sums = s.splat(0.0);
+            let mut i = 0;
+            while i + 16 <= g.n {
+                sums = s.add(sums, s.load(a.wrapping_add(i)));
+                i += 16;
+            }
+            if i < g.n {
+                // No sum that begins at 0 is -0, so adding 0 for lanes past the end keeps its bits.
+                sums = s.add(sums, first_lanes(s, s.load(a.wrapping_add(i)), g.n - i));
+            }
+            out.write_unaligned(tree_sum(s.lanes(sums)) / g.n as f32);
+        }
+    }
 }
 
 /// Local response normalization of pixels.

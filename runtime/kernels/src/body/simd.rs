@@ -30,6 +30,8 @@ pub trait Simd: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The square root, rounded once.
+    fn sqrt(self, a: Self::F) -> Self::F;
     /// `if a > b { a } else { b }`.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// `if a < b { a } else { b }`.
@@ -59,6 +61,16 @@ pub trait Simd: Copy {
     fn bits(self, a: Self::F) -> Self::I;
     /// Floats of bits.
     fn as_float(self, a: Self::I) -> Self::F;
+
+    /// `p * 2^n`, rounded once, for `n = shifted - MAGIC` from -150 to 129 and a normal `p` near 1.
+    #[inline(always)]
+    fn times_power(self, p: Self::F, shifted: Self::F) -> Self::F {
+        // In two factors, so that every power has its exponent; the first product is exact.
+        let n = self.sub_i(self.bits(shifted), self.splat_i(MAGIC_BITS));
+        let half = self.shift_right::<1>(n);
+        let power = |n| self.as_float(self.shift_left::<23>(self.add_i(n, self.splat_i(127))));
+        self.mul(self.mul(p, power(half)), power(self.sub_i(n, half)))
+    }
 
     /// All lanes `v`.
     fn splat_b(self, v: u8) -> Self::B;

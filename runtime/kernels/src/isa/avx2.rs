@@ -97,6 +97,10 @@ impl Simd for Avx2 {
         both!(_mm256_fmadd_ps(a, b, c))
     }
     #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        both!(_mm256_sqrt_ps(a))
+    }
+    #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         both!(_mm256_max_ps(a, b))
     }

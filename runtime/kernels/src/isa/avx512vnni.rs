@@ -2,6 +2,7 @@
 
 use crate::body::gemm::Dot;
 use crate::body::simd::Simd;
+use crate::numbers::MAGIC;
 use core::arch::x86_64::*;
 
 /// Witness that the host has AVX-512 F, BW, DQ, VL and VNNI.
@@ -56,6 +57,10 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         call!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        call!(_mm512_sqrt_ps(a))
     }
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
@@ -115,6 +120,11 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn as_float(self, a: __m512i) -> __m512 {
         call!(_mm512_castsi512_ps(a))
+    }
+
+    #[inline(always)]
+    fn times_power(self, p: __m512, shifted: __m512) -> __m512 {
+        call!(_mm512_scalef_ps(p, _mm512_sub_ps(shifted, _mm512_set1_ps(MAGIC))))
     }
 
     #[inline(always)]

@@ -57,6 +57,15 @@ impl Simd for Scalar {
         from_fn(|i| fma_exact(a[i], b[i], c[i]))
     }
     #[inline(always)]
+    fn sqrt(self, a: [f32; 16]) -> [f32; 16] {
+        let mut roots = a;
+        unroll!(i in 0..4 => {
+            // SAFETY: SSE2 is part of x86-64; four lanes from `4 * i` on exist.
+            unsafe { _mm_storeu_ps(roots.as_mut_ptr().add(4 * i), _mm_sqrt_ps(_mm_loadu_ps(a.as_ptr().add(4 * i)))) };
+        });
+        roots
+    }
+    #[inline(always)]
     fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
         map2(a, b, |a, b| if a > b { a } else { b })
     }

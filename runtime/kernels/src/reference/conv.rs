@@ -1,6 +1,6 @@
 //! Convolutions and matrix products.
 
-use super::numbers::{clamp_f32, requantize, requantize_residual, through_lut};
+use super::numbers::{clamp_f32, requantize, requantize_residual, store_quantized, through_lut};
 use super::{Args, Memory, Ptr};
 use crate::numbers::fma_exact;
 use crate::table::Variant;
@@ -70,7 +70,7 @@ fn accumulate<M: Memory>(args: &Args, mem: &M, o: i64, r: i64, n: i64) -> i32 {
     acc
 }
 
-pub(super) fn gemm_f32<M: Memory>(args: &Args, mem: &mut M) {
+pub(super) fn gemm_f32<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
     let (seg_x, k_count, cols16) = (args.int("seg_x"), args.int("k"), (args.int("cols") + 15) / 16 * 16);
     for_each_output(args, |o, r, n| {
         let a = args.ptr("a").plus(o * args.int("a_outer") + r * args.int("a_row"));
@@ -89,16 +89,20 @@ pub(super) fn gemm_f32<M: Memory>(args: &Args, mem: &mut M) {
             acc += mem.f32(element(args, "res", "res_row", "res_outer", o, r, 4 * n));
         }
         let v = clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi"));
-        mem.set_f32(element(args, "out", "out_row", "out_outer", o, r, 4 * n), v);
+        let out = |bytes| element(args, "out", "out_row", "out_outer", o, r, n * bytes);
+        match variant {
+            Variant::U8 => store_quantized(v, out(1), args, mem),
+            _ => mem.set_f32(out(4), v),
+        }
     });
 }
 
 /// Visits every output of a depthwise convolution with its channel, its output place and its first input place.
-fn for_each_pixel(args: &Args, bytes: i64, mut visit: impl FnMut(i64, Ptr, Ptr)) {
+fn for_each_pixel(args: &Args, [bytes, out_bytes]: [i64; 2], mut visit: impl FnMut(i64, Ptr, Ptr)) {
     for r in 0..args.int("rows") {
         for p in 0..args.int("cols") {
             for c in 0..args.int("channels") {
-                let out = args.ptr("out").plus(r * args.int("out_row") + p * args.int("out_px") + c * bytes);
+                let out = args.ptr("out").plus(r * args.int("out_row") + p * args.int("out_px") + c * out_bytes);
                 let a = args.ptr("a").plus(r * args.int("step_y") + p * args.int("step_x") + c * bytes);
                 visit(c, out, a);
             }
@@ -108,7 +112,7 @@ fn for_each_pixel(args: &Args, bytes: i64, mut visit: impl FnMut(i64, Ptr, Ptr))
 
 pub(super) fn depthwise<M: Memory>(args: &Args, mem: &mut M) {
     let c64 = (args.int("channels") + 63) / 64 * 64;
-    for_each_pixel(args, 1, |c, out, a| {
+    for_each_pixel(args, [1, 1], |c, out, a| {
         let mut acc = mem.i32(args.ptr("bias").plus(4 * c));
         for y in 0..args.int("kh") {
             for x in 0..args.int("kw") {
@@ -123,9 +127,10 @@ pub(super) fn depthwise<M: Memory>(args: &Args, mem: &mut M) {
     });
 }
 
-pub(super) fn depthwise_f32<M: Memory>(args: &Args, mem: &mut M) {
+pub(super) fn depthwise_f32<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
     let c16 = (args.int("channels") + 15) / 16 * 16;
-    for_each_pixel(args, 4, |c, out, a| {
+    let quantized = variant == Variant::U8;
+    for_each_pixel(args, [4, if quantized { 1 } else { 4 }], |c, out, a| {
         let mut acc = 0.0;
         for y in 0..args.int("kh") {
             for x in 0..args.int("kw") {
@@ -134,6 +139,7 @@ pub(super) fn depthwise_f32<M: Memory>(args: &Args, mem: &mut M) {
             }
         }
         acc += mem.f32(args.ptr("bias").plus(4 * c));
-        mem.set_f32(out, clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi")));
+        let v = clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi"));
+        if quantized { store_quantized(v, out, args, mem) } else { mem.set_f32(out, v) }
     });
 }

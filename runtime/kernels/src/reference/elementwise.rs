@@ -1,18 +1,19 @@
 //! Element-wise operations and conversions.
 
-use super::numbers::{add_u8, clamp_f32, quantize as quantize_one, requantize, through_lut};
+use super::function::function;
+use super::numbers::{add_u8, clamp_f32, load_real, requantize, store_quantized, store_real, through_lut};
 use super::{Args, Memory, Ptr};
 use crate::table::Variant;
 
-/// Visits every element of two operands with the places of `a`, `b` and the result.
-fn for_each_pair(args: &Args, bytes: i64, mut visit: impl FnMut(Ptr, Ptr, Ptr)) {
+/// Visits every element of two operands of bytes with the places of `a`, `b` and the result.
+fn for_each_pair(args: &Args, mut visit: impl FnMut(Ptr, Ptr, Ptr)) {
     for r in 0..args.int("rows") {
         for i in 0..args.int("n") {
-            let b = if args.int("b_scalar") != 0 { 0 } else { i * bytes };
+            let b = if args.int("b_scalar") != 0 { 0 } else { i };
             visit(
-                args.ptr("a").plus(r * args.int("a_row") + i * bytes),
+                args.ptr("a").plus(r * args.int("a_row") + i),
                 args.ptr("b").plus(r * args.int("b_row") + b),
-                args.ptr("out").plus(r * args.int("out_row") + i * bytes),
+                args.ptr("out").plus(r * args.int("out_row") + i),
             );
         }
     }
@@ -20,7 +21,7 @@ fn for_each_pair(args: &Args, bytes: i64, mut visit: impl FnMut(Ptr, Ptr, Ptr)) 
 
 pub(super) fn binary_u8<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
     let (lo, hi) = (args.int("lo") as i32, args.int("hi") as i32);
-    for_each_pair(args, 1, |a, b, out| {
+    for_each_pair(args, |a, b, out| {
         let (a, b) = (mem.u8(a), mem.u8(b));
         let q = match variant {
             Variant::AddU8 => add_u8(a, args.f32("a_scale"), b, args.f32("b_scale"), args.f32("offset"), lo, hi),
@@ -35,33 +36,28 @@ pub(super) fn binary_u8<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
 }
 
 pub(super) fn binary_f32<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
-    for_each_pair(args, 4, |a, b, out| {
-        let (a, b) = (mem.f32(a), mem.f32(b));
-        let v = match variant {
-            Variant::AddF32 => a + b,
-            Variant::SubF32 => a - b,
-            Variant::MulF32 => a * b,
-            Variant::DivF32 => a / b,
-            Variant::MaxF32 => {
-                if a > b {
-                    a
-                } else {
-                    b
-                }
-            }
-            _ => {
-                if a < b {
-                    a
-                } else {
-                    b
-                }
-            }
-        };
-        mem.set_f32(out, clamp_f32(v, args.f32("clamp_lo"), args.f32("clamp_hi")));
-    });
+    for r in 0..args.int("rows") {
+        let (a, b) = (args.ptr("a").plus(r * args.int("a_row")), args.ptr("b").plus(r * args.int("b_row")));
+        let out = args.ptr("out").plus(r * args.int("out_row"));
+        for i in 0..args.int("n") {
+            let a = load_real(a, i, args, ["a_scale", "a_zero"], mem);
+            let b = load_real(b, if args.int("b_scalar") != 0 { 0 } else { i }, args, ["b_scale", "b_zero"], mem);
+            let v = match variant {
+                Variant::AddF32 => a + b,
+                Variant::SubF32 => a - b,
+                Variant::MulF32 => a * b,
+                Variant::DivF32 => a / b,
+                Variant::MaxF32 if a > b => a,
+                Variant::MinF32 if a < b => a,
+                _ => b,
+            };
+            store_real(clamp_f32(v, args.f32("clamp_lo"), args.f32("clamp_hi")), out, i, args, mem);
+        }
+    }
 }
 
 pub(super) fn unary<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
+    let parameters = ["p0", "p1", "p2"].map(|name| args.f32(name));
     for r in 0..args.int("rows") {
         let (a, out) = (args.ptr("a").plus(r * args.int("a_row")), args.ptr("out").plus(r * args.int("out_row")));
         for i in 0..args.int("n") {
@@ -69,8 +65,8 @@ pub(super) fn unary<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
                 let q = mem.u8(a.plus(i));
                 mem.set_u8(out.plus(i), through_lut(q, args, mem));
             } else {
-                let v = clamp_f32(mem.f32(a.plus(4 * i)), args.f32("clamp_lo"), args.f32("clamp_hi"));
-                mem.set_f32(out.plus(4 * i), v);
+                let x = load_real(a, i, args, ["a_scale", "a_zero"], mem);
+                store_real(function(variant, x, parameters), out, i, args, mem);
             }
         }
     }
@@ -88,12 +84,10 @@ fn for_each_channel(args: &Args, mut visit: impl FnMut(i64, i64, i64)) {
 }
 
 pub(super) fn quantize<M: Memory>(args: &Args, mem: &mut M) {
-    let (lo, hi) = (args.int("lo") as i32, args.int("hi") as i32);
     for_each_channel(args, |o, p, c| {
         let a = args.ptr("a").plus(o * args.int("a_outer") + p * args.int("a_px") + c * args.int("a_ch"));
         let out = args.ptr("out").plus(o * args.int("out_outer") + p * args.int("out_px") + c);
-        let q = quantize_one(mem.f32(a), args.f32("scale"), args.f32("zero"), lo, hi);
-        mem.set_u8(out, q);
+        store_quantized(mem.f32(a), out, args, mem);
     });
 }
 

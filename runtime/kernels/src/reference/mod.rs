@@ -7,11 +7,13 @@ extern crate alloc;
 
 mod conv;
 mod elementwise;
+mod function;
 mod movement;
 mod norm;
 mod numbers;
 mod pool;
 
+pub use function::{erfc, function, sqrt};
 pub use norm::{exp, pow_neg};
 pub use numbers::{clamp_f32, quantize, requantize, requantize_residual};
 
@@ -153,9 +155,9 @@ pub fn run<M: Memory>(kernel: &UKernel, args: &Args, mem: &mut M) {
 pub fn run_variant<M: Memory>(family: Family, variant: Variant, args: &Args, mem: &mut M) {
     match family {
         Family::Gemm => conv::gemm(variant, args, mem),
-        Family::GemmF32 => conv::gemm_f32(args, mem),
+        Family::GemmF32 => conv::gemm_f32(variant, args, mem),
         Family::Dw => conv::depthwise(args, mem),
-        Family::DwF32 => conv::depthwise_f32(args, mem),
+        Family::DwF32 => conv::depthwise_f32(variant, args, mem),
         Family::Pool => pool::pool(variant, args, mem),
         Family::BinaryU8 => elementwise::binary_u8(variant, args, mem),
         Family::BinaryF32 => elementwise::binary_f32(variant, args, mem),
@@ -165,6 +167,7 @@ pub fn run_variant<M: Memory>(family: Family, variant: Variant, args: &Args, mem
         Family::Move => movement::copy(variant, args, mem),
         Family::Fill => movement::fill(variant, args, mem),
         Family::Softmax => norm::softmax(args, mem),
+        Family::Mean => norm::mean(args, mem),
         Family::Lrn => norm::lrn(args, mem),
     }
 }

@@ -48,15 +48,32 @@ pub(super) fn softmax<M: Memory>(args: &Args, mem: &mut M) {
         for (i, v) in e.iter().enumerate() {
             partial[i % 16] += v;
         }
-        for width in [8, 4, 2, 1] {
-            for j in 0..width {
-                partial[j] += partial[j + width];
-            }
-        }
+        let sum = tree_sum(partial);
         for (i, v) in e.iter().enumerate() {
             let out = args.ptr("out").plus(r * args.int("out_row") + i as i64 * args.int("out_elem"));
-            mem.set_f32(out, v / partial[0]);
+            mem.set_f32(out, v / sum);
         }
+    }
+}
+
+/// The sum of 16 numbers by halves.
+fn tree_sum(mut partial: [f32; 16]) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for j in 0..width {
+            partial[j] += partial[j + width];
+        }
+    }
+    partial[0]
+}
+
+pub(super) fn mean<M: Memory>(args: &Args, mem: &mut M) {
+    let n = args.int("n");
+    for r in 0..args.int("rows") {
+        let mut partial = [0.0f32; 16];
+        for i in 0..n {
+            partial[i as usize % 16] += mem.f32(args.ptr("a").plus(r * args.int("a_row") + 4 * i));
+        }
+        mem.set_f32(args.ptr("out").plus(r * args.int("out_row")), tree_sum(partial) / n as f32);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rounding and clamping of results, one element at a time ("Numbers" in ARCHITECTURE.md).
 
-use super::{Args, Memory};
+use super::{Args, Memory, Ptr};
 use crate::numbers::{MAGIC, fma_exact};
 
 /// The clamp of float results: NaN becomes `lo`.
@@ -50,4 +50,27 @@ pub fn quantize(x: f32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
 pub fn through_lut<M: Memory>(q: u8, args: &Args, mem: &M) -> u8 {
     let lut = args.ptr("lut");
     if lut.is_null() { q } else { mem.u8(lut.plus(i64::from(q))) }
+}
+
+/// The real number at element `i` of row `row`: f32, or u8 if the field `scale` is not 0.
+pub fn load_real<M: Memory>(row: Ptr, i: i64, args: &Args, [scale, zero]: [&str; 2], mem: &M) -> f32 {
+    match args.f32(scale) {
+        0.0 => mem.f32(row.plus(4 * i)),
+        scale => (f32::from(mem.u8(row.plus(i))) - args.f32(zero)) * scale,
+    }
+}
+
+/// Stores `v` at `out` as the u8 that the fields `scale`, `zero`, `lo` and `hi` say.
+pub fn store_quantized<M: Memory>(v: f32, out: Ptr, args: &Args, mem: &mut M) {
+    let (lo, hi) = (args.int("lo") as i32, args.int("hi") as i32);
+    mem.set_u8(out, quantize(v, args.f32("scale"), args.f32("zero"), lo, hi));
+}
+
+/// Stores `v` as element `i` of row `row`: f32, or u8 if the field `scale` is not 0.
+pub fn store_real<M: Memory>(v: f32, row: Ptr, i: i64, args: &Args, mem: &mut M) {
+    if args.f32("scale") == 0.0 {
+        mem.set_f32(row.plus(4 * i), v);
+    } else {
+        store_quantized(v, row.plus(i), args, mem);
+    }
 }

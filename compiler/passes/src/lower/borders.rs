@@ -1,0 +1,71 @@
+//! Borders between float and integer ops that need no step of their own.
+//!
+//! before  %c = graph.conv2d(%x, %w)   %q = graph.quantize(%c)   %d = graph.dequantize(%p)   %s = graph.sigmoid(%d)
+//! after   one step that stores u8 (%c has no memory), and one step that reads u8 (%d has no memory)
+//!
+//! Kernels of convolutions, products and element-wise ops round their result like `graph.quantize`, and those of
+//! element-wise ops read their operands like `graph.dequantize`, so nothing changes but the bytes that move.
+
+use qc_dialects::graph::activation::Function;
+use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Div, Matmul, Max, Min, Mul, Quantize, Relu, Sub};
+use qc_ir::{Module, OpDef, OpId, Quant, Store, Use, ValueId};
+use std::collections::HashMap;
+
+/// Float tensors without memory.
+#[derive(Default, Debug)]
+pub struct Borders {
+    /// By float tensor: the quantized one that its producer stores.
+    pub stored: HashMap<ValueId, ValueId>,
+    /// By float tensor: the quantized one that its readers read.
+    pub read: HashMap<ValueId, ValueId>,
+}
+
+impl Borders {
+    /// All such tensors of the main function.
+    pub fn of(m: &Module) -> Borders {
+        let mut borders = Borders::default();
+        for &op in m.ops(m.body()) {
+            if let Some(quantize) = Quantize::of(m, op) {
+                let x = quantize.x(m);
+                if m.only_user(x) == Some(op) && plain(m.quant(quantize.quant(m))) && stores_bytes(m, x) {
+                    borders.stored.insert(x, quantize.out(m));
+                }
+            } else if let Some(dequantize) = Dequantize::of(m, op) {
+                let out = dequantize.out(m);
+                let all = m.uses(out).iter().all(|u| matches!(u, Use::Operand(user, _) if elementwise(m, *user)));
+                if all && m.quant_of(dequantize.q(m)).is_some_and(plain) {
+                    borders.read.insert(out, dequantize.q(m));
+                }
+            }
+        }
+        borders
+    }
+
+    /// Whether a quantization or dequantization is part of another op's step.
+    pub fn has_no_step(&self, m: &Module, conversion: OpId) -> bool {
+        match Quantize::of(m, conversion) {
+            Some(quantize) => self.stored.contains_key(&quantize.x(m)),
+            None => self.read.contains_key(&m.result(conversion)),
+        }
+    }
+}
+
+/// Whether kernels know the format.
+fn plain(q: &Quant) -> bool {
+    q.store == Store::U8 && q.axis.is_none()
+}
+
+/// Whether the op is computed by the kernels of one or two operands of real numbers.
+fn elementwise(m: &Module, op: OpId) -> bool {
+    let defs: [&OpDef; 8] = [Add::DEF, Sub::DEF, Mul::DEF, Div::DEF, Max::DEF, Min::DEF, Relu::DEF, Clip::DEF];
+    defs.iter().any(|d| m.is(op, d)) || Function::of(m, op).is_some()
+}
+
+/// Whether the op behind `x` has a kernel that stores u8.
+fn stores_bytes(m: &Module, x: ValueId) -> bool {
+    let Some(op) = m.producer(x) else { return false };
+    if let Some(product) = Matmul::of(m, op) {
+        return super::linear::has_layer_kernel(m, product);
+    }
+    m.is(op, Conv2d::DEF) || elementwise(m, op)
+}

@@ -1,0 +1,78 @@
+//! Functions of single elements: the definitions behind [`crate::args::UnaryArgs`].
+
+use super::norm::exp;
+use super::numbers::clamp_f32;
+use crate::numbers::{ERFC_POLY, ERFC_STEP, FRAC_1_SQRT_2, fma_exact};
+use crate::table::Variant;
+
+/// `if a > b { a } else { b }`.
+fn max(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// `if a < b { a } else { b }`.
+fn min(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+/// `1 - erf(z)` for `z >= 0`, with an error below 3e-7: `t P(t) E(-z²)` with `t = 1 / (1 + 0.3275911 z)`, formula 7.1.26 of
+/// Abramowitz and Stegun.
+pub fn erfc(z: f32) -> f32 {
+    let t = 1.0 / fma_exact(z, ERFC_STEP, 1.0);
+    let p = ERFC_POLY.iter().rev().copied().reduce(|p, c| fma_exact(p, t, c)).unwrap_or(0.0);
+    p * t * exp(0.0 - z * z)
+}
+
+/// The square root, rounded once; NaN for negative numbers.
+pub fn sqrt(x: f32) -> f32 {
+    if x.is_nan() || x == 0.0 || x == f32::INFINITY {
+        return x;
+    }
+    if x < 0.0 {
+        // The NaN that processors make.
+        return f32::from_bits(0xffc0_0000);
+    }
+    // x = m * 2^e with 24 bits in m; with m shifted so far that e is even, the whole part of its root has 32 bits. One more
+    // bit says whether that was exact, which is all that rounding needs.
+    let lead = (x.to_bits() >> 23).max(1) as i32;
+    let subnormal = x.to_bits() >> 23 == 0;
+    let mantissa = x.to_bits() & 0x7f_ffff | if subnormal { 0 } else { 0x80_0000 };
+    let shift = mantissa.leading_zeros() - 8;
+    let (m, e) = (u64::from(mantissa << shift), lead - 150 - shift as i32);
+    let (m, e) = if e & 1 == 0 { (m << 40, e - 40) } else { (m << 39, e - 39) };
+    let root = m.isqrt();
+    let sticky = u64::from(root * root != m);
+    // The sum of root and stickiness is exact in f64, and rounded once to f32.
+    let exact = (2 * root + sticky) as f64;
+    let half = f64::from_bits(((1023 + i64::from(e / 2) - 1) as u64) << 52);
+    (exact * half) as f32
+}
+
+/// The function of a unary variant at `x` with parameters `p`; `x` itself for a variant that is no function.
+pub fn function(variant: Variant, x: f32, p: [f32; 3]) -> f32 {
+    let size = f32::from_bits(x.to_bits() & 0x7fff_ffff);
+    let (above, below) = (max(x, 0.0), min(x, 0.0));
+    match variant {
+        Variant::ClampF32 => clamp_f32(x, p[0], p[1]),
+        Variant::SigmoidF32 => 1.0 / (exp(0.0 - x) + 1.0),
+        Variant::SwishF32 => x / (exp(0.0 - x * p[0]) + 1.0),
+        Variant::TanhF32 => 1.0 - 2.0 / (exp(x + x) + 1.0),
+        Variant::ExpF32 => exp(x),
+        Variant::SqrtF32 => sqrt(x),
+        Variant::AbsF32 => size,
+        Variant::ErfF32 => {
+            let magnitude = max(0.0, 1.0 - erfc(size));
+            f32::from_bits(magnitude.to_bits().wrapping_add(x.to_bits() & 0x8000_0000))
+        }
+        Variant::HardSigmoidF32 => min(max(fma_exact(x, p[0], p[1]), 0.0), 1.0),
+        Variant::HardSwishF32 => x * (min(max(x + p[0], 0.0), p[1]) * p[2]),
+        Variant::LeakyReluF32 => fma_exact(below, p[0], above),
+        Variant::EluF32 => fma_exact(exp(below) - 1.0, p[0], above),
+        Variant::GeluF32 => fma_exact(size * -0.5, erfc(size * FRAC_1_SQRT_2), above),
+        Variant::GeluTanhF32 => {
+            let y = fma_exact(x * x, p[1], p[0]) * x;
+            x / (exp(0.0 - y) + 1.0)
+        }
+        _ => x,
+    }
+}
