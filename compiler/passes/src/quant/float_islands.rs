@@ -9,9 +9,11 @@
 //! The cost of an op is `macs * time per multiply-accumulate + bytes read and written * time per byte + elements * time
 //! per function`. The constants are those of one core of a common server, the same for all instruction tiers and linear
 //! in the batch, so that all tiers and batches compute the same numbers. They decide clear cases: a lone addition between
-//! float ops moves 18 bytes per element with its conversions and 12 without; a convolution with many taps always wins.
+//! ops that cannot convert moves 18 bytes per element with its conversions and 12 without; a convolution with many taps
+//! always wins. A conversion that a neighbour does on the way (`lower/borders.rs`) costs nothing.
 
 use super::{keep_float, lower_to_quant};
+use crate::lower::borders::Borders;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{Constant, Dequantize, Quantize};
 use qc_dialects::phase;
@@ -45,8 +47,9 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let fused = trial(m, &ops)?;
     let is_function: Vec<bool> = ops.iter().map(|&op| Function::of(m, op).is_some()).collect();
     let mut kept: BTreeMap<usize, String> = BTreeMap::new();
+    let free = Borders::of(&fused);
     for island in islands(&fused) {
-        let (int8, f32) = times(&fused, &island, &is_function);
+        let (int8, f32) = times(&fused, &island, &is_function, &free);
         if int8 <= f32 {
             continue;
         }
@@ -134,7 +137,7 @@ fn islands(m: &Module) -> Vec<Vec<OpId>> {
 }
 
 /// Picoseconds of an island in integers, with the conversions at its borders, and in f32.
-fn times(m: &Module, island: &[OpId], is_function: &[bool]) -> (u64, u64) {
+fn times(m: &Module, island: &[OpId], is_function: &[bool], free: &Borders) -> (u64, u64) {
     let (mut int8, mut f32) = (0, 0);
     let mut borders: HashSet<OpId> = HashSet::new();
     for &op in island {
@@ -157,7 +160,7 @@ fn times(m: &Module, island: &[OpId], is_function: &[bool]) -> (u64, u64) {
     }
     for border in borders {
         let ps = m.tensor_ty(m.result(border)).len() as u64 * CONVERSION_BYTES * BYTE_PS;
-        int8 += ps;
+        int8 += if free.has_no_step(m, border) { 0 } else { ps };
         // A result that the model rounds is rounded in f32 too: by a conversion there and back.
         f32 += if rounds_result(m, border) { 2 * ps } else { 0 };
     }
