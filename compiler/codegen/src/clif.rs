@@ -16,7 +16,7 @@ use cranelift_codegen::ir::{
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module as Target};
 use qc_dialects::loops::{
-    Alloc, Arith, Binary, Call, ConstBuffer, Convert, For, Index, Load, Scalar, Store, Ukernel, Unary, buffer,
+    Alloc, Arith, Binary, Call, ConstBuffer, Convert, For, Index, Load, Scalar, Store, Ukernel, buffer,
 };
 use qc_ir::{Attr, Elem, Module, OpId, RegionId, Type, ValueId};
 use qc_kernels::args::FieldKind;
@@ -283,13 +283,6 @@ impl<T: Target> StepFunction<'_, '_, '_, T> {
             return Ok(());
         } else if let Some(view) = Binary::of(m, op) {
             self.binary(view)?
-        } else if let Some(view) = Unary::of(m, op) {
-            let x = self.value(view.x(m))?;
-            match &*view.op(m) {
-                "sqrt" => self.b.ins().sqrt(x),
-                "from_bits" => self.b.ins().bitcast(F32, MemFlagsData::new(), x),
-                other => return Err(bug(format!("unknown function `{other}`"))),
-            }
         } else if let Some(view) = Convert::of(m, op) {
             self.convert(view)?
         } else {

@@ -3,7 +3,7 @@
 //! Every access is checked: a write outside a buffer, or a read more than the agreed slack outside, is an error. The
 //! tasks of a step run one by one, last first, so that a step whose tasks depend on each other gives wrong results here.
 
-use super::{Arith, Binary, Call, ConstBuffer, Convert, For, Index, Load, Parallel, Scalar, Store, Ukernel, Unary};
+use super::{Arith, Binary, Call, ConstBuffer, Convert, For, Index, Load, Parallel, Scalar, Store, Ukernel};
 use qc_ir::{Attr, Data, Diag, Elem, HostTensor, Module, OpId, RegionId, Type, ValueId};
 use qc_kernels::reference::{self, ArgValue, Args, Memory, Ptr};
 use std::cell::Cell;
@@ -242,12 +242,6 @@ impl Interp<'_> {
             return self.store(view);
         } else if let Some(view) = Binary::of(m, op) {
             binary(&view.op(m), m.ty(m.result(op)), self.number(view.lhs(m))?, self.number(view.rhs(m))?)?
-        } else if let Some(view) = Unary::of(m, op) {
-            match (&*view.op(m), self.number(view.x(m))?) {
-                ("sqrt", Num::Float(x)) => Num::Float(x.sqrt()),
-                ("from_bits", Num::Int(x)) => Num::Float(f32::from_bits(x as u32)),
-                (other, _) => return Err(format!("`{other}` does not take this operand")),
-            }
         } else if let Some(view) = Convert::of(m, op) {
             convert(self.number(view.x(m))?, &view.to(m))?
         } else {

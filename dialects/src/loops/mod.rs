@@ -41,8 +41,6 @@ qc_ir::ops! { dialect LOOPS = "loop";
     op Store = "loop.store"(value, buf, indices: Variadic) { at: Ints } [NONE] verify(verify_store);
     /// Scalar arithmetic on equal types: `op` is add, sub, mul, div, max or min. `max` is `if a > b { a } else { b }`.
     op Binary = "loop.binary"(lhs, rhs) -> (out) { op: Str } [PURE] infer(infer_binary);
-    /// A function of one scalar: `sqrt` of an f32, or `from_bits`, the f32 whose bits an i32 is.
-    op Unary = "loop.unary"(x) -> (out) { op: Str } [PURE] infer(infer_unary);
     /// Converts a scalar; floats are truncated towards zero and saturate.
     op Convert = "loop.convert"(x) -> (out) { to: Type } [PURE] infer(infer_convert);
 }
@@ -204,16 +202,6 @@ fn infer_binary(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     match a {
         Type::Scalar(Elem::F32 | Elem::I32 | Elem::I64) if a == b => Ok(vec![a.clone()]),
         _ => Err("needs two f32, i32 or i64 scalars of one type".into()),
-    }
-}
-
-fn infer_unary(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
-    let view = Unary(op);
-    match (&*view.op(m), m.ty(view.x(m))) {
-        ("sqrt", Type::Scalar(Elem::F32)) | ("from_bits", Type::Scalar(Elem::I32)) => Ok(vec![Type::Scalar(Elem::F32)]),
-        ("sqrt", _) => Err("needs an f32 scalar".into()),
-        ("from_bits", _) => Err("needs an i32 scalar".into()),
-        (other, _) => Err(format!("unknown function `{other}`")),
     }
 }
 
