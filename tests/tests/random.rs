@@ -43,13 +43,18 @@ fn coverage() -> Result<(), Failed> {
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     for mode in Mode::ALL {
         let mut fused: BTreeSet<&str> = BTreeSet::new();
+        let mut joined = 0;
         for seed in 0..80 {
             let recipe = Recipe::random(seed, mode);
             let Ok(r) = ladder::levels(&|batch| build(&recipe, batch), &recipe.options()) else { continue };
+            joined += usize::from(r.apart.is_some());
             fused.extend(r.fused.ops(r.fused.body()).iter().map(|&op| r.fused.def(op).name));
             for m in [&build(&recipe, 1), &r.canonical, &r.paired] {
                 seen.extend(m.ops(m.body()).iter().map(|&op| m.def(op).name));
             }
+        }
+        if joined == 0 && mode != Mode::Float {
+            return Err(Failed::from(format!("no conversion is joined with a float op with {mode:?}")));
         }
         let integer = ["quant.conv2d", "quant.matmul", "quant.add", "quant.mul", "quant.max_pool", "quant.avg_pool"];
         for name in integer {

@@ -7,13 +7,14 @@
 //! | graph interpreter, before integer ops | equal, unless the lossy step or the dropping of inner pairs is between |
 //! | quant interpreter, fused graph | every op by itself within a quantization step ([`crate::stepwise`]) |
 //! | loop interpreter, planned loop code | equal if everything between the borders is integer, else float rounding |
+//! | the same with a step for every conversion | equal ([`crate::borders`]) |
 //! | JIT, every tier, threads and batch | equal |
 //! | `.so`, every tier, threads and batch | equal |
 //!
 //! Rounding in a float op can flip a quantization behind it, and a network can make much of that. How much is measured:
 //! the bound of a rung with float rounding is what noise of that size does to the very model.
 
-use crate::{batch, stepwise};
+use crate::{batch, borders, stepwise};
 use qc_compiler::{
     CompileError, CompileOptions, Compiled, Compiler, ContextOptions, Guard, ModelFile, Precision, Predictor, REGISTRY,
     TargetCpu, interpret, pipeline,
@@ -46,6 +47,8 @@ pub struct Levels {
     pub fused: Module,
     /// Planned loop code.
     pub planned: Module,
+    /// Planned loop code with a step for every conversion, where that is another one.
+    pub apart: Option<Module>,
 }
 
 /// A rung that does not hold.
@@ -125,7 +128,11 @@ pub fn levels(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Resul
     let fused = m.clone();
     run(&mut m, pipeline::LOOPS).map_err(|e| fail("loops", e))?;
     keeps_text(&m, "text of the loop code")?;
-    Ok(Levels { canonical, paired, integer, fused, planned: m })
+    let mut apart = borders::apart(&fused);
+    if let Some(twin) = &mut apart {
+        run(twin, pipeline::LOOPS).map_err(|e| fail("conversions apart", e))?;
+    }
+    Ok(Levels { canonical, paired, integer, fused, planned: m, apart })
 }
 
 /// Compiles a module that `make` gives per batch size for every tier.
@@ -191,7 +198,15 @@ fn compare_levels(made: &Module, r: &Levels, inputs: &[HostTensor], options: &Co
         true => 0.0,
         false => FLOAT_TOLERANCE + noise(&r.fused, inputs, &quant, "noise in the fused graph")?,
     };
-    within(&quant, &loops, tolerance, "loop interpreter against quant interpreter")
+    within(&quant, &loops, tolerance, "loop interpreter against quant interpreter")?;
+    match &r.apart {
+        None => Ok(()),
+        Some(apart) => {
+            let rung = "conversions apart";
+            let apart = interpreted(apart, inputs, rung)?;
+            loops.iter().zip(&apart).try_for_each(|(a, b)| same(a, b).map_err(|e| fail(rung, e)))
+        }
+    }
 }
 
 /// How far rounding errors of float ops move the results of a model.

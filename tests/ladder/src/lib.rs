@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod batch;
+pub mod borders;
 pub mod ladder;
 pub mod random;
 pub mod stepwise;
