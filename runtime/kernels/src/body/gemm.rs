@@ -272,20 +272,23 @@ unsafe fn sweep<D: Dot, O: Output<D::S>, const NV: usize>(d: D, o: O, g: &GemmAr
             }
             if O::BYTES == 1 && !g.lut.is_null() {
                 // SAFETY: the rows just written.
-                unsafe { map_rows(d.simd(), g, place, height) };
+                unsafe { map_rows(d.simd(), g.lut, place.out, g.out_row, place.n, height) };
             }
             row += height;
         }
     }
 }
 
-/// Maps the results of a tile by the table. Apart from the tiles, since it is rare and its code long.
+/// Maps `rows` rows of `n` results by the table. Apart from the tiles, since it is rare and its code long.
+///
+/// # Safety
+/// The rows from `out` on, `out_row` bytes apart, are writable; `lut` has 256 bytes.
 #[inline(always)]
-unsafe fn map_rows<S: Simd>(s: S, g: &GemmArgs, at: Place, rows: usize) {
+pub unsafe fn map_rows<S: Simd>(s: S, lut: *const u8, out: *mut u8, out_row: usize, n: usize, rows: usize) {
     for r in 0..rows {
-        let out = at.out.wrapping_add(r * g.out_row);
-        // SAFETY: a row of the tile; what the load over-reads is discarded.
-        unsafe { s.store_b(s.lookup(s.load_b(out), g.lut), out, at.n) };
+        let out = out.wrapping_add(r * out_row);
+        // SAFETY: the caller's row; what the load over-reads is discarded.
+        unsafe { s.store_b(s.lookup(s.load_b(out), lut), out, n) };
     }
 }
 

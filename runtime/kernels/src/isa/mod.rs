@@ -8,6 +8,8 @@ pub mod avx512vnni;
 pub mod avxvnni;
 #[cfg(any(qc_embed, clippy))]
 pub mod depthwise_avx512vnni;
+#[cfg(any(qc_embed, clippy))]
+pub mod gemm_avx2;
 pub mod rows_avx2;
 pub mod rows_avx512vnni;
 pub mod rows_avxvnni;

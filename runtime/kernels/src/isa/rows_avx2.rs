@@ -1,16 +1,16 @@
 //! Rows of the tier `avx2`.
 
 #[cfg(any(qc_embed, clippy))]
-use super::avx2::Avx2 as W;
+use super::{avx2::Avx2 as W, gemm_avx2};
 #[cfg(any(qc_embed, clippy))]
 use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, pool, real, unary};
 use crate::row::rows;
 
 rows! { Avx2 (W) "avx2,fma";
-    qc_k_gemm_u8s8u8_2x16_avx2: Gemm U8 [2 x 16] = gemm::gemm::<W, gemm::ToU8<W>>;
-    qc_k_gemm_u8s8u8r_2x16_avx2: Gemm U8Res [2 x 16] = gemm::gemm::<W, gemm::ToU8Res<W>>;
-    qc_k_gemm_u8s8f32_2x16_avx2: Gemm F32 [2 x 16] = gemm::gemm::<W, gemm::ToF32<W>>;
-    qc_k_gemm_u8s8i32_2x16_avx2: Gemm I32 [2 x 16] = gemm::gemm::<W, gemm::ToI32>;
+    qc_k_gemm_u8s8u8_6x16_avx2: Gemm U8 [6 x 16] = gemm_avx2::u8s8::<gemm::ToU8<W>>;
+    qc_k_gemm_u8s8u8r_6x16_avx2: Gemm U8Res [6 x 16] = gemm_avx2::u8s8::<gemm::ToU8Res<W>>;
+    qc_k_gemm_u8s8f32_6x16_avx2: Gemm F32 [6 x 16] = gemm_avx2::u8s8::<gemm::ToF32<W>>;
+    qc_k_gemm_u8s8i32_6x16_avx2: Gemm I32 [6 x 16] = gemm_avx2::u8s8::<gemm::ToI32>;
     qc_k_gemm_f32_6x16_avx2: GemmF32 F32 [6 x 16] = gemm_f32::gemm::<W, real::AsF32>;
     qc_k_gemm_f32u8_6x16_avx2: GemmF32 U8 [6 x 16] = gemm_f32::gemm::<W, real::AsU8<W>>;
     qc_k_dw_u8s8u8_avx2: Dw U8 [1 x 16] = depthwise::u8s8;
