@@ -156,6 +156,19 @@ fn every_length_of_k() {
     }
 }
 
+/// K beyond what a kernel may widen at a time.
+#[test]
+fn long_k() {
+    let mut rng = Rng(7);
+    for channels in [1020, 1024, 1025, 1060, 2100] {
+        for (rows, cols) in [(1, 16), (6, 64), (7, 33), (3, 7)] {
+            check_int8(&mut rng, Geometry { channels, cols, rows, ..PLAIN }, Values::Usual);
+        }
+    }
+    let g = Geometry { channels: 260, kh: 2, kw: 3, rows: 5, cols: 48, extra: 4, ..PLAIN };
+    check_int8(&mut rng, g, Values::Extreme);
+}
+
 #[test]
 fn convolutions_by_joined_and_split_segments() {
     let mut rng = Rng(3);

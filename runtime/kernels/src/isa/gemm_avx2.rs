@@ -25,8 +25,8 @@ const CHUNK: usize = 256;
 /// Sums of 16 columns.
 type Acc = <Avx2 as Simd>::I;
 
-/// The sums of a tile.
-type Sums = [[Acc; VECTORS]; ROWS];
+/// The sums of a tile, where they rest.
+type Sums = [[MaybeUninit<Acc>; VECTORS]; ROWS];
 
 /// Widened pixels: pairs of the even and of the odd bytes of every group.
 #[repr(C, align(32))]
@@ -47,6 +47,7 @@ pub unsafe fn u8s8<O: Output<Avx2>>(s: Avx2, args: *const u8) {
     }
     let o = O::new(s, &g);
     let mut pixels = Pixels([[[MaybeUninit::uninit(); CHUNK]; 2]; ROWS]);
+    let mut sums = [[MaybeUninit::uninit(); VECTORS]; ROWS];
     let tiles = div_ceil(g.rows, ROWS);
     let low = g.rows.checked_div(tiles).unwrap_or(0);
     let higher = g.rows - low * tiles;
@@ -57,7 +58,6 @@ pub unsafe fn u8s8<O: Output<Avx2>>(s: Avx2, args: *const u8) {
             let a = g.a.wrapping_add(outer * g.a_outer + row * g.a_row);
             // SAFETY: the tile's rows exist; `height` is at most `ROWS`.
             unsafe {
-                let mut sums = start(s, &g);
                 match height {
                     1 => products::<1>(s, &g, a, &mut pixels, &mut sums),
                     2 => products::<2>(s, &g, a, &mut pixels, &mut sums),
@@ -69,35 +69,22 @@ pub unsafe fn u8s8<O: Output<Avx2>>(s: Avx2, args: *const u8) {
                 }
                 let out = g.out.wrapping_add(outer * g.out_outer + row * g.out_row);
                 let res = g.res.wrapping_add(outer * g.res_outer + row * g.res_row);
-                finish(s, o, &g, &sums[..height], out, res);
+                finish(s, o, &g, (&sums, height), out, res);
             }
             row += height;
         }
     }
 }
 
-/// Sums that begin with the bias.
+/// The bias and all products of `MR` pixels, the first of which is at `a`.
 ///
 /// # Safety
-/// `bias` has the panel's columns rounded up to 16.
-#[inline(always)]
-unsafe fn start(s: Avx2, g: &GemmArgs) -> Sums {
-    let mut row = [s.splat_i(0); VECTORS];
-    for (v, sums) in row.iter_mut().enumerate().take(g.cols.div_ceil(16)) {
-        // SAFETY: a vector of existing columns.
-        *sums = unsafe { s.load_i(g.bias.add(16 * v)) };
-    }
-    [row; ROWS]
-}
-
-/// Adds all products of `MR` pixels, the first of which is at `a`.
-///
-/// # Safety
-/// The pixels exist.
+/// The pixels exist; `bias` has the panel's columns rounded up to 16.
 #[inline(always)]
 unsafe fn products<const MR: usize>(s: Avx2, g: &GemmArgs, a: *const u8, pixels: &mut Pixels, sums: &mut Sums) {
     let vectors = g.cols.div_ceil(16);
     let mut w = g.w.cast::<u8>();
+    let mut begun = false;
     for y in 0..g.seg_y {
         for x in 0..g.seg_x {
             let segment = a.wrapping_add(y * g.seg_y_stride + x * g.seg_x_stride);
@@ -110,16 +97,19 @@ unsafe fn products<const MR: usize>(s: Avx2, g: &GemmArgs, a: *const u8, pixels:
                         widen(s, segment.wrapping_add(r * g.a_row + 4 * k), pixel, n);
                     }
                     for v in 0..vectors {
-                        let mut acc = [s.splat_i(0); MR];
-                        unroll!(r in 0..MR => { acc[r] = sums[r][v & 3]; });
+                        let mut acc = [s.load_i(g.bias.add(16 * v)); MR];
+                        if begun {
+                            unroll!(r in 0..MR => { acc[r] = sums[r][v & 3].assume_init(); });
+                        }
                         let (w, step) = (w.wrapping_add(64 * v), 64 * vectors);
                         let acc = chunk::<MR, false>(s, acc, pixels, w, step, n);
                         let acc = chunk::<MR, true>(s, acc, pixels, w, step, n);
-                        unroll!(r in 0..MR => { sums[r][v & 3] = acc[r]; });
+                        unroll!(r in 0..MR => { sums[r][v & 3].write(acc[r]); });
                     }
                 }
                 w = w.wrapping_add(64 * vectors * n);
                 k += n;
+                begun = true;
             }
         }
     }
@@ -190,26 +180,43 @@ unsafe fn split<const ODD: bool>(w: *const u8) -> __m256i {
     }
 }
 
-/// Stores the results of a tile.
+/// The first `NV` sums of a row.
 ///
 /// # Safety
-/// The rows exist.
+/// They are written.
 #[inline(always)]
-unsafe fn finish<O: Output<Avx2>>(s: Avx2, o: O, g: &GemmArgs, sums: &[[Acc; VECTORS]], out: *mut u8, res: *const u8) {
-    for (r, row) in sums.iter().enumerate() {
+unsafe fn first<const NV: usize>(row: &[MaybeUninit<Acc>; VECTORS]) -> [Acc; NV] {
+    // SAFETY: the caller's guarantee; `NV` is at most `VECTORS`.
+    core::array::from_fn(|v| unsafe { row[v & 3].assume_init() })
+}
+
+/// Stores the results of a tile of `height` rows.
+///
+/// # Safety
+/// The rows exist, and their sums are written.
+#[inline(always)]
+unsafe fn finish<O: Output<Avx2>>(
+    s: Avx2,
+    o: O,
+    g: &GemmArgs,
+    (sums, height): (&Sums, usize),
+    out: *mut u8,
+    res: *const u8,
+) {
+    for (r, row) in sums.iter().enumerate().take(height) {
         let (out, res) = (out.wrapping_add(r * g.out_row), res.wrapping_add(r * g.res_row));
         // SAFETY: a pixel of the tile, and as many vectors as the panel has.
         unsafe {
             match g.cols.div_ceil(16) {
-                1 => o.store::<1>(s, [row[0]], 0, out, res, g.cols),
-                2 => o.store::<2>(s, [row[0], row[1]], 0, out, res, g.cols),
-                3 => o.store::<3>(s, [row[0], row[1], row[2]], 0, out, res, g.cols),
-                _ => o.store::<4>(s, *row, 0, out, res, g.cols),
+                1 => o.store::<1>(s, first(row), 0, out, res, g.cols),
+                2 => o.store::<2>(s, first(row), 0, out, res, g.cols),
+                3 => o.store::<3>(s, first(row), 0, out, res, g.cols),
+                _ => o.store::<4>(s, first(row), 0, out, res, g.cols),
             }
         }
     }
     if O::BYTES == 1 && !g.lut.is_null() {
         // SAFETY: the rows just written.
-        unsafe { map_rows(s, g.lut, out, g.out_row, g.cols, sums.len()) };
+        unsafe { map_rows(s, g.lut, out, g.out_row, g.cols, height) };
     }
 }
