@@ -231,8 +231,9 @@ impl Compiler {
         if let Some(ranges) = &self.options.ranges
             && self.options.precision != Precision::Fp32
         {
-            let attached = ranges::attach(&mut m, ranges).map_err(|d| CompileError::from_diag(&d, &m))?;
-            if attached == 0 {
+            let known = ranges::attach(&mut m, ranges).map_err(|d| CompileError::from_diag(&d, &m))?;
+            // A model without float tensors has a file without ranges.
+            if known == 0 && !ranges.tensors.is_empty() {
                 return Err(CompileError::Option(
                     "the ranges file names no tensor of this model; calibrate this very model".into(),
                 ));

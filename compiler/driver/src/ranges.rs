@@ -128,7 +128,8 @@ pub fn observe(m: &Module, inputs: &[HostTensor], seen: &mut MinMax) -> Result<(
     Ok(())
 }
 
-/// Puts a `graph.observe` behind every tensor of a canonical module that has a range; returns how many there are.
+/// Puts a `graph.observe` behind every tensor of a canonical module that has a range and an op behind it; returns how
+/// many tensors have one.
 ///
 /// # Errors
 /// A defect in the module.
@@ -136,14 +137,17 @@ pub fn attach(m: &mut Module, ranges: &Ranges) -> Result<usize, Diag> {
     let body = m.body();
     let mut values: Vec<(ValueId, Option<qc_ir::OpId>)> =
         m.args(body).iter().map(|&v| (v, m.ops(body).first().copied())).collect();
-    for pair in m.ops(body).to_vec().windows(2) {
-        values.extend(m.results(pair[0]).iter().map(|&v| (v, Some(pair[1]))));
+    let ops = m.ops(body).to_vec();
+    for (i, &op) in ops.iter().enumerate() {
+        values.extend(m.results(op).iter().map(|&v| (v, ops.get(i + 1).copied())));
     }
     let mut count = 0;
     for (v, next) in values {
         let float = m.ty(v).tensor().is_some_and(|t| t.elem == Elem::F32);
         let range = m.name(v).and_then(|n| ranges.tensors.get(n)).copied();
-        let (Some(range), Some(next)) = (range.filter(|_| float), next) else { continue };
+        let Some(range) = range.filter(|_| float) else { continue };
+        count += 1;
+        let Some(next) = next else { continue };
         let uses: Vec<Use> = m.uses(v).to_vec();
         let attrs = Attrs::new().with("min", range.min).with("max", range.max);
         let observed = Observe::build(&mut Builder::before(m, next), &[Some(v)], attrs)?.out(m);
@@ -152,7 +156,6 @@ pub fn attach(m: &mut Module, ranges: &Ranges) -> Result<usize, Diag> {
                 m.set_operand(op, i, Some(observed));
             }
         }
-        count += 1;
     }
     Ok(count)
 }

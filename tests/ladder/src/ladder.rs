@@ -14,6 +14,7 @@
 //! Rounding in a float op can flip a quantization behind it, and a network can make much of that. How much is measured:
 //! the bound of a rung with float rounding is what noise of that size does to the very model.
 
+use crate::stepwise::Noise;
 use crate::{batch, borders, stepwise};
 use qc_compiler::{
     CompileError, CompileOptions, Compiled, Compiler, ContextOptions, Guard, ModelFile, Precision, Predictor, REGISTRY,
@@ -30,8 +31,6 @@ pub const BATCHES: [usize; 3] = [8, 3, 1];
 const ITEMS_BY_OP: usize = 2;
 /// Difference that float rounding makes in a model without amplification, of the largest magnitude.
 const FLOAT_TOLERANCE: f32 = 1e-4;
-/// Runs that measure what rounding does to a model.
-const NOISY_RUNS: u64 = 2;
 /// What real rounding may do, compared with the measured effect.
 const NOISE_MARGIN: f32 = 8.0;
 
@@ -39,6 +38,8 @@ const NOISE_MARGIN: f32 = 8.0;
 pub struct Levels {
     /// Canonical graph.
     pub canonical: Module,
+    /// That with observations, if there are ranges.
+    pub observed: Module,
     /// Graph with quantize/dequantize pairs, before integer ops.
     pub paired: Module,
     /// Graph with integer ops, as `lower-to-quant` leaves it.
@@ -115,6 +116,7 @@ pub fn levels(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Resul
     if let Some(ranges) = &options.ranges {
         qc_compiler::ranges::attach(&mut m, ranges).map_err(|d| fail("ranges", d))?;
     }
+    let observed = m.clone();
     let fusing = if options.exact_qdq { "pairs-as-written" } else { "lower-to-quant" };
     let text = pipeline::int8(options);
     let (pairs, rest) = text.split_once(fusing).unwrap_or_default();
@@ -132,7 +134,7 @@ pub fn levels(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Resul
     if let Some(twin) = &mut apart {
         run(twin, pipeline::LOOPS).map_err(|e| fail("conversions apart", e))?;
     }
-    Ok(Levels { canonical, paired, integer, fused, planned: m, apart })
+    Ok(Levels { canonical, observed, paired, integer, fused, planned: m, apart })
 }
 
 /// Compiles a module that `make` gives per batch size for every tier.
@@ -153,11 +155,11 @@ pub fn is_integer(m: &Module) -> bool {
     m.ops(m.body()).iter().all(|&op| ok(m.def(op).name))
 }
 
-/// Climbs the whole ladder with a module that `make` gives per batch size.
+/// Climbs the whole ladder with a module that `make` gives per batch size; what it was on the way at batch 1.
 ///
 /// # Errors
 /// The first rung that does not hold.
-pub fn climb(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Result<(), Failure> {
+pub fn climb(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Result<Levels, Failure> {
     let r = levels(make, options)?;
     let all = BATCHES[0];
     let whole = seeded_inputs(&make(all));
@@ -172,7 +174,8 @@ pub fn climb(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Result
     let jit = compiled.jit().map_err(|e| fail("jit", e))?;
     everywhere(&jit, "JIT", &whole, &expected)?;
     let (_dir, loaded) = shared_object(&compiled).map_err(|e| fail("shared object", e))?;
-    everywhere(&loaded, "shared object", &whole, &expected)
+    everywhere(&loaded, "shared object", &whole, &expected)?;
+    Ok(r)
 }
 
 fn interpreted(m: &Module, inputs: &[HostTensor], rung: &str) -> Result<Vec<HostTensor>, Failure> {
@@ -212,8 +215,8 @@ fn compare_levels(made: &Module, r: &Levels, inputs: &[HostTensor], options: &Co
 /// How far rounding errors of float ops move the results of a model.
 fn noise(m: &Module, inputs: &[HostTensor], results: &[HostTensor], rung: &str) -> Result<f32, Failure> {
     let mut worst = 0.0f32;
-    for seed in 0..NOISY_RUNS {
-        let noisy = stepwise::with_noise(m, inputs, seed).map_err(|d| fail(rung, d.render(m)))?;
+    for kind in Noise::ALL {
+        let noisy = stepwise::with_noise(m, inputs, kind).map_err(|d| fail(rung, d.render(m)))?;
         let far = results.iter().zip(&noisy).filter_map(|(a, b)| distance(a, b));
         worst = far.fold(worst, |a, b| if b > a || b.is_nan() { b } else { a });
     }
@@ -364,7 +367,7 @@ pub fn climb_module(m: &Module, options: CompileOptions) -> Result<(), Failure> 
     let batches = if scales { options.batches } else { vec![1] };
     let options = CompileOptions { batches, ..options };
     let make = |b: usize| batch::times(m, b).unwrap_or_else(|| batch::signature(m, b));
-    climb(&make, &options)
+    climb(&make, &options).map(|_| ())
 }
 
 /// The options of a file test, as `exact-qdq` or `precision=fp32`.

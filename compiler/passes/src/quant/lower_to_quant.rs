@@ -55,7 +55,15 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant },
             Pattern { name: "mark", root: KeepFloat::DEF, apply: remove_mark },
         ],
-    )
+    )?;
+    for op in m.ops(m.body()).to_vec() {
+        // Said here, because later passes take away what it depends on.
+        let linear = m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF);
+        if let Some(reason) = linear.then(|| compute::obstacle(m, op)).flatten() {
+            cx.remark(m.loc(op), reason);
+        }
+    }
+    Ok(())
 }
 
 fn remove_mark(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
@@ -174,6 +182,15 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
         () if Function::of(rw.m, t.op).is_some() => elementwise::unary(rw, root, &t, id, &format),
         () => None,
     }
+}
+
+/// Steps of a result that one step of an operand may be, where zero points become an f32 in steps of the result: beyond,
+/// that number has no room for a fraction.
+const LARGEST_RATIO: f64 = 16384.0;
+
+/// Whether what remains of the zero points of an operand, in steps of a result, is right to a fraction of a step.
+pub(crate) fn offset_is_exact(operand: &Quant, result: &Quant) -> bool {
+    f64::from(operand.scale(0)) / f64::from(result.scale(0)) <= LARGEST_RATIO
 }
 
 /// `to` of an integer op.

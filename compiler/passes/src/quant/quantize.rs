@@ -8,6 +8,12 @@
 //! widened to hold 0 exactly. Tensors that only movement or max pooling separates share a range. Weights get one scale
 //! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
 //! epilogue stays float. Without observed ranges the pass changes nothing.
+//!
+//! A tensor that was 0 in every sample has no range: it says nothing about the values of other samples, and any scale
+//! would be made up. A small one would cut them off, a large one would make the accumulators that it enters too coarse
+//! for their biases. So it is not quantized, its readers stay float, and the report says why; a range that the user
+//! writes into the ranges file changes that. A tensor that was another number all the time does have a range, from there
+//! to 0.
 
 use super::keep_float;
 use crate::graph::{constant_f32, sole_producer, unclamped};
@@ -21,7 +27,7 @@ use qc_dialects::phase;
 use qc_ir::{
     Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy, Use, ValueId,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The pass.
@@ -39,20 +45,42 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     if ranges.is_empty() {
         return Ok(());
     }
-    let formats = formats(m, &ranges);
     // Decided on the float graph: a quantized weight is no float constant any more.
-    let mut values: Vec<ValueId> = formats.keys().copied().filter(|&v| wants_format(m, v)).collect();
-    values.sort();
+    let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
+    wanted.retain(|(v, _)| wants_format(m, *v));
+    wanted.sort_by_key(|(v, _)| *v);
+    let known: HashSet<ValueId> = wanted.iter().filter(|(_, format)| format.is_some()).map(|(v, _)| *v).collect();
     for op in m.ops(m.body()).to_vec() {
-        if has_integer_kernel(m, op) {
-            quantize_weights(m, op)?;
+        let integer = has_integer_kernel(m, op) && m.operand(op, 0).is_some_and(|x| known.contains(&x));
+        if integer && !quantize_weights(m, op)? {
+            cx.remark(m.loc(op), "its weight holds numbers that are infinite or none");
         }
     }
-    for v in values {
-        quantize_edge(m, v, &formats[&v])?;
-        cx.count("quantized");
+    for (v, format) in wanted {
+        match format {
+            Some(format) => {
+                quantize_edge(m, v, &format)?;
+                cx.count("quantized");
+            }
+            None => say_why(m, v, ranges[&v], cx),
+        }
     }
     Ok(())
+}
+
+/// Tells the readers of a value why its range gives no format.
+fn say_why(m: &Module, v: ValueId, (lo, hi): (f32, f32), cx: &mut PassCx) {
+    let name = m.name(v).unwrap_or("its input");
+    let why = match lo == 0.0 && hi == 0.0 {
+        true => format!("\"{name}\" was 0 in every sample, so it has no range"),
+        false => format!("the range {lo:e}..{hi:e} of \"{name}\" is too small for a scale"),
+    };
+    for u in m.uses(v) {
+        if let Use::Operand(op, _) = u {
+            cx.remark(m.loc(*op), why.clone());
+        }
+    }
+    cx.count("without range");
 }
 
 /// Removes the observations and returns what they say about each value.
@@ -88,9 +116,12 @@ fn is_movement(m: &Module, op: OpId) -> bool {
 
 /// Whether a value should be quantized: read by an op with an integer kernel, and not inside an epilogue.
 fn wants_format(m: &Module, v: ValueId) -> bool {
+    let is_constant = constant_f32(m, v).is_some();
     let reads = |u: &Use| match u {
         Use::Operand(op, i) => {
             let data = *i == 0 || !(m.is(*op, Conv2d::DEF) || m.is(*op, Matmul::DEF));
+            // Sums and products choose the form of their constants themselves.
+            let data = data && !(is_constant && (m.is(*op, Add::DEF) || m.is(*op, Mul::DEF)));
             data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leads_to_compute(m, m.result(*op)))
         }
         Use::Return(..) => false,
@@ -126,8 +157,8 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
     constant_f32(m, other).is_none() && (!rival || position(m, v) > position(m, other))
 }
 
-/// A format per value: values joined by movement share the union of their ranges.
-fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId, Quant> {
+/// A format per value, if its range gives one: values joined by movement share the union of their ranges.
+fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId, Option<Quant>> {
     let mut groups = Groups::default();
     for op in m.ops(m.body()) {
         if is_movement(m, *op) && !m.is(*op, Constant::DEF) {
@@ -146,15 +177,13 @@ fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId
     values.iter().map(|(v, _)| (**v, activation_format(joined[&groups.root(**v)]))).collect()
 }
 
-/// The u8 format that covers `lo..=hi`, which holds 0; an empty range gives scale 1.
-pub fn activation_format((lo, hi): (f32, f32)) -> Quant {
+/// The u8 format that covers `lo..=hi` and 0; `None` for a range that is nothing but 0, or too small for a scale.
+pub fn activation_format((lo, hi): (f32, f32)) -> Option<Quant> {
     let (lo, hi) = (lo.min(0.0), hi.max(0.0));
-    let scale = (hi - lo) / 255.0;
-    if !(scale.is_normal() && scale.is_finite()) {
-        return Quant::per_tensor(Store::U8, 1.0, 0);
-    }
+    // The width of a range of finite numbers may be infinite; that of its 255th part is not.
+    let scale = if (hi - lo).is_finite() { (hi - lo) / 255.0 } else { hi / 255.0 - lo / 255.0 };
     let zero = (-lo / scale).round_ties_even().clamp(0.0, 255.0);
-    Quant::per_tensor(Store::U8, scale, zero as i32)
+    scale.is_normal().then(|| Quant::per_tensor(Store::U8, scale, zero as i32))
 }
 
 #[derive(Default)]
@@ -203,15 +232,19 @@ fn next_op(m: &Module, op: OpId) -> Option<OpId> {
     ops.get(ops.iter().position(|&o| o == op)? + 1).copied()
 }
 
-/// Replaces the constant weight of a convolution or matrix product by its quantized form.
-fn quantize_weights(m: &mut Module, op: OpId) -> Result<(), Diag> {
+/// Replaces the constant weight of a convolution or matrix product by its quantized form. Says whether there is one:
+/// not of infinities and NaN.
+fn quantize_weights(m: &mut Module, op: OpId) -> Result<bool, Diag> {
     let axis = match Matmul::of(m, op) {
         Some(mm) => usize::from(!mm.transpose_b(m)),
         None if m.is(op, Conv2d::DEF) => 0,
-        None => return Ok(()),
+        None => return Ok(true),
     };
-    let Some(weight) = m.operand(op, 1) else { return Ok(()) };
-    let Some(values) = constant_f32(m, weight) else { return Ok(()) };
+    let Some(weight) = m.operand(op, 1) else { return Ok(true) };
+    let Some(values) = constant_f32(m, weight) else { return Ok(true) };
+    if values.iter().any(|w| !w.is_finite()) {
+        return Ok(false);
+    }
     let dims = m.dims(weight).to_vec();
     let format = weight_format(&values, &dims, axis);
     let tensor = quantize_tensor(&format, &HostTensor::f32(dims.clone(), values)).map_err(Diag::bug)?;
@@ -222,10 +255,10 @@ fn quantize_weights(m: &mut Module, op: OpId) -> Result<(), Diag> {
     let stored = Constant::build(&mut b, &[], Attrs::new().with("value", c))?.out(b.m);
     let real = Dequantize::build(&mut b, &[Some(stored)], Attrs::new())?.out(b.m);
     m.set_operand(op, 1, Some(real));
-    Ok(())
+    Ok(true)
 }
 
-/// `max |w| / 127` per index of `axis`; a channel of zeros gets scale 1.
+/// `max |w| / 127` per index of `axis`; a channel of zeros gets scale 1, which its bias is free to change later.
 fn weight_format(values: &[f32], dims: &[usize], axis: usize) -> Quant {
     let (inner, size) = (dims[axis + 1..].iter().product::<usize>().max(1), dims[axis]);
     let mut largest = vec![0.0f32; size];

@@ -1,9 +1,12 @@
 //! One seed from model to finding: climbs the ladder, and makes small what falls off.
 
 use super::{Recipe, shrink};
-use crate::ladder::{Failure, climb_module, options_of};
+use crate::ladder::{Failure, Levels, climb_module, options_of};
 use qc_compiler::REGISTRY;
-use std::collections::HashMap;
+use qc_dialects::graph::GRAPH;
+use qc_dialects::quant::QUANT;
+use qc_ir::Quant;
+use std::collections::{BTreeMap, HashMap};
 
 /// A model on which two rungs of the ladder differ.
 #[derive(Clone, Debug)]
@@ -44,15 +47,82 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Climbs the ladder with the model of a seed; `None` when it holds.
-pub fn climb(seed: u64) -> Option<Finding> {
+/// What the models that held were made of; each is counted once under a name.
+#[derive(Clone, Default, Debug)]
+pub struct Coverage {
+    /// Models by mode.
+    pub modes: BTreeMap<&'static str, u64>,
+    /// Models by op of the graph and quant dialects: as made, canonical, with pairs, fused.
+    pub ops: BTreeMap<&'static str, u64>,
+    /// Models by quantized type, as `u8` or `i8 per channel with zero points`, of the model as made or fused.
+    pub types: BTreeMap<String, u64>,
+    /// Models of which an op is computed in integers.
+    pub integer: u64,
+}
+
+impl Coverage {
+    /// Takes in what another saw.
+    pub fn merge(&mut self, other: Coverage) {
+        fn add<K: Ord>(to: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+            from.into_iter().for_each(|(name, n)| *to.entry(name).or_default() += n);
+        }
+        add(&mut self.modes, other.modes);
+        add(&mut self.ops, other.ops);
+        add(&mut self.types, other.types);
+        self.integer += other.integer;
+    }
+
+    /// Declared ops that no model had.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let declared = GRAPH.iter().chain(QUANT).map(|d| d.name);
+        declared.filter(|name| !self.ops.contains_key(name)).collect()
+    }
+
+    fn of(recipe: &Recipe, levels: &Levels) -> Coverage {
+        let mut seen = Coverage::default();
+        seen.modes.insert(recipe.mode.name(), 1);
+        for m in [&super::build(recipe, 1), &levels.canonical, &levels.observed, &levels.paired, &levels.fused] {
+            for &op in m.ops(m.body()) {
+                seen.ops.insert(m.def(op).name, 1);
+                let quantized = m.results(op).iter().filter_map(|&v| m.quant_of(v));
+                seen.types.extend(quantized.map(|q| (type_name(q), 1)));
+            }
+        }
+        seen.integer = u64::from(seen.ops.keys().any(|name| name.starts_with("quant.")));
+        seen
+    }
+}
+
+/// What distinguishes a quantized type but for its numbers.
+fn type_name(q: &Quant) -> String {
+    let mut name = format!("{:?}", q.store).to_lowercase();
+    if q.axis.is_some() {
+        name += " per channel";
+    }
+    if q.zeros.iter().any(|&z| z != 0) {
+        name += " with zero points";
+    }
+    if (q.lo, q.hi) != q.store.bounds() {
+        name += ", narrow";
+    }
+    name
+}
+
+/// Climbs the ladder with the model of a seed.
+///
+/// # Errors
+/// What was found.
+pub fn climb(seed: u64) -> Result<Coverage, Box<Finding>> {
     let recipe = Recipe::of_seed(seed);
-    let failure = recipe.check().err()?;
+    let failure = match recipe.check() {
+        Ok(levels) => return Ok(Coverage::of(&recipe, &levels)),
+        Err(failure) => failure,
+    };
     let small = shrink::shrink(&recipe, &|r| r.check().is_err_and(|f| f.kind() == failure.kind()));
     let small_failure = small.check().err().unwrap_or_else(|| failure.clone());
     let text = small.to_qir();
     let text_fails = text_falls_off(&text);
-    Some(Finding { seed, failure, small, small_failure, text, text_fails })
+    Err(Box::new(Finding { seed, failure, small, small_failure, text, text_fails }))
 }
 
 fn text_falls_off(text: &str) -> bool {

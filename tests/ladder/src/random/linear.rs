@@ -104,10 +104,15 @@ impl Graph {
         operands: &mut Vec<ValueId>,
         dims: &[usize],
         axis: usize,
-        values: Vec<f32>,
+        mut values: Vec<f32>,
         n: &mut Numbers,
         pick: u32,
     ) {
+        // Pruned channels, and such that nearly are.
+        let factor = [1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1e-7, 1e-38][(pick / 1024 % 8) as usize];
+        let inner: usize = dims[axis + 1..].iter().product();
+        let of_channel = |i: &usize| (i / inner + (pick / 8192) as usize).is_multiple_of(dims[axis].min(3));
+        (0..values.len()).filter(of_channel).for_each(|i| values[i] *= factor);
         let input = Dequantize::producing(&self.m, operands[0]).and_then(|d| self.m.quant_of(d.q(&self.m))).cloned();
         let bias = (!pick.is_multiple_of(4)).then(|| n.floats(dims[axis], 0.5));
         let quantized = input.filter(|_| pick % 9 != 8);

@@ -20,7 +20,7 @@ mod window;
 pub use build::build;
 pub use numbers::Numbers;
 
-use crate::ladder::{Failure, climb};
+use crate::ladder::{Failure, Levels, climb};
 use qc_compiler::ranges::{MinMax, Range, Ranges, SCHEMA};
 use qc_compiler::{CompileOptions, Compiler, Guard, pipeline};
 use qc_ir::{NoSink, PrintOptions, seeded_inputs};
@@ -124,7 +124,11 @@ impl Recipe {
             // An error here shows again, and is reported, when the ladder is climbed.
             let _ = qc_compiler::ranges::observe(&m, &seeded_inputs(&m), &mut seen);
         }
-        let tensors: BTreeMap<String, Range> = seen.into_tensors();
+        let mut tensors: BTreeMap<String, Range> = seen.into_tensors();
+        if self.policy / 4096 % 4 == 1 {
+            let mut n = Numbers::new(u64::from(self.policy));
+            tensors.values_mut().for_each(|r| *r = other_range(*r, &mut n));
+        }
         Ranges {
             schema: SCHEMA.into(),
             generator: "qc tests".into(),
@@ -140,7 +144,7 @@ impl Recipe {
     ///
     /// # Errors
     /// The rung that does not hold.
-    pub fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<Levels, Failure> {
         let run = || climb(&|batch| build(self, batch), &self.options());
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -164,6 +168,21 @@ impl Recipe {
         let words = words_of(&options);
         let text = qc_ir::print(&m, PrintOptions { inline_limit: usize::MAX, locs: !options.keep_fp32.is_empty() });
         format!("// test: ladder{words}\n{text}")
+    }
+}
+
+/// What other samples, or the hand of a user, can make of a range: mostly nothing; else a single number, one that says
+/// nothing at all, one too small for a scale, or one that is much too small or too large.
+fn other_range(r: Range, n: &mut Numbers) -> Range {
+    let times = |factor: f32| Range { min: r.min * factor, max: r.max * factor };
+    match n.below(16) {
+        0 => Range { min: 0.0, max: 0.0 },
+        1 => Range { min: r.max, max: r.max },
+        2 => times(1e-40),
+        3 => times(1e-6),
+        4 => times(1e3),
+        5 => times(0.3),
+        _ => r,
     }
 }
 

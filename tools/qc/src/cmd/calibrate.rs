@@ -80,6 +80,7 @@ impl Calibrate {
                 "tensors": ranges.tensors.len(),
                 "method": ranges.method,
                 "preprocess": ranges.preprocess,
+                "always_zero": always_zero(&ranges),
                 "seconds": seconds,
             })
         };
@@ -91,6 +92,7 @@ impl Calibrate {
             if runs * self.rows(&calibrator) > n {
                 text += "note     the last run was filled up with samples seen before\n";
             }
+            text += &notes(&ranges);
             text += &format!("wrote    {out}\nnext     qc compile {} -o OUT.so --ranges {out}\n", self.model.display());
             text
         })
@@ -156,6 +158,28 @@ impl Calibrate {
             }
         })
     }
+}
+
+/// Tensors that were nothing but 0.
+fn always_zero(ranges: &Ranges) -> Vec<&str> {
+    ranges.tensors.iter().filter(|(_, r)| r.min == 0.0 && r.max == 0.0).map(|(name, _)| name.as_str()).collect()
+}
+
+/// What the user should know about the ranges.
+fn notes(ranges: &Ranges) -> String {
+    if ranges.tensors.is_empty() {
+        return "note     the model has no float tensors; it compiles with or without this file\n".into();
+    }
+    let zero = always_zero(ranges);
+    let names = match &zero[..] {
+        [] => return String::new(),
+        [first, second, rest @ ..] if rest.len() > 1 => format!("{first}, {second} and {} more", rest.len()),
+        few => few.join(", "),
+    };
+    format!(
+        "note     {} of them were 0 in every sample: {names}; what reads them stays f32 unless you write a range into the file\n",
+        zero.len()
+    )
 }
 
 /// Whether a file is an array or an archive of arrays.

@@ -5,8 +5,9 @@ use crate::table::table;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_ladder::ladder;
-use qc_ladder::random::fuzz::{Finding, climb};
+use qc_ladder::random::fuzz::{Coverage, Finding, climb};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +48,7 @@ impl Fuzz {
         let end =
             self.seed.checked_add(self.count).ok_or_else(|| Failure::usage("--seed plus --count is too large"))?;
         let start = Instant::now();
-        let findings = self.climb_all(end, ui)?;
+        let (findings, coverage) = self.climb_all(end, ui)?;
         let seconds = start.elapsed().as_secs_f64();
         let json = || {
             let one = |f: &Finding| {
@@ -58,7 +59,8 @@ impl Fuzz {
             };
             json!({
                 "schema": "qc.fuzz/1", "seed": self.seed, "count": self.count, "seconds": seconds,
-                "tiers": ladder::tiers(), "failures": findings.iter().map(one).collect::<Vec<_>>(),
+                "tiers": ladder::tiers(), "modes": coverage.modes, "ops": coverage.ops, "types": coverage.types,
+                "integer": coverage.integer, "missing": coverage.missing(), "failures": findings.iter().map(one).collect::<Vec<_>>(),
             })
         };
         ui.report(&self.json, json, || {
@@ -67,6 +69,11 @@ impl Fuzz {
                 vec!["tiers".into(), ladder::tiers().join(", ")],
                 vec!["threads".into(), "1, 2".into()],
                 vec!["batches".into(), "1, 3, 8".into()],
+                vec!["modes".into(), counts(&coverage.modes)],
+                vec!["integer".into(), format!("{} models have integer ops", coverage.integer)],
+                vec!["types".into(), counts(&coverage.types)],
+                vec!["ops".into(), counts(&coverage.ops)],
+                vec!["in no model".into(), coverage.missing().join(", ")],
                 vec!["time".into(), format!("{seconds:.1} s, {:.1} models/s", self.count as f64 / seconds.max(1e-9))],
                 vec!["failures".into(), findings.len().to_string()],
             ];
@@ -81,11 +88,12 @@ impl Fuzz {
         }
     }
 
-    /// All findings by seed.
-    fn climb_all(&self, end: u64, ui: Ui) -> Outcome<Vec<Finding>> {
+    /// All findings by seed, and what the other models were made of.
+    fn climb_all(&self, end: u64, ui: Ui) -> Outcome<(Vec<Finding>, Coverage)> {
         let bar = ui.progress(self.count as usize, "models");
         let next = AtomicU64::new(self.seed);
         let findings = Mutex::new(Vec::new());
+        let coverage = Mutex::new(Coverage::default());
         let failed: Mutex<Option<Failure>> = Mutex::new(None);
         let jobs = self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
         let work = || {
@@ -94,12 +102,15 @@ impl Fuzz {
                 if seed >= end {
                     return;
                 }
-                if let Some(finding) = climb(seed) {
-                    bar.suspend(|| ui.note(&finding.to_string()));
-                    let kept = self.keep.as_deref().map_or(Ok(()), |dir| keep(&finding, dir, ui));
-                    let mut failed = failed.lock().unwrap_or_else(|e| e.into_inner());
-                    *failed = failed.take().or(kept.err());
-                    findings.lock().unwrap_or_else(|e| e.into_inner()).push(finding);
+                match climb(seed) {
+                    Ok(seen) => coverage.lock().unwrap_or_else(|e| e.into_inner()).merge(seen),
+                    Err(finding) => {
+                        bar.suspend(|| ui.note(&finding.to_string()));
+                        let kept = self.keep.as_deref().map_or(Ok(()), |dir| keep(&finding, dir, ui));
+                        let mut failed = failed.lock().unwrap_or_else(|e| e.into_inner());
+                        *failed = failed.take().or(kept.err());
+                        findings.lock().unwrap_or_else(|e| e.into_inner()).push(*finding);
+                    }
                 }
                 bar.inc(1);
             }
@@ -111,10 +122,15 @@ impl Fuzz {
             None => {
                 let mut findings = findings.into_inner().unwrap_or_else(|e| e.into_inner());
                 findings.sort_by_key(|f: &Finding| f.seed);
-                Ok(findings)
+                Ok((findings, coverage.into_inner().unwrap_or_else(|e| e.into_inner())))
             }
         }
     }
+}
+
+/// Names with their numbers of models, on one line.
+fn counts<K: std::fmt::Display>(of: &BTreeMap<K, u64>) -> String {
+    of.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
 }
 
 fn keep(finding: &Finding, dir: &Path, ui: Ui) -> Outcome {

@@ -1,14 +1,15 @@
 //! Convolutions and matrix products, with bias, residual and activation.
 
-use super::{Bounds, Tail, dequantized, element};
+use super::{Bounds, Tail, dequantized, element, offset_is_exact};
 use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer, unclamped};
-use qc_dialects::graph::{Conv2d, Dequantize, Matmul};
+use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, Type, ValueId};
 
 /// Operands of an integer convolution or product that were found to fit.
 struct Linear {
+    op: OpId,
     x: ValueId,
     weight: ValueId,
     bias: Option<ValueId>,
@@ -21,6 +22,17 @@ pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
         Err(reason) => Some(reason),
         Ok(l) => accumulator(m, &l).err(),
     }
+}
+
+/// The step to which the result of a convolution or product is rounded, perhaps behind a sum and an activation; `None`
+/// for a result that is read in f32.
+fn result_step(m: &Module, op: OpId) -> Option<f64> {
+    let mut user = m.only_user(m.result(op))?;
+    while [Add::DEF, Relu::DEF, Clip::DEF].iter().any(|d| m.is(user, d)) {
+        user = m.only_user(m.result(user))?;
+    }
+    let format = Quantize::of(m, user)?.quant(m);
+    Some(f64::from(m.quant(format).scale(0)))
 }
 
 /// The quantized operands of a convolution or matrix product.
@@ -45,20 +57,30 @@ fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
     if q.axis.is_some_and(|a| a != usize::from(transposed)) {
         return Err("its weight scales do not run along the output channels".into());
     }
-    Ok(Linear { x, weight: stored, bias: m.operand(op, 2), transposed })
+    Ok(Linear { op, x, weight: stored, bias: m.operand(op, 2), transposed })
 }
 
-/// What an accumulator starts at, and by how many bits the weights of a channel must shrink for it to fit.
+/// What an accumulator starts at, and by which power of two its unit in a channel differs from that of the stored
+/// weights.
 struct Accumulator {
     bias: Option<Vec<i32>>,
-    shifts: Vec<u32>,
+    shifts: Vec<i32>,
 }
+
+/// Digits of the bias of a channel without weights: all that a float has but one.
+const BIAS_BITS: i32 = 23;
 
 /// The bias in units of the accumulator.
 ///
 /// A channel with tiny weights has a tiny unit, and its bias may not fit 32 bits. Its unit is then doubled until it does:
 /// stored weights are halved and rounded, the scale doubled. The bias is beyond `2^30` units there, so what rounding
 /// takes from the weights is under 0.05 % of it, a fraction of one quantization step.
+///
+/// A channel whose weights are all 0, as pruning leaves them, is its bias. Any unit is right for its weights, so it gets
+/// one that holds the bias; that of a scale nobody chose could be as coarse as the result.
+///
+/// Elsewhere the unit is what the scales of input and weight make it. Where they are so wide, compared with the result,
+/// that rounding the bias to it is more than a step of the result, integers are no way to compute it.
 fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
     let (xq, wq) = (m.quant_of(l.x).ok_or("no format")?, m.quant_of(l.weight).ok_or("no format")?);
     let tensor = constant(m, l.weight).ok_or("its weight is not constant")?;
@@ -74,16 +96,48 @@ fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
     if reach > f64::from(i32::MAX / 2) {
         return Err("its accumulator could overflow 32 bits".into());
     }
-    let shift = |b: &f64| {
-        let over = (b.abs() / (f64::from(i32::MAX) - reach)).log2().ceil();
-        if over > 0.0 { over.min(31.0) as u32 } else { 0 }
-    };
-    let shifts: Vec<u32> = bias.iter().map(shift).collect();
-    let scaled = bias.iter().zip(&shifts).map(|(b, s)| (b / f64::from(1u32 << s)).round_ties_even());
     if !bias.iter().all(|b| b.is_finite() && b.abs() < 2f64.powi(60)) {
         return Err("its bias does not fit its scales".into());
     }
-    Ok(Accumulator { bias: l.bias.map(|_| scaled.map(|x| x as i32).collect()), shifts })
+    let axis = usize::from(l.transposed);
+    let empty = empty_channels(&centred(wq, &tensor, axis)?, tensor.dims(), axis);
+    let shift = |c: usize| match empty[c] {
+        true => shift_of_bias(bias[c], unit(c).min(f64::from(wq.scale(c)))),
+        false => (bias[c].abs() / (f64::from(i32::MAX) - reach)).log2().ceil().clamp(0.0, 31.0) as i32,
+    };
+    let shifts: Vec<i32> = (0..channels).map(shift).collect();
+    let is_f32 = |c: usize, x: f64| ((x * 2f64.powi(shifts[c])) as f32).is_normal();
+    if !(0..channels).all(|c| is_f32(c, unit(c)) && is_f32(c, f64::from(wq.scale(c)))) {
+        return Err("the unit of its accumulator is too small or too large for f32".into());
+    }
+    let scaled: Vec<f64> = bias.iter().zip(&shifts).map(|(b, &s)| (b / 2f64.powi(s)).round_ties_even()).collect();
+    let step = result_step(m, l.op).unwrap_or(f64::INFINITY);
+    if (0..channels).any(|c| (bias[c] - scaled[c] * 2f64.powi(shifts[c])).abs() * unit(c) > step) {
+        return Err("its bias would be rounded by more than a step of its result".into());
+    }
+    Ok(Accumulator { bias: l.bias.map(|_| scaled.into_iter().map(|x| x as i32).collect()), shifts })
+}
+
+/// Which output channels, indices of `axis`, have no weight but 0.
+fn empty_channels(weights: &[i32], dims: &[usize], axis: usize) -> Vec<bool> {
+    let inner = dims[axis + 1..].iter().product::<usize>().max(1);
+    let mut empty = vec![true; dims[axis]];
+    for (i, &w) in weights.iter().enumerate() {
+        empty[i / inner % dims[axis]] &= w == 0;
+    }
+    empty
+}
+
+/// The power of two by which a unit that only the bias needs must change for it to be a number of [`BIAS_BITS`]; none
+/// when it is a whole number. The scale, of which `smallest` is the least that matters, stays a normal number.
+fn shift_of_bias(bias: f64, smallest: f64) -> i32 {
+    let largest = f64::from(i32::MAX) / 2.0;
+    if bias.fract() == 0.0 && bias.abs() < largest {
+        return 0;
+    }
+    let wanted = bias.abs().log2().ceil() as i32 - BIAS_BITS;
+    let least = (f64::from(f32::MIN_POSITIVE) / smallest).log2().ceil() as i32;
+    wanted.max(least)
 }
 
 /// Whether stored weights are what kernels multiply: s8 without zero points.
@@ -93,7 +147,7 @@ fn is_s8(q: &Quant) -> bool {
 
 /// The weight as integer ops have it: output channels first, channels shrunk that need it, and s8 without zero points
 /// where `weight - zero` fits; else in its own storage.
-fn weight(rw: &mut Rewriter<'_>, l: &Linear, shifts: &[u32]) -> Option<ValueId> {
+fn weight(rw: &mut Rewriter<'_>, l: &Linear, shifts: &[i32]) -> Option<ValueId> {
     let (t, q) = (constant(rw.m, l.weight)?, rw.m.quant_of(l.weight)?.clone());
     let plain = is_s8(&q) && shifts.iter().all(|&s| s == 0);
     if plain && !l.transposed {
@@ -101,8 +155,8 @@ fn weight(rw: &mut Rewriter<'_>, l: &Linear, shifts: &[u32]) -> Option<ValueId> 
     }
     let axis = usize::from(l.transposed);
     let inner: usize = t.dims()[axis + 1..].iter().product();
-    let factor = |c: usize| (1u64 << shifts[c]) as f32;
-    let shrunk = |(i, w): (usize, i32)| (w as f32 / factor(i / inner % shifts.len())).round_ties_even() as i32;
+    let factor = |c: usize| 2f64.powi(shifts[c]);
+    let shrunk = |(i, w): (usize, i32)| (f64::from(w) / factor(i / inner % shifts.len())).round_ties_even() as i32;
     let values: Vec<i32> = centred(&q, &t, axis).ok()?.into_iter().enumerate().map(shrunk).collect();
     let (dims, values) = match (l.transposed, t.dims()) {
         (true, &[k, n]) => (vec![n, k], (0..n * k).map(|i| values[i % k * n + i / k]).collect()),
@@ -111,11 +165,11 @@ fn weight(rw: &mut Rewriter<'_>, l: &Linear, shifts: &[u32]) -> Option<ValueId> 
     };
     let scales: Vec<f32> = match plain {
         true => q.scales.to_vec(),
-        false => (0..shifts.len()).map(|c| q.scale(c) * factor(c)).collect(),
+        false => (0..shifts.len()).map(|c| (f64::from(q.scale(c)) * factor(c)) as f32).collect(),
     };
     let axis = (q.axis.is_some() || scales.len() > 1).then_some(0);
     let (format, data) = stored_weight(Quant { axis, scales: scales.into(), ..q }, &dims, &values);
-    if !l.transposed && data == *t.data() {
+    if !l.transposed && shifts.iter().all(|&s| s == 0) && data == *t.data() {
         return Some(l.weight);
     }
     let name = rw.m.name(l.weight).unwrap_or("weight").to_string();
@@ -138,7 +192,7 @@ fn stored_weight(format: Quant, dims: &[usize], values: &[i32]) -> (Quant, Data)
     (format, data)
 }
 
-/// The bias divided by the accumulator's unit and rounded; stored integers in that unit are taken as they are.
+/// The bias divided by the accumulator's unit; stored integers in that unit are taken as they are.
 fn stored_bias(m: &Module, b: ValueId, channels: usize, unit: impl Fn(usize) -> f64) -> Option<Vec<f64>> {
     if let Some(dq) = Dequantize::producing(m, b) {
         let (q, t) = (m.quant_of(dq.q(m))?, constant(m, dq.q(m))?);
@@ -148,11 +202,11 @@ fn stored_bias(m: &Module, b: ValueId, channels: usize, unit: impl Fn(usize) -> 
         }
         let real = qc_dialects::graph::quantize::dequantize_tensor(q, &t);
         let real = real.as_f32()?;
-        return Some((0..channels).map(|c| (f64::from(real[c]) / unit(c)).round_ties_even()).collect());
+        return Some((0..channels).map(|c| f64::from(real[c]) / unit(c)).collect());
     }
     let real = constant_f32(m, b)?;
     (real.len() == channels).then_some(())?;
-    Some((0..channels).map(|c| (f64::from(real[c]) / unit(c)).round_ties_even()).collect())
+    Some((0..channels).map(|c| f64::from(real[c]) / unit(c)).collect())
 }
 
 /// Makes the integer op before `root`, with the locations of `chain`.
@@ -197,6 +251,18 @@ fn quantized_epilogue(bounds: Bounds, id: QuantId, format: &Quant) -> Attrs {
     Attrs::new().with("to", element(id)).with("lo", lo).with("hi", hi)
 }
 
+/// Whether the factors from accumulators of `op` to a result of `format` are numbers.
+fn rescales(m: &Module, op: OpId, format: &Quant) -> Option<()> {
+    let l = operands(m, op).ok()?;
+    let (xq, wq) = (m.quant_of(l.x)?, m.quant_of(l.weight)?);
+    let shifts = accumulator(m, &l).ok()?.shifts;
+    let factor = |(c, s): (usize, &i32)| {
+        let unit = f64::from(xq.scale(0)) * f64::from(wq.scale(c)) * 2f64.powi(*s);
+        ((unit / f64::from(format.scale(0))) as f32).is_finite()
+    };
+    shifts.iter().enumerate().all(factor).then_some(())
+}
+
 /// A convolution or product whose result is quantized.
 pub fn linear(
     rw: &mut Rewriter<'_>,
@@ -207,6 +273,7 @@ pub fn linear(
     format: &Quant,
 ) -> Option<()> {
     let bounds = Bounds::within(rw.m, t.op).then(t.bounds);
+    rescales(rw.m, t.op, format)?;
     build(rw, root, t.op, &t.chain, residual, quantized_epilogue(bounds, id, format))
 }
 
@@ -219,6 +286,10 @@ pub fn residual(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
         let linear = (rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)) && unclamped(rw.m, op);
         let fits = |r: &ValueId| linear && rw.m.dims(*r) == rw.m.dims(acc) && !from_constant(rw.m, *r);
         let Some(res) = dequantized(rw.m, res).filter(fits) else { continue };
+        let has_offset = rw.m.quant_of(res).is_some_and(|q| offset_is_exact(q, format));
+        if !has_offset || rescales(rw.m, op, format).is_none() {
+            continue;
+        }
         let chain: Vec<OpId> = [op].iter().chain(&t.chain).copied().collect();
         return build(rw, root, op, &chain, Some(res), quantized_epilogue(t.bounds, id, format));
     }

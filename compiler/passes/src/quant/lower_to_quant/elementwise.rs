@@ -1,12 +1,13 @@
 //! Sums, products, tables, pools and movement of bytes.
 
-use super::{Bounds, Tail, dequantized, element};
-use crate::graph::{add_constant, constant_f32};
+use super::{Bounds, Tail, dequantized, element, offset_is_exact};
+use crate::graph::{add_constant, constant_f32, per_channel, splat};
 use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::quantize::{quantize, quantize_tensor};
+use qc_dialects::graph::quantize::{dequantize_tensor, quantize, quantize_tensor};
 use qc_dialects::graph::{Add, AvgPool, GlobalAvgPool, MaxPool};
-use qc_dialects::quant::{QAdd, QAvgPool, QLut, QMaxPool, QMul};
-use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, ValueId};
+use qc_dialects::quant::numeric::ratio;
+use qc_dialects::quant::{QAdd, QAvgPool, QConv2d, QLut, QMaxPool, QMul};
+use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, ValueId};
 
 /// Replaces `root` by `new`, which gets the locations of `chain`.
 fn finish(rw: &mut Rewriter<'_>, root: OpId, chain: &[OpId], new: OpId) -> Option<()> {
@@ -128,6 +129,7 @@ pub fn avg_pool(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
         let counts_padding = &*pool.count(rw.m) != "exclusive";
         (!(padded && counts_padding) || rw.m.quant_of(x)?.zero(0) == 0).then_some(())?;
     }
+    offset_is_exact(rw.m.quant_of(x)?, format).then_some(())?;
     let (lo, hi) = t.bounds.stored(format);
     let attrs = attrs.with("to", element(id)).with("lo", lo).with("hi", hi);
     let new = rw.create(QAvgPool::DEF, &[Some(x)], attrs)?;
@@ -136,26 +138,118 @@ pub fn avg_pool(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
 
 /// Sums and products of two quantized tensors, or of one and a constant.
 pub fn binary(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: &Quant) -> Option<()> {
-    let (a, b) = (rw.m.operand(t.op, 0)?, rw.m.operand(t.op, 1)?);
-    let (a, b) = (quantized_operand(rw, a)?, quantized_operand(rw, b)?);
+    let sum = rw.m.is(t.op, Add::DEF);
+    let operands = [rw.m.operand(t.op, 0)?, rw.m.operand(t.op, 1)?];
+    let quantized = operands.map(|v| dequantized(rw.m, v));
+    if let Some(new) = per_channel_constant(rw, t, operands, quantized, id, format) {
+        return finish(rw, root, &t.chain, new);
+    }
+    let reach = |q: Option<ValueId>| q.and_then(|q| rw.m.quant_of(q)).map_or(0.0, reach);
+    // What an error of 1 in a constant is in steps of the result, at most.
+    let factor = |other: f64| if sum { 1.0 } else { other } / f64::from(format.scale(0));
+    let factors = [factor(reach(quantized[1])), factor(reach(quantized[0]))];
+    let mut stored = [None; 2];
+    for i in 0..2 {
+        stored[i] = Some(match quantized[i] {
+            Some(q) => q,
+            None => stored_constant(rw, operands[i], factors[i])?,
+        });
+    }
+    let formats = stored.map(|v| v.and_then(|v| rw.m.quant_of(v)).cloned());
+    let [Some(a), Some(b)] = &formats else { return None };
+    let fits = match sum {
+        true => offset_is_exact(a, format) && offset_is_exact(b, format),
+        false => ratio(a.scale(0), b.scale(0), format.scale(0)).is_finite(),
+    };
+    fits.then_some(())?;
     let (lo, hi) = t.bounds.stored(format);
     let attrs = Attrs::new().with("to", element(id)).with("lo", lo).with("hi", hi);
-    let def = if rw.m.is(t.op, Add::DEF) { QAdd::DEF } else { QMul::DEF };
-    let new = rw.create(def, &[Some(a), Some(b)], attrs)?;
+    let new = rw.create(if sum { QAdd::DEF } else { QMul::DEF }, &stored, attrs)?;
     finish(rw, root, &t.chain, new)
 }
 
-/// A quantized operand: what is behind a dequantization, or a float constant in a format of its own.
-fn quantized_operand(rw: &mut Rewriter<'_>, v: ValueId) -> Option<ValueId> {
-    if let Some(q) = dequantized(rw.m, v) {
-        return Some(q);
-    }
+/// The largest magnitude of a real number in a format.
+fn reach(q: &Quant) -> f64 {
+    f64::from((q.hi - q.zero(0)).max(q.zero(0) - q.lo)) * f64::from(q.scale(0))
+}
+
+/// Error of a constant that is stored in 8 bits, in steps of the result: half of what its own rounding makes.
+const CONSTANT_ERROR: f64 = 0.5;
+
+/// A float constant in a format of its own; `None` where that would be off by more than [`CONSTANT_ERROR`], given what
+/// an error of 1 makes of the result in steps.
+fn stored_constant(rw: &mut Rewriter<'_>, v: ValueId, factor: f64) -> Option<ValueId> {
     let values = constant_f32(rw.m, v)?;
     let fold = |f: fn(f32, f32) -> f32| values.iter().copied().fold(0.0, f);
-    let format = crate::quant::quantize::activation_format((fold(f32::min), fold(f32::max)));
-    debug_assert_eq!(format.store, Store::U8);
-    let dims = rw.m.dims(v).to_vec();
-    let stored = quantize_tensor(&format, &HostTensor::f32(dims.clone(), values)).ok()?;
-    let id = rw.m.intern_quant(format);
-    add_constant(rw, "addend", TensorTy::new(Elem::Quant(id), dims), stored)
+    // Zeros are exact in any format, and a small scale disturbs no sum.
+    let zeros = Quant::per_tensor(Store::U8, f32::MIN_POSITIVE, 0);
+    let format = match values.iter().all(|x| *x == 0.0) {
+        true => zeros,
+        false => crate::quant::quantize::activation_format((fold(f32::min), fold(f32::max)))?,
+    };
+    let real = HostTensor::f32(rw.m.dims(v).to_vec(), values);
+    let stored = quantize_tensor(&format, &real).ok()?;
+    let back = dequantize_tensor(&format, &stored);
+    let exact = |(x, y): (&f32, &f32)| f64::from((x - y).abs()) * factor <= CONSTANT_ERROR;
+    real.as_f32()?.iter().zip(back.as_f32()?).all(exact).then_some(())?;
+    let ty = TensorTy::new(Elem::Quant(rw.m.intern_quant(format)), real.dims());
+    add_constant(rw, "operand", ty, stored)
+}
+
+/// A factor or addend per channel of images: a convolution of each channel with one weight, which is exact where a
+/// constant in one format for all channels is not.
+fn per_channel_constant(
+    rw: &mut Rewriter<'_>,
+    t: &Tail,
+    operands: [ValueId; 2],
+    quantized: [Option<ValueId>; 2],
+    id: QuantId,
+    format: &Quant,
+) -> Option<OpId> {
+    let (x, c) = match quantized {
+        [Some(x), None] => (x, operands[1]),
+        [None, Some(x)] => (x, operands[0]),
+        _ => return None,
+    };
+    let dims = rw.m.dims(x).to_vec();
+    (dims.len() == 4 && dims == rw.m.dims(rw.m.result(t.op)) && splat(rw.m, c).is_none()).then_some(())?;
+    let values = per_channel(rw.m, c, &dims, 1)?;
+    let (weights, scales, bias) = match rw.m.is(t.op, Add::DEF) {
+        true => addends(&values, rw.m.quant_of(x)?.scale(0))?,
+        false => factors(&values),
+    };
+    let fits =
+        |s: &f32| s.is_normal() && ratio(rw.m.quant_of(x).map_or(0.0, |q| q.scale(0)), *s, format.scale(0)).is_finite();
+    scales.iter().all(fits).then_some(())?;
+    let n = values.len();
+    let ty = TensorTy::new(Elem::Quant(rw.m.intern_quant(Quant::per_axis(Store::I8, 0, scales))), [n, 1, 1, 1]);
+    let weight = add_constant(rw, "factor", ty, HostTensor::new([n, 1, 1, 1], Data::I8(weights))?)?;
+    let bias = match bias {
+        Some(b) => Some(add_constant(rw, "addend", TensorTy::new(Elem::I32, [n]), HostTensor::i32([n], b))?),
+        None => None,
+    };
+    let (lo, hi) = t.bounds.stored(format);
+    let attrs = Attrs::new().with("groups", n).with("to", element(id)).with("lo", lo).with("hi", hi);
+    rw.create(QConv2d::DEF, &[Some(x), Some(weight), bias, None], attrs)
+}
+
+/// Weights, scales and biases.
+type Channels = (Vec<i8>, Vec<f32>, Option<Vec<i32>>);
+
+/// A product as weights that are signs, in scales that are magnitudes.
+fn factors(values: &[f32]) -> Channels {
+    let weight = |v: &f32| if *v == 0.0 { 0 } else { v.signum() as i8 };
+    let scale = |v: &f32| if *v == 0.0 { 1.0 } else { v.abs() };
+    (values.iter().map(weight).collect(), values.iter().map(scale).collect(), None)
+}
+
+/// A sum as weights of 1 in the finest unit that they can have, and biases.
+fn addends(values: &[f32], scale: f32) -> Option<Channels> {
+    let weight = 1.0 / f32::from(i8::MAX);
+    let bias = |v: &f32| {
+        let b = (f64::from(*v) / (f64::from(scale) * f64::from(weight))).round_ties_even();
+        (b.abs() < f64::from(1 << 30)).then_some(b as i32)
+    };
+    let biases: Option<Vec<i32>> = values.iter().map(bias).collect();
+    Some((vec![i8::MAX; values.len()], vec![weight; values.len()], Some(biases?)))
 }
