@@ -243,9 +243,11 @@ impl Compiler {
         let account = Account::of(report, &work, &m, self.options.exact_qdq, &passes);
         demands::check(&self.options, &account)?;
         if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
-            return Err(CompileError::Model {
-                text: "the model has no quantization; give ranges from `qc calibrate`, or use --precision auto".into(),
-            });
+            let text = match self.options.ranges {
+                None => "the model has no quantization; give ranges from `qc calibrate`, or use --precision auto",
+                Some(_) => "no multiply-accumulate of the model can be INT8; the table of --precision auto says why",
+            };
+            return Err(CompileError::Model { text: text.into() });
         }
         passes.extend(self.run(&mut m, pipeline::LOOPS, sink)?);
         self.check_planned(&m)?;

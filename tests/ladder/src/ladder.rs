@@ -35,6 +35,7 @@ const FLOAT_TOLERANCE: f32 = 1e-4;
 const NOISE_MARGIN: f32 = 8.0;
 
 /// The modules of one model on the rungs of the compiler, at batch 1.
+#[derive(Debug)]
 pub struct Levels {
     /// Canonical graph.
     pub canonical: Module,

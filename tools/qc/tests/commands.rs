@@ -268,3 +268,66 @@ fn random_models_are_run() {
     assert_eq!((all["schema"].as_str(), all["count"].as_u64()), (Some("qc.fuzz/1"), Some(8)));
     assert_eq!(all["failures"].as_array().map(Vec::len), Some(0), "{all}");
 }
+
+/// A field of an ONNX file that holds bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
+}
+
+/// A model `y = op(x)` on tensors of 1 x 3, with the element types of `x` and `y` in ONNX numbers.
+fn model_of_one_op(op: &str, x: u8, y: u8, attribute: &[u8]) -> Vec<u8> {
+    let dims: Vec<u8> = [1, 3].iter().flat_map(|&d| field(1, &[1 << 3, d])).collect();
+    let info = |name: &[u8], elem: u8| {
+        let tensor = [vec![1 << 3, elem], field(2, &dims)].concat();
+        [field(1, name), field(2, &field(1, &tensor))].concat()
+    };
+    let node = [field(1, b"x"), field(2, b"y"), field(3, b"n"), field(4, op.as_bytes()), attribute.to_vec()].concat();
+    let graph = [field(1, &node), field(2, b"g"), field(11, &info(b"x", x)), field(12, &info(b"y", y))].concat();
+    [vec![1 << 3, 8], field(8, &[2 << 3, 13]), field(7, &graph)].concat()
+}
+
+#[test]
+fn models_with_nothing_to_quantize_go_through_calibration() {
+    let shell = Shell::new();
+    let (float, int64) = (1, 7);
+    let to_float = field(5, &[field(1, b"to"), vec![3 << 3, 1, 0xa0, 1, 2]].concat());
+    let samples = |dtype: &str, bytes: usize| {
+        let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': (1, 3), }}\n");
+        let length = (header.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), &vec![0; 3 * bytes]].concat()
+    };
+    shell.write("f32.npy", &samples("<f4", 4));
+    shell.write("i64.npy", &samples("<i8", 8));
+    let cases = [
+        ("same", model_of_one_op("Identity", float, float, b""), "f32.npy", "0 in every sample: x;"),
+        ("ints", model_of_one_op("Identity", int64, int64, b""), "i64.npy", "the model has no float tensors"),
+        ("cast", model_of_one_op("Cast", int64, float, &to_float), "i64.npy", "0 in every sample: y;"),
+    ];
+    for (name, model, data, note) in cases {
+        shell.write(&format!("{name}.onnx"), &model);
+        let text = shell.ok(&format!("calibrate {name}.onnx --data {data} -o {name}.json"));
+        assert!(text.contains(note), "{text}");
+        shell.ok(&format!("compile {name}.onnx --ranges {name}.json -o {name}.so"));
+        shell.ok(&format!("run {name}.so -i {data}"));
+        let refused = shell.qc(&format!("compile {name}.onnx --ranges {name}.json -o no.so --precision int8"));
+        assert!(refused.err.contains("no multiply-accumulate of the model can be INT8"), "{}", refused.err);
+    }
+    let other = shell.qc("compile same.onnx --ranges cast.json -o no.so");
+    assert!(other.err.contains("names no tensor of this model"), "{}", other.err);
+}
+
+#[test]
+fn a_tensor_that_was_always_zero_is_not_quantized_and_the_table_says_so() {
+    let shell = Shell::new();
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -o ranges.json -q");
+    let mut ranges: serde_json::Value = serde_json::from_slice(&shell.read("ranges.json")).unwrap();
+    ranges["tensors"]["image"] = serde_json::json!({"min": 0.0, "max": 0.0});
+    shell.write("dead.json", ranges.to_string().as_bytes());
+    let text = shell.ok("compile D/digits.onnx --ranges dead.json -o model.so");
+    assert!(text.contains("\"image\" was 0 in every sample, so it has no range"), "{text}");
+    // The rest is as it was, and so are the classes.
+    let right = |ranges: &str| {
+        shell.json(&format!("accuracy D/digits.onnx --data D/test.npz --ranges {ranges}"))["top1"].as_f64().unwrap()
+    };
+    assert!((right("dead.json") - right("ranges.json")).abs() < 1.0, "{} {}", right("dead.json"), right("ranges.json"));
+}

@@ -58,8 +58,12 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     )?;
     for op in m.ops(m.body()).to_vec() {
         // Said here, because later passes take away what it depends on.
-        let linear = m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF);
-        if let Some(reason) = linear.then(|| compute::obstacle(m, op)).flatten() {
+        let reason = match () {
+            () if m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF) => compute::obstacle(m, op),
+            () if m.is(op, Add::DEF) || m.is(op, Mul::DEF) => elementwise::obstacle(m, op),
+            () => None,
+        };
+        if let Some(reason) = reason {
             cx.remark(m.loc(op), reason);
         }
     }

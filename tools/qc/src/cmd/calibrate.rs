@@ -170,16 +170,12 @@ fn notes(ranges: &Ranges) -> String {
     if ranges.tensors.is_empty() {
         return "note     the model has no float tensors; it compiles with or without this file\n".into();
     }
-    let zero = always_zero(ranges);
-    let names = match &zero[..] {
+    let names = match &always_zero(ranges)[..] {
         [] => return String::new(),
         [first, second, rest @ ..] if rest.len() > 1 => format!("{first}, {second} and {} more", rest.len()),
         few => few.join(", "),
     };
-    format!(
-        "note     {} of them were 0 in every sample: {names}; what reads them stays f32 unless you write a range into the file\n",
-        zero.len()
-    )
+    format!("note     0 in every sample: {names}; ops that read it stay f32, unless the file gets a range for it\n")
 }
 
 /// Whether a file is an array or an archive of arrays.

@@ -24,9 +24,9 @@ pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
     }
 }
 
-/// The step to which the result of a convolution or product is rounded, perhaps behind a sum and an activation; `None`
-/// for a result that is read in f32.
-fn result_step(m: &Module, op: OpId) -> Option<f64> {
+/// The step to which the result of an op is rounded, perhaps behind a sum and an activation; `None` for a result that is
+/// read in f32.
+pub fn result_step(m: &Module, op: OpId) -> Option<f64> {
     let mut user = m.only_user(m.result(op))?;
     while [Add::DEF, Relu::DEF, Clip::DEF].iter().any(|d| m.is(user, d)) {
         user = m.only_user(m.result(user))?;
@@ -100,7 +100,7 @@ fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
         return Err("its bias does not fit its scales".into());
     }
     let axis = usize::from(l.transposed);
-    let empty = empty_channels(&centred(wq, &tensor, axis)?, tensor.dims(), axis);
+    let empty = empty_channels(wq, &tensor, axis);
     let shift = |c: usize| match empty[c] {
         true => shift_of_bias(bias[c], unit(c).min(f64::from(wq.scale(c)))),
         false => (bias[c].abs() / (f64::from(i32::MAX) - reach)).log2().ceil().clamp(0.0, 31.0) as i32,
@@ -118,12 +118,21 @@ fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
     Ok(Accumulator { bias: l.bias.map(|_| scaled.into_iter().map(|x| x as i32).collect()), shifts })
 }
 
-/// Which output channels, indices of `axis`, have no weight but 0.
-fn empty_channels(weights: &[i32], dims: &[usize], axis: usize) -> Vec<bool> {
-    let inner = dims[axis + 1..].iter().product::<usize>().max(1);
-    let mut empty = vec![true; dims[axis]];
-    for (i, &w) in weights.iter().enumerate() {
-        empty[i / inner % dims[axis]] &= w == 0;
+/// Which output channels, indices of `axis`, have no weight but 0. Mostly none has, which the first weights show.
+fn empty_channels(q: &Quant, weight: &HostTensor, axis: usize) -> Vec<bool> {
+    let channels = weight.dims()[axis];
+    let inner = weight.dims()[axis + 1..].iter().product::<usize>().max(1);
+    let outer = weight.len() / (channels * inner).max(1);
+    let is_zero = |i: usize, c: usize| weight.int(i) == Some(i64::from(q.zero(c)));
+    let mut empty = vec![true; channels];
+    for o in 0..outer {
+        for (c, empty) in empty.iter_mut().enumerate().filter(|(_, empty)| **empty) {
+            let start = (o * channels + c) * inner;
+            *empty = (start..start + inner).all(|i| is_zero(i, c));
+        }
+        if !empty.contains(&true) {
+            break;
+        }
     }
     empty
 }

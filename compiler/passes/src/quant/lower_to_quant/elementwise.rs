@@ -168,6 +168,14 @@ pub fn binary(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: 
     finish(rw, root, &t.chain, new)
 }
 
+/// Why a sum or product of a quantized tensor and a constant that could be integer is not.
+pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
+    let (a, b) = (m.operand(op, 0)?, m.operand(op, 1)?);
+    let constant = |x: ValueId, c: ValueId| dequantized(m, x).is_some() && constant_f32(m, c).is_some();
+    let fits = (constant(a, b) || constant(b, a)) && super::compute::result_step(m, op).is_some();
+    fits.then(|| "in 8 bits its constant would be off by more than half a step of its result".into())
+}
+
 /// The largest magnitude of a real number in a format.
 fn reach(q: &Quant) -> f64 {
     f64::from((q.hi - q.zero(0)).max(q.zero(0) - q.lo)) * f64::from(q.scale(0))
