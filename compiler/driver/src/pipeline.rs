@@ -4,10 +4,10 @@ use crate::options::{CompileOptions, Guard, Precision};
 use qc_passes::quant::keep_float::list;
 
 /// Brings an imported graph into one form; names of tensors in ranges files are those of its result.
-pub const FLOAT: &str = "canonicalize,const-fold,fold-batch-norm,canonicalize,const-fold,cse";
+pub const FLOAT: &str = "canonicalize,const-fold,fold-batch-norm,canonicalize,const-fold,raise-functions,cse";
 
 /// Removes quantization.
-pub const STRIP: &str = "strip-qdq,const-fold,fold-batch-norm,canonicalize,cse";
+pub const STRIP: &str = "strip-qdq,const-fold,fold-batch-norm,canonicalize,raise-functions,cse";
 
 /// From a canonical graph to integer ops.
 pub const INT8: &str = "quantize,activations-to-u8,hoist-quantize,sink-dequantize,cse,drop-inner-qdq,float-islands,\

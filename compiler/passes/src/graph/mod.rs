@@ -5,6 +5,7 @@ pub mod const_fold;
 pub mod cse;
 pub mod fold_batch_norm;
 pub mod fuse_activation;
+pub mod raise_functions;
 
 use qc_dialects::graph::Constant;
 use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Rewriter, TensorTy, ValueId};
