@@ -54,3 +54,8 @@ pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
     let inexact = error.abs() > 0.0;
     f64::from_bits(if inexact && bits & 1 == 0 { odd } else { bits }) as f32
 }
+
+/// Bytes of f32 weights that stay in the second-level cache together with the next block, which is fetched meanwhile.
+pub const BLOCK_BYTES: usize = 320 << 10;
+/// The largest f32 panel that is passed over at once.
+pub const UNCUT_BYTES: usize = BLOCK_BYTES + BLOCK_BYTES / 2;

@@ -16,6 +16,7 @@
 //! **Depthwise f32.** `[kh][kw][c16]`.
 
 extern crate alloc;
+use crate::numbers::UNCUT_BYTES;
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
@@ -137,6 +138,12 @@ impl GemmShape {
     /// Bytes of f32 panel `panel`.
     pub fn panel_bytes_f32(&self, panel: usize) -> usize {
         self.seg_y() * self.seg_x() * self.k() * 4 * round16(self.panel_cols(panel).len())
+    }
+
+    /// Whether f32 sums of many pixels rest in the output between blocks of K, for which it must hold floats: the kernel
+    /// that stores u8 passes over the whole panel for every tile instead, and is slower.
+    pub fn f32_sums_rest(&self) -> bool {
+        self.panel_bytes_f32(0) > UNCUT_BYTES
     }
 
     /// Offset in bytes of f32 panel `panel`.

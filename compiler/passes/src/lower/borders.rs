@@ -7,8 +7,10 @@
 //! element-wise ops read their operands like `graph.dequantize`, so nothing changes but the bytes that move.
 
 use qc_dialects::graph::activation::Function;
+use qc_dialects::graph::conv::ConvShape;
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Div, Matmul, Max, Min, Mul, Quantize, Relu, Sub};
 use qc_ir::{Module, OpDef, OpId, Quant, Store, Use, ValueId};
+use qc_kernels::pack::{GemmShape, Taps};
 use std::collections::HashMap;
 
 /// Float tensors without memory.
@@ -67,5 +69,15 @@ fn stores_bytes(m: &Module, x: ValueId) -> bool {
     if let Some(product) = Matmul::of(m, op) {
         return super::linear::has_layer_kernel(m, product);
     }
-    m.is(op, Conv2d::DEF) || elementwise(m, op)
+    match Conv2d::of(m, op).map(|conv| conv.shape(m)) {
+        None => elementwise(m, op),
+        // Where a conversion is next to nothing beside the sum, the sum keeps its float memory.
+        Some(Ok(s)) => s.is_depthwise() || !panels(&s).f32_sums_rest(),
+        Some(Err(_)) => false,
+    }
+}
+
+fn panels(s: &ConvShape) -> GemmShape {
+    let [cols, channels, kh, kw] = s.weight;
+    GemmShape { cols: cols / s.groups, channels, kh, kw, taps: Taps::Split }
 }

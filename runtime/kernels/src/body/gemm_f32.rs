@@ -7,9 +7,7 @@ use super::gemm::Dot;
 use super::real::{AsF32, Stored};
 use super::simd::{Simd, div_ceil, unroll};
 use crate::args::GemmF32Args;
-
-/// Bytes of weights that stay in the second-level cache together with the next block, which is fetched meanwhile.
-const BLOCK_BYTES: usize = 320 << 10;
+use crate::numbers::{BLOCK_BYTES, UNCUT_BYTES};
 
 /// Computes the whole call.
 ///
@@ -60,7 +58,7 @@ impl Block {
         // The whole panel counts, even if a sweep takes only some of its columns: they lie so far apart that the cache's
         // sets are used unevenly.
         let row_bytes = g.seg_x * g.k * g.cols.div_ceil(16) * 64;
-        if fixed || row_bytes * g.seg_y <= BLOCK_BYTES + BLOCK_BYTES / 2 {
+        if fixed || row_bytes * g.seg_y <= UNCUT_BYTES {
             (g.seg_y, g.k)
         } else if g.seg_y * g.seg_x == 1 {
             (1, even(g.k, row_bytes))
