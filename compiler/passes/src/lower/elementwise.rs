@@ -4,9 +4,9 @@
 //! that lies otherwise is copied into the layout of the result first. Kernels of real numbers read and write bytes where
 //! a quantization or dequantization has no step of its own.
 
-use super::Lower;
 use super::emit::{Call, Fields, sweep};
 use super::view::{Level, View, levels};
+use super::{Lower, plain_buffer};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{Clip, Dequantize, Quantize};
 use qc_dialects::quant::{QAdd, QLut, QMul};
@@ -25,7 +25,11 @@ impl Lower<'_> {
         if fits && !own.external {
             return Ok(view);
         }
-        let copy = self.fresh("operand", &out.dims, own.elem, [0; 4], 0)?;
+        // Images lie in rows as well, if they come from a product.
+        let copy = match out.dims.len() == 4 && !out.is_channels_last() {
+            true => self.alloc("operand", plain_buffer(own.elem, &out.dims), [0; 4])?,
+            false => self.fresh("operand", &out.dims, own.elem, [0; 4], 0)?,
+        };
         self.copy(&view, &copy)?;
         Ok(copy)
     }
