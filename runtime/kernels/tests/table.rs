@@ -29,7 +29,7 @@ fn selection_takes_the_best_tier_not_above_the_host() {
     let gemm = |isa| table::select(Family::Gemm, Variant::U8, isa).unwrap().isa;
     assert_eq!(gemm(Isa::Avx512Vnni), Isa::Avx512Vnni);
     assert_eq!(gemm(Isa::AvxVnni), Isa::AvxVnni);
-    assert_eq!(table::select(Family::Dw, Variant::U8, Isa::AvxVnni).unwrap().isa, Isa::Avx2);
+    assert_eq!(table::select(Family::DwF32, Variant::F32, Isa::AvxVnni).unwrap().isa, Isa::Avx2);
     assert_eq!(gemm(Isa::Avx2), Isa::Avx2);
     assert!(table::select(Family::Lrn, Variant::AddU8, Isa::Avx512Vnni).is_none());
 }

@@ -3,6 +3,7 @@
 pub mod binary;
 pub mod convert;
 pub mod depthwise;
+pub mod depthwise_quads;
 pub mod gemm;
 pub mod gemm_f32;
 pub mod math;

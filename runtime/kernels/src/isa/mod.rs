@@ -9,6 +9,8 @@ pub mod avxvnni;
 #[cfg(any(qc_embed, clippy))]
 pub mod depthwise_avx512vnni;
 #[cfg(any(qc_embed, clippy))]
+pub mod depthwise_avxvnni;
+#[cfg(any(qc_embed, clippy))]
 pub mod gemm_avx2;
 pub mod rows_avx2;
 pub mod rows_avx512vnni;

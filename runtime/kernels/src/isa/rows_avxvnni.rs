@@ -5,7 +5,7 @@ use super::avx2::Avx2;
 #[cfg(any(qc_embed, clippy))]
 use super::avxvnni::AvxVnni;
 #[cfg(any(qc_embed, clippy))]
-use crate::body::gemm;
+use crate::body::{depthwise_quads, gemm};
 use crate::row::rows;
 
 rows! { AvxVnni (AvxVnni) "avx2,fma,avxvnni";
@@ -13,4 +13,5 @@ rows! { AvxVnni (AvxVnni) "avx2,fma,avxvnni";
     qc_k_gemm_u8s8u8r_6x16_avxvnni: Gemm U8Res [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToU8Res<Avx2>>;
     qc_k_gemm_u8s8f32_6x16_avxvnni: Gemm F32 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToF32<Avx2>>;
     qc_k_gemm_u8s8i32_6x16_avxvnni: Gemm I32 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToI32>;
+    qc_k_dw_u8s8u8_avxvnni: Dw U8 [1 x 32] = depthwise_quads::u8s8;
 }
