@@ -29,6 +29,17 @@ pub use options::{Disposition, Imported, NodeReport, Options, Port, Source};
 pub use prost::bytes::Bytes;
 pub use sniff::{Format, sniff};
 
+/// The vocabularies of models and their operators that are understood, each sorted. Control flow and constants of Paddle 3,
+/// which are no operators of a table, are left out.
+pub fn op_types() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("ONNX", onnx::ops::names("")),
+        ("ONNX, domain com.microsoft", onnx::ops::names("com.microsoft")),
+        ("Paddle 1 and 2", paddle::ops::names()),
+        ("Paddle 3 (pd_op)", paddle::pir::ops::names()),
+    ]
+}
+
 /// Imports a model into the graph dialect with static shapes.
 ///
 /// # Errors

@@ -70,6 +70,47 @@ fn value(a: &Attr) -> String {
     }
 }
 
+/// What `docs/models.md` has to say before the lists.
+const MODELS: &str = "\
+# Models
+
+| form | files |
+|---|---|
+| ONNX, operator sets 7 and later | `.onnx`, and the files beside it that hold its tensors |
+| Paddle 1 and 2 | a directory with `__model__` and parameters in one file or one each, or `.pdmodel` with `.pdiparams` |
+| Paddle 3 | `.json` with `.pdiparams` |
+
+Numbers may be float (32, 64, 16 bits, bfloat16), pairs of QuantizeLinear and DequantizeLinear, operators on quantized
+tensors (QLinear..., QGemm), or any generation of Paddle's fake quantization. Weights are 8-bit, signed or unsigned, per
+tensor or per channel, with or without zero points. Inputs and outputs may be quantized, too.
+
+`qc check MODEL` says whether a model can be compiled, and names all operators that cannot. Refused are, among others:
+control flow and ragged sequences; windows of one and of three dims; transposed convolutions and resizing; programs that
+Paddle has already converted to oneDNN INT8 (give the program they were made from); quantization to other than 8 bits, and
+of activations per axis where it changes results.
+
+These operators are understood, each within the limits that its refusal would name:
+";
+
+#[test]
+fn the_lists_of_operators_are_current() {
+    let mut text = String::from(MODELS);
+    for (vocabulary, names) in qc_frontend::op_types() {
+        write!(text, "\n## {vocabulary}\n\n").unwrap();
+        let mut line = String::new();
+        for (i, name) in names.iter().enumerate() {
+            let word = format!("{name}{}", if i + 1 < names.len() { ", " } else { "" });
+            if line.len() + word.trim_end().len() > 118 {
+                writeln!(text, "{}", line.trim_end()).unwrap();
+                line.clear();
+            }
+            line += &word;
+        }
+        writeln!(text, "{line}").unwrap();
+    }
+    check("models.md", &text);
+}
+
 #[test]
 fn the_table_of_ops_is_current() {
     let mut text = String::from("# Ops\n\nEvery op of the three dialects, from its declaration.\n");

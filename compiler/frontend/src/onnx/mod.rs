@@ -6,7 +6,7 @@ mod movement;
 mod nn;
 mod node;
 mod norm;
-mod ops;
+pub(crate) mod ops;
 pub(crate) mod proto;
 mod qdq;
 mod qlinear;

@@ -109,6 +109,11 @@ fn table(domain: &str) -> Option<&'static [(&'static str, Lower)]> {
     }
 }
 
+/// The operators of a domain that are understood, sorted.
+pub(crate) fn names(domain: &str) -> Vec<&'static str> {
+    table(domain).unwrap_or_default().iter().map(|(name, _)| *name).collect()
+}
+
 /// The lowering of an operator.
 pub(super) fn find(domain: &str, op_type: &str) -> Option<Lower> {
     let ops = table(domain)?;

@@ -6,7 +6,7 @@ mod flow;
 mod movement;
 mod nn;
 mod op;
-mod ops;
+pub(crate) mod ops;
 pub(crate) mod params;
 pub(crate) mod pir;
 pub(crate) mod program;

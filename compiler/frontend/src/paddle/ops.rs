@@ -18,6 +18,11 @@ const fn row(name: &'static str, out: &'static str, lower: Lower) -> Row {
     Row { name, out, lower }
 }
 
+/// The op types that are understood, sorted.
+pub(crate) fn names() -> Vec<&'static str> {
+    OPS.iter().map(|row| row.name).collect()
+}
+
 /// Sorted by name.
 static OPS: &[Row] = &[
     row("abs", "Out", elementwise::abs),

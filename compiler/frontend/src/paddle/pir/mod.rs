@@ -13,7 +13,7 @@
 //! there is one importer for all generations of Paddle.
 
 mod file;
-mod ops;
+pub(crate) mod ops;
 #[cfg(test)]
 pub(crate) mod tests;
 

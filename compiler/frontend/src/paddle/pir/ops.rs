@@ -39,6 +39,11 @@ const OBSERVED: &[&str] = &["X", "InScale", "InAccum", "InState"];
 const DATA_LAYOUT: &[(&str, &str)] = &[("data_format", "data_layout")];
 const REDUCED: &[(&str, &str)] = &[("axis", "dim"), ("keepdim", "keep_dim")];
 
+/// The ops of the `pd_op` dialect that are understood, sorted.
+pub(crate) fn names() -> Vec<&'static str> {
+    OPS.iter().map(|row| row.name).collect()
+}
+
 /// Sorted by name.
 static OPS: &[Row] = &[
     row("abs", "abs", X),
