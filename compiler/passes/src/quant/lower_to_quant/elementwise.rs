@@ -223,7 +223,7 @@ fn per_channel_constant(
     (dims.len() == 4 && dims == rw.m.dims(rw.m.result(t.op)) && splat(rw.m, c).is_none()).then_some(())?;
     let values = per_channel(rw.m, c, &dims, 1)?;
     let (weights, scales, bias) = match rw.m.is(t.op, Add::DEF) {
-        true => addends(&values, rw.m.quant_of(x)?.scale(0))?,
+        true => addends(&values, rw.m.quant_of(x)?.scale(0), format.scale(0))?,
         false => factors(&values),
     };
     let fits =
@@ -251,12 +251,16 @@ fn factors(values: &[f32]) -> Channels {
     (values.iter().map(weight).collect(), values.iter().map(scale).collect(), None)
 }
 
-/// A sum as weights of 1 in the finest unit that they can have, and biases.
-fn addends(values: &[f32], scale: f32) -> Option<Channels> {
+/// A sum as weights of 1 in the finest unit that they can have, and biases; `None` where these would be off by more than
+/// [`CONSTANT_ERROR`] of a `step` of the result.
+fn addends(values: &[f32], scale: f32, step: f32) -> Option<Channels> {
     let weight = 1.0 / f32::from(i8::MAX);
+    let unit = f64::from(scale) * f64::from(weight);
     let bias = |v: &f32| {
-        let b = (f64::from(*v) / (f64::from(scale) * f64::from(weight))).round_ties_even();
-        (b.abs() < f64::from(1 << 30)).then_some(b as i32)
+        let exact = f64::from(*v) / unit;
+        let b = exact.round_ties_even();
+        let close = (exact - b).abs() * unit <= CONSTANT_ERROR * f64::from(step);
+        (close && b.abs() < f64::from(1 << 30)).then_some(b as i32)
     };
     let biases: Option<Vec<i32>> = values.iter().map(bias).collect();
     Some((vec![i8::MAX; values.len()], vec![weight; values.len()], Some(biases?)))
