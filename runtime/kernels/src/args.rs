@@ -170,7 +170,8 @@ args! {
     /// f32 direct convolution or matrix product, one panel of up to 64 output columns; geometry of [`GemmArgs`].
     ///
     /// `acc` starts at 0 and is one chain of fma over y, x, k in this order; then `+ bias[n]`, `+ res` if not null, and
-    /// the clamp. Variant `u8` quantizes that. `w` is one panel `[seg_y][seg_x][k][cols16]` (see `pack::pack_gemm_f32`), 64-byte aligned.
+    /// the clamp. Variant `u8` quantizes that. `w` is one panel `[seg_y][seg_x][k][cols16]` (see `pack::pack_gemm_f32`),
+    /// 64-byte aligned.
     GemmF32Args {
         /// First tap of the first output pixel.
         a: *const f32,
@@ -282,7 +283,8 @@ args! {
     /// Depthwise f32 convolution; geometry of [`DwArgs`].
     ///
     /// The accumulator starts at 0 and is one chain of fma over y, x; then `+ bias[c]` and the clamp. Variant `u8` quantizes
-    /// that. `w` is `[kh][kw][c16]` (see `pack::pack_dw_f32`), `c16` being `channels` rounded up to 16; `bias` has `c16` elements.
+    /// that. `w` is `[kh][kw][c16]` (see `pack::pack_dw_f32`), `c16` being `channels` rounded up to 16; `bias` has `c16`
+    /// elements.
     DwF32Args {
         /// First tap of the first output pixel, channel 0.
         a: *const f32,

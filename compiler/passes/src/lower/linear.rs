@@ -56,7 +56,7 @@ pub struct Gemm {
 }
 
 /// Less than this many multiply-accumulates are not worth a join of threads.
-const SMALL_MACS: usize = 1 << 18;
+pub const SMALL_MACS: usize = 1 << 18;
 /// Pixels of a row block: small enough that a block's input stays in L1/L2 while all panels pass over it.
 const BLOCK_PIXELS: usize = 800;
 

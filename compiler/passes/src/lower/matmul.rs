@@ -5,16 +5,13 @@
 //! the kernel computes columns of it that it does not store.
 
 use super::emit::{Call, Emit};
-use super::linear::float_call;
+use super::linear::{SMALL_MACS, float_call};
 use super::view::{Level, View, levels, row_major};
 use super::{Lower, plain_buffer};
 use qc_dialects::graph::Matmul;
 use qc_dialects::graph::matmul::broadcast;
 use qc_ir::{Diag, Elem, HostTensor, ValueId};
 use qc_kernels::pack::{PANEL, round16};
-
-/// Less than this many multiply-accumulates are not worth a join of threads.
-const SMALL_MACS: usize = 1 << 18;
 
 /// A product with its operands placed.
 struct Product {

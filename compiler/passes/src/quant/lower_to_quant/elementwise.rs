@@ -204,8 +204,8 @@ fn stored_constant(rw: &mut Rewriter<'_>, v: ValueId, factor: f64) -> Option<Val
     add_constant(rw, "operand", ty, stored)
 }
 
-/// A factor or addend per channel of images: a convolution of each channel with one weight, which is exact where a
-/// constant in one format for all channels is not.
+/// A factor or addend per channel of images: a convolution of each channel with one weight, which is closer than a
+/// constant in one format for all channels.
 fn per_channel_constant(
     rw: &mut Rewriter<'_>,
     t: &Tail,
