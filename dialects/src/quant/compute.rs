@@ -1,6 +1,6 @@
 //! Integer convolution and matrix product.
 
-use super::numeric::{Residual, ratio, requantize, requantize_residual};
+use super::numeric::{Residual, accumulator_scale, requantize, requantize_residual};
 use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
 use crate::graph::conv::ConvShape;
 use crate::graph::{arg, dims_of, nchw};
@@ -53,7 +53,10 @@ impl Epilogue {
         let out = result_format(m, &view.to(m))?;
         let unit = out.as_ref().map_or(1.0, |q| q.scale(0));
         let channels = dims_of(m, op, 1)?[0];
-        let scales = (0..channels).map(|o| ratio(x.scale(0), w.scale(o), unit)).collect();
+        let scales: Vec<f32> = (0..channels).map(|o| accumulator_scale(x.scale(0), w.scale(o), unit)).collect();
+        if !scales.iter().all(|s| s.is_finite()) {
+            return Err("the factor from its accumulator to its result is no f32".into());
+        }
         let residual = match (view.residual(m), &out) {
             (None, _) => None,
             (Some(_), None) => return Err("a residual needs a quantized result".into()),

@@ -14,9 +14,16 @@ fn from_magic(w: f32, lo: i32, hi: i32) -> i32 {
     w.to_bits() as i32 - MAGIC.to_bits() as i32
 }
 
-/// Requantizes an accumulator: `acc * scale + zero`, rounded once, half to even, within `lo..=hi`.
+/// The factor from an accumulator to its result, rounded to f32 after each operation, as ONNX Runtime has it.
+///
+/// `x` and `weight` are the scales of the operands, `out` that of the result.
+pub fn accumulator_scale(x: f32, weight: f32, out: f32) -> f32 {
+    x * weight / out
+}
+
+/// Requantizes an accumulator: `acc * scale` in f32, rounded half to even, plus `zero`, within `lo..=hi`.
 pub fn requantize(acc: i32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
-    from_magic((acc as f32).mul_add(scale, zero as f32 + MAGIC), lo, hi)
+    from_magic(acc as f32 * scale + MAGIC, lo - zero, hi - zero) + zero
 }
 
 /// How a second quantized operand enters a sum: `res * scale + offset` in units of the result.

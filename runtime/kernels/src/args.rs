@@ -102,7 +102,7 @@ args! {
     /// so the 1 to 3 bytes of `a` read there do not matter. All three are 64-byte aligned.
     ///
     /// Variants by output:
-    /// - `u8`: `w = fma(f32(acc), scale[n], zero + MAGIC)`, clamped to `MAGIC + lo ..= MAGIC + hi`, low byte, `lut`.
+    /// - `u8`: `round(f32(acc) * scale[n]) + zero`, the product in f32 and rounded half to even, clamped to `lo ..= hi`, `lut`.
     /// - `u8r`: `v = fma(f32(acc), scale[n], fma(f32(res), res_scale, res_offset))`, `w = v + MAGIC`, then as `u8`.
     /// - `f32`: `f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`.
     /// - `i32`: `acc`.
@@ -404,7 +404,7 @@ args! {
     /// Element-wise operation on two u8 tensors, `rows` rows of `n` bytes.
     ///
     /// - `add_u8`: `v = fma(f32(a), a_scale, fma(f32(b), b_scale, offset))`, `w = v + MAGIC`.
-    /// - `mul_u8`: `w = fma(f32((a - a_zero) * (b - b_zero)), scale, zero + MAGIC)`.
+    /// - `mul_u8`: `(a - a_zero) * (b - b_zero)`, requantized by `scale` and `zero` as variant `u8` of [`GemmArgs`] is.
     ///
     /// Then `w` is clamped to `MAGIC + lo ..= MAGIC + hi`; low byte; `lut`. A row stride of 0 repeats one row (a vector
     /// over channels). `out` may be equal to `a` or `b`.

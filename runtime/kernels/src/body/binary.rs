@@ -5,10 +5,10 @@ use super::simd::{Finish, Simd};
 use crate::args::{BinaryF32Args, BinaryU8Args};
 use crate::numbers::MAGIC;
 
-/// Runs `op` on vectors of 16 pairs of floats and stores its sums with `MAGIC` as bytes.
+/// Runs `op` on vectors of 16 pairs of floats and stores its sums with `MAGIC`, plus `zero`, as bytes.
 #[inline(always)]
-unsafe fn map_u8<S: Simd>(s: S, g: &BinaryU8Args, op: impl Fn(S::F, S::F) -> S::F) {
-    let finish = Finish::new(s, g.lo, g.hi, g.lut);
+unsafe fn map_u8<S: Simd>(s: S, g: &BinaryU8Args, zero: i32, op: impl Fn(S::F, S::F) -> S::F) {
+    let finish = Finish::new(s, zero, g.lo, g.hi, g.lut);
     for r in 0..g.rows {
         let (a, b) = (g.a.wrapping_add(r * g.a_row), g.b.wrapping_add(r * g.b_row));
         let out = g.out.wrapping_add(r * g.out_row);
@@ -43,7 +43,7 @@ pub unsafe fn add_u8<S: Simd>(s: S, args: *const u8) {
     let (a_scale, b_scale, offset) = (s.splat(g.a_scale), s.splat(g.b_scale), s.splat(g.offset));
     let magic = s.splat(MAGIC);
     // SAFETY: the caller's guarantee.
-    unsafe { map_u8(s, &g, |a, b| s.add(s.fma(a, a_scale, s.fma(b, b_scale, offset)), magic)) }
+    unsafe { map_u8(s, &g, 0, |a, b| s.add(s.fma(a, a_scale, s.fma(b, b_scale, offset)), magic)) }
 }
 
 /// Product of quantized bytes.
@@ -55,10 +55,12 @@ pub unsafe fn mul_u8<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<BinaryU8Args>() };
     let (a_zero, b_zero) = (s.splat(g.a_zero as f32), s.splat(g.b_zero as f32));
-    let (scale, zero) = (s.splat(g.scale), s.splat(g.zero + MAGIC));
+    let (scale, magic) = (s.splat(g.scale), s.splat(MAGIC));
     // Differences and products of bytes are exact in f32.
     // SAFETY: the caller's guarantee.
-    unsafe { map_u8(s, &g, |a, b| s.fma(s.mul(s.sub(a, a_zero), s.sub(b, b_zero)), scale, zero)) }
+    unsafe {
+        map_u8(s, &g, g.zero as i32, |a, b| s.add(s.mul(s.mul(s.sub(a, a_zero), s.sub(b, b_zero)), scale), magic))
+    }
 }
 
 /// An operation on floats.

@@ -14,8 +14,8 @@ pub unsafe fn u8s8<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let d = unsafe { *args.cast::<DwArgs>() };
     let c64 = d.channels.div_ceil(64) * 64;
-    let zero = s.splat(d.zero + MAGIC);
-    let finish = Finish::new(s, d.lo, d.hi, d.lut);
+    let magic = s.splat(MAGIC);
+    let finish = Finish::new(s, d.zero as i32, d.lo, d.hi, d.lut);
     for r in 0..d.rows {
         for p in 0..d.cols {
             let a = d.a.wrapping_add(r * d.step_y + p * d.step_x);
@@ -34,7 +34,7 @@ pub unsafe fn u8s8<S: Simd>(s: S, args: *const u8) {
                             w = w.wrapping_add(c64);
                         }
                     }
-                    let w = s.fma(s.to_float(acc), s.load(d.scale.add(c)), zero);
+                    let w = s.add(s.mul(s.to_float(acc), s.load(d.scale.add(c))), magic);
                     finish.store(s, [w], out.wrapping_add(c), (d.channels - c).min(16));
                 }
                 c += 16;

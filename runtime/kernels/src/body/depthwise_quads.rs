@@ -6,7 +6,6 @@
 
 use super::simd::{Finish, Simd, unroll};
 use crate::args::DwArgs;
-use crate::numbers::MAGIC;
 
 /// Bytes from one quad's weights to the next: four vectors of 16 channels × 4 rows.
 pub const QUAD_BYTES: usize = 256;
@@ -38,7 +37,7 @@ pub trait Quads: Copy {
     /// # Safety
     /// `p` is readable for `n` numbers rounded up to 16, and 64 bytes further.
     unsafe fn constants(self, p: *const i32, n: usize) -> [Self::V; 4];
-    /// `fma(acc, scale, zero)`, as `finish` has it.
+    /// `acc * scale`, rounded, and what `finish` makes of it.
     ///
     /// # Safety
     /// `finish` has a table or none.
@@ -46,7 +45,6 @@ pub trait Quads: Copy {
         self,
         acc: [Self::V; 4],
         scale: [Self::V; 4],
-        zero: f32,
         finish: &Finish<Self::S>,
     ) -> <Self::S as Simd>::B;
 }
@@ -58,8 +56,6 @@ pub struct Block<Q: Quads> {
     pub bias: [Q::V; 4],
     /// One per channel.
     pub scale: [Q::V; 4],
-    /// Zero point and `MAGIC`.
-    pub zero: f32,
     /// What follows.
     pub finish: Finish<Q::S>,
     /// Quads of shift 0.
@@ -161,8 +157,7 @@ impl<Q: Quads> Block<Q> {
             Block {
                 bias: s.constants(d.bias.add(channel), n),
                 scale: s.constants(d.scale.add(channel).cast(), n),
-                zero: d.zero + MAGIC,
-                finish: Finish::new(s.simd(), d.lo, d.hi, d.lut),
+                finish: Finish::new(s.simd(), d.zero as i32, d.lo, d.hi, d.lut),
                 weights: d.w.add(weights),
                 shift,
                 channel,
@@ -176,7 +171,7 @@ impl<Q: Quads> Block<Q> {
     unsafe fn store(&self, s: Q, acc: [Q::V; 4], out: *mut u8) {
         // SAFETY: the pixel has `n` channels from `channel` on.
         unsafe {
-            let q = s.requantize(acc, self.scale, self.zero, &self.finish);
+            let q = s.requantize(acc, self.scale, &self.finish);
             s.simd().store_b(q, out.wrapping_add(self.channel), self.n);
         }
     }

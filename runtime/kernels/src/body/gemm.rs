@@ -79,7 +79,7 @@ pub trait Output<S: Simd>: Copy {
 #[derive(Clone, Copy)]
 pub struct ToU8<S: Simd> {
     scale: *const f32,
-    zero: S::F,
+    magic: S::F,
     finish: Finish<S>,
 }
 
@@ -87,15 +87,16 @@ impl<S: Simd> Output<S> for ToU8<S> {
     const BYTES: usize = 1;
     #[inline(always)]
     fn new(s: S, g: &GemmArgs) -> Self {
-        ToU8 { scale: g.scale, zero: s.splat(g.zero + MAGIC), finish: Finish::new(s, g.lo, g.hi, core::ptr::null()) }
+        let finish = Finish::new(s, g.zero as i32, g.lo, g.hi, core::ptr::null());
+        ToU8 { scale: g.scale, magic: s.splat(MAGIC), finish }
     }
     #[inline(always)]
     unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, _: *const u8, n: usize) {
-        let mut w = [self.zero; NV];
+        let mut w = [self.magic; NV];
         // SAFETY: `scale` has the columns rounded up to 16.
         unsafe {
             unroll!(v in 0..NV => {
-                w[v] = s.fma(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)), self.zero);
+                w[v] = s.add(s.mul(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v))), self.magic);
             });
             self.finish.store(s, w, out, n);
         }
@@ -121,7 +122,7 @@ impl<S: Simd> Output<S> for ToU8Res<S> {
             res_scale: s.splat(g.res_scale),
             res_offset: s.splat(g.res_offset),
             magic: s.splat(MAGIC),
-            finish: Finish::new(s, g.lo, g.hi, core::ptr::null()),
+            finish: Finish::new(s, 0, g.lo, g.hi, core::ptr::null()),
         }
     }
     #[inline(always)]

@@ -175,7 +175,7 @@ pub unsafe fn avg_u8<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let p = unsafe { *args.cast::<PoolArgs>() };
     let offset = s.splat(p.offset + MAGIC);
-    let finish = Finish::new(s, p.lo, p.hi, core::ptr::null());
+    let finish = Finish::new(s, 0, p.lo, p.hi, core::ptr::null());
     for_each_window(&p, |w| {
         let scale = s.splat(p.scale / w.count as f32);
         let mut c = 0;

@@ -168,19 +168,21 @@ macro_rules! unroll {
 }
 pub(crate) use unroll;
 
-/// How u8 results are clamped and mapped before they are stored.
+/// How rounded sums become u8 results: zero point, clamp and table.
 #[derive(Clone, Copy)]
 pub struct Finish<S: Simd> {
+    base: S::I,
     lo: S::I,
     hi: S::B,
     lut: *const u8,
 }
 
 impl<S: Simd> Finish<S> {
-    /// Results in `lo ..= hi`, then through `lut` unless it is null.
+    /// Integers plus `zero`, clamped to `lo ..= hi`, then through `lut` unless it is null.
     #[inline(always)]
-    pub fn new(s: S, lo: i32, hi: i32, lut: *const u8) -> Self {
-        Finish { lo: s.splat_i(MAGIC_BITS + lo), hi: s.splat_b(hi as u8), lut }
+    pub fn new(s: S, zero: i32, lo: i32, hi: i32, lut: *const u8) -> Self {
+        let base = MAGIC_BITS - zero;
+        Finish { base: s.splat_i(base), lo: s.splat_i(base + lo), hi: s.splat_b(hi as u8), lut }
     }
 
     /// Clamps `w`, rounded sums with `MAGIC` (not NaN), and stores the first `n` results.
@@ -200,7 +202,7 @@ impl<S: Simd> Finish<S> {
         }
     }
 
-    /// The integers of `w`, clamped from below.
+    /// The integers of `w`, with the zero point and clamped from below.
     ///
     /// The clamp compares bits as integers: they order positive floats, and negative ones are negative. The upper clamp is
     /// the saturation of packing, then a minimum of bytes: monotone conversions and clamps commute.
@@ -208,7 +210,7 @@ impl<S: Simd> Finish<S> {
     pub fn integers<const N: usize>(&self, s: S, w: [S::F; N]) -> [S::I; N] {
         let mut q = [self.lo; N];
         unroll!(v in 0..N => {
-            q[v] = s.sub_i(s.max_i(s.bits(w[v]), self.lo), s.splat_i(MAGIC_BITS));
+            q[v] = s.sub_i(s.max_i(s.bits(w[v]), self.lo), self.base);
         });
         q
     }

@@ -4,6 +4,7 @@ use super::avx512vnni::Avx512Vnni;
 use crate::args::DwArgs;
 use crate::body::depthwise_quads::{Block, QUAD_BYTES, Quads, all_pixels, rows_of};
 use crate::body::simd::{Finish, Simd, unroll};
+use crate::numbers::MAGIC;
 use core::arch::x86_64::*;
 
 type Quad = [__m512i; 4];
@@ -52,12 +53,14 @@ impl Quads for Avx512Vnni {
         }
     }
     #[inline(always)]
-    unsafe fn requantize(self, acc: Quad, scale: Quad, zero: f32, finish: &Finish<Self>) -> __m512i {
+    unsafe fn requantize(self, acc: Quad, scale: Quad, finish: &Finish<Self>) -> __m512i {
         // SAFETY: the witness, and the caller's table.
         unsafe {
-            let mut w = [self.splat(zero); 4];
+            let magic = self.splat(MAGIC);
+            let mut w = [magic; 4];
             unroll!(v in 0..4 => {
-                w[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[v]), _mm512_castsi512_ps(scale[v]), w[v]);
+                let product = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[v]), _mm512_castsi512_ps(scale[v]));
+                w[v] = _mm512_add_ps(product, magic);
             });
             finish.bytes(self, narrow_quads(finish.integers(self, w)))
         }
@@ -213,7 +216,7 @@ unsafe fn pair_rows<const R: usize>(s: Avx512Vnni, d: &DwArgs, b: &Block<Avx512V
 unsafe fn store_pair(s: Avx512Vnni, b: &Block<Avx512Vnni>, acc: Quad, low: *mut u8, high: *mut u8) {
     // SAFETY: the witness; both pixels have `n <= 32` channels from `channel` on.
     unsafe {
-        let q = s.requantize(acc, b.scale, b.zero, &b.finish);
+        let q = s.requantize(acc, b.scale, &b.finish);
         s.store_b(_mm512_shuffle_i64x2::<0xee>(q, q), high.wrapping_add(b.channel), b.n);
         s.store_b(q, low.wrapping_add(b.channel), b.n);
     }

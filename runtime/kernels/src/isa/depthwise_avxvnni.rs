@@ -5,6 +5,7 @@ use super::avxvnni::AvxVnni;
 use crate::body::depthwise_quads::Quads;
 use crate::body::gemm::Dot;
 use crate::body::simd::{Finish, Simd, unroll};
+use crate::numbers::MAGIC;
 use core::arch::x86_64::*;
 
 type Quad = [__m256i; 4];
@@ -57,14 +58,15 @@ impl Quads for AvxVnni {
         }
     }
     #[inline(always)]
-    unsafe fn requantize(self, acc: Quad, scale: Quad, zero: f32, finish: &Finish<Avx2>) -> [__m256i; 2] {
+    unsafe fn requantize(self, acc: Quad, scale: Quad, finish: &Finish<Avx2>) -> [__m256i; 2] {
         let s = Dot::simd(self);
         // SAFETY: the witness, and the caller's table.
         unsafe {
-            let mut w = [s.splat(zero); 2];
+            let magic = s.splat(MAGIC);
+            let mut w = [magic; 2];
             unroll!(i in 0..2 => {
                 let scale = [_mm256_castsi256_ps(scale[2 * i]), _mm256_castsi256_ps(scale[2 * i + 1])];
-                w[i] = s.fma(s.to_float([acc[2 * i], acc[2 * i + 1]]), scale, w[i]);
+                w[i] = s.add(s.mul(s.to_float([acc[2 * i], acc[2 * i + 1]]), scale), magic);
             });
             let [a, b] = finish.integers(s, w);
             let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(b[0], b[1]));

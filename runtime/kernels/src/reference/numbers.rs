@@ -1,7 +1,7 @@
 //! Rounding and clamping of results, one element at a time ("Numbers" in ARCHITECTURE.md).
 
 use super::{Args, Memory, Ptr};
-use crate::numbers::{MAGIC, fma_exact};
+use crate::numbers::{MAGIC, MAGIC_BITS, fma_exact};
 
 /// The clamp of float results: NaN becomes `lo`.
 pub fn clamp_f32(v: f32, lo: f32, hi: f32) -> f32 {
@@ -15,11 +15,13 @@ fn unmagic(w: f32, lo: i32, hi: i32) -> u8 {
     (w.to_bits() - MAGIC.to_bits()) as u8
 }
 
-/// Requantizes an accumulator: `acc * scale + zero`, rounded once, half to even, clamped to `lo ..= hi`.
+/// Requantizes an accumulator: `acc * scale` in f32, rounded half to even, plus `zero`, clamped to `lo ..= hi`.
 ///
 /// `acc` is first rounded to f32, which matters beyond 2^24.
 pub fn requantize(acc: i32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
-    unmagic(fma_exact(acc as f32, scale, zero + MAGIC), lo, hi)
+    let zero = zero as i32;
+    let w = clamp_f32(acc as f32 * scale + MAGIC, MAGIC + (lo - zero) as f32, MAGIC + (hi - zero) as f32);
+    (w.to_bits() as i32 - MAGIC_BITS + zero) as u8
 }
 
 /// Requantizes an accumulator and adds a residual; see `GemmArgs`.

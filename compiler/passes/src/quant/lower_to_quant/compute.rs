@@ -4,6 +4,7 @@ use super::{Bounds, Tail, dequantized, element, offset_is_exact};
 use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer, unclamped};
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_dialects::quant::compute::centred;
+use qc_dialects::quant::numeric::accumulator_scale;
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, Type, ValueId};
 
@@ -265,11 +266,9 @@ fn rescales(m: &Module, op: OpId, format: &Quant) -> Option<()> {
     let l = operands(m, op).ok()?;
     let (xq, wq) = (m.quant_of(l.x)?, m.quant_of(l.weight)?);
     let shifts = accumulator(m, &l).ok()?.shifts;
-    let factor = |(c, s): (usize, &i32)| {
-        let unit = f64::from(xq.scale(0)) * f64::from(wq.scale(c)) * 2f64.powi(*s);
-        ((unit / f64::from(format.scale(0))) as f32).is_finite()
-    };
-    shifts.iter().enumerate().all(factor).then_some(())
+    let weight = |(c, s): (usize, &i32)| (f64::from(wq.scale(c)) * 2f64.powi(*s)) as f32;
+    let factor = |weight: f32| accumulator_scale(xq.scale(0), weight, format.scale(0));
+    shifts.iter().enumerate().map(weight).map(factor).all(f32::is_finite).then_some(())
 }
 
 /// A convolution or product whose result is quantized.
