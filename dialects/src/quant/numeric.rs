@@ -81,27 +81,10 @@ pub fn multiply(a: i32, b: i32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 
     requantize(a * b, scale, zero, lo, hi)
 }
 
-/// Factors of a quantized average: `sum / count * scale + offset` over raw integers.
-#[derive(Clone, Copy, Debug)]
-pub struct Average {
-    /// Input scale over output scale.
-    pub scale: f32,
-    /// What remains of the zero points.
-    pub offset: f32,
-}
-
-impl Average {
-    /// For input and output given as `(scale, zero)`.
-    pub fn new(input: (f32, i32), out: (f32, i32)) -> Average {
-        let scale = ratio(input.0, 1.0, out.0);
-        Average { scale, offset: (f64::from(out.1) - f64::from(input.1) * f64::from(scale)) as f32 }
-    }
-
-    /// The average of integers that sum to `sum`; a window of padding only (`count` 0) gives the offset.
-    pub fn apply(&self, sum: i32, count: usize, lo: i32, hi: i32) -> i32 {
-        let scale = if count == 0 { 0.0 } else { self.scale / count as f32 };
-        from_magic((sum as f32).mul_add(scale, self.offset + MAGIC), lo, hi)
-    }
+/// Requantizes an average: `sum / count` of integers without their zero point, in units of `x_scale`, for a result given
+/// as `(scale, zero)`. A window of padding only (`count` 0) has the sum 0.
+pub fn average(sum: i32, count: usize, x_scale: f32, out: (f32, i32), lo: i32, hi: i32) -> i32 {
+    requantize(sum, x_scale / (out.0 * count.max(1) as f32), out.1, lo, hi)
 }
 
 /// `a * b / c`, computed in f64 and rounded once.

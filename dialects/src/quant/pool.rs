@@ -1,6 +1,6 @@
 //! Integer pooling.
 
-use super::numeric::Average;
+use super::numeric::average;
 use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
 use crate::graph::nchw;
 use crate::graph::pool::{Count, PoolShape, Span};
@@ -11,8 +11,8 @@ qc_ir::ops! { dialect QPOOL = "quant";
     op QMaxPool = "quant.max_pool"(x) -> (out) {
         kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false, lo: Int = 0i64, hi: Int = 255i64
     } [PURE] infer(infer_max_pool) verify(verify_max_pool) eval(eval_max_pool);
-    /// The mean under each window, rescaled to the result's format. Windows that reach into padding are only allowed
-    /// with `count = "exclusive"` or an input whose zero point is 0, because padding adds nothing to the raw sum.
+    /// The mean under each window, rescaled to the result's format. Padding adds nothing to a sum; whether it counts in
+    /// the divisor, `count` says.
     op QAvgPool = "quant.avg_pool"(x) -> (out) {
         kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false, count: Str = "exclusive",
         to: Type, lo: Int = 0i64, hi: Int = 255i64
@@ -57,14 +57,17 @@ impl QAvgPool {
         }
     }
 
-    /// The factors of the average.
+    /// Scale and zero point of the input, and of the result.
     ///
     /// # Errors
-    /// When input or result have no fitting format.
-    pub fn factors(self, m: &Module) -> Result<Average, String> {
+    /// When input or result have no fitting format, or scales whose ratio is no f32.
+    pub fn formats(self, m: &Module) -> Result<[(f32, i32); 2], String> {
         let x = activation(m, self.0, 0)?;
         let out = result_format(m, &self.to(m))?.ok_or("the result must be quantized")?;
-        Ok(Average::new((x.scale(0), x.zero(0)), (out.scale(0), out.zero(0))))
+        if !(x.scale(0) / out.scale(0)).is_finite() {
+            return Err("the factor from its sums to its result is no f32".into());
+        }
+        Ok([(x.scale(0), x.zero(0)), (out.scale(0), out.zero(0))])
     }
 }
 
@@ -87,13 +90,8 @@ fn infer_avg_pool(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
 fn verify_avg_pool(m: &Module, op: OpId) -> Result<(), String> {
     let view = QAvgPool(op);
     check_bounds(view.lo(m), view.hi(m))?;
-    view.factors(m)?;
-    let (s, count, zero) = (view.shape(m)?, view.count_mode(m)?, activation(m, op, 0)?.zero(0));
-    let padded = s.pads != [0; 4] || view.ceil_mode(m);
-    if count != Count::Exclusive && padded && zero != 0 {
-        return Err("padding counts but the zero point is not 0".into());
-    }
-    Ok(())
+    view.formats(m)?;
+    view.count_mode(m).map(|_| ())
 }
 
 fn windows(
@@ -124,8 +122,10 @@ fn eval_max_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<V
 
 fn eval_avg_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let view = QAvgPool(op);
-    let (s, count, average) = (view.shape(m)?, view.count_mode(m)?, view.factors(m)?);
+    let (s, count, [(x_scale, x_zero), out]) = (view.shape(m)?, view.count_mode(m)?, view.formats(m)?);
     let (lo, hi) = (view.lo(m) as i32, view.hi(m) as i32);
-    let out = windows(&s, &ints(args, 0)?, |taps, y, x| average.apply(taps.sum(), s.divisor(count, y, x), lo, hi));
+    let out = windows(&s, &ints(args, 0)?, |taps, y, x| {
+        average(taps.map(|q| q - x_zero).sum(), s.divisor(count, y, x), x_scale, out, lo, hi)
+    });
     u8s(vec![s.input[0], s.input[1], s.out[0], s.out[1]], out)
 }

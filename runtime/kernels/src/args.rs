@@ -339,10 +339,8 @@ args! {
     /// computed; `out` points at row `oy_begin`.
     ///
     /// - `max_u8`: maximum (0 if no element is real), clamped to `lo ..= hi`.
-    /// - `avg_u8`: `w = fma(f32(Σ), scale / f32(count), offset + MAGIC)`, clamped to `MAGIC + lo ..= MAGIC + hi`. `Σ` is
-    ///   over the raw bytes of real elements. With input zero point `z` and real factor `s = in_scale / out_scale`:
-    ///   `scale = s`, `offset = out_zero - z * s` when every divisor equals the number of real elements (mode 0, or no
-    ///   padding); otherwise this is right only for `z = 0`, because an element of padding adds nothing to `Σ`.
+    /// - `avg_u8`: `Σ (q - a_zero)` over real elements, requantized by `a_scale / (scale * f32(count))` and `zero` as variant
+    ///   `u8` of [`GemmArgs`] is.
     /// - `max_f32`: maximum, starting at `f32::MIN`, NaN is skipped.
     /// - `avg_f32`: `Σ / f32(count)`, `Σ` from 0 in order y, x; 0 if no element is real.
     PoolArgs {
@@ -389,10 +387,14 @@ args! {
         /// Divisor of an average: 0 number of real elements; 1 `kh * kw`; 2 the part of the window inside the padded
         /// input, `(min(y0 + kh, in_h + pad_bottom) - y0) * (min(x0 + kw, in_w + pad_right) - x0)`.
         count_mode: usize,
-        /// Factor of the average (`avg_u8`).
+        /// Scale of the input (`avg_u8`).
+        a_scale: f32,
+        /// Zero point of the input (`avg_u8`).
+        a_zero: i32,
+        /// Scale of the result (`avg_u8`).
         scale: f32,
-        /// Addend of the average (`avg_u8`).
-        offset: f32,
+        /// Zero point of the result (`avg_u8`).
+        zero: f32,
         /// Lowest u8 result.
         lo: i32,
         /// Highest u8 result.

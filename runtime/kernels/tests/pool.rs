@@ -34,7 +34,8 @@ fn case(rng: &mut Rng, variant: Variant, g: Geometry) -> Case {
     case.int("pad_top", g.pad[0]).int("pad_left", g.pad[1]).int("pad_bottom", g.pad[2]).int("pad_right", g.pad[3]);
     case.int("oy_begin", g.oy_begin).int("rows", rows).int("cols", cols).int("channels", g.channels);
     case.int("count_mode", g.count_mode);
-    case.f32("scale", rng.pick(&[1.0, 0.37, 1.9])).f32("offset", rng.pick(&[0.0, 10.0, -30.0]));
+    case.f32("a_scale", rng.pick(&[1.0, 0.37, 1.9])).signed("a_zero", rng.pick(&[0, 10, 200]));
+    case.f32("scale", rng.pick(&[1.0, 0.8])).f32("zero", rng.pick(&[0.0, 30.0, 255.0]));
     case.signed("lo", rng.pick(&[0, 20])).signed("hi", rng.pick(&[255, 190]));
     case
 }

@@ -31,8 +31,9 @@ impl Lower<'_> {
         } else if let Some(p) = QMaxPool::of(src, op) {
             (Call::new("pool.max_u8").set("lo", p.lo(src)).set("hi", p.hi(src)), p.shape(src))
         } else if let Some(p) = QAvgPool::of(src, op) {
-            let f = p.factors(src).map_err(Diag::bug)?;
-            let call = Call::new("pool.avg_u8").set("scale", f.scale).set("offset", f.offset);
+            let [(a_scale, a_zero), (scale, zero)] = p.formats(src).map_err(Diag::bug)?;
+            let call = Call::new("pool.avg_u8").set("a_scale", a_scale).set("a_zero", a_zero);
+            let call = call.set("scale", scale).set("zero", zero as f32);
             let mode = count_field(p.count_mode(src).map_err(Diag::bug)?);
             (call.set("count_mode", mode).set("lo", p.lo(src)).set("hi", p.hi(src)), p.shape(src))
         } else if GlobalAvgPool::of(src, op).is_some() {

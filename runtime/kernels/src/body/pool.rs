@@ -174,23 +174,24 @@ impl<S: Simd> Columns<S> {
 pub unsafe fn avg_u8<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let p = unsafe { *args.cast::<PoolArgs>() };
-    let offset = s.splat(p.offset + MAGIC);
-    let finish = Finish::new(s, 0, p.lo, p.hi, core::ptr::null());
+    let magic = s.splat(MAGIC);
+    let finish = Finish::new(s, p.zero as i32, p.lo, p.hi, core::ptr::null());
     for_each_window(&p, |w| {
-        let scale = s.splat(p.scale / w.count as f32);
+        let scale = s.splat(p.a_scale / (p.scale * w.count as f32));
+        let zeros = s.splat_i(-p.a_zero * (w.height * w.width) as i32);
         let mut c = 0;
         while c < p.channels {
             // SAFETY: the input may be read 64 bytes past its end; only the channels left are stored.
             unsafe {
-                let sum = fold(&p, &w, c, [s.splat_i(0); 4], |mut sum, a| {
+                let sum = fold(&p, &w, c, [zeros; 4], |mut sum, a| {
                     unroll!(v in 0..4 => {
                         sum[v] = s.add_i(sum[v], s.load_u8(a.wrapping_add(16 * v)));
                     });
                     sum
                 });
-                let mut value = [offset; 4];
+                let mut value = [magic; 4];
                 unroll!(v in 0..4 => {
-                    value[v] = s.fma(s.to_float(sum[v]), scale, offset);
+                    value[v] = s.add(s.mul(s.to_float(sum[v]), scale), magic);
                 });
                 finish.store(s, value, w.out.wrapping_add(c), (p.channels - c).min(64));
             }

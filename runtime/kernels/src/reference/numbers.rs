@@ -36,11 +36,6 @@ pub fn add_u8(a: u8, a_scale: f32, b: u8, b_scale: f32, offset: f32, lo: i32, hi
     unmagic(v + MAGIC, lo, hi)
 }
 
-/// Average of `count` bytes; see `PoolArgs`.
-pub fn average_u8(sum: u32, count: u32, scale: f32, offset: f32, lo: i32, hi: i32) -> u8 {
-    unmagic(fma_exact(sum as f32, scale / count as f32, offset + MAGIC), lo, hi)
-}
-
 /// Quantizes a float: divided by `scale`, clamped to `lo - zero ..= hi - zero`, rounded half to even, plus `zero`.
 pub fn quantize(x: f32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
     let v = clamp_f32(x / scale, lo as f32 - zero, hi as f32 - zero);

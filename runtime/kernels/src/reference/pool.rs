@@ -1,6 +1,6 @@
 //! Pooling with windows clipped to the input.
 
-use super::numbers::{average_u8, clamp_f32};
+use super::numbers::{clamp_f32, requantize};
 use super::{Args, Memory, Ptr};
 use crate::table::Variant;
 
@@ -48,10 +48,10 @@ fn one<M: Memory>(variant: Variant, args: &Args, mem: &mut M, out: Ptr, ys: &Spa
             mem.set_u8(out.plus(c), i32::from(max).max(lo).min(hi) as u8);
         }
         Variant::AvgU8 => {
-            let sum = real(1).map(|p| u32::from(mem.u8(p))).sum();
+            let sum = real(1).map(|p| i32::from(mem.u8(p)) - int("a_zero") as i32).sum();
             // An empty window has sum 0, so its divisor is free.
-            let q = average_u8(sum, count.max(1) as u32, args.f32("scale"), args.f32("offset"), lo, hi);
-            mem.set_u8(out.plus(c), q);
+            let scale = args.f32("a_scale") / (args.f32("scale") * count.max(1) as f32);
+            mem.set_u8(out.plus(c), requantize(sum, scale, args.f32("zero"), lo, hi));
         }
         Variant::MaxF32 => {
             let max = real(4).fold(f32::MIN, |m, p| clamp_f32(mem.f32(p), m, f32::INFINITY));

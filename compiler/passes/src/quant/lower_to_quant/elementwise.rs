@@ -124,12 +124,7 @@ pub fn avg_pool(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
             Attrs::new().with("kernel", plane).with("strides", [1i64, 1])
         }
     };
-    if let Some(pool) = AvgPool::of(rw.m, t.op) {
-        let padded = pool.pads(rw.m).iter().any(|&p| p != 0) || pool.ceil_mode(rw.m);
-        let counts_padding = &*pool.count(rw.m) != "exclusive";
-        (!(padded && counts_padding) || rw.m.quant_of(x)?.zero(0) == 0).then_some(())?;
-    }
-    offset_is_exact(rw.m.quant_of(x)?, format).then_some(())?;
+    (rw.m.quant_of(x)?.scale(0) / format.scale(0)).is_finite().then_some(())?;
     let (lo, hi) = t.bounds.stored(format);
     let attrs = attrs.with("to", element(id)).with("lo", lo).with("hi", hi);
     let new = rw.create(QAvgPool::DEF, &[Some(x)], attrs)?;
