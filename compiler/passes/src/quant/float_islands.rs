@@ -38,7 +38,7 @@ const INT8_MAC_PS: u64 = 10;
 /// Picoseconds per byte read or written.
 const BYTE_PS: u64 = 50;
 /// Picoseconds per element of a function such as sigmoid in f32; integers have a table.
-const FUNCTION_PS: u64 = 2000;
+const FUNCTION_PS: u64 = 500;
 /// Bytes that a conversion of one element reads and writes.
 const CONVERSION_BYTES: u64 = 5;
 
