@@ -7,11 +7,15 @@
 use qc_dialects::graph::Dequantize;
 use qc_dialects::quant::compute::Epilogue;
 use qc_dialects::quant::{QConv2d, QMatmul};
-use qc_ir::{Data, Diag, HostTensor, Module, OpId, Traits, run_region};
+use qc_ir::{Data, Diag, HostTensor, Module, OpId, Traits, ValueId, run_region};
 use std::collections::HashMap;
 
 /// Steps by which an integer op may differ from the float ops it stands for: one rounding against another.
 const STEPS: i64 = 1;
+/// Elements that may differ in any case.
+const FEW: usize = 8;
+/// The part of a large tensor that may: half of all averages of two bytes are ties, which floats break either way.
+const ONE_IN: usize = 3;
 /// Difference of a float result, of the largest magnitude of its tensor: weights are halved where the bias is large.
 const FRACTION: f32 = 1e-3;
 
@@ -38,7 +42,10 @@ pub fn compare(graph: &Module, fused: &Module, inputs: &[HostTensor]) -> Result<
         let Some(Some(wanted)) = fused.name(v).and_then(|name| reference.get(name)) else { return };
         let comparable = wanted.dims() == t.dims() && wanted.data().elem() == t.data().elem();
         if comparable && fused.quant_of(v).is_none_or(|q| q.axis.is_none()) {
-            if let Err(text) = near(wanted, t, bias_error(fused, op)) {
+            let same = near(wanted, t, bias_error(fused, op));
+            if let Err(text) =
+                same.and_then(|()| if rounds_constant(fused, op) { Ok(()) } else { few_differ(wanted, t) })
+            {
                 let name = fused.name(v).unwrap_or("");
                 failure.get_or_insert_with(|| format!("%{name} = {}: {text}", fused.def(op).name));
             }
@@ -75,6 +82,25 @@ fn near(a: &HostTensor, b: &HostTensor, error: f32) -> Result<(), String> {
     match x.iter().zip(y).position(|(a, b)| !same(*a, *b)) {
         Some(i) => Err(format!("element {i} is {} instead of {} (up to {magnitude} in all)", y[i], x[i])),
         None => Ok(()),
+    }
+}
+
+/// Whether an integer op takes a constant that was rounded for it, which may move all of its results by half a step.
+fn rounds_constant(m: &Module, op: OpId) -> bool {
+    let linear = m.is(op, QConv2d::DEF) || m.is(op, QMatmul::DEF);
+    let constant = |v: ValueId| m.producer(v).is_some_and(|p| m.def(p).traits.has(Traits::CONST_LIKE));
+    if linear { m.operand(op, 2).is_some() } else { m.operands(op).iter().flatten().any(|v| constant(*v)) }
+}
+
+/// Whether two roundings of one op disagree as rarely as values near the middle between two steps are.
+fn few_differ(a: &HostTensor, b: &HostTensor) -> Result<(), String> {
+    if a.as_f32().is_some() {
+        return Ok(());
+    }
+    let differ = (0..a.len()).filter(|&i| a.int(i) != b.int(i)).count();
+    match differ > FEW.max(a.len() / ONE_IN) {
+        true => Err(format!("{differ} of {} elements differ by a step", a.len())),
+        false => Ok(()),
     }
 }
 

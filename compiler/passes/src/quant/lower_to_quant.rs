@@ -188,12 +188,12 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
     }
 }
 
-/// Steps of a result that one step of an operand may be, where zero points become an f32 in steps of the result: beyond,
-/// that number has no room for a fraction.
+/// Steps of a result that one step of an operand may be: beyond, an f32 of the operand's size, or what zero points become in
+/// steps of the result, has no room for a fraction of a step.
 const LARGEST_RATIO: f64 = 16384.0;
 
-/// Whether what remains of the zero points of an operand, in steps of a result, is right to a fraction of a step.
-pub(crate) fn offset_is_exact(operand: &Quant, result: &Quant) -> bool {
+/// Whether f32 numbers of an operand's size are right to a fraction of a step of the result.
+pub(crate) fn steps_are_resolved(operand: &Quant, result: &Quant) -> bool {
     f64::from(operand.scale(0)) / f64::from(result.scale(0)) <= LARGEST_RATIO
 }
 

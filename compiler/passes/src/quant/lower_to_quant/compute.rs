@@ -1,6 +1,6 @@
 //! Convolutions and matrix products, with bias, residual and activation.
 
-use super::{Bounds, Tail, dequantized, element, offset_is_exact};
+use super::{Bounds, Tail, dequantized, element, steps_are_resolved};
 use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer, unclamped};
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_dialects::quant::compute::centred;
@@ -294,8 +294,8 @@ pub fn residual(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
         let linear = (rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)) && unclamped(rw.m, op);
         let fits = |r: &ValueId| linear && rw.m.dims(*r) == rw.m.dims(acc) && !from_constant(rw.m, *r);
         let Some(res) = dequantized(rw.m, res).filter(fits) else { continue };
-        let has_offset = rw.m.quant_of(res).is_some_and(|q| offset_is_exact(q, format));
-        if !has_offset || rescales(rw.m, op, format).is_none() {
+        let resolved = rw.m.quant_of(res).is_some_and(|q| steps_are_resolved(q, format));
+        if !resolved || rescales(rw.m, op, format).is_none() {
             continue;
         }
         let chain: Vec<OpId> = [op].iter().chain(&t.chain).copied().collect();

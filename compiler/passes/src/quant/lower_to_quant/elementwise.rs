@@ -1,6 +1,6 @@
 //! Sums, products, tables, pools and movement of bytes.
 
-use super::{Bounds, Tail, dequantized, element, offset_is_exact};
+use super::{Bounds, Tail, dequantized, element, steps_are_resolved};
 use crate::graph::{add_constant, constant_f32, per_channel, splat};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::{dequantize_tensor, quantize, quantize_tensor};
@@ -124,7 +124,7 @@ pub fn avg_pool(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
             Attrs::new().with("kernel", plane).with("strides", [1i64, 1])
         }
     };
-    (rw.m.quant_of(x)?.scale(0) / format.scale(0)).is_finite().then_some(())?;
+    steps_are_resolved(rw.m.quant_of(x)?, format).then_some(())?;
     let (lo, hi) = t.bounds.stored(format);
     let attrs = attrs.with("to", element(id)).with("lo", lo).with("hi", hi);
     let new = rw.create(QAvgPool::DEF, &[Some(x)], attrs)?;
@@ -153,7 +153,7 @@ pub fn binary(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: 
     let formats = stored.map(|v| v.and_then(|v| rw.m.quant_of(v)).cloned());
     let [Some(a), Some(b)] = &formats else { return None };
     let fits = match sum {
-        true => offset_is_exact(a, format) && offset_is_exact(b, format),
+        true => steps_are_resolved(a, format) && steps_are_resolved(b, format),
         false => ratio(a.scale(0), b.scale(0), format.scale(0)).is_finite(),
     };
     fits.then_some(())?;
