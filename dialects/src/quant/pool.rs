@@ -91,7 +91,16 @@ fn verify_avg_pool(m: &Module, op: OpId) -> Result<(), String> {
     let view = QAvgPool(op);
     check_bounds(view.lo(m), view.hi(m))?;
     view.formats(m)?;
+    if !sums_fit(&view.kernel(m)) {
+        return Err("the sums of its windows could overflow 32 bits".into());
+    }
     view.count_mode(m).map(|_| ())
+}
+
+/// Whether the sum of bytes under a window of this size fits an accumulator.
+pub fn sums_fit(kernel: &[i64]) -> bool {
+    let taps = kernel.iter().try_fold(1i64, |taps, &k| taps.checked_mul(k));
+    taps.is_some_and(|taps| taps <= i64::from(i32::MAX / 255))
 }
 
 fn windows(

@@ -84,9 +84,9 @@ Numbers may be float (32, 64, 16 bits, bfloat16), pairs of QuantizeLinear and De
 tensors (QLinear..., QGemm), or any generation of Paddle's fake quantization. Weights are 8-bit, signed or unsigned, per
 tensor or per channel, with or without zero points. Inputs and outputs may be quantized, too.
 
-Operators on quantized tensors give the bytes that ONNX Runtime gives, but for a sum that is computed together with the
-convolution in front of it, where nothing is rounded between the two, and a softmax, one in tens of thousands of whose
-results may differ by a step.
+Operators on quantized tensors give the bytes that ONNX Runtime gives where its products do not saturate, as they may on
+CPUs without VNNI. Excepted are a sum that is computed together with the convolution in front of it, where nothing is rounded
+between the two, and a softmax, one in tens of thousands of whose results may differ by a step.
 
 `qc check MODEL` says whether a model can be compiled, and names all operators that cannot. Refused are, among others:
 control flow and ragged sequences; windows of one and of three dims; transposed convolutions and resizing; programs that

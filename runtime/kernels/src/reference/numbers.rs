@@ -10,9 +10,9 @@ pub fn clamp_f32(v: f32, lo: f32, hi: f32) -> f32 {
 }
 
 /// The integer that `w = value + MAGIC` stands for, after the clamp to `lo ..= hi`.
-fn unmagic(w: f32, lo: i32, hi: i32) -> u8 {
+fn unmagic(w: f32, lo: i32, hi: i32) -> i32 {
     let w = clamp_f32(w, MAGIC + lo as f32, MAGIC + hi as f32);
-    (w.to_bits() - MAGIC.to_bits()) as u8
+    w.to_bits() as i32 - MAGIC_BITS
 }
 
 /// Requantizes an accumulator: `acc * scale` in f32, rounded half to even, plus `zero`, clamped to `lo ..= hi`.
@@ -20,20 +20,19 @@ fn unmagic(w: f32, lo: i32, hi: i32) -> u8 {
 /// `acc` is first rounded to f32, which matters beyond 2^24.
 pub fn requantize(acc: i32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
     let zero = zero as i32;
-    let w = clamp_f32(acc as f32 * scale + MAGIC, MAGIC + (lo - zero) as f32, MAGIC + (hi - zero) as f32);
-    (w.to_bits() as i32 - MAGIC_BITS + zero) as u8
+    (unmagic(acc as f32 * scale + MAGIC, lo - zero, hi - zero) + zero) as u8
 }
 
 /// Requantizes an accumulator and adds a residual; see `GemmArgs`.
 pub fn requantize_residual(acc: i32, scale: f32, res: u8, res_scale: f32, res_offset: f32, lo: i32, hi: i32) -> u8 {
     let residual = fma_exact(res as f32, res_scale, res_offset);
-    unmagic(fma_exact(acc as f32, scale, residual) + MAGIC, lo, hi)
+    unmagic(fma_exact(acc as f32, scale, residual) + MAGIC, lo, hi) as u8
 }
 
 /// Sum of two quantized values; see `BinaryU8Args`.
 pub fn add_u8(a: u8, a_scale: f32, b: u8, b_scale: f32, offset: f32, lo: i32, hi: i32) -> u8 {
     let v = fma_exact(a as f32, a_scale, fma_exact(b as f32, b_scale, offset));
-    unmagic(v + MAGIC, lo, hi)
+    unmagic(v + MAGIC, lo, hi) as u8
 }
 
 /// Quantizes a float: divided by `scale`, clamped to `lo - zero ..= hi - zero`, rounded half to even, plus `zero`.

@@ -6,6 +6,7 @@ use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::{dequantize_tensor, quantize, quantize_tensor};
 use qc_dialects::graph::{Add, AvgPool, GlobalAvgPool, MaxPool};
 use qc_dialects::quant::numeric::ratio;
+use qc_dialects::quant::pool::sums_fit;
 use qc_dialects::quant::{QAdd, QAvgPool, QConv2d, QLut, QMaxPool, QMul};
 use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, ValueId};
 
@@ -116,15 +117,15 @@ pub fn max_pool(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
 /// Average pooling, windowed or over the plane.
 pub fn avg_pool(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: &Quant) -> Option<()> {
     let x = dequantized(rw.m, rw.m.operand(t.op, 0)?)?;
-    let attrs = match AvgPool::of(rw.m, t.op) {
-        Some(_) => rw.m.attrs(t.op).clone(),
+    let (kernel, attrs) = match AvgPool::of(rw.m, t.op) {
+        Some(pool) => (pool.kernel(rw.m).to_vec(), rw.m.attrs(t.op).clone()),
         None => {
             GlobalAvgPool::of(rw.m, t.op)?;
             let plane: Vec<i64> = rw.m.dims(x)[2..].iter().map(|&d| d as i64).collect();
-            Attrs::new().with("kernel", plane).with("strides", [1i64, 1])
+            (plane.clone(), Attrs::new().with("kernel", plane).with("strides", [1i64, 1]))
         }
     };
-    steps_are_resolved(rw.m.quant_of(x)?, format).then_some(())?;
+    (sums_fit(&kernel) && steps_are_resolved(rw.m.quant_of(x)?, format)).then_some(())?;
     let (lo, hi) = t.bounds.stored(format);
     let attrs = attrs.with("to", element(id)).with("lo", lo).with("hi", hi);
     let new = rw.create(QAvgPool::DEF, &[Some(x)], attrs)?;
