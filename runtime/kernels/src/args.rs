@@ -103,7 +103,8 @@ args! {
     ///
     /// Variants by output:
     /// - `u8`: `round(f32(acc) * scale[n]) + zero`, the product in f32 and rounded half to even, clamped to `lo ..= hi`, `lut`.
-    /// - `u8r`: `v = fma(f32(acc), scale[n], fma(f32(res), res_scale, res_offset))`, `w = v + MAGIC`, then as `u8`.
+    /// - `u8r`: `p = f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`; `v = p + fma(f32(res), res_scale, res_offset)`,
+    ///   `w = v + MAGIC`, clamped to `lo ..= hi`, `lut`.
     /// - `f32`: `f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`.
     /// - `i32`: `acc`.
     GemmArgs {
@@ -159,9 +160,9 @@ args! {
         lo: i32,
         /// Highest u8 result.
         hi: i32,
-        /// Lowest f32 result.
+        /// Lowest f32 result, or product that a residual is added to (`f32`, `u8r`).
         clamp_lo: f32,
-        /// Highest f32 result.
+        /// Highest of them.
         clamp_hi: f32,
     }
 }

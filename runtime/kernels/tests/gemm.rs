@@ -108,6 +108,7 @@ fn int8_case(rng: &mut Rng, variant: Variant, g: Geometry, values: Values) -> Ca
 
 fn residual(rng: &mut Rng, case: &mut Case, g: Geometry) {
     case.f32("res_scale", rng.float(0.1, 2.0)).f32("res_offset", rng.float(-100.0, 100.0));
+    case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0, -40.0])).f32("clamp_hi", rng.pick(&[f32::INFINITY, 25.0]));
     let (row, outer) = (case.args.int("out_row"), case.args.int("out_outer"));
     if rng.below(2) == 0 {
         case.same("res", "out").signed("res_row", row).signed("res_outer", outer);

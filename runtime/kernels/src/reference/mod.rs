@@ -15,7 +15,7 @@ mod pool;
 
 pub use function::{erfc, function, sqrt};
 pub use norm::{exp, pow_neg};
-pub use numbers::{clamp_f32, quantize, requantize, requantize_residual};
+pub use numbers::{Residual, clamp_f32, quantize, requantize, requantize_residual};
 
 use crate::table::{Family, UKernel, Variant};
 use alloc::vec::Vec;

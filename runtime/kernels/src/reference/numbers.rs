@@ -23,10 +23,23 @@ pub fn requantize(acc: i32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
     (unmagic(acc as f32 * scale + MAGIC, lo - zero, hi - zero) + zero) as u8
 }
 
+/// What a residual is, and to what it is added; see `GemmArgs`.
+#[derive(Clone, Copy, Debug)]
+pub struct Residual {
+    /// The stored value.
+    pub value: u8,
+    /// Its factor.
+    pub scale: f32,
+    /// What is added to it.
+    pub offset: f32,
+    /// Lower and upper bound of the product that it is added to.
+    pub clamp: (f32, f32),
+}
+
 /// Requantizes an accumulator and adds a residual; see `GemmArgs`.
-pub fn requantize_residual(acc: i32, scale: f32, res: u8, res_scale: f32, res_offset: f32, lo: i32, hi: i32) -> u8 {
-    let residual = fma_exact(res as f32, res_scale, res_offset);
-    unmagic(fma_exact(acc as f32, scale, residual) + MAGIC, lo, hi) as u8
+pub fn requantize_residual(acc: i32, scale: f32, r: Residual, lo: i32, hi: i32) -> u8 {
+    let product = clamp_f32(acc as f32 * scale, r.clamp.0, r.clamp.1);
+    unmagic(product + fma_exact(r.value as f32, r.scale, r.offset) + MAGIC, lo, hi) as u8
 }
 
 /// Sum of two quantized values; see `BinaryU8Args`.
