@@ -12,6 +12,7 @@ mod diag;
 mod edit;
 mod id;
 mod interp;
+mod items;
 mod lex;
 mod limits;
 mod loc;
@@ -33,6 +34,7 @@ pub use diag::{Diag, Severity};
 pub use edit::{Builder, Insert};
 pub use id::{ConstId, FuncId, LocId, OpId, QuantId, RegionId, ValueId};
 pub use interp::run_region;
+pub use items::{Follow, Items, ItemsFn, repeats_along};
 pub use limits::{Deadline, Exceeded, Limits};
 pub use loc::{LocTable, Node};
 pub use manager::{

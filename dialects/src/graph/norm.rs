@@ -1,19 +1,21 @@
 //! Normalisation: batch norm, local response normalisation, softmax.
 
+use super::items::{kept, not_channels};
 use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
 
 qc_ir::ops! { dialect NORM = "graph";
     /// Batch normalisation in inference form, per channel (axis 1):
     /// `out = (x - mean) / sqrt(var + epsilon) * scale + bias`.
     op BatchNorm = "graph.batch_norm"(x, scale, bias, mean, var) -> (out) { epsilon: Float = 1e-5 } [PURE]
-        infer(infer_batch_norm) eval(eval_batch_norm);
+        infer(infer_batch_norm) eval(eval_batch_norm) items(not_channels);
     /// Local response normalisation across channels (axis 1):
     /// `out[c] = x[c] * (bias + alpha * sum x[i]^2)^-beta` over `size` channels starting at `c - (size - 1) / 2`.
     op Lrn = "graph.lrn"(x) -> (out) { size: Int, alpha: Float, beta: Float, bias: Float } [PURE]
-        infer(infer_lrn) eval(eval_lrn);
+        infer(infer_lrn) eval(eval_lrn) items(not_channels);
     /// `exp(x - max) / sum exp(x - max)` along `axis`.
-    op Softmax = "graph.softmax"(x) -> (out) { axis: Int } [PURE] infer(infer_softmax) eval(eval_softmax);
+    op Softmax = "graph.softmax"(x) -> (out) { axis: Int } [PURE] infer(infer_softmax) eval(eval_softmax)
+        items(items_softmax);
 }
 
 fn infer_batch_norm(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
@@ -72,6 +74,10 @@ fn infer_softmax(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
         return Err(format!("axis {axis} is outside rank {}", dims.len()));
     }
     f32_ty(dims)
+}
+
+fn items_softmax(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    kept(m, op, f, |axis| axis as i64 != Softmax(op).axis(m))
 }
 
 fn eval_softmax(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {

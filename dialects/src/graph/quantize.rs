@@ -1,17 +1,22 @@
 //! Quantize and dequantize: the borders between real numbers and their quantized form; and observed ranges.
 
+use super::items::{kept, pass};
 use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{Data, Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
+use qc_ir::{Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type};
 
 qc_ir::ops! { dialect QUANTIZE = "graph";
     /// `q = clamp(round_half_even(x / scale) + zero, lo, hi)` in the format `quant`; NaN gives `lo`.
-    op Quantize = "graph.quantize"(x) -> (out) { quant: Quant } [PURE] infer(infer_quantize) eval(eval_quantize);
+    op Quantize = "graph.quantize"(x) -> (out) { quant: Quant } [PURE] infer(infer_quantize) eval(eval_quantize)
+        items(items_quantize);
     /// `(q - zero) * scale`.
-    op Dequantize = "graph.dequantize"(q) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize);
+    op Dequantize = "graph.dequantize"(q) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize)
+        items(items_dequantize);
     /// The input itself. Says that calibration saw values from `min` to `max` here.
-    op Observe = "graph.observe"(x) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe);
+    op Observe = "graph.observe"(x) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe)
+        items(pass);
     /// The input itself. Says that the op behind it is to be computed in f32, and why.
-    op KeepFloat = "graph.keep_float"(x) -> (out) { reason: Str } [PURE] infer(infer_observe) eval(eval_observe);
+    op KeepFloat = "graph.keep_float"(x) -> (out) { reason: Str } [PURE] infer(infer_observe) eval(eval_observe)
+        items(pass);
 }
 
 /// Quantizes one number: the definition that all other code follows.
@@ -46,6 +51,17 @@ fn infer_quantize(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     let (dims, id) = (dims_of(m, op, 0)?, Quantize(op).quant(m));
     check_quant(m.quant(id), dims)?;
     Ok(vec![Type::Tensor(TensorTy::new(Elem::Quant(id), dims))])
+}
+
+/// Formats per axis have other scales for each index of that axis.
+fn items_quantize(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let own = m.quant(Quantize(op).quant(m)).axis;
+    kept(m, op, f, |axis| own != Some(axis))
+}
+
+fn items_dequantize(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let own = m.quant_of(Dequantize(op).q(m)).and_then(|q| q.axis);
+    kept(m, op, f, |axis| own != Some(axis))
 }
 
 fn eval_quantize(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {

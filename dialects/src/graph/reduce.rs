@@ -1,12 +1,13 @@
 //! Reductions.
 
+use super::items::kept;
 use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
 
 qc_ir::ops! { dialect REDUCE = "graph";
     /// The mean over `axes`; reduced dims stay as 1 with `keepdims`.
     op ReduceMean = "graph.reduce_mean"(x) -> (out) { axes: Ints, keepdims: Bool = true } [PURE]
-        infer(infer_reduce_mean) eval(eval_reduce_mean);
+        infer(infer_reduce_mean) eval(eval_reduce_mean) items(items_reduce);
 }
 
 fn infer_reduce_mean(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
@@ -18,6 +19,17 @@ fn infer_reduce_mean(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     let reduced = |i: usize| axes.contains(&(i as i64));
     let out = dims.iter().enumerate().filter(|(i, _)| keep || !reduced(*i));
     f32_ty(out.map(|(i, &d)| if reduced(i) { 1 } else { d }).collect::<Vec<_>>())
+}
+
+fn items_reduce(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let view = ReduceMean(op);
+    let axes = view.axes(m);
+    match kept(m, op, f, |axis| !axes.contains(&(axis as i64)))? {
+        Items::Along(axis) if !view.keepdims(m) => {
+            Some(Items::Along(axis - axes.iter().filter(|&&a| (a as usize) < axis).count()))
+        }
+        items => Some(items),
+    }
 }
 
 fn eval_reduce_mean(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
