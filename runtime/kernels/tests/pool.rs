@@ -25,7 +25,7 @@ fn case(rng: &mut Rng, variant: Variant, g: Geometry) -> Case {
     let rows = (g.input.0 + g.pad[0] + g.pad[2]).saturating_sub(g.k.0) / g.stride.0 + 1 - g.oy_begin;
     let cols = (g.input.1 + g.pad[1] + g.pad[3]).saturating_sub(g.k.1) / g.stride.1 + 1;
     let elements = g.input.0 * g.input.1 * pixel;
-    let input = if bytes == 4 { rng.floats(elements, -3.0, 3.0).bytes() } else { rng.bytes(elements) };
+    let input = if bytes == 4 { rng.reals(elements, -3.0, 3.0).bytes() } else { rng.bytes(elements) };
     case.buffer("a", input, 0).buffer("out", rng.bytes(rows * cols * pixel * bytes + 7), 0);
     case.int("a_px", pixel * bytes).int("a_row", g.input.1 * pixel * bytes);
     case.int("out_px", pixel * bytes).int("out_row", cols * pixel * bytes);

@@ -5,6 +5,7 @@ use crate::elements::bounded;
 use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_dialects::graph::activation::Function;
+use qc_dialects::graph::elementwise::{maximum, minimum};
 use qc_dialects::graph::matmul::{broadcast, broadcast_index};
 use qc_ir::{Elem, HostTensor, OpDef, attrs};
 
@@ -65,8 +66,8 @@ impl Arith {
             Arith::Sub => a - b,
             Arith::Mul => a * b,
             Arith::Div => a / b,
-            Arith::Max => a.max(b),
-            Arith::Min => a.min(b),
+            Arith::Max => maximum(a, b),
+            Arith::Min => minimum(a, b),
         }
     }
 
