@@ -116,7 +116,7 @@ pub(super) fn leaky_relu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    unary(g, n, nn::average_pool)
+    unary(g, n, nn::quantized_average_pool)
 }
 
 pub(super) fn global_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
