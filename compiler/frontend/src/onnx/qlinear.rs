@@ -201,6 +201,17 @@ mod tests {
     }
 
     #[test]
+    fn an_average_pool_that_counts_pads_counts_whole_windows() {
+        let attrs =
+            [ints("kernel_shape", &[1, 2]), ints("strides", &[1, 2]), int("ceil_mode", 1), int("count_include_pad", 1)];
+        let m = quantized(&[1, 1, 1, 3])
+            .node("QLinearAveragePool", "q half ten half none > p", &attrs)
+            .of_domain("com.microsoft")
+            .node("DequantizeLinear", "p half none > y", &[]);
+        assert_eq!(m.run(&[1.0, 2.0, 6.0]).1, [1.5, 3.0]);
+    }
+
+    #[test]
     fn a_product_without_result_scale_is_float() {
         let m = quantized(&[1, 2])
             .constant(bytes("w", 3, &[2, 2], &[1, 2, 3, -4]))
