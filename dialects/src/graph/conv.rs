@@ -2,6 +2,7 @@
 
 use super::{arg, check_size, f32_ty, f32s, nchw, sizes};
 use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
+use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect CONV = "graph";
     /// 2-D convolution (cross-correlation) of NCHW activations with OIHW weights.
@@ -189,7 +190,7 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
                 let residual = &residual[(b * c_out + o) * oh * ow..][..oh * ow];
                 plane.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
             }
-            plane.iter_mut().for_each(|x| *x = x.max(min).min(max));
+            plane.iter_mut().for_each(|x| *x = clamp_f32(*x, min, max));
         }
     }
     Ok(vec![HostTensor::f32(s.out.to_vec(), out)])

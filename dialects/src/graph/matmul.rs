@@ -2,6 +2,7 @@
 
 use super::{check_size, dims_of, f32_ty, f32s};
 use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
+use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect MATMUL = "graph";
     /// Matrix product with NumPy broadcasting of the batch dims, plus an optional bias per output column.
@@ -162,6 +163,6 @@ fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     }
     let dims: Vec<usize> = s.batch.iter().copied().chain([s.m, s.n]).collect();
     let (min, max) = (view.min(m) as f32, view.max(m) as f32);
-    out.iter_mut().for_each(|x| *x = x.max(min).min(max));
+    out.iter_mut().for_each(|x| *x = clamp_f32(*x, min, max));
     Ok(vec![HostTensor::f32(dims, out)])
 }

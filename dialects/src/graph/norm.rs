@@ -61,8 +61,8 @@ fn eval_lrn(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<Ho
         let c = i / inner % channels;
         let base = i - c * inner;
         let window = c.saturating_sub(before)..(c + size - before).min(channels);
-        let sum: f32 = window.map(|j| x[base + j * inner] * x[base + j * inner]).sum();
-        value * (bias + alpha * sum).powf(-beta)
+        let sum: f64 = window.map(|j| f64::from(x[base + j * inner]).powi(2)).sum();
+        value * (bias + alpha * sum as f32).powf(-beta)
     };
     Ok(vec![HostTensor::f32(dims, x.iter().enumerate().map(one).collect())])
 }
@@ -89,8 +89,8 @@ fn eval_softmax(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Ve
         let at = |k: usize| start + k * inner;
         let max = (0..n).fold(f32::NEG_INFINITY, |a, k| a.max(x[at(k)]));
         (0..n).for_each(|k| out[at(k)] = (x[at(k)] - max).exp());
-        let sum: f32 = (0..n).map(|k| out[at(k)]).sum();
-        (0..n).for_each(|k| out[at(k)] /= sum);
+        let sum: f64 = (0..n).map(|k| f64::from(out[at(k)])).sum();
+        (0..n).for_each(|k| out[at(k)] /= sum as f32);
     }
     Ok(vec![HostTensor::f32(dims, out)])
 }

@@ -37,12 +37,12 @@ fn eval_reduce_mean(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Resul
     let axes = ReduceMean(op).axes(m);
     let kept: Vec<usize> =
         dims.iter().enumerate().map(|(i, &d)| if axes.contains(&(i as i64)) { 1 } else { d }).collect();
-    let mut sums = vec![0.0f32; kept.iter().product()];
+    let mut sums = vec![0.0f64; kept.iter().product()];
     for (&value, at) in x.iter().zip(super::matmul::broadcast_index(&kept, dims)) {
-        sums[at] += value;
+        sums[at] += f64::from(value);
     }
-    let count = (x.len() / sums.len().max(1)) as f32;
+    let count = (x.len() / sums.len().max(1)) as f64;
     let ty = infer_reduce_mean(m, op)?;
     let dims = ty[0].tensor().map(|t| t.dims.to_vec()).unwrap_or_default();
-    Ok(vec![HostTensor::f32(dims, sums.into_iter().map(|s| s / count).collect())])
+    Ok(vec![HostTensor::f32(dims, sums.into_iter().map(|s| (s / count) as f32).collect())])
 }

@@ -5,6 +5,7 @@ use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
 use crate::graph::conv::ConvShape;
 use crate::graph::{arg, dims_of, nchw};
 use qc_ir::{HostTensor, Module, OpId, Quant, Store, Type, ValueId};
+use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect COMPUTE = "quant";
     /// Integer 2-D convolution with its epilogue.
@@ -157,7 +158,7 @@ fn finish(
 ) -> Result<Vec<HostTensor>, String> {
     let channel = |i: usize| i / inner % e.scales.len();
     let Some(out) = &e.out else {
-        let real = |(i, &a): (usize, &i32)| (a as f32 * e.scales[channel(i)]).max(e.min).min(e.max);
+        let real = |(i, &a): (usize, &i32)| clamp_f32(a as f32 * e.scales[channel(i)], e.min, e.max);
         return Ok(vec![HostTensor::f32(dims, acc.iter().enumerate().map(real).collect())]);
     };
     let one = |(i, &a): (usize, &i32)| match (e.residual, res) {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use qc_kernels::reference::{Residual, quantize, requantize, requantize_residual};
+use qc_kernels::reference::{Residual, clamp_f32, maximum, minimum, quantize, requantize, requantize_residual};
 use support::Rng;
 
 /// `v` rounded half to even, clamped.
@@ -56,6 +56,19 @@ fn residual_is_added_before_the_only_rounding_to_integer() {
         }
     }
     assert!(off < 200, "{off} of 1000000 differ");
+}
+
+#[test]
+fn clamps_and_maxima_keep_nan_and_infinities() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    for (lo, hi) in [(0.0, 6.0), (-inf, inf), (0.0, inf), (f32::MIN, f32::MAX)] {
+        assert!(clamp_f32(nan, lo, hi).is_nan());
+        assert_eq!((clamp_f32(-inf, lo, hi), clamp_f32(inf, lo, hi)), (lo, hi));
+    }
+    for (a, b) in [(nan, 1.0), (1.0, nan), (nan, -inf), (inf, nan)] {
+        assert!(maximum(a, b).is_nan() && minimum(a, b).is_nan());
+    }
+    assert_eq!((maximum(-inf, -inf), maximum(-inf, 1.0), minimum(inf, 1.0)), (-inf, 1.0, 1.0));
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn pad_into_conv(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
 
 fn clip_to_relu(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let clip = Clip(op);
-    (clip.min(rw.m) == 0.0 && clip.max(rw.m) >= f64::from(f32::MAX)).then_some(())?;
+    (clip.min(rw.m) == 0.0 && clip.max(rw.m) == f64::INFINITY).then_some(())?;
     let x = clip.x(rw.m);
     let relu = rw.create(Relu::DEF, &[Some(x)], Attrs::new())?;
     let (old, new) = (rw.m.result(op), rw.m.result(relu));
