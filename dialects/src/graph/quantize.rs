@@ -1,8 +1,8 @@
 //! Quantize and dequantize: the borders between real numbers and their quantized form; and observed ranges.
 
 use super::items::{kept, pass};
-use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type};
+use super::{Clip, arg, dims_of, f32_ty, f32s};
+use qc_ir::{Attrs, Builder, Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type};
 
 qc_ir::ops! { dialect QUANTIZE = "graph";
     /// `q = clamp(round_half_even(x / scale) + zero, lo, hi)` in the format `quant`; NaN gives `lo`.
@@ -106,6 +106,29 @@ pub fn dequantize_tensor(q: &Quant, x: &HostTensor) -> HostTensor {
         (stored - i64::from(q.zero(axis(i)))) as f32 * q.scale(axis(i))
     };
     HostTensor::f32(x.dims(), (0..x.len()).map(one).collect())
+}
+
+/// The program with a clip in place of every pair of one format; `None` if it has none.
+///
+/// This is what a pass that drops pairs is judged by, so it shares no code with passes.
+pub fn unrounded(m: &Module) -> Option<Module> {
+    let mut twin = m.clone();
+    let mut any = false;
+    for op in m.ops(m.body()).to_vec() {
+        let Some(dequantize) = Dequantize::of(m, op) else { continue };
+        let Some(quantize) = Quantize::producing(m, dequantize.q(m)) else { continue };
+        let format = m.quant(quantize.quant(m)).clone();
+        if format.axis.is_some() {
+            continue;
+        }
+        let real = |stored: i32| f64::from((stored - format.zero(0)) as f32 * format.scale(0));
+        let attrs = Attrs::new().with("min", real(format.lo)).with("max", real(format.hi));
+        let x = quantize.x(&twin);
+        let clip = Clip::build(&mut Builder::before(&mut twin, op), &[Some(x)], attrs).ok()?.out(&twin);
+        twin.replace_uses(dequantize.out(m), clip);
+        any = true;
+    }
+    any.then_some(twin)
 }
 
 fn infer_observe(m: &Module, op: OpId) -> Result<Vec<Type>, String> {

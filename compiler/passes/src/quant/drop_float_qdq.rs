@@ -18,7 +18,7 @@ pub const PASS: Pass = Pass {
     summary: "drops quantization between float ops",
     from: phase::FUSED,
     to: "",
-    keeps: Keeps::Budget,
+    keeps: Keeps::Clamps,
     run,
 };
 

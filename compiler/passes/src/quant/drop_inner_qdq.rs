@@ -20,7 +20,7 @@ pub const PASS: Pass = Pass {
     summary: "drops quantization between an accumulator and its epilogue",
     from: "",
     to: "",
-    keeps: Keeps::Budget,
+    keeps: Keeps::Clamps,
     run,
 };
 

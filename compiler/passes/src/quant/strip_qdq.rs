@@ -17,7 +17,7 @@ pub const PASS: Pass = Pass {
     summary: "removes quantization, so that everything computes in f32",
     from: "",
     to: "",
-    keeps: Keeps::Budget,
+    keeps: Keeps::Clamps,
     run,
 };
 
