@@ -314,7 +314,12 @@ impl Compiler {
             }
         }
         passes.extend(self.run(&mut m, &pipeline::int8(&self.options), sink)?);
-        let account = Account::of(report, &work, &m, self.options.exact_qdq, &passes);
+        let all_float = match (self.options.precision, self.options.exact_qdq) {
+            (Precision::Fp32, _) => Some("everything is f32 (--precision fp32)"),
+            (_, true) => Some("pairs are computed as written (--exact-qdq)"),
+            _ => None,
+        };
+        let account = Account::of(report, &work, &m, all_float, &passes);
         demands::check(&self.options, &account)?;
         if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
             let text = match self.options.ranges {

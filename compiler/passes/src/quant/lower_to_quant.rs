@@ -12,6 +12,7 @@
 
 pub mod compute;
 mod elementwise;
+pub mod reason;
 
 use crate::graph::bounds::Bounds;
 use qc_dialects::graph::activation::Function;
@@ -57,14 +58,9 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             Pattern { name: "mark", root: KeepFloat::DEF, apply: remove_mark },
         ],
     )?;
-    for op in m.ops(m.body()).to_vec() {
+    for &op in m.ops(m.body()) {
         // Said here, because later passes take away what it depends on.
-        let reason = match () {
-            () if m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF) => compute::obstacle(m, op),
-            () if m.is(op, Add::DEF) || m.is(op, Mul::DEF) => elementwise::obstacle(m, op),
-            () => None,
-        };
-        if let Some(reason) = reason {
+        if let Some(reason) = reason::why_float(m, op) {
             cx.remark(m.loc(op), reason);
         }
     }

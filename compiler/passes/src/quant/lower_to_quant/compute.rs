@@ -41,6 +41,9 @@ pub fn result_step(m: &Module, op: OpId) -> Option<f64> {
 fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
     let (x, w) = (m.operand(op, 0).ok_or("no input")?, m.operand(op, 1).ok_or("no weight")?);
     let x = dequantized(m, x).ok_or("its input has no quantized range")?;
+    if !from_constant(m, w) {
+        return Err("its right side is computed, and there is no integer kernel for that".into());
+    }
     let stored = Dequantize::producing(m, w).ok_or("its weight is not quantized")?.q(m);
     let tensor = constant(m, stored).ok_or("its weight is not constant")?;
     let q = m.quant_of(stored).ok_or("its weight is not quantized")?;
