@@ -101,15 +101,23 @@ def quantization_noise(
     steps: float,
     clamps: float,
 ) -> onnx.ModelProto:
-    """The model with a share `clamps` of its pairs as `Clip`, and up to `steps` of a step added before the others."""
+    """The model with a share `clamps` of its pairs as `Clip`, and up to `steps` of a step added before the others.
+
+    What is computed from constants only is a constant: its roundings are data.
+    """
     r = Rewriter(model, values, rng)
     outputs = {o.name for o in model.graph.output}
     readers = r.readers()
     nodes: list[onnx.NodeProto] = []
     renamed: dict[str, str] = {}
+    fixed = {"", *r.stored}
     for node in r.model.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
+        if fixed.issuperset(node.input):
+            fixed.update(node.output)
+            nodes.append(node)
+            continue
         array = r.values.get(node.input[0]) if node.input and node.input[0] not in r.stored else None
         if array is None or node.op_type not in ("QuantizeLinear", "DynamicQuantizeLinear"):
             nodes.append(node)

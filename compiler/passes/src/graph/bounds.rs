@@ -63,7 +63,7 @@ impl Bounds {
         Bounds { min: self.min.max(other.min), max: self.max.min(other.max) }
     }
 
-    /// Whether all numbers within `self` are within `outer`, but for `slack` beyond.
+    /// Whether all numbers within `self` are within `outer`, or beyond it by no more than `slack`.
     pub fn inside(self, outer: Bounds, slack: f32) -> bool {
         self.min >= outer.min - slack && self.max <= outer.max + slack
     }
@@ -179,9 +179,9 @@ impl Pair {
     /// This is the only way to take a pair out of a graph.
     pub fn real(&self, rw: &mut Rewriter<'_>) -> Option<ValueId> {
         let clamp = Bounds::of_format(&self.format, Bounds::common);
-        // What exceeds the bounds by less than half a step is rounded to them, which is what goes with the pair.
-        let half = self.format.scales.iter().copied().fold(f32::INFINITY, f32::min) / 2.0;
-        if known(rw.m, self.x).inside(clamp, half) {
+        // A scale such as 6 / 255 is rounded, so 255 steps may end just below 6.
+        let slack = 1e-6 * clamp.min.abs().max(clamp.max.abs());
+        if known(rw.m, self.x).inside(clamp, slack) {
             return Some(self.x);
         }
         self.format.axis.is_none().then_some(())?;
