@@ -15,7 +15,6 @@
 //! [`Compiler::compile`] runs a model through all phases up to planned loop code, once per batch variant;
 //! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
 
-pub mod arrays;
 mod artefact;
 pub mod calibrate;
 mod demands;
