@@ -20,15 +20,17 @@ pub mod calibrate;
 mod demands;
 mod error;
 pub mod options;
+pub mod output;
 pub mod pipeline;
 pub mod ranges;
 pub mod report;
 mod source;
 
-pub use artefact::{write_artefact, write_whole};
+pub use artefact::{check_artefact, write_artefact};
 pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
 pub use options::{CompileOptions, Guard, Precision, TargetCpu};
+pub use output::{check_output, write_together, write_whole};
 pub use qc_dialects::{REGISTRY, interpret};
 pub use qc_frontend::{ImportError, ImportErrors};
 pub use qc_runtime::{Context, ContextOptions, Predictor};
