@@ -17,21 +17,15 @@ pub fn shared() -> Option<PathBuf> {
 /// # Errors
 /// I/O, or a file that is no npz.
 pub fn arrays(path: &Path, prefix: &str) -> Result<Vec<(String, HostTensor)>, String> {
-    let fail = |e: std::io::Error| format!("{}: {e}", path.display());
-    let mut npz = npyz::npz::NpzArchive::open(path).map_err(fail)?;
-    let names: Vec<String> = npz.array_names().map(str::to_string).collect();
+    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut npz = qc_arrays::Archive::new(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut out = Vec::new();
-    for name in names {
+    for name in npz.names() {
         let Some(short) = name.strip_prefix(prefix) else { continue };
-        let array = npz.by_name(&name).map_err(fail)?.ok_or("invariant: the name was listed")?;
-        let dims: Vec<usize> = array.shape().iter().map(|&d| d as usize).collect();
-        let values = match array.dtype().descr().trim_matches('\'') {
-            "<f2" => array.into_vec::<half::f16>().map(|v| v.into_iter().map(half::f16::to_f32).collect()),
-            _ => array.into_vec::<f32>(),
-        };
-        let Ok(values) = values else { continue };
-        let tensor = HostTensor::new(dims, qc_ir::Data::F32(values)).ok_or("the array has a wrong size")?;
-        out.push((short.to_string(), tensor));
+        match npz.get(&name) {
+            Ok(tensor) if tensor.as_f32().is_some() => out.push((short.to_string(), tensor)),
+            _ => continue,
+        }
     }
     Ok(out)
 }
@@ -51,8 +45,8 @@ pub fn array(path: &Path, name: &str) -> Result<HostTensor, String> {
 /// # Errors
 /// I/O, a file that is no npz, or no such array.
 pub fn integers(path: &Path, name: &str) -> Result<Vec<i64>, String> {
-    let fail = |e: std::io::Error| format!("{}: {e}", path.display());
-    let mut npz = npyz::npz::NpzArchive::open(path).map_err(fail)?;
-    let array = npz.by_name(name).map_err(fail)?.ok_or_else(|| format!("{} has no `{name}`", path.display()))?;
-    array.into_vec::<i64>().map_err(fail)
+    let fail = |e: String| format!("{}: {e}", path.display());
+    let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+    let array = qc_arrays::Archive::new(&bytes).and_then(|mut npz| npz.get(name)).map_err(fail)?;
+    array.as_i64().map(<[i64]>::to_vec).ok_or_else(|| fail(format!("`{name}` holds no 64-bit integers")))
 }

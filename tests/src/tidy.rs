@@ -28,6 +28,7 @@ const UNSAFE: &[&str] = &[
 /// What each crate may use of the others; the picture in ARCHITECTURE.md as a table. Crates at the top use any.
 pub const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("qc-ir", Some(&[])),
+    ("qc-arrays", Some(&["qc-ir"])),
     ("qc-kernels", Some(&[])),
     ("qc-embed", Some(&["qc-kernels"])),
     ("qc-runtime", Some(&["qc-embed", "qc-kernels"])),
@@ -55,7 +56,8 @@ pub const ARROWS: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// Outside crates that have one home.
-const HOMES: &[(&str, &str)] = &[("cranelift", "qc-codegen"), ("prost", "qc-frontend"), ("libloading", "qc-runtime")];
+const HOMES: &[(&str, &str)] =
+    &[("cranelift", "qc-codegen"), ("prost", "qc-frontend"), ("libloading", "qc-runtime"), ("zip", "qc-arrays")];
 
 /// The root of the repository.
 pub fn root() -> PathBuf {

@@ -211,7 +211,11 @@ static inline int @P@_into_@NAME@(@P@_ctx *ctx, @TYPE@ *data@BATCH_ARGUMENT@)
 
 ";
 
-const TEMPLATE: &str = r#"/*
+/// How every header begins; by this line a header of qc is known from one that must not be overwritten.
+pub const FIRST_LINE: &str = "/* Written by qc compile, which overwrites it.\n";
+
+const TEMPLATE: &str = r#"/* Written by qc compile, which overwrites it.
+ *
  * @P@: a compiled model. Link with the shared object of the same name; nothing else is needed.
  *
  * Made by @GENERATOR@ from the model with SHA-256 @MODEL_SHA256@.
@@ -227,6 +231,9 @@ const TEMPLATE: &str = r#"/*
  * Functions that return int return a status: 0 is success, @P@_strerror() explains the others, and
  * @P@_last_error() says more about this very failure. A context is used by one thread at a time; make one per
  * thread. Wrong arguments give errors, never undefined behaviour, as long as pointers that are not null are valid.
+ *
+ * The shared object loads with glibc from 2.17 on and with musl. A context has threads that run its code: destroy all
+ * contexts before dlclose().
  */
 #ifndef QC_MODEL_@U@_H
 #define QC_MODEL_@U@_H

@@ -17,6 +17,14 @@ pub enum CompileError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A path where nothing may be written.
+    #[error("{path}: {reason}")]
+    Output {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        reason: String,
+    },
     /// A path that holds no model.
     #[error("{path}: {reason}")]
     NoModel {
@@ -77,7 +85,7 @@ impl CompileError {
             | CompileError::Model { .. }
             | CompileError::Ranges { .. }
             | CompileError::Load(_) => 3,
-            CompileError::Io { .. } => 4,
+            CompileError::Io { .. } | CompileError::Output { .. } => 4,
             CompileError::Limit { .. } => 5,
             CompileError::Bug { .. } => 70,
         }

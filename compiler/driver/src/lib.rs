@@ -15,22 +15,23 @@
 //! [`Compiler::compile`] runs a model through all phases up to planned loop code, once per batch variant;
 //! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
 
-pub mod arrays;
 mod artefact;
 pub mod batch;
 pub mod calibrate;
 mod demands;
 mod error;
 pub mod options;
+pub mod output;
 pub mod pipeline;
 pub mod ranges;
 pub mod report;
 mod source;
 
-pub use artefact::{write_artefact, write_whole};
+pub use artefact::{check_artefact, write_artefact};
 pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
 pub use options::{CompileOptions, Guard, Precision, TargetCpu};
+pub use output::{check_output, write_together, write_whole};
 pub use qc_dialects::{REGISTRY, interpret};
 pub use qc_frontend::{ImportError, ImportErrors};
 pub use qc_runtime::{Context, ContextOptions, Predictor};

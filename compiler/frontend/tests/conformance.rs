@@ -205,21 +205,6 @@ fn onnx_node_tests() {
     tally.finish(500);
 }
 
-fn npy_tensor(archive: &mut npyz::npz::NpzArchive<std::io::Cursor<&Vec<u8>>>, name: &str) -> Option<HostTensor> {
-    let npy = archive.by_name(name).ok()??;
-    let dims: Vec<usize> = npy.shape().iter().map(|&d| d as usize).collect();
-    let code = npy.dtype().descr();
-    let data = match code.trim_matches('\'') {
-        "<f4" => Data::F32(npy.into_vec().ok()?),
-        "<i4" => Data::I32(npy.into_vec().ok()?),
-        "<i8" => Data::I64(npy.into_vec().ok()?),
-        "|i1" => Data::I8(npy.into_vec().ok()?),
-        "|u1" => Data::U8(npy.into_vec().ok()?),
-        _ => return None,
-    };
-    HostTensor::new(dims, data)
-}
-
 #[test]
 fn paddle_op_cases() {
     let Some(files) = unpack("paddle_op_cases.tar.gz") else { return };
@@ -227,12 +212,12 @@ fn paddle_op_cases() {
     for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with("/__model__")) {
         let case = path.trim_end_matches("/__model__");
         let Some(io) = files.get(&format!("{case}/io.npz")) else { continue };
-        let mut archive = npyz::npz::NpzArchive::new(std::io::Cursor::new(io)).unwrap();
-        let names: Vec<String> = archive.array_names().map(String::from).collect();
+        let mut archive = qc_arrays::Archive::new(io).unwrap();
+        let names = archive.names();
         let mut shapes = BTreeMap::new();
         let mut inputs = BTreeMap::new();
         for name in names.iter().filter(|n| n.starts_with("in_")) {
-            let Some(t) = npy_tensor(&mut archive, name) else { continue };
+            let Ok(t) = archive.get(name) else { continue };
             let input = name.trim_start_matches("in_").to_string();
             shapes.insert(input.clone(), t.dims().iter().map(|&d| d as i64).collect());
             inputs.insert(input, t);
@@ -243,8 +228,8 @@ fn paddle_op_cases() {
         let (mut fed, mut want) = (Vec::new(), Vec::new());
         if let Ok(model) = &model {
             fed = model.inputs.iter().filter_map(|p| inputs.get(&p.name).cloned()).collect();
-            let array = |name: &str| npy_tensor(&mut archive, &format!("out_{name}"));
-            want = model.outputs.iter().map(|p| p.name.as_str()).filter_map(array).collect();
+            let mut array = |name: &str| archive.get(&format!("out_{name}")).ok();
+            want = model.outputs.iter().map(|p| p.name.as_str()).filter_map(&mut array).collect();
             if want.len() != model.outputs.len() {
                 println!("{case}: outputs are {names:?}");
                 continue;

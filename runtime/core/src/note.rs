@@ -2,8 +2,8 @@
 //!
 //! `.note.qc` holds two notes of owner `qc`. Type 1 is JSON, [`Note`]. Type 2 is [`Seal`]: two digests that cover every
 //! byte of the file, so that a damaged or truncated file is refused before the loader of the system sees it. SHA-256
-//! covers everything up to the weights, which is what can do harm, and the second digest; that is BLAKE3, over the rest
-//! of the file. Weights are most of a file, and SHA-256 of them takes longer than a load may take on a CPU without
+//! covers everything up to the weights, which is what can do harm, and the second digest; that is XXH3 of 128 bits, over
+//! the rest of the file. Weights are most of a file, and SHA-256 of them takes longer than a load may take on a CPU without
 //! instructions for it. Whoever is in a hurry can leave the second digest unchecked ([`Check::Code`]).
 //!
 //! The seal guards against accidents, not against people; a `.so` is native code and has to come from a trusted source.
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use twox_hash::XxHash3_128;
 
 /// Owner of the notes.
 pub const OWNER: &str = "qc";
@@ -26,8 +27,8 @@ pub const OWNER: &str = "qc";
 pub const TYPE_JSON: u32 = 1;
 /// Type of the [`Seal`].
 pub const TYPE_SEAL: u32 = 2;
-/// Size of a seal: covered length, SHA-256, length of the file, BLAKE3.
-pub const SEAL_BYTES: usize = 80;
+/// Size of a seal: covered length, SHA-256, length of the file, XXH3.
+pub const SEAL_BYTES: usize = 64;
 /// Where the digest is in a seal.
 pub const SEAL_DIGEST_OFFSET: u64 = 8;
 
@@ -130,8 +131,8 @@ pub struct Seal {
     pub sha256: [u8; 32],
     /// Length of the file.
     pub file_bytes: u64,
-    /// BLAKE3 of the file from `covered_bytes` on.
-    pub rest_blake3: [u8; 32],
+    /// XXH3-128 of the file from `covered_bytes` on.
+    pub rest_xxh3: u128,
 }
 
 impl Seal {
@@ -139,9 +140,10 @@ impl Seal {
     pub fn from_bytes(bytes: &[u8]) -> Option<Seal> {
         let bytes: &[u8; SEAL_BYTES] = bytes.try_into().ok()?;
         let word = |at: usize| Some(u64::from_le_bytes(bytes[at..at + 8].try_into().ok()?));
-        let digest = |at: usize| bytes[at..at + 32].try_into().ok();
         let (covered_bytes, file_bytes) = (word(0)?, word(40)?);
-        Some(Seal { covered_bytes, sha256: digest(8)?, file_bytes, rest_blake3: digest(48)? })
+        let sha256 = bytes[8..40].try_into().ok()?;
+        let rest_xxh3 = u128::from_le_bytes(bytes[48..].try_into().ok()?);
+        Some(Seal { covered_bytes, sha256, file_bytes, rest_xxh3 })
     }
 
     /// The seal as it is in the note.
@@ -150,7 +152,7 @@ impl Seal {
         bytes[..8].copy_from_slice(&self.covered_bytes.to_le_bytes());
         bytes[8..40].copy_from_slice(&self.sha256);
         bytes[40..48].copy_from_slice(&self.file_bytes.to_le_bytes());
-        bytes[48..].copy_from_slice(&self.rest_blake3);
+        bytes[48..].copy_from_slice(&self.rest_xxh3.to_le_bytes());
         bytes
     }
 
@@ -159,9 +161,9 @@ impl Seal {
     /// # Panics
     /// When it does not.
     pub fn write(file: &mut [u8], at: usize, covered_bytes: usize) {
-        let rest_blake3 = *blake3::hash(&file[covered_bytes..]).as_bytes();
+        let rest_xxh3 = XxHash3_128::oneshot(&file[covered_bytes..]);
         let (covered, file_bytes) = (covered_bytes as u64, file.len() as u64);
-        let mut seal = Seal { covered_bytes: covered, sha256: [0; 32], file_bytes, rest_blake3 };
+        let mut seal = Seal { covered_bytes: covered, sha256: [0; 32], file_bytes, rest_xxh3 };
         file[at..at + SEAL_BYTES].copy_from_slice(&seal.to_bytes());
         seal.sha256 = Seal::digest(&file[..covered_bytes], at + SEAL_DIGEST_OFFSET as usize);
         file[at..at + SEAL_BYTES].copy_from_slice(&seal.to_bytes());
@@ -217,7 +219,7 @@ pub fn check_file(path: &Path, how: Check) -> Result<Checked, LoadError> {
 
 /// Compares the rest of a file, behind what SHA-256 covers, with its digest.
 fn check_rest(seal: Seal, mut rest: impl Read) -> std::io::Result<Result<(), Damage>> {
-    let mut hash = blake3::Hasher::new();
+    let mut hash = twox_hash::xxhash3_128::Hasher::new();
     // Large enough for the widest vectors, small enough to stay in the second-level cache.
     let mut buffer = vec![0u8; 256 << 10];
     let mut len = seal.covered_bytes;
@@ -227,12 +229,12 @@ fn check_rest(seal: Seal, mut rest: impl Read) -> std::io::Result<Result<(), Dam
             break;
         }
         len += n as u64;
-        hash.update(&buffer[..n]);
+        hash.write(&buffer[..n]);
     }
     Ok(match () {
         () if len < seal.file_bytes => Err(damaged(SHORTER)),
         () if len > seal.file_bytes => Err(damaged("it is longer than when it was written")),
-        () if *hash.finalize().as_bytes() != seal.rest_blake3 => Err(damaged(CHECKSUM)),
+        () if hash.finish_128() != seal.rest_xxh3 => Err(damaged(CHECKSUM)),
         () => Ok(()),
     })
 }

@@ -1,49 +1,124 @@
-//! Prepared pictures against the inputs that the reference outputs were made from, where those are at hand.
+//! What a decoder makes of the odd kinds of pictures.
 #![cfg(feature = "pictures")]
 #![allow(clippy::unwrap_used)]
 
-use qc_runtime::pictures::{Preset, Size};
-use std::path::{Path, PathBuf};
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+use qc_runtime::pictures::{Channels, Fit, Preset, Size};
 
-/// The folder with models and data of others, beside the project.
-fn shared() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
-    root.ancestors().map(|dir| dir.join("shared/models")).find(|dir| dir.is_dir())
+/// Pixels as they are, at the model's size.
+const RAW: Preset = Preset {
+    name: "raw",
+    summary: "",
+    channels: Channels::Rgb,
+    fit: Fit::Stretch,
+    divide: 1.0,
+    mean: [0.0; 3],
+    std: [1.0; 3],
+};
+
+/// The planes of a picture, which has this size.
+fn planes(bytes: &[u8], width: usize, height: usize) -> Vec<f32> {
+    let size = Size { height, width };
+    let mut out = vec![0.0; RAW.values(size)];
+    RAW.load_bytes(bytes, size, &mut out).unwrap();
+    out
 }
 
-/// Compares the pictures of a folder, in the order of `names`, with array `x` of a file.
-fn compare(preset: &str, file: &str, folder: &str, names: &[String], size: usize) {
-    let Some(shared) = shared() else {
-        eprintln!("skipped: no shared folder");
-        return;
-    };
-    let mut npz = npyz::npz::NpzArchive::open(shared.join("goldens").join(file)).unwrap();
-    let expected: Vec<f32> = npz.by_name("x").unwrap().unwrap().into_vec().unwrap();
-    let preset = Preset::named(preset).unwrap();
-    let size = Size { height: size, width: size };
-    let n = preset.values(size);
-    assert_eq!(expected.len(), n * names.len());
-    for (name, expected) in names.iter().zip(expected.chunks_exact(n)) {
-        let mut out = vec![0.0; n];
-        preset.load(&shared.join("images").join(folder).join(name), size, &mut out).unwrap();
-        let worst = expected.iter().zip(&out).map(|(e, o)| (e - o).abs()).fold(0.0f32, f32::max);
-        assert!(worst <= 1e-6, "{name}: differs by {worst}");
+/// EXIF with nothing but an orientation.
+fn exif(orientation: u8) -> Vec<u8> {
+    let entry = [0x12, 1, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0];
+    [b"II*\0\x08\0\0\0\x01\0".as_slice(), &entry, &[0; 4]].concat()
+}
+
+#[test]
+fn pictures_stand_upright() {
+    // Left half dark, right half bright; turned clockwise, dark is above.
+    let pixels: Vec<u8> = (0..16 * 16).map(|i| if i % 16 < 8 { 20 } else { 220 }).collect();
+    let corners = |out: &[f32]| [out[0], out[15], out[15 * 16], out[255]].map(|x| x > 120.0);
+    for (orientation, expected) in [
+        (1, [false, true, false, true]),
+        (2, [true, false, true, false]),
+        (3, [true, false, true, false]),
+        (6, [false, false, true, true]),
+        (8, [true, true, false, false]),
+    ] {
+        let (mut jpeg, mut png) = (Vec::new(), Vec::new());
+        let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, 95);
+        encoder.set_exif_metadata(exif(orientation)).unwrap();
+        encoder.write_image(&pixels, 16, 16, ExtendedColorType::L8).unwrap();
+        assert_eq!(corners(&planes(&jpeg, 16, 16)), expected, "jpeg, orientation {orientation}");
+        let mut encoder = PngEncoder::new(&mut png);
+        encoder.set_exif_metadata(exif(orientation)).unwrap();
+        encoder.write_image(&pixels, 16, 16, ExtendedColorType::L8).unwrap();
+        assert_eq!(corners(&planes(&png, 16, 16)), expected, "png, orientation {orientation}");
     }
 }
 
 #[test]
-fn imagenet_pictures_are_those_of_the_reference() {
-    let Some(shared) = shared() else { return };
-    let list = std::fs::read_to_string(shared.join("images/nips2017_256_eval_labels.txt")).unwrap();
-    let names: Vec<String> = list.lines().take(4).map(|l| l.split_whitespace().next().unwrap().to_string()).collect();
-    for (preset, file) in [("imagenet", "input_P1.npz"), ("imagenet-tf", "input_P2.npz"), ("caffe-bgr", "input_P3.npz")]
-    {
-        compare(preset, file, "nips2017_256_jpg", &names, 224);
+fn grey_pictures_have_three_equal_channels() {
+    let pixels: Vec<u8> = (0..64).map(|i| i * 3).collect();
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, 100).write_image(&pixels, 8, 8, ExtendedColorType::L8).unwrap();
+    let out = planes(&jpeg, 8, 8);
+    assert!(out[..64] == out[64..128] && out[..64] == out[128..]);
+    assert!(out.iter().zip(&pixels).all(|(a, b)| (a - f32::from(*b)).abs() <= 2.0), "{out:?}");
+}
+
+/// A JPEG of 8 x 8 pixels in four components of one value each, as Adobe's programs write it: inverted, without a change
+/// of colour space. Every coefficient but the first of a block is zero.
+fn cmyk(values: [u8; 4]) -> Vec<u8> {
+    let mut out = b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0".to_vec();
+    out.extend([0xff, 0xdb, 0, 67, 0]);
+    out.extend([8; 64]);
+    out.extend([0xff, 0xc0, 0, 20, 8, 0, 8, 0, 8, 4, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0, 4, 0x11, 0]);
+    // First coefficients: numbers of 7 bits follow the code 00. Others: the code 0 ends the block.
+    out.extend([0xff, 0xc4, 0, 20, 0x00, 0, 1]);
+    out.extend([0; 14]);
+    out.push(7);
+    out.extend([0xff, 0xc4, 0, 20, 0x10, 1, 0]);
+    out.extend([0; 14]);
+    out.push(0);
+    out.extend([0xff, 0xda, 0, 14, 4, 1, 0, 2, 0, 3, 0, 4, 0, 0, 63, 0]);
+    let mut bits = String::new();
+    for value in values {
+        let difference = i32::from(value) - 128;
+        assert!((64..128).contains(&difference.abs()), "{value} needs other than 7 bits");
+        let coded = if difference < 0 { difference + 127 } else { difference };
+        bits += &format!("00{coded:07b}0");
+    }
+    for byte in bits.as_bytes().chunks(8) {
+        let text = format!("{:1<8}", String::from_utf8_lossy(byte));
+        let byte = u8::from_str_radix(&text, 2).unwrap();
+        out.push(byte);
+        if byte == 0xff {
+            out.push(0);
+        }
+    }
+    out.extend([0xff, 0xd9]);
+    out
+}
+
+#[test]
+fn four_colours_become_three() {
+    let out = planes(&cmyk([240, 40, 200, 230]), 8, 8);
+    for (plane, stored) in out.chunks_exact(64).zip([240.0, 40.0, 200.0]) {
+        let expected: f32 = stored * 230.0 / 255.0;
+        assert!(plane.iter().all(|x| (x - expected).abs() <= 2.0), "{expected} is {}", plane[0]);
     }
 }
 
 #[test]
-fn small_pictures_are_those_of_the_reference() {
-    let names = ["airplane", "bird", "deer", "frog"].map(|class| format!("{class}/0000.jpg"));
-    compare("cifar10", "input_cifar.npz", "cifar10_test_A", &names, 32);
+fn what_is_no_picture_is_refused() {
+    let size = Size { height: 8, width: 8 };
+    let mut out = vec![0.0; RAW.values(size)];
+    for bytes in [&b""[..], b"\xff\xd8", b"\xff\xd8\xff\xe0", b"GIF89a", b"BM", b"\x89PNG\r\n\x1a\n"] {
+        assert!(RAW.load_bytes(bytes, size, &mut out).is_err(), "{bytes:?}");
+    }
+    let mut large = cmyk([240, 40, 200, 230]);
+    let at = large.windows(2).position(|w| w == [0xff, 0xc0]).unwrap() + 5;
+    large[at..at + 4].fill(0xff);
+    let reason = RAW.load_bytes(&large, size, &mut out).unwrap_err();
+    assert!(reason.contains("65535 x 65535 pixels are too many"), "{reason}");
 }

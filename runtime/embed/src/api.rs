@@ -200,11 +200,11 @@ pub unsafe extern "C" fn run(context: *mut Context) -> i32 {
 /// # Safety
 /// As [`run`]; `times` is null or `len` entries long.
 pub unsafe extern "C" fn run_profiled(context: *mut Context, times: *mut StepTime, len: usize) -> i32 {
-    if times.is_null() {
-        return Status::NullPointer as i32;
-    }
     // SAFETY: promised by the caller.
     code(unsafe { Entered::enter(context) }.and_then(|c| {
+        if times.is_null() {
+            return Err(c.inner.null_argument("times"));
+        }
         c.inner.check_profile(len)?;
         // SAFETY: promised by the caller; the length was just checked.
         unsafe { c.inner.run(Some(core::slice::from_raw_parts_mut(times, len))) }
@@ -216,13 +216,14 @@ pub unsafe extern "C" fn run_profiled(context: *mut Context, times: *mut StepTim
 /// # Safety
 /// `context` is null or came from [`create`]; `info` is null or writable.
 pub unsafe extern "C" fn info(context: *const Context, info: *mut ContextInfo) -> i32 {
-    if info.is_null() {
-        return Status::NullPointer as i32;
-    }
     // SAFETY: promised by the caller.
-    code(unsafe { Entered::enter(context.cast_mut()) }.map(|c| {
+    code(unsafe { Entered::enter(context.cast_mut()) }.and_then(|c| {
+        if info.is_null() {
+            return Err(c.inner.null_argument("info"));
+        }
         // SAFETY: `info` is writable.
         unsafe { *info = c.inner.info() }
+        Ok(())
     }))
 }
 

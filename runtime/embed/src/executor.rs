@@ -376,6 +376,13 @@ impl Inner {
         })
     }
 
+    /// Notes a null pointer in the place of argument `name`.
+    pub(crate) fn null_argument(&mut self, name: &str) -> Status {
+        Self::fail(&mut self.error, Status::NullPointer, |text| {
+            text.str("the argument `").str(name).str("` is a null pointer");
+        })
+    }
+
     /// Describes the context.
     pub(crate) fn info(&self) -> ContextInfo {
         ContextInfo {

@@ -157,6 +157,9 @@ fn misuse_gives_statuses_and_sentences() {
         fails(bind_input(cx.context, 2, x.as_ptr().cast(), 1), Status::BadIndex, "no input 2; the model has 2");
         fails(bind_output(cx.context, 9, null_mut(), 1), Status::BadIndex, "no output 9; the model has 2");
         fails(bind_input(cx.context, 0, null(), 1), Status::NullPointer, "input 'x' was given a null pointer");
+        fails((cx.api.info)(cx.context, null_mut()), Status::NullPointer, "the argument `info` is a null pointer");
+        let profiled = (cx.api.run_profiled)(cx.context, null_mut(), 0);
+        fails(profiled, Status::NullPointer, "the argument `times` is a null pointer");
         fails(cx.bind(0, &x, 0), Status::BadBatch, "batch 0 given; the least this model runs is 1");
         fails(cx.bind(0, &x, usize::MAX), Status::BadBatch, "exceeds the address space");
         fails(cx.bind(0, &x, usize::MAX / 24), Status::BadBatch, "exceeds the address space");
@@ -173,8 +176,6 @@ fn misuse_gives_statuses_and_sentences() {
         let null_cx = null_mut();
         assert_eq!(status((cx.api.run)(null_cx)), Status::NullPointer);
         assert_eq!(status((cx.api.info)(null_cx, &mut ContextInfo::default())), Status::NullPointer);
-        assert_eq!(status((cx.api.info)(cx.context, null_mut())), Status::NullPointer);
-        assert_eq!(status((cx.api.run_profiled)(cx.context, null_mut(), 0)), Status::NullPointer);
         assert!((cx.api.input)(null_cx, 0, 1).is_null() && (cx.api.output)(null_cx, 0).is_null());
         assert!(!(cx.api.last_error)(null_cx).is_null());
         (cx.api.destroy)(null_cx);

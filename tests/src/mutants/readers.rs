@@ -75,7 +75,7 @@ pub fn read(reader: Reader, bytes: &[u8]) -> Result<(), String> {
         Reader::Note => qc_runtime::note::check_bytes(bytes).map(drop).map_err(|e| e.to_string()),
         Reader::Qir => module(bytes),
         Reader::Ranges => ranges(bytes),
-        Reader::Arrays => qc_compiler::arrays::parse(bytes).map(drop),
+        Reader::Arrays => qc_arrays::parse(bytes).map(drop),
         Reader::Picture => pictures(bytes),
     }
 }

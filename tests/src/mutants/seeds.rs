@@ -140,7 +140,9 @@ fn arrays() -> Vec<(String, Vec<u8>)> {
 
 /// A picture of 40 x 30 pixels in colours that change from place to place.
 fn jpeg() -> Vec<u8> {
-    use libjpeg_turbo_rs::{PixelFormat, Subsampling};
     let pixels: Vec<u8> = (0..40 * 30 * 3u32).map(|i| (i * i / 7) as u8).collect();
-    libjpeg_turbo_rs::compress(&pixels, 40, 30, PixelFormat::Rgb, 80, Subsampling::S420).expect("a small picture")
+    let mut out = Vec::new();
+    let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 80);
+    encoder.encode(&pixels, 40, 30, image::ExtendedColorType::Rgb8).expect("a small picture");
+    out
 }

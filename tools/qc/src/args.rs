@@ -132,6 +132,11 @@ impl ModelArgs {
             || !self.shape.is_empty()
     }
 
+    /// The files that the options name.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.ranges.iter().chain(&self.params)
+    }
+
     /// Refuses options of the compiler for a model that is compiled already.
     pub fn none_for(&self, compiled: &std::path::Path) -> Outcome {
         if self.any() {
@@ -277,6 +282,11 @@ pub struct DebugArgs {
 }
 
 impl DebugArgs {
+    /// The file that is written if a pass fails.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.crash_reproducer.iter()
+    }
+
     /// The options of the pass manager.
     pub fn manager(&self) -> Outcome<ManagerOptions> {
         let select = |names: &Option<Vec<String>>| -> Outcome<Select> {

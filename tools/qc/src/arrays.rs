@@ -1,14 +1,11 @@
 //! NumPy files as inputs and outputs.
 
 use crate::failure::{Failure, Outcome};
-use npyz::WriterBuilder;
-use npyz::npz::NpzWriter;
 use qc_ir::{Data, HostTensor};
 use qc_runtime::{Context, Elem, IoInfo};
-use std::io::{Cursor, Write};
 use std::path::Path;
 
-pub use qc_compiler::arrays::Named;
+pub use qc_arrays::Named;
 
 /// Reads all arrays of a `.npy` or `.npz` file, whichever its bytes are.
 ///
@@ -16,7 +13,7 @@ pub use qc_compiler::arrays::Named;
 /// I/O, a file of another kind, or an element type that no model has.
 pub fn read(path: &Path) -> Outcome<Vec<Named>> {
     let bytes = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
-    qc_compiler::arrays::parse(&bytes).map_err(|reason| Failure::content(path, reason))
+    qc_arrays::parse(&bytes).map_err(|reason| Failure::content(path, reason))
 }
 
 /// Writes arrays as an uncompressed `.npz` file, whole or not at all.
@@ -24,32 +21,7 @@ pub fn read(path: &Path) -> Outcome<Vec<Named>> {
 /// # Errors
 /// I/O.
 pub fn write_npz(path: &Path, arrays: &[(String, HostTensor)]) -> Outcome {
-    let mut bytes = Vec::new();
-    // No time of writing: equal arrays are equal files.
-    let entry = npyz::zip::write::FileOptions::default().last_modified_time(npyz::zip::DateTime::default());
-    let written = (|| -> std::io::Result<()> {
-        let mut npz = NpzWriter::new(Cursor::new(&mut bytes));
-        for (name, tensor) in arrays {
-            let shape: Vec<u64> = tensor.dims().iter().map(|&d| d as u64).collect();
-            macro_rules! put {
-                ($values:expr) => {{
-                    let mut writer = npz.array(name, entry)?.default_dtype().shape(&shape).begin_nd()?;
-                    writer.extend($values.iter().copied())?;
-                    writer.finish()?;
-                }};
-            }
-            match tensor.data() {
-                Data::F32(v) => put!(v),
-                Data::I8(v) => put!(v),
-                Data::U8(v) => put!(v),
-                Data::I32(v) => put!(v),
-                Data::I64(v) => put!(v),
-                Data::Bool(v) => put!(v),
-            }
-        }
-        npz.zip_writer().flush()
-    })();
-    written.map_err(|e| Failure::io(path, &e))?;
+    let bytes = qc_arrays::write(arrays).map_err(|reason| Failure::content(path, reason))?;
     Ok(qc_compiler::write_whole(path, &bytes)?)
 }
 
@@ -197,21 +169,4 @@ pub fn results(context: &Context) -> Outcome<Vec<(String, HostTensor)>> {
         Ok((io.name.clone(), tensor))
     };
     context.outputs().iter().enumerate().map(one).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn archives_hold_no_time_of_writing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out.npz");
-        write_npz(&path, &[("y".into(), HostTensor::f32([2], vec![1.0, 2.0]))]).unwrap();
-        let mut archive = npyz::zip::ZipArchive::new(std::fs::File::open(&path).unwrap()).unwrap();
-        let (written, none) = (archive.by_index(0).unwrap().last_modified(), npyz::zip::DateTime::default());
-        assert_eq!((written.datepart(), written.timepart()), (none.datepart(), none.timepart()));
-        assert_eq!(read(&path).unwrap()[0].1.as_f32(), Some(&[1.0, 2.0][..]));
-    }
 }

@@ -28,6 +28,9 @@ const OWN: [&str; 2] = ["config", "dump-config"];
 /// A file that cannot be read (4), or says what `command` does not know (2).
 pub fn with_files(command: &Command, args: Vec<OsString>) -> Outcome<Vec<OsString>> {
     let Some((at, sub)) = subcommand(command, &args) else { return Ok(args) };
+    if sub.get_name() == "help" {
+        return Ok(args);
+    }
     let mut given = Vec::new();
     for (path, required) in files(&args) {
         let Some(table) = read(&path, required)? else { continue };

@@ -7,7 +7,9 @@ mod config;
 mod crash;
 mod failure;
 mod model;
+mod paths;
 mod pictures;
+mod signals;
 mod sink;
 mod table;
 mod ui;
@@ -22,7 +24,7 @@ use ui::Ui;
 
 /// Compiles trained networks (ONNX, PaddlePaddle) into INT8 CPU code.
 #[derive(Parser, Debug)]
-#[command(name = "qc", version, after_help = EXIT_STATUSES, disable_help_subcommand = true)]
+#[command(name = "qc", version, after_help = EXIT_STATUSES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -74,6 +76,8 @@ fn run() -> Outcome {
             return if status == 0 { Ok(()) } else { Err(Failure::new(status, "")) };
         }
     };
+    signals::take();
+    cli.command.paths().writes(&cli.dump_config).reads(&cli.config).check()?;
     if let Some(path) = &cli.dump_config {
         qc_compiler::write_whole(path, config::effective(&command, &matches).as_bytes())?;
     }

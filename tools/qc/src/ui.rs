@@ -59,6 +59,13 @@ impl Ui {
     }
 }
 
+impl JsonArgs {
+    /// The file to write to, if it is one.
+    pub fn file(&self) -> Option<&PathBuf> {
+        self.json.as_ref()
+    }
+}
+
 /// `--json`, for commands that report.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct JsonArgs {

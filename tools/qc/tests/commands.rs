@@ -7,14 +7,9 @@ mod support;
 use support::{Shell, digits};
 
 /// The arrays of an .npz file that are f32.
-fn npz(bytes: &[u8]) -> Vec<(String, Vec<u64>, Vec<f32>)> {
-    let mut archive = npyz::npz::NpzArchive::new(std::io::Cursor::new(bytes)).unwrap();
-    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
-    let mut read = |name: String| {
-        let array = archive.by_name(&name).unwrap().unwrap();
-        (name, array.shape().to_vec(), array.into_vec().unwrap())
-    };
-    names.into_iter().map(&mut read).collect()
+fn npz(bytes: &[u8]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let arrays = qc_arrays::parse(bytes).unwrap().into_iter();
+    arrays.map(|(name, t)| (name.unwrap(), t.dims().to_vec(), t.as_f32().unwrap().to_vec())).collect()
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub fn symbols(names: &Names, program: &Program, layout: &Layout) -> Vec<u8> {
 pub fn entries(names: &Names, layout: &Layout, n_relative: u64) -> Vec<u8> {
     let relocations = layout.span(Out::Relocations);
     let mut out = Vec::new();
-    if let Some(needed) = names.needed {
-        write_dynamic(elf::DT_NEEDED, needed as u64, &mut out);
+    for needed in &names.needed {
+        write_dynamic(elf::DT_NEEDED, u64::from(*needed), &mut out);
     }
     for (tag, value) in [
         (elf::DT_SONAME, names.soname as u64),

@@ -5,8 +5,9 @@ use super::program::Program;
 use super::record::StringTable;
 use object::elf;
 
-/// The library that imported functions come from.
-const LIBC: &str = "libc.so.6";
+/// The libraries that imported functions come from. Before glibc 2.34 threads were in a library of their own, of which
+/// newer ones keep an empty shell; musl takes both names for its one library, which is there already.
+const LIBRARIES: [&str; 2] = ["libc.so.6", "libpthread.so.0"];
 
 /// Dynamic symbols and strings: nothing, then the imports, then the exports.
 #[derive(Debug)]
@@ -17,8 +18,8 @@ pub struct Names<'a> {
     pub strings: StringTable,
     /// The library's own name, among the strings.
     pub soname: u32,
-    /// The library that imports come from, among the strings.
-    pub needed: Option<u32>,
+    /// The libraries that imports come from, among the strings.
+    pub needed: Vec<u32>,
 }
 
 impl<'a> Names<'a> {
@@ -29,7 +30,10 @@ impl<'a> Names<'a> {
             program.imports.iter().copied().chain(program.exports.iter().map(|export| export.name)).collect();
         let name_offsets = names.iter().map(|name| strings.add(name)).collect();
         let soname = strings.add(input.soname);
-        let needed = (!program.imports.is_empty()).then(|| strings.add(LIBC));
+        let needed = match program.imports.is_empty() {
+            true => Vec::new(),
+            false => LIBRARIES.map(|name| strings.add(name)).to_vec(),
+        };
         Names { names, name_offsets, strings, soname, needed }
     }
 
@@ -64,6 +68,6 @@ impl<'a> Names<'a> {
 
     /// Number of entries of `.dynamic`.
     pub fn n_entries(&self) -> usize {
-        13 + self.needed.is_some() as usize
+        13 + self.needed.len()
     }
 }

@@ -4,6 +4,7 @@ use crate::args::ModelArgs;
 use crate::arrays;
 use crate::failure::{CHECK, Failure, Outcome};
 use crate::model::{Model, classes, open, top};
+use crate::paths::Paths;
 use crate::pictures::{Listed, PresetArg, default_threads, folder_of_list, in_parallel, read_list};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
@@ -104,6 +105,13 @@ struct Found {
 }
 
 impl Accuracy {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        let read =
+            self.labels.iter().chain(&self.images).chain(&self.data).chain(&self.compare).chain(self.options.files());
+        Paths::default().reads([&self.model]).reads(read).writes(&self.predictions).writes(self.json.file())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let baseline = self.compare.as_deref().map(read_predictions).transpose()?;

@@ -6,6 +6,7 @@ use crate::arrays;
 use crate::cmd::run::InputArg;
 use crate::failure::{Failure, Outcome};
 use crate::model::{Model, open};
+use crate::paths::Paths;
 use crate::table::bytes;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
@@ -62,6 +63,12 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl Bench {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        let read = self.input.iter().map(|input| &input.path).chain(self.options.files());
+        Paths::default().reads([&self.model]).reads(read).writes(&self.export_trace).writes(self.json.file())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let given = InputArg::read_all(&self.input)?;

@@ -3,6 +3,7 @@
 use crate::args::{LimitArgs, ModelArgs};
 use crate::arrays::{self, batch_of, feed_rows};
 use crate::failure::{Failure, Outcome, USAGE};
+use crate::paths::Paths;
 use crate::pictures::{Listed, PresetArg, default_threads, folder, folder_of_list, in_parallel, read_list};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
@@ -62,6 +63,15 @@ enum Samples<'a> {
 }
 
 impl Calibrate {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        Paths::default()
+            .reads([&self.model, &self.data])
+            .reads(&self.params)
+            .writes([&self.out])
+            .writes(self.json.file())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let (params, shape, limits) = (self.params.clone(), self.shape.clone(), self.limits.clone());

@@ -4,6 +4,7 @@ use super::compile::{account_table, float_table, summary};
 use crate::args::ModelArgs;
 use crate::failure::{Failure, MODEL, Outcome};
 use crate::model::is_shared_object;
+use crate::paths::Paths;
 use crate::table::{cut, table};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
@@ -65,6 +66,11 @@ impl Problem {
 }
 
 impl Check {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        Paths::default().reads([&self.model]).reads(self.options.files()).writes(self.json.file())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         if is_shared_object(&self.model)? {

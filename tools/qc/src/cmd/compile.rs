@@ -2,11 +2,14 @@
 
 use crate::args::{DebugArgs, ModelArgs, PrecisionArg};
 use crate::failure::Outcome;
+use crate::paths::Paths;
 use crate::sink::Dumps;
 use crate::table::{bytes, cut, percent, table};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
-use qc_compiler::{Account, CompileOptions, Compiled, Compiler, Fate, ModelFile, OpAccount, TargetCpu, write_artefact};
+use qc_compiler::{
+    Account, CompileOptions, Compiled, Compiler, Fate, ModelFile, OpAccount, TargetCpu, check_artefact, write_artefact,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,9 +49,18 @@ pub struct Compile {
 }
 
 impl Compile {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        let header = self.out.with_extension("h");
+        let read = std::iter::once(&self.model).chain(self.options.files());
+        let written = [&self.out, &header].into_iter().chain(self.debug.files()).chain(self.json.file());
+        Paths::default().reads(read).writes(written)
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let start = Instant::now();
+        check_artefact(&self.out)?;
         let options = CompileOptions {
             target: self.target_cpu.clone(),
             batches: self.batch.iter().map(|&b| usize::from(b)).collect(),

@@ -1,6 +1,7 @@
 //! `qc doctor`: what this machine offers, what the process may use of it, and what qc would choose and why.
 
 use crate::failure::Outcome;
+use crate::paths::Paths;
 use crate::table::table;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
@@ -111,6 +112,11 @@ fn quota(root: &Path, listing: &str) -> Option<f64> {
 }
 
 impl Doctor {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        Paths::default().writes(self.json.file())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let machine = Machine::look();

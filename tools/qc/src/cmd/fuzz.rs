@@ -1,6 +1,7 @@
 //! `qc fuzz`: random models, compared on every tier of this machine with what they mean.
 
 use crate::failure::{CHECK, Failure, Outcome};
+use crate::paths::Paths;
 use crate::table::table;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
@@ -40,6 +41,11 @@ pub struct Fuzz {
 }
 
 impl Fuzz {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        Paths::default().writes(self.json.file())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         if let Some(dir) = &self.keep {

@@ -4,6 +4,7 @@ use super::compile::{account_table, complete_table, float_table, summary};
 use crate::args::ModelArgs;
 use crate::failure::Outcome;
 use crate::model::is_shared_object;
+use crate::paths::Paths;
 use crate::table::{bytes, cut, table};
 use crate::ui::{JsonArgs, Ui};
 use clap::{Args, ValueEnum};
@@ -63,6 +64,11 @@ impl Report {
 }
 
 impl Inspect {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        Paths::default().reads([&self.model]).writes(self.json.file())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let mut report = Report::default();

@@ -17,6 +17,7 @@ mod run;
 mod trace;
 
 use crate::failure::Outcome;
+use crate::paths::Paths;
 use crate::ui::Ui;
 use clap::Subcommand;
 
@@ -50,6 +51,23 @@ pub enum Command {
 }
 
 impl Command {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        match self {
+            Command::Compile(c) => c.paths(),
+            Command::Check(c) => c.paths(),
+            Command::Calibrate(c) => c.paths(),
+            Command::Run(c) => c.paths(),
+            Command::Bench(c) => c.paths(),
+            Command::Accuracy(c) => c.paths(),
+            Command::Opt(c) => c.paths(),
+            Command::Inspect(c) => c.paths(),
+            Command::Doctor(c) => c.paths(),
+            Command::Completions(_) | Command::Man(_) => Paths::default(),
+            Command::Fuzz(c) => c.paths(),
+        }
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         match self {

@@ -2,6 +2,7 @@
 
 use crate::args::{DebugArgs, ModelArgs};
 use crate::failure::{CHECK, Failure, MODEL, Outcome};
+use crate::paths::Paths;
 use crate::sink::Dumps;
 use crate::table::table;
 use crate::ui::Ui;
@@ -49,6 +50,13 @@ pub struct Opt {
 }
 
 impl Opt {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        let consts = (self.out.as_os_str() != "-").then(|| self.out.with_extension("consts"));
+        let read = self.input.iter().chain(&self.consts).chain(self.options.files());
+        Paths::default().reads(read).writes([&self.out]).writes(&consts).writes(self.debug.files())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         if self.list_passes {
@@ -155,8 +163,8 @@ impl Opt {
         if self.out.as_os_str() == "-" {
             return ui.out(&text);
         }
-        qc_compiler::write_whole(&self.out, text.as_bytes())?;
-        Ok(qc_compiler::write_whole(&self.out.with_extension("consts"), &sidecar(m))?)
+        let consts = self.out.with_extension("consts");
+        Ok(qc_compiler::write_together(&[(&self.out, text.as_bytes()), (&consts, &sidecar(m))])?)
     }
 }
 

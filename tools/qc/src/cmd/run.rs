@@ -4,6 +4,7 @@ use crate::args::ModelArgs;
 use crate::arrays::{self, Named};
 use crate::failure::{Failure, Outcome};
 use crate::model::{Model, classes, open, top};
+use crate::paths::Paths;
 use crate::pictures::{PresetArg, read_names};
 use crate::table::table;
 use crate::ui::{JsonArgs, Ui};
@@ -75,6 +76,13 @@ impl InputArg {
 }
 
 impl Run {
+    /// What the command reads and writes.
+    pub fn paths(&self) -> Paths {
+        let read = self.input.iter().map(|input| &input.path).chain(&self.image).chain(&self.labels);
+        let options = self.options.files();
+        Paths::default().reads([&self.model]).reads(read).reads(options).writes(&self.out).writes(self.json.file())
+    }
+
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let given = InputArg::read_all(&self.input)?;
