@@ -6,6 +6,7 @@
 
 mod attr;
 mod bisect;
+mod class;
 mod consts;
 mod declare;
 mod diag;
@@ -29,6 +30,7 @@ mod verify;
 
 pub use attr::{Attr, AttrKind, Attrs};
 pub use bisect::{Culprit, GuiltyRewrite, bisect};
+pub use class::{Class, Kind};
 pub use consts::{Const, ConstPool, content_hash};
 pub use diag::{Diag, Severity};
 pub use edit::{Builder, Insert};

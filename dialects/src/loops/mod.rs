@@ -17,33 +17,33 @@ qc_ir::ops! { dialect LOOPS = "loop";
     op Alloc = "loop.alloc"() -> (buf) { offset: Int = -1i64 } [NONE] verify(verify_alloc);
     /// Constant memory. `pack` says how the constant is to be laid out for a kernel; it is empty once that is done.
     op ConstBuffer = "loop.data"() -> (buf) { value: Const, pack: Fields = Vec::<(Box<str>, Attr)>::new() }
-        [PURE] verify(verify_alloc);
+        [PURE] verify(verify_data);
     /// A step: the region runs tasks `begin..end` of `0..tasks`, any split of which gives the same bytes. `macs` counts
     /// the multiply-accumulates of all tasks, for profiles.
     op Parallel = "loop.parallel"() { tasks: Int, macs: Int = 0i64 } [NONE] verify(verify_parallel);
     /// Runs the region for `lo, lo + step, .. < hi`.
-    op For = "loop.for"(lo, hi) { step: Int = 1i64 } [NONE] verify(verify_for);
+    op For = "loop.for"(lo: Index, hi: Index) { step: Int = 1i64 } [NONE] verify(verify_for);
     /// An index constant.
     op Index = "loop.index"() -> (out) { value: Int } [PURE] infer(infer_index);
     /// Index arithmetic: `op` is add, sub, mul, div (floor), min or max.
-    op Arith = "loop.arith"(lhs, rhs) -> (out) { op: Str } [PURE] infer(infer_index) verify(verify_arith);
+    op Arith = "loop.arith"(lhs: Index, rhs: Index) -> (out) { op: Str } [PURE] infer(infer_index) verify(verify_arith);
     /// Calls a kernel. The operands are buffers, one per name in `ptrs`, then indices. Pointer `p` is the origin of its
     /// buffer plus `at[p][0] + sum_i at[p][1 + i] * index_i`. The last indices fill the fields named in `dyn`; `args` are
     /// the constant fields. `kernel` is `family.variant`, and the name of a row once selected.
-    op Ukernel = "loop.ukernel"(operands: Variadic) {
+    op Ukernel = "loop.ukernel"(operands: Variadic Address) {
         kernel: Str, ptrs: List, at: List, dyn_fields: List = Vec::<Attr>::new(), args: Fields
     } [NONE] verify(verify_ukernel);
     /// A scalar constant of type `to`.
     op Scalar = "loop.scalar"() -> (out) { value: Float, to: Type } [PURE] infer(infer_scalar);
     /// Loads one element at byte `at[0] + sum_i at[1 + i] * index_i` behind the buffer's origin.
-    op Load = "loop.load"(buf, indices: Variadic) -> (out) { at: Ints } [NONE] infer(infer_load);
+    op Load = "loop.load"(buf: Buffer, indices: Variadic Index) -> (out) { at: Ints } [NONE] infer(infer_load);
     /// Stores one element; addressed as `loop.load`.
-    op Store = "loop.store"(value, buf, indices: Variadic) { at: Ints } [NONE] verify(verify_store);
+    op Store = "loop.store"(value: Scalar, buf: Buffer, indices: Variadic Index) { at: Ints } [NONE] verify(verify_store);
     /// Scalar arithmetic on equal types: `op` is add, sub, mul, div, max or min. `max` of floats is
     /// `if a > b or a is NaN { a } else { b }`, `min` likewise.
-    op Binary = "loop.binary"(lhs, rhs) -> (out) { op: Str } [PURE] infer(infer_binary);
+    op Binary = "loop.binary"(lhs: Scalar, rhs: Scalar) -> (out) { op: Str } [PURE] infer(infer_binary);
     /// Converts a scalar; floats are truncated towards zero and saturate.
-    op Convert = "loop.convert"(x) -> (out) { to: Type } [PURE] infer(infer_convert);
+    op Convert = "loop.convert"(x: Scalar) -> (out) { to: Type } [PURE] infer(infer_convert);
 }
 
 /// The kernel family and variant that a `loop.ukernel` names, by `family.variant` or by row.
@@ -128,9 +128,20 @@ fn verify_alloc(m: &Module, op: OpId) -> Result<(), String> {
     if b.strides.len() != b.dims.len() {
         return Err("needs one stride per dim".into());
     }
-    let last: usize = b.dims.iter().zip(&b.strides).map(|(d, s)| d.saturating_sub(1) * s).sum();
-    let end = b.origin + last + m.elem_bytes(b.elem);
-    if end > b.bytes { Err(format!("elements reach byte {end} of {}", b.bytes)) } else { Ok(()) }
+    let mut reach = b.dims.iter().zip(&b.strides).map(|(d, s)| d.saturating_sub(1).checked_mul(*s));
+    let start = b.origin.checked_add(m.elem_bytes(b.elem));
+    let end = reach.try_fold(start, |end, bytes| Some(Some(end?.checked_add(bytes?)?))).flatten();
+    match end.ok_or("its elements cannot be addressed")? {
+        end if end > b.bytes => Err(format!("elements reach byte {end} of {}", b.bytes)),
+        _ => Ok(()),
+    }
+}
+
+fn verify_data(m: &Module, op: OpId) -> Result<(), String> {
+    verify_alloc(m, op)?;
+    let (b, source) = (buffer(m, m.result(op))?, &m.consts.get(ConstBuffer(op).value(m)).tensor);
+    let held = source.len() * m.elem_bytes(source.data().elem());
+    if b.bytes == held { Ok(()) } else { Err(format!("a buffer of {} bytes for a constant of {held}", b.bytes)) }
 }
 
 fn region_args(m: &Module, op: OpId, count: usize) -> Result<(), String> {
