@@ -1,6 +1,6 @@
 //! The phases, from the model to the machine: which dialects may appear, and what holds besides.
 
-use crate::loops::Alloc;
+use crate::loops::{Alloc, reach};
 use qc_ir::{Diag, Kind, Module, OpId, PhaseDef, Type};
 
 /// Ops as the model has them.
@@ -35,10 +35,13 @@ fn nothing(_: &Module) -> Vec<Diag> {
     Vec::new()
 }
 
-/// The main function's arguments are buffers.
+/// The main function's arguments are buffers, and every address lies in its buffer.
 fn verify_loops(m: &Module) -> Vec<Diag> {
     let plain = m.args(m.body()).iter().all(|&v| matches!(m.ty(v), Type::Buffer(_)));
-    if plain { Vec::new() } else { vec![Diag::error("arguments of loop code must be buffers")] }
+    match plain {
+        true => reach::check(m),
+        false => vec![Diag::error("arguments of loop code must be buffers")],
+    }
 }
 
 /// Buffers that live at the same time do not overlap, and all are aligned.

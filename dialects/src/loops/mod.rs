@@ -6,10 +6,13 @@
 //!
 //! Addresses are affine: an `at` row holds a byte offset and one factor per index operand.
 
+mod extent;
 pub mod interp;
 pub mod pack;
+pub(crate) mod reach;
 
 use qc_ir::{Attr, BufferTy, Elem, Module, OpId, Type, ValueId};
+use qc_kernels::args::FieldKind;
 use qc_kernels::table::{self, Family, Variant};
 
 qc_ir::ops! { dialect LOOPS = "loop";
@@ -25,7 +28,8 @@ qc_ir::ops! { dialect LOOPS = "loop";
     op For = "loop.for"(lo: Index, hi: Index) { step: Int = 1i64 } [NONE] verify(verify_for);
     /// An index constant.
     op Index = "loop.index"() -> (out) { value: Int } [PURE] infer(infer_index);
-    /// Index arithmetic: `op` is add, sub, mul, div (floor), min or max.
+    /// Index arithmetic: `op` is add, sub, mul, div, min or max. `div` divides what is not negative by what is
+    /// positive, and rounds down.
     op Arith = "loop.arith"(lhs: Index, rhs: Index) -> (out) { op: Str } [PURE] infer(infer_index) verify(verify_arith);
     /// Calls a kernel. The operands are buffers, one per name in `ptrs`, then indices. Pointer `p` is the origin of its
     /// buffer plus `at[p][0] + sum_i at[p][1 + i] * index_i`. The last indices fill the fields named in `dyn`; `args` are
@@ -99,11 +103,53 @@ impl Ukernel {
         let first = indices.len().checked_sub(fields.len()).ok_or("more `dyn_fields` than indices")?;
         let dynamic: Vec<_> = fields.into_iter().zip(indices[first..].iter().copied()).collect();
         let constant = self.args(m);
-        let names = pointers.iter().map(|p| p.0.as_str()).chain(dynamic.iter().map(|d| d.0.as_str()));
-        for name in names.chain(constant.iter().map(|c| &*c.0)) {
-            family.field(name).ok_or_else(|| format!("{} kernels have no field `{name}`", family.name()))?;
+        let call = Call { family, variant, pointers, indices: indices.to_vec(), dynamic, constant };
+        call.check_fields()?;
+        Ok(call)
+    }
+}
+
+impl Call {
+    /// Whether each field that is set exists, is set once and by a value of its kind, and none that is needed is missing.
+    fn check_fields(&self) -> Result<(), String> {
+        let mut set: Vec<&str> = Vec::new();
+        for (name, fits) in self.fields() {
+            let family = self.family.name();
+            let field = self.family.field(name).ok_or_else(|| format!("{family} kernels have no field `{name}`"))?;
+            if !fits(field.kind) {
+                return Err(format!("field `{name}` is set to a value of another kind than {:?}", field.kind));
+            }
+            if set.contains(&name) {
+                return Err(format!("field `{name}` is set twice"));
+            }
+            set.push(name);
         }
-        Ok(Call { family, variant, pointers, indices: indices.to_vec(), dynamic, constant })
+        let is_set = |name: &str| set.contains(&name);
+        match self.family.fields().iter().find(|f| f.is_needed(self.variant, is_set) && !is_set(f.name)) {
+            Some(field) => {
+                let kernel = format!("{}.{}", self.family.name(), self.variant.name());
+                Err(format!("{kernel} needs its field `{}`", field.name))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The fields that are set, and which kinds of field their values fit.
+    fn fields(&self) -> impl Iterator<Item = (&str, fn(FieldKind) -> bool)> {
+        let pointer: fn(FieldKind) -> bool = |kind| matches!(kind, FieldKind::PtrIn | FieldKind::PtrOut);
+        let pointers = self.pointers.iter().map(move |p| (p.0.as_str(), pointer));
+        let count: fn(FieldKind) -> bool = |kind| kind == FieldKind::Usize;
+        let dynamic = self.dynamic.iter().map(move |d| (d.0.as_str(), count));
+        let constant = self.constant.iter().map(|(name, value)| {
+            let fits: fn(FieldKind) -> bool = match value {
+                Attr::Int(x) if i32::try_from(*x).is_ok() => |kind| matches!(kind, FieldKind::Usize | FieldKind::I32),
+                Attr::Int(_) => |kind| kind == FieldKind::Usize,
+                Attr::Float(_) => |kind| kind == FieldKind::F32,
+                _ => |_| false,
+            };
+            (&**name, fits)
+        });
+        pointers.chain(dynamic).chain(constant)
     }
 }
 
