@@ -7,12 +7,17 @@ pub mod graph;
 pub mod loops;
 pub mod phase;
 pub mod quant;
+pub mod work;
 
 use qc_ir::{Diag, HostTensor, Module, Registry};
 
 /// All dialects and phases: what parsing, verifying and interpreting need.
-pub static REGISTRY: Registry =
-    Registry { dialects: &[graph::GRAPH, quant::QUANT, loops::LOOPS], phases: phase::PHASES, interpret };
+pub static REGISTRY: Registry = Registry {
+    dialects: &[graph::GRAPH, quant::QUANT, loops::LOOPS],
+    phases: phase::PHASES,
+    interpret,
+    unrounded: graph::quantize::unrounded,
+};
 
 /// Runs the first function of a module on its inputs, in whatever phase it is.
 ///

@@ -131,7 +131,7 @@ fn run(jit: &Predictor, pictures: &HostTensor) -> Result<HostTensor, String> {
     let mut cx = jit.context(&options).map_err(|e| e.to_string())?;
     let values = pictures.as_f32().ok_or("no floats")?;
     let (count, size) = (pictures.dims()[0], pictures.len() / pictures.dims()[0]);
-    let fixed = jit.fixed_batch().is_some();
+    let fixed = jit.whole_batches().is_some();
     let batch = if fixed { jit.inputs()[0].shape[0] } else { 8 };
     let mut all = Vec::new();
     for part in values.chunks(batch * size) {

@@ -259,7 +259,7 @@ fn batches(
     expected: &[Vec<HostTensor>],
     items: usize,
 ) -> Result<(), String> {
-    if p.fixed_batch().is_some() {
+    if p.whole_batches().is_some() {
         return Ok(());
     }
     for (batch, threads) in [(8, 1), (8, 2), (3, 2), (1, 2)] {

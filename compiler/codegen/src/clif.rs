@@ -317,12 +317,12 @@ impl<T: Target> StepFunction<'_, '_, '_, T> {
             ("mul", true) => self.b.ins().fmul(a, b),
             ("div", true) => self.b.ins().fdiv(a, b),
             ("max", true) => {
-                let first = self.b.ins().fcmp(FloatCC::GreaterThan, a, b);
-                self.b.ins().select(first, a, b)
+                let larger = self.b.ins().fcmp(FloatCC::GreaterThan, a, b);
+                self.first_or_nan(larger, a, b)
             }
             ("min", true) => {
-                let first = self.b.ins().fcmp(FloatCC::LessThan, a, b);
-                self.b.ins().select(first, a, b)
+                let smaller = self.b.ins().fcmp(FloatCC::LessThan, a, b);
+                self.first_or_nan(smaller, a, b)
             }
             ("add", false) => self.b.ins().iadd(a, b),
             ("sub", false) => self.b.ins().isub(a, b),
@@ -331,6 +331,13 @@ impl<T: Target> StepFunction<'_, '_, '_, T> {
             ("min", false) => self.b.ins().smin(a, b),
             (other, _) => return Err(bug(format!("`{other}` of this type cannot be compiled"))),
         })
+    }
+
+    /// `a` where `first` holds or where it is NaN, else `b`.
+    fn first_or_nan(&mut self, first: Value, a: Value, b: Value) -> Value {
+        let nan = self.b.ins().fcmp(FloatCC::Unordered, a, a);
+        let first = self.b.ins().bor(first, nan);
+        self.b.ins().select(first, a, b)
     }
 
     fn convert(&mut self, view: Convert) -> Result<Value, CodegenError> {

@@ -173,9 +173,11 @@ fn c_type(elem: Elem) -> &'static str {
 
 fn batch_comment(note: &Note) -> String {
     let tiers = comment_text(&note.tiers.join(", "));
-    match note.fixed_batch {
-        0 => format!("Runs any batch (code for {:?}); instruction tiers: {tiers}.", note.batches),
-        batch => format!("Runs batch {batch} only; instruction tiers: {tiers}."),
+    let batches: Vec<String> = note.batches.iter().map(u32::to_string).collect();
+    let batches = batches.join(", ");
+    match &note.whole_batches {
+        None => format!("Runs any batch (code for {batches}); instruction tiers: {tiers}."),
+        Some(why) => format!("Runs batch {batches} only: {}; instruction tiers: {tiers}.", comment_text(why)),
     }
 }
 
@@ -364,7 +366,7 @@ mod tests {
     use super::*;
 
     fn io(name: &str) -> IoNote {
-        IoNote { name: name.into(), elem: Elem::F32, shape: vec![1, 3], batched: true }
+        IoNote { name: name.into(), elem: Elem::F32, shape: vec![1, 3], batched: true, shapes: Default::default() }
     }
 
     #[test]

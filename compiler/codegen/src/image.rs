@@ -35,6 +35,8 @@ pub struct VariantInput<'a> {
     pub isa: Isa,
     /// Batch items it computes.
     pub batch: usize,
+    /// Shapes of the inputs, then of the outputs.
+    pub shapes: &'a [Vec<usize>],
 }
 
 /// Everything an image is made from.
@@ -49,8 +51,8 @@ pub struct ImageInput<'a> {
     pub inputs: &'a [Port],
     /// Outputs in model order.
     pub outputs: &'a [Port],
-    /// The batch that alone may be run, or 0.
-    pub fixed_batch: usize,
+    /// Whether a batch is run whole, by the variant of just that batch.
+    pub whole_batches: bool,
     /// Programs by tier and batch.
     pub variants: &'a [VariantInput<'a>],
     /// When code has to be there.
@@ -147,8 +149,9 @@ pub fn define<T: Target>(
             };
             steps.push((op, compiler.compile(op, &name)?));
         }
-        let table = tables.steps(v.module, &steps)?;
+        let (table, shapes) = (tables.steps(v.module, &steps)?, tables.shapes(v.shapes)?);
         let base = n * size_of::<Variant>();
+        variants.data(base + offset_of!(Variant, shapes), shapes);
         variants.u32(base + offset_of!(Variant, isa), v.isa as u32);
         variants.u32(base + offset_of!(Variant, batch), v.batch as u32);
         variants.u64(base + offset_of!(Variant, arena_bytes), arena_bytes(v.module) as u64);
@@ -248,6 +251,17 @@ impl<T: Target> Tables<'_, T> {
         self.define(table)
     }
 
+    fn shapes(&mut self, shapes: &[Vec<usize>]) -> Result<DataId, CodegenError> {
+        let mut table = Table::new(8 * abi::MAX_RANK * shapes.len());
+        for (n, shape) in shapes.iter().enumerate() {
+            // A port of a higher rank is refused with its name.
+            for (d, &dim) in shape.iter().take(abi::MAX_RANK).enumerate() {
+                table.u64(8 * (n * abi::MAX_RANK + d), dim as u64);
+            }
+        }
+        self.define(table)
+    }
+
     fn ports(&mut self, ports: &[Port]) -> Result<DataId, CodegenError> {
         let mut table = Table::new(size_of::<Io>() * ports.len());
         for (n, port) in ports.iter().enumerate() {
@@ -297,7 +311,7 @@ impl<T: Target> Tables<'_, T> {
         table.data(offset_of!(Model, variants), variants);
         table.data(offset_of!(Model, weights), weights_id);
         table.u64(offset_of!(Model, weights_bytes), weights as u64);
-        table.u64(offset_of!(Model, fixed_batch), input.fixed_batch as u64);
+        table.u64(offset_of!(Model, whole_batches), u64::from(input.whole_batches));
         let id = self.target.declare_data(MODEL_SYMBOL, Linkage::Export, false, false)?;
         self.define_as(id, table)
     }

@@ -17,7 +17,7 @@
 //! ```
 
 use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
-use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, ports};
+use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, ports};
 use qc_codegen::image::Port;
 use qc_dialects::graph::{Constant, Conv2d, Matmul};
 use qc_ir::{Elem, Module, NoSink, OpId, Use, ValueId};
@@ -73,11 +73,12 @@ impl Compiler {
         compiler.run(&mut m, crate::pipeline::LOOPS, &mut NoSink)?;
         compiler.check_planned(&m)?;
         let tiers = compiler.options.target.tiers();
+        let shapes: Vec<Vec<usize>> = inputs.iter().chain(&outputs).map(|p: &Port| p.dims.clone()).collect();
         let mut variants = Vec::new();
         for &isa in &tiers {
             let mut selected = m.clone();
             compiler.run(&mut selected, &format!("select-kernels{{isa={}}}", isa.name()), &mut NoSink)?;
-            variants.push((isa, 1, selected));
+            variants.push((isa, Program { batch: 1, module: selected, shapes: shapes.clone() }));
         }
         let names = args.into_iter().map(|name| name.unwrap_or_default()).collect();
         let compiled = Compiled {
@@ -87,7 +88,7 @@ impl Compiler {
             passes: Vec::new(),
             inputs,
             outputs,
-            fixed_batch: 1,
+            whole_batches: Some("ranges are observed per sample".into()),
             sha256: file.sha256(),
             tiers,
             variants,

@@ -16,6 +16,7 @@
 //! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
 
 mod artefact;
+pub mod batch;
 pub mod calibrate;
 mod demands;
 mod error;
@@ -44,6 +45,7 @@ use qc_frontend::{Imported, Options};
 use qc_ir::{Diag, Module, NoSink, PassReport, Sink};
 use qc_kernels::table::Isa;
 use qc_runtime::note::{IoNote, Note, OpNote};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Batch sizes that get code of their own unless the options say otherwise.
@@ -67,13 +69,22 @@ pub struct Compiled {
     pub passes: Vec<PassReport>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    fixed_batch: usize,
+    whole_batches: Option<String>,
     sha256: [u8; 32],
     tiers: Vec<Isa>,
-    /// Selected modules: tier, batch, program.
-    variants: Vec<(Isa, usize, Module)>,
+    /// Programs with selected kernels, by tier.
+    variants: Vec<(Isa, Program)>,
     record: std::collections::BTreeMap<String, String>,
     limits: qc_ir::Limits,
+}
+
+/// A model in planned loop code for one batch.
+#[derive(Clone)]
+pub(crate) struct Program {
+    batch: usize,
+    module: Module,
+    /// Shapes of inputs, then outputs.
+    shapes: Vec<Vec<usize>>,
 }
 
 impl Compiler {
@@ -160,26 +171,62 @@ impl Compiler {
         import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
         sink: &mut dyn Sink,
     ) -> Result<Compiled, CompileError> {
-        let first = import(None)?;
-        let ports = (ports(&first.inputs), ports(&first.outputs));
-        let independent = ports.0.iter().chain(&ports.1).all(|p| p.batched);
-        let (report, format, fixed) = (first.report.clone(), first.format.clone(), first.fixed_batch);
-        let (account, passes, module) = self.lower(first, &report, sink)?;
-        let mut programs = vec![(1, module)];
+        let (own, first) = self.first_import(import)?;
+        let report = first.report.clone();
+        let (format, data) = (first.format.clone(), batch::of_data(&first.inputs, own, &self.options.data));
+        let (whole, outputs) = self.items(import, own, &first)?;
+        let mut ports = (ports(&first.inputs), ports(&first.outputs));
+        ports.0.iter_mut().filter(|p| p.batched).for_each(|p| p.dims[0] /= own);
+        ports.1.iter_mut().zip(outputs).for_each(|(p, batched)| p.batched = batched);
+        let open = ports.0.iter().any(|p| p.batched);
         let wanted = if self.options.batches.is_empty() { &DEFAULT_BATCHES[..] } else { &self.options.batches };
-        for &batch in wanted.iter().filter(|b| **b > 1) {
-            if fixed.is_none() && independent {
-                programs.extend(self.other_batch(import, batch, &ports)?.map(|m| (batch, m)));
+        let mut batches: BTreeSet<usize> = match (&whole, data) {
+            (Some(_), Some(batch)) => [batch].into(),
+            (Some(_), None) => batch::WHOLE_BATCHES.chain(wanted.iter().copied()).collect(),
+            (None, _) => wanted.iter().copied().chain([own]).collect(),
+        };
+        batches.retain(|&b| open || b == own);
+        let (mut result, mut programs, mut refused) = (None, Vec::new(), None);
+        let mut first = Some(first);
+        for batch in batches {
+            let imported = match first.take_if(|_| batch == own) {
+                Some(first) => Ok(first),
+                None => import(Some(batch)),
+            };
+            match imported {
+                Err(e) if batch::may_fit_another(&e) => refused = Some((batch, e)),
+                Err(e) => return Err(e),
+                Ok(imported) => {
+                    let shapes = imported.inputs.iter().chain(&imported.outputs).map(|p| p.dims.clone()).collect();
+                    let sink: &mut dyn Sink = if result.is_none() { &mut *sink } else { &mut NoSink };
+                    let (account, passes, m) = self.lower(imported, &report, sink)?;
+                    programs.push(Program { batch, module: m, shapes });
+                    result.get_or_insert((account, passes));
+                }
+            }
+        }
+        let Some((account, passes)) = result else {
+            return Err(match refused {
+                Some((batch, e)) => CompileError::Model { text: format!("for batch {batch}: {e}") },
+                None => CompileError::Bug { text: "no batch is left to compile for".into() },
+            });
+        };
+        if whole.is_some() {
+            let differ = |i: &usize| programs.iter().any(|p| p.shapes[*i] != programs[0].shapes[*i]);
+            let n = ports.0.len();
+            for (i, port) in ports.1.iter_mut().enumerate() {
+                port.batched = differ(&(n + i));
+                port.dims.clone_from(&programs[0].shapes[n + i]);
             }
         }
         let tiers = self.options.target.tiers();
         let mut variants = Vec::new();
         for &isa in &tiers {
-            for (batch, program) in &programs {
-                let mut selected = program.clone();
+            for program in &programs {
+                let mut module = program.module.clone();
                 let pass = format!("select-kernels{{isa={}}}", isa.name());
-                self.run(&mut selected, &pass, &mut NoSink)?;
-                variants.push((isa, *batch, selected));
+                self.run(&mut module, &pass, &mut NoSink)?;
+                variants.push((isa, Program { module, ..program.clone() }));
             }
         }
         let stem = self.options.name.clone().unwrap_or_else(|| name.to_string());
@@ -190,7 +237,7 @@ impl Compiler {
             passes,
             inputs: ports.0,
             outputs: ports.1,
-            fixed_batch: usize::from(!independent),
+            whole_batches: whole,
             sha256,
             tiers,
             variants,
@@ -199,24 +246,51 @@ impl Compiler {
         })
     }
 
-    /// The program for another batch; `None` if the model cannot be imported for it, or its shapes do not scale.
-    fn other_batch(
+    /// The model at its own batch, or at the smallest for which its nodes can be computed.
+    fn first_import(
         &self,
         import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
-        batch: usize,
-        first: &(Vec<Port>, Vec<Port>),
-    ) -> Result<Option<Module>, CompileError> {
-        let Ok(imported) = import(Some(batch)) else { return Ok(None) };
-        let own = (ports(&imported.inputs), ports(&imported.outputs));
-        let scales = |a: &Port, b: &Port| {
-            a.dims.len() == b.dims.len() && a.dims[1..] == b.dims[1..] && a.dims[0] * batch == b.dims[0]
+    ) -> Result<(usize, Imported), CompileError> {
+        let error = match import(None) {
+            Ok(imported) => return Ok((1, imported)),
+            Err(e) if batch::may_fit_another(&e) => e,
+            Err(e) => return Err(e),
         };
-        let all = |a: &[Port], b: &[Port]| a.iter().zip(b).all(|(a, b)| scales(a, b));
-        if !all(&first.0, &own.0) || !all(&first.1, &own.1) {
-            return Ok(None);
+        let given = self.options.data.iter().filter_map(|(_, dims)| dims.first());
+        let candidates: BTreeSet<usize> =
+            batch::WHOLE_BATCHES.chain(self.options.batches.iter().copied()).chain(given.copied()).collect();
+        let found = candidates.into_iter().filter(|&b| b > 1).find_map(|b| Some((b, import(Some(b)).ok()?)));
+        found.ok_or(error)
+    }
+
+    /// Why only whole batches of a model can be computed, if so; and which outputs have items.
+    fn items(
+        &self,
+        import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
+        own: usize,
+        first: &Imported,
+    ) -> Result<(Option<String>, Vec<bool>), CompileError> {
+        let whole = |why: String| Ok((Some(why), vec![true; first.outputs.len()]));
+        if first.fixed_batch.is_some() || first.inputs.iter().all(|p| !p.batched) {
+            return Ok((Some("the model fixes its shapes".into()), vec![false; first.outputs.len()]));
         }
-        let report = imported.report.clone();
-        self.lower(imported, &report, &mut NoSink).map(|(_, _, m)| Some(m))
+        if own != 1 {
+            return whole(format!("its nodes cannot be computed for batch 1, the least is {own}"));
+        }
+        for batch in batch::PROBES {
+            match import(Some(batch)) {
+                Err(e) if batch::may_fit_another(&e) || matches!(e, CompileError::Import { .. }) => {}
+                Err(CompileError::Limit { text }) if !text.contains("time") => {}
+                Err(e) => return Err(e),
+                Ok(probe) => {
+                    return match batch::apart(first, &probe, batch) {
+                        Ok(outputs) => Ok((None, outputs)),
+                        Err(why) => whole(why),
+                    };
+                }
+            }
+        }
+        whole("its nodes can be computed for some batches only".into())
     }
 
     /// Runs an imported model down to planned loop code.
@@ -245,7 +319,12 @@ impl Compiler {
             }
         }
         passes.extend(self.run(&mut m, &pipeline::int8(&self.options), sink)?);
-        let account = Account::of(report, &work, &m, self.options.exact_qdq, &passes);
+        let all_float = match (self.options.precision, self.options.exact_qdq) {
+            (Precision::Fp32, _) => Some("everything is f32 (--precision fp32)"),
+            (_, true) => Some("pairs are computed as written (--exact-qdq)"),
+            _ => None,
+        };
+        let account = Account::of(report, &work, &m, all_float, &passes);
         demands::check(&self.options, &account)?;
         if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
             let text = match self.options.ranges {
@@ -299,24 +378,30 @@ impl Compiled {
                 elem: runtime_elem(p.elem),
                 shape: p.dims.iter().map(|&d| d as i64).collect(),
                 batched: p.batched,
+                shapes: Default::default(),
             };
             ports.iter().map(one).collect()
         };
-        let mut batches: Vec<u32> = self.variants.iter().map(|(_, b, _)| *b as u32).collect();
-        batches.sort_unstable();
-        batches.dedup();
+        let mut outputs = io(&self.outputs);
+        if self.whole_batches.is_some() {
+            for (i, out) in outputs.iter_mut().enumerate().filter(|(_, out)| out.batched) {
+                let shape = |p: &Program| p.shapes[self.inputs.len() + i].iter().map(|&d| d as i64).collect();
+                out.shapes = self.variants.iter().map(|(_, p)| (p.batch as u32, shape(p))).collect();
+            }
+        }
+        let batches: BTreeSet<u32> = self.variants.iter().map(|(_, p)| p.batch as u32).collect();
         let weights = Weights::collect(&self.inputs_of_variants()).0.bytes().len();
         Note {
             format: qc_embed::abi::ABI_VERSION,
             name: self.name.clone(),
             generator: format!("qc {}", env!("CARGO_PKG_VERSION")),
             tiers: self.tiers.iter().map(|t| t.name().to_string()).collect(),
-            batches,
-            fixed_batch: self.fixed_batch as u64,
+            batches: batches.into_iter().collect(),
+            whole_batches: self.whole_batches.clone(),
             model_sha256: self.sha256.iter().map(|b| format!("{b:02x}")).collect(),
             options: self.record.clone(),
             inputs: io(&self.inputs),
-            outputs: io(&self.outputs),
+            outputs,
             ops: self.step_notes(),
             weights_bytes: weights as u64,
         }
@@ -324,7 +409,7 @@ impl Compiled {
 
     /// The steps of the first variant.
     fn step_notes(&self) -> Vec<OpNote> {
-        let Some((_, _, m)) = self.variants.first() else { return Vec::new() };
+        let Some((_, Program { module: m, .. })) = self.variants.first() else { return Vec::new() };
         let steps = m.ops(m.body()).iter().filter_map(|&op| Parallel::of(m, op).map(|p| (op, p)));
         let one = |(op, p): (qc_ir::OpId, Parallel)| {
             let nodes = m.locs.nodes(m.loc(op));
@@ -343,7 +428,10 @@ impl Compiled {
     }
 
     fn inputs_of_variants(&self) -> Vec<VariantInput<'_>> {
-        self.variants.iter().map(|(isa, batch, module)| VariantInput { module, isa: *isa, batch: *batch }).collect()
+        fn one((isa, p): &(Isa, Program)) -> VariantInput<'_> {
+            VariantInput { module: &p.module, isa: *isa, batch: p.batch, shapes: &p.shapes }
+        }
+        self.variants.iter().map(one).collect()
     }
 
     /// The image, ready for either end.
@@ -355,7 +443,7 @@ impl Compiled {
             sha256: self.sha256,
             inputs: &self.inputs,
             outputs: &self.outputs,
-            fixed_batch: self.fixed_batch,
+            whole_batches: self.whole_batches.is_some(),
             variants: &self.inputs_of_variants(),
             deadline: self.limits.deadline(),
         })
@@ -365,7 +453,7 @@ impl Compiled {
     pub fn arenas(&self) -> impl Iterator<Item = (usize, usize)> {
         let first = self.tiers.first().copied();
         let own = self.variants.iter().filter(move |(isa, ..)| Some(*isa) == first);
-        own.map(|(_, batch, m)| (*batch, qc_dialects::phase::arena_bytes(m)))
+        own.map(|(_, p)| (p.batch, qc_dialects::phase::arena_bytes(&p.module)))
     }
 
     /// Machine code in this process.

@@ -1,5 +1,6 @@
 //! What a compilation can be told.
 
+use crate::batch::Data;
 use crate::ranges::Ranges;
 use qc_ir::{Limits, ManagerOptions};
 use qc_kernels::table::Isa;
@@ -101,8 +102,12 @@ pub struct CompileOptions {
     pub strict_int8: bool,
     /// Percentage of multiply-accumulates that must be INT8; less is an error.
     pub min_int8_macs: Option<f64>,
-    /// Batch sizes with code of their own; empty for the default.
+    /// Batch sizes with code of their own; empty for the default. A model whose items are not independent gets code for
+    /// all batches from 1 to 8 besides.
     pub batches: Vec<usize>,
+    /// Shapes of the arrays that the model is going to be run with: a model whose items are not independent gets code for
+    /// their batch only.
+    pub data: Data,
     /// Shapes of inputs by name; a leading -1 stands for the batch.
     pub shapes: BTreeMap<String, Vec<i64>>,
     /// Where Paddle's combined parameters are, if not beside the model.

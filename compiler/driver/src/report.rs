@@ -1,9 +1,10 @@
 //! The account of a compilation: what became of every op of the model, and why what is float is float.
 
 use qc_dialects::graph::{Constant, Dequantize, Quantize};
+use qc_dialects::work::macs;
 use qc_frontend::{Disposition, NodeReport};
 use qc_ir::{Elem, Module, OpId, PassReport};
-use qc_passes::quant::lower_to_quant::compute::obstacle;
+use qc_passes::quant::lower_to_quant::reason::why_float;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -41,8 +42,14 @@ pub struct Account {
 
 impl Account {
     /// The account of a model, given what the import says, the work of each node as imported, the module in the fused
-    /// phase, whether pairs are computed as written, and what the passes until then remarked.
-    pub fn of(report: &[NodeReport], work: &Work, fused: &Module, as_written: bool, passes: &[PassReport]) -> Account {
+    /// phase, the option for which all of it is float, and what the passes until then remarked.
+    pub fn of(
+        report: &[NodeReport],
+        work: &Work,
+        fused: &Module,
+        all_float: Option<&str>,
+        passes: &[PassReport],
+    ) -> Account {
         let mut remarks: HashMap<(&str, &str), &str> = HashMap::new();
         for (loc, text) in passes.iter().flat_map(|p| &p.remarks) {
             for node in fused.locs.nodes(*loc) {
@@ -62,10 +69,10 @@ impl Account {
                 Disposition::Mapped => match fate(fused, ops) {
                     Fate::Float(reason) => {
                         let remark = remarks.get(&(r.node.as_str(), r.op_type.as_str()));
-                        Fate::Float(match remark {
-                            _ if as_written => "pairs are computed as written (--exact-qdq)".into(),
-                            Some(text) => text.to_string(),
-                            None => reason,
+                        Fate::Float(match (all_float, remark) {
+                            (Some(option), _) => option.into(),
+                            (None, Some(text)) => text.to_string(),
+                            (None, None) => reason,
                         })
                     }
                     fate => fate,
@@ -106,18 +113,22 @@ impl Work {
     }
 }
 
+/// What became of the node that these ops are or are part of.
+///
+/// Conversions say nothing of a node that computes: an operator on quantized tensors has them around what may be float.
 fn fate(m: &Module, ops: &[OpId]) -> Fate {
     let computing: Vec<OpId> =
         ops.iter().copied().filter(|&op| !m.is(op, Constant::DEF) && !is_weight(m, op)).collect();
-    if computing.is_empty() {
-        return Fate::Folded("became part of its neighbours or of a constant".into());
+    let converts = |op: OpId| m.is(op, Quantize::DEF) || m.is(op, Dequantize::DEF);
+    let inner: Vec<OpId> = computing.iter().copied().filter(|&op| !converts(op)).collect();
+    // A node may have become several ops; the one that works most decides, an integer one where none works.
+    let main = inner.iter().copied().max_by_key(|&op| (macs(m, op), integer(m, op)));
+    match main {
+        None if computing.is_empty() => Fate::Folded("became part of its neighbours or of a constant".into()),
+        None => Fate::Int8,
+        Some(op) if integer(m, op) => Fate::Int8,
+        Some(op) => Fate::Float(why_float(m, op).unwrap_or_else(|| "its result is read in f32".into())),
     }
-    if computing.iter().any(|&op| integer(m, op)) {
-        return Fate::Int8;
-    }
-    // A node may have become several ops; the one that works most explains it, the first of them if none does.
-    let main = computing.iter().rev().max_by_key(|op| macs(m, **op));
-    Fate::Float(main.map_or(String::new(), |&op| reason(m, op)))
 }
 
 /// A dequantized constant, which its user takes as it is.
@@ -125,40 +136,8 @@ fn is_weight(m: &Module, op: OpId) -> bool {
     Dequantize::of(m, op).is_some_and(|d| Constant::producing(m, d.q(m)).is_some())
 }
 
+/// Whether an op computes in integers, or moves bytes.
 fn integer(m: &Module, op: OpId) -> bool {
     let quantized = |v: &qc_ir::ValueId| m.ty(*v).tensor().is_some_and(|t| matches!(t.elem, Elem::Quant(_)));
-    m.def(op).dialect() == "quant"
-        || m.is(op, Quantize::DEF)
-        || m.is(op, Dequantize::DEF)
-        || m.results(op).iter().any(quantized)
-}
-
-fn reason(m: &Module, op: OpId) -> String {
-    let name = m.def(op).name.trim_start_matches("graph.");
-    let unquantized = m.operands(op).iter().flatten().any(|v| Dequantize::producing(m, *v).is_none());
-    match name {
-        "conv2d" | "matmul" => obstacle(m, op).unwrap_or_else(|| "its result is read in f32".into()),
-        "softmax" | "lrn" => "kept in f32 for accuracy".into(),
-        "reshape" | "transpose" | "slice" | "concat" => "moves f32 data".into(),
-        _ if unquantized => "an input has no quantized range".into(),
-        _ => "its result is not quantized".into(),
-    }
-}
-
-/// Multiply-accumulates of one op for its whole batch.
-pub fn macs(m: &Module, op: OpId) -> u64 {
-    use qc_dialects::{graph, quant};
-    let conv = |s: Result<graph::conv::ConvShape, String>| s.map_or(0, |s| s.macs() as u64);
-    let product = |k: usize| m.tensor_ty(m.result(op)).len() as u64 * k as u64;
-    if let Some(c) = graph::Conv2d::of(m, op) {
-        conv(c.shape(m))
-    } else if let Some(c) = quant::QConv2d::of(m, op) {
-        conv(c.shape(m))
-    } else if let Some(mm) = graph::Matmul::of(m, op) {
-        mm.shape(m).map_or(0, |s| product(s.k))
-    } else if let Some(mm) = quant::QMatmul::of(m, op) {
-        product(m.dims(mm.weight(m))[1])
-    } else {
-        0
-    }
+    m.def(op).dialect() == "quant" || m.results(op).iter().any(quantized)
 }

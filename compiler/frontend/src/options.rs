@@ -56,7 +56,8 @@ pub struct Port {
     pub elem: Elem,
     /// Static dims.
     pub dims: Vec<usize>,
-    /// Whether dim 0 is the batch.
+    /// Whether dim 0 is the batch; said of inputs only. Where the batch is in outputs is followed through the program
+    /// ([`qc_ir::Follow`]).
     pub batched: bool,
 }
 

@@ -1,8 +1,9 @@
 //! Finds the rewrite that changes what a module computes: the first pass that does, then within it, by halving, the
 //! number of rewrites after which the results are wrong.
 
+use crate::check::{check, seeded_inputs};
 use crate::diag::{Diag, Severity};
-use crate::manager::{ManagerOptions, check, run_step, seeded_inputs};
+use crate::manager::{ManagerOptions, run_step};
 use crate::module::Module;
 use crate::opdef::Registry;
 use crate::pass::Step;

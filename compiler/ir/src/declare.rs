@@ -4,12 +4,12 @@
 //! ops! { dialect TOY = "toy";
 //!     /// Adds.
 //!     op Add = "toy.add"(lhs, rhs: Optional) -> (out) { scale: Float = 1.0, axis: Int } [PURE]
-//!         infer(infer_add) verify(verify_add) eval(eval_add);
+//!         infer(infer_add) verify(verify_add) eval(eval_add) items(items_add);
 //! }
 //! ```
 //!
 //! Operand kinds are `Required` (the default), `Optional` (may be left out at the end) and `Variadic` (last only). An
-//! attribute without a default is required. `infer`, `verify` and `eval` may each be left out.
+//! attribute without a default is required. `infer`, `verify`, `eval` and `items` may each be left out.
 
 /// See the module documentation.
 #[macro_export]
@@ -17,7 +17,7 @@ macro_rules! ops {
     (dialect $list:ident = $dialect:literal;
      $( $(#[doc = $doc:literal])* op $view:ident = $name:literal ( $($operand:ident $(: $slot:ident)?),* )
         $(-> ( $($result:ident),* ))? { $($attr:ident : $kind:ident $(= $default:expr)?),* $(,)? } [ $($flag:ident)* ]
-        $(infer($infer:expr))? $(verify($verify:expr))? $(eval($eval:expr))? ; )*) => {
+        $(infer($infer:expr))? $(verify($verify:expr))? $(eval($eval:expr))? $(items($items:expr))? ; )*) => {
         #[doc = concat!("All ops of the `", $dialect, "` dialect.")]
         pub static $list: &[&$crate::OpDef] = &[$($view::DEF),*];
         $(
@@ -42,6 +42,7 @@ macro_rules! ops {
                     infer: $crate::ops!(@option $($infer)?),
                     verify: $crate::ops!(@option $($verify)?),
                     eval: $crate::ops!(@option $($eval)?),
+                    items: $crate::ops!(@option $($items)?),
                 };
 
                 /// The view of `op`, if it is one of these.

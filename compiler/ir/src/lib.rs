@@ -6,12 +6,14 @@
 
 mod attr;
 mod bisect;
+mod check;
 mod consts;
 mod declare;
 mod diag;
 mod edit;
 mod id;
 mod interp;
+mod items;
 mod lex;
 mod limits;
 mod loc;
@@ -28,17 +30,16 @@ mod verify;
 
 pub use attr::{Attr, AttrKind, Attrs};
 pub use bisect::{Culprit, GuiltyRewrite, bisect};
+pub use check::{check, distance, seeded_inputs};
 pub use consts::{Const, ConstPool, content_hash};
 pub use diag::{Diag, Severity};
 pub use edit::{Builder, Insert};
 pub use id::{ConstId, FuncId, LocId, OpId, QuantId, RegionId, ValueId};
 pub use interp::run_region;
+pub use items::{Follow, Items, ItemsFn, repeats_along};
 pub use limits::{Deadline, Exceeded, Limits};
 pub use loc::{LocTable, Node};
-pub use manager::{
-    ManagerOptions, NoSink, PassReport, Select, Sink, check, distance, reproducer_pipeline, round_trips, run,
-    seeded_inputs,
-};
+pub use manager::{ManagerOptions, NoSink, PassReport, Select, Sink, reproducer_pipeline, round_trips, run};
 pub use module::{Func, Module, Op, Region, Use, Value, ValueDef, store_of};
 pub use opdef::{AttrSpec, EvalFn, InferFn, OpDef, PhaseDef, Registry, Slot, SlotKind, Traits, VerifyFn};
 pub use parse::{parse, read_sidecar};

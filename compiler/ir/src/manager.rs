@@ -1,15 +1,14 @@
 //! The pass manager: runs a pipeline, verifies, dumps, times, checks, and leaves a reproducer when a pass fails.
 
+use crate::check::{check, seeded_inputs};
 use crate::diag::{Diag, Severity};
 use crate::id::LocId;
 use crate::limits::Deadline;
 use crate::module::Module;
 use crate::opdef::Registry;
 use crate::parse::parse;
-use crate::pass::{Keeps, PassCx, Step, print_pipeline};
+use crate::pass::{PassCx, Step, print_pipeline};
 use crate::print::{PrintOptions, print, sidecar};
-use crate::tensor::{Data, HostTensor};
-use crate::types::{Elem, Type};
 use crate::verify::verify;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -250,92 +249,6 @@ fn summarize(reports: &[PassReport], options: &ManagerOptions, sink: &mut dyn Si
             }
         }
     }
-}
-
-/// Inputs for checking: the same on every machine, spread over [-1, 1] for floats. In loop code the outputs' buffers
-/// follow the inputs' in the signature.
-pub fn seeded_inputs(m: &Module) -> Vec<HostTensor> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u32
-    };
-    let mut make = |ty: &Type| {
-        let (elem, dims) = match ty {
-            Type::Tensor(t) => (t.elem, &t.dims),
-            Type::Buffer(b) => (b.elem, &b.dims),
-            Type::Scalar(_) | Type::Index => return None,
-        };
-        let n = dims.iter().product();
-        let data = match m.storage(elem) {
-            Elem::F32 => Data::F32((0..n).map(|_| next() as f32 / (1u32 << 30) as f32 - 1.0).collect()),
-            Elem::U8 => Data::U8((0..n).map(|_| next() as u8).collect()),
-            Elem::I8 => Data::I8((0..n).map(|_| next() as i8).collect()),
-            Elem::I32 => Data::I32((0..n).map(|_| (next() % 16) as i32).collect()),
-            Elem::I64 => Data::I64((0..n).map(|_| i64::from(next() % 16)).collect()),
-            Elem::Bool => Data::Bool((0..n).map(|_| next() & 1 == 1).collect()),
-            Elem::Quant(_) => return None,
-        };
-        HostTensor::new(dims.to_vec(), data)
-    };
-    let args = m.args(m.body());
-    let in_buffers = args.iter().any(|&v| m.ty(v).buffer().is_some());
-    let outputs = m.main().filter(|_| in_buffers).map_or(0, |f| f.outputs.len());
-    args[..args.len().saturating_sub(outputs)].iter().filter_map(|&v| make(m.ty(v))).collect()
-}
-
-/// Compares the results of two modules on `inputs`.
-///
-/// # Errors
-/// The first output that differs more than `keeps` allows, or what an interpreter says.
-pub fn check(
-    before: &Module,
-    after: &Module,
-    keeps: Keeps,
-    inputs: &[HostTensor],
-    registry: &Registry,
-) -> Result<(), Diag> {
-    let old = (registry.interpret)(before, inputs)?;
-    let new = (registry.interpret)(after, inputs)?;
-    if old.len() != new.len() {
-        return Err(Diag::bug(format!("{} results became {}", old.len(), new.len())));
-    }
-    for (i, (a, b)) in old.iter().zip(&new).enumerate() {
-        if a.dims() != b.dims() {
-            return Err(Diag::bug(format!("result {i}: shape {:?} became {:?}", a.dims(), b.dims())));
-        }
-        let distance = distance(a, b).ok_or_else(|| Diag::bug(format!("result {i} changed its type")))?;
-        let allowed = match keeps {
-            Keeps::Exact => 0.0,
-            Keeps::F32Rounding(tolerance) => tolerance,
-            Keeps::OneStep => 0.05,
-            Keeps::Budget => 0.5,
-        };
-        if distance.is_nan() || distance > allowed {
-            let text = format!("result {i} differs by {distance:e} of the largest magnitude; {allowed:e} is allowed");
-            return Err(Diag::bug(text));
-        }
-    }
-    Ok(())
-}
-
-/// The largest difference as a fraction of the largest magnitude of `a`; `None` for different element types.
-pub fn distance(a: &HostTensor, b: &HostTensor) -> Option<f32> {
-    if let (Some(a), Some(b)) = (a.as_f32(), b.as_f32()) {
-        let magnitude = a.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
-        let differ = |x: &f32, y: &f32| if x == y || (x.is_nan() && y.is_nan()) { 0.0 } else { (x - y).abs() };
-        let worst = a.iter().zip(b).map(|(x, y)| differ(x, y));
-        return Some(worst.fold(0.0f32, |m, d| if d.is_nan() || d > m { d } else { m }) / magnitude);
-    }
-    (a.data().elem() == b.data().elem()).then(|| {
-        let (mut worst, mut magnitude) = (0i64, 1i64);
-        for i in 0..a.len() {
-            let (x, y) = (a.int(i).unwrap_or(0), b.int(i).unwrap_or(0));
-            worst = worst.max((x - y).abs());
-            magnitude = magnitude.max(x.abs());
-        }
-        worst as f32 / magnitude as f32
-    })
 }
 
 /// Whether a printed module parses and prints to the same text.

@@ -2,6 +2,7 @@
 
 use crate::attr::{Attr, AttrKind};
 use crate::id::OpId;
+use crate::items::ItemsFn;
 use crate::module::Module;
 use crate::tensor::HostTensor;
 use crate::types::Type;
@@ -93,6 +94,8 @@ pub struct OpDef {
     pub verify: Option<VerifyFn>,
     /// Meaning on host tensors; ops on buffers have an interpreter of their own.
     pub eval: Option<EvalFn>,
+    /// What becomes of the items of a batch; element-wise ops need not say it.
+    pub items: Option<ItemsFn>,
 }
 
 impl OpDef {
@@ -139,6 +142,9 @@ pub struct Registry {
     pub phases: &'static [PhaseDef],
     /// Runs the first function of a module on its inputs.
     pub interpret: fn(&Module, &[HostTensor]) -> Result<Vec<HostTensor>, crate::Diag>,
+    /// The same program without the rounding of its quantize/dequantize pairs, each of which is a clamp there: how much
+    /// rounding is worth. `None` where there are no pairs.
+    pub unrounded: fn(&Module) -> Option<Module>,
 }
 
 impl Registry {

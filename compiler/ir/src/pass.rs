@@ -14,10 +14,12 @@ pub enum Keeps {
     Exact,
     /// Results differ by float rounding, at most this fraction of the largest magnitude.
     F32Rounding(f32),
-    /// Quantized results differ by at most one step per op.
+    /// Results differ as if single roundings went the other way: no more than all roundings of pairs do.
     OneStep,
-    /// The lossy steps: results differ by quantization error.
-    Budget,
+    /// Roundings of pairs go, their clamps stay: results differ no more than those roundings explain.
+    Clamps,
+    /// The lossy step: results keep this signal-to-noise ratio.
+    Decibels(f32),
 }
 
 /// A transformation of a module.

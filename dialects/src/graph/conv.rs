@@ -1,7 +1,8 @@
 //! Convolution.
 
 use super::{arg, check_size, f32_ty, f32s, nchw, sizes};
-use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
+use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect CONV = "graph";
     /// 2-D convolution (cross-correlation) of NCHW activations with OIHW weights.
@@ -13,7 +14,18 @@ qc_ir::ops! { dialect CONV = "graph";
     op Conv2d = "graph.conv2d"(input, weight, bias: Optional, residual: Optional) -> (out) {
         strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
         min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
-    } [PURE] infer(infer_conv2d) eval(eval_conv2d);
+    } [PURE] infer(infer_conv2d) eval(eval_conv2d) items(items_conv2d);
+}
+
+fn items_conv2d(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let residual = Conv2d(op).residual(m).map_or(f.along(m, op, 0), |_| f.along(m, op, 3));
+    match f.all_same(m, op) {
+        true => Some(Items::Same),
+        false => {
+            let parameters = f.is_same(m, op, 1) && f.is_same(m, op, 2);
+            (f.along(m, op, 0)? == 0 && residual? == 0 && parameters).then_some(Items::Along(0))
+        }
+    }
 }
 
 /// The geometry of a convolution or pooling window along one dim.
@@ -178,7 +190,7 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
                 let residual = &residual[(b * c_out + o) * oh * ow..][..oh * ow];
                 plane.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
             }
-            plane.iter_mut().for_each(|x| *x = x.max(min).min(max));
+            plane.iter_mut().for_each(|x| *x = clamp_f32(*x, min, max));
         }
     }
     Ok(vec![HostTensor::f32(s.out.to_vec(), out)])

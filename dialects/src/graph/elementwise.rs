@@ -3,6 +3,9 @@
 use super::matmul::{broadcast, broadcast_index};
 use super::{arg, dims_of, f32_ty, f32s};
 use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_kernels::reference::clamp_f32;
+/// What [`Max`] and [`Min`] make of two numbers.
+pub use qc_kernels::reference::{maximum, minimum};
 
 qc_ir::ops! { dialect ELEMENTWISE = "graph";
     /// `lhs + rhs` with NumPy broadcasting.
@@ -13,13 +16,13 @@ qc_ir::ops! { dialect ELEMENTWISE = "graph";
     op Mul = "graph.mul"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_mul);
     /// `lhs / rhs` with NumPy broadcasting.
     op Div = "graph.div"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_div);
-    /// The larger of `lhs` and `rhs`, with NumPy broadcasting.
+    /// The larger of `lhs` and `rhs`, NaN if one of them is NaN, with NumPy broadcasting.
     op Max = "graph.max"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_max);
-    /// The smaller of `lhs` and `rhs`, with NumPy broadcasting.
+    /// The smaller of `lhs` and `rhs`, NaN if one of them is NaN, with NumPy broadcasting.
     op Min = "graph.min"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_min);
-    /// `max(x, 0)`.
+    /// `max(x, 0)`; NaN stays NaN.
     op Relu = "graph.relu"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer_unary) eval(eval_relu);
-    /// `min(max(x, min), max)`.
+    /// `min(max(x, min), max)`; NaN stays NaN.
     op Clip = "graph.clip"(x) -> (out) { min: Float, max: Float } [PURE ELEMENTWISE]
         infer(infer_unary) verify(verify_clip) eval(eval_clip);
 }
@@ -67,18 +70,18 @@ fn eval_div(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<Hos
 }
 
 fn eval_max(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    binary(args, |a, b| if a > b { a } else { b })
+    binary(args, maximum)
 }
 
 fn eval_min(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    binary(args, |a, b| if a < b { a } else { b })
+    binary(args, minimum)
 }
 
 fn eval_relu(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    unary(args, |x| x.max(0.0))
+    unary(args, |x| clamp_f32(x, 0.0, f32::INFINITY))
 }
 
 fn eval_clip(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let (min, max) = (Clip(op).min(m) as f32, Clip(op).max(m) as f32);
-    unary(args, |x| x.max(min).min(max))
+    unary(args, |x| clamp_f32(x, min, max))
 }

@@ -1,7 +1,8 @@
 //! Matrix product.
 
 use super::{check_size, dims_of, f32_ty, f32s};
-use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
+use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect MATMUL = "graph";
     /// Matrix product with NumPy broadcasting of the batch dims, plus an optional bias per output column.
@@ -11,7 +12,7 @@ qc_ir::ops! { dialect MATMUL = "graph";
     op Matmul = "graph.matmul"(a, b, bias: Optional) -> (out) {
         transpose_a: Bool = false, transpose_b: Bool = false,
         min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
-    } [PURE] infer(infer_matmul) eval(eval_matmul);
+    } [PURE] infer(infer_matmul) eval(eval_matmul) items(items_matmul);
 }
 
 /// The geometry of a matrix product, checked.
@@ -103,6 +104,37 @@ fn infer_matmul(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     f32_ty(dims)
 }
 
+/// Items may lie along a batch dim of both operands, along the rows of the left one, or along the columns of the right
+/// one.
+fn items_matmul(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    if f.all_same(m, op) {
+        return Some(Items::Same);
+    }
+    f.is_same(m, op, 2).then_some(())?;
+    let rank = m.dims(m.result(op)).len();
+    // The place in the result, counted from its end, of a dim of an operand; `None` for the dim that sums run over.
+    let place = |i: usize, transposed: bool, own: usize| {
+        let axis = f.along(m, op, i)?;
+        let from_end = m.dims(m.operand(op, i)?).len() - axis;
+        let swapped = if transposed && from_end <= 2 { 3 - from_end } else { from_end };
+        (swapped > 2 || swapped == own).then_some(swapped)
+    };
+    let view = Matmul(op);
+    let side = |i: usize| -> Option<Option<usize>> {
+        let (transposed, own) = if i == 0 { (view.transpose_a(m), 2) } else { (view.transpose_b(m), 1) };
+        if f.is_same(m, op, i) { Some(None) } else { place(i, transposed, own).map(Some) }
+    };
+    match (side(0)?, side(1)?) {
+        (Some(a), Some(b)) => (a == b && a > 2).then(|| Items::Along(rank - a)),
+        (Some(one), None) | (None, Some(one)) => {
+            let other = m.operand(op, usize::from(f.along(m, op, 0).is_some()))?;
+            let same = one <= 2 || m.dims(other).len().checked_sub(one).is_none_or(|axis| f.repeats(m, other, axis));
+            same.then(|| Items::Along(rank - one))
+        }
+        (None, None) => None,
+    }
+}
+
 fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let view = Matmul(op);
     let s = view.shape(m)?;
@@ -131,6 +163,6 @@ fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     }
     let dims: Vec<usize> = s.batch.iter().copied().chain([s.m, s.n]).collect();
     let (min, max) = (view.min(m) as f32, view.max(m) as f32);
-    out.iter_mut().for_each(|x| *x = x.max(min).min(max));
+    out.iter_mut().for_each(|x| *x = clamp_f32(*x, min, max));
     Ok(vec![HostTensor::f32(dims, out)])
 }

@@ -7,6 +7,7 @@ pub mod activation;
 pub mod constant;
 pub mod conv;
 pub mod elementwise;
+pub(crate) mod items;
 pub mod matmul;
 pub mod norm;
 pub mod pool;

@@ -1,19 +1,21 @@
 //! Normalisation: batch norm, local response normalisation, softmax.
 
+use super::items::{kept, not_channels};
 use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
 
 qc_ir::ops! { dialect NORM = "graph";
     /// Batch normalisation in inference form, per channel (axis 1):
     /// `out = (x - mean) / sqrt(var + epsilon) * scale + bias`.
     op BatchNorm = "graph.batch_norm"(x, scale, bias, mean, var) -> (out) { epsilon: Float = 1e-5 } [PURE]
-        infer(infer_batch_norm) eval(eval_batch_norm);
+        infer(infer_batch_norm) eval(eval_batch_norm) items(not_channels);
     /// Local response normalisation across channels (axis 1):
     /// `out[c] = x[c] * (bias + alpha * sum x[i]^2)^-beta` over `size` channels starting at `c - (size - 1) / 2`.
     op Lrn = "graph.lrn"(x) -> (out) { size: Int, alpha: Float, beta: Float, bias: Float } [PURE]
-        infer(infer_lrn) eval(eval_lrn);
+        infer(infer_lrn) eval(eval_lrn) items(not_channels);
     /// `exp(x - max) / sum exp(x - max)` along `axis`.
-    op Softmax = "graph.softmax"(x) -> (out) { axis: Int } [PURE] infer(infer_softmax) eval(eval_softmax);
+    op Softmax = "graph.softmax"(x) -> (out) { axis: Int } [PURE] infer(infer_softmax) eval(eval_softmax)
+        items(items_softmax);
 }
 
 fn infer_batch_norm(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
@@ -59,8 +61,8 @@ fn eval_lrn(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<Ho
         let c = i / inner % channels;
         let base = i - c * inner;
         let window = c.saturating_sub(before)..(c + size - before).min(channels);
-        let sum: f32 = window.map(|j| x[base + j * inner] * x[base + j * inner]).sum();
-        value * (bias + alpha * sum).powf(-beta)
+        let sum: f64 = window.map(|j| f64::from(x[base + j * inner]).powi(2)).sum();
+        value * (bias + alpha * sum as f32).powf(-beta)
     };
     Ok(vec![HostTensor::f32(dims, x.iter().enumerate().map(one).collect())])
 }
@@ -74,6 +76,10 @@ fn infer_softmax(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     f32_ty(dims)
 }
 
+fn items_softmax(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    kept(m, op, f, |axis| axis as i64 != Softmax(op).axis(m))
+}
+
 fn eval_softmax(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let (x, dims) = (f32s(args, 0)?, arg(args, 0)?.dims());
     let axis = Softmax(op).axis(m) as usize;
@@ -83,8 +89,8 @@ fn eval_softmax(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Ve
         let at = |k: usize| start + k * inner;
         let max = (0..n).fold(f32::NEG_INFINITY, |a, k| a.max(x[at(k)]));
         (0..n).for_each(|k| out[at(k)] = (x[at(k)] - max).exp());
-        let sum: f32 = (0..n).map(|k| out[at(k)]).sum();
-        (0..n).for_each(|k| out[at(k)] /= sum);
+        let sum: f64 = (0..n).map(|k| f64::from(out[at(k)])).sum();
+        (0..n).for_each(|k| out[at(k)] /= sum as f32);
     }
     Ok(vec![HostTensor::f32(dims, out)])
 }

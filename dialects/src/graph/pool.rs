@@ -1,25 +1,30 @@
 //! Pooling.
 
+use super::items::within_planes;
 use super::{arg, check_size, f32_ty, f32s, nchw, sizes};
 use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_kernels::reference::maximum;
 
 qc_ir::ops! { dialect POOL = "graph";
-    /// The largest element under each window; padding never wins. A window of padding only gives the lowest float.
+    /// The largest element under each window, NaN if one is NaN; padding never wins. A window of padding only gives -inf.
     op MaxPool = "graph.max_pool"(x) -> (out) {
         kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false
-    } [PURE] infer(infer_pool) eval(eval_max_pool);
+    } [PURE] infer(infer_pool) eval(eval_max_pool) items(within_planes);
     /// The mean under each window. `count` says what the sum is divided by: `exclusive` the real elements, `kernel` the
     /// kernel's area, `inclusive` the part of the window that lies inside the padded input.
     op AvgPool = "graph.avg_pool"(x) -> (out) {
         kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false, count: Str = "exclusive"
-    } [PURE] infer(infer_pool) verify(verify_avg_pool) eval(eval_avg_pool);
+    } [PURE] infer(infer_pool) verify(verify_avg_pool) eval(eval_avg_pool)
+        items(within_planes);
     /// The mean of each plane.
-    op GlobalAvgPool = "graph.global_avg_pool"(x) -> (out) {} [PURE] infer(infer_global) eval(eval_global_avg);
-    /// The largest element of each plane.
-    op GlobalMaxPool = "graph.global_max_pool"(x) -> (out) {} [PURE] infer(infer_global) eval(eval_global_max);
+    op GlobalAvgPool = "graph.global_avg_pool"(x) -> (out) {} [PURE] infer(infer_global) eval(eval_global_avg)
+        items(within_planes);
+    /// The largest element of each plane, NaN if one is NaN.
+    op GlobalMaxPool = "graph.global_max_pool"(x) -> (out) {} [PURE] infer(infer_global) eval(eval_global_max)
+        items(within_planes);
     /// Means over windows `floor(o*in/out) .. ceil((o+1)*in/out)` that cover the plane for a given output size.
     op AdaptiveAvgPool = "graph.adaptive_avg_pool"(x) -> (out) { output: Ints } [PURE]
-        infer(infer_adaptive) eval(eval_adaptive);
+        infer(infer_adaptive) eval(eval_adaptive) items(within_planes);
 }
 
 /// What an average is divided by.
@@ -170,12 +175,21 @@ fn windows(s: &PoolShape, x: &[f32], mut window: impl FnMut(&[f32], Span, Span) 
     HostTensor::f32([n, c, s.out[0], s.out[1]], out)
 }
 
+fn largest<'a>(values: impl Iterator<Item = &'a f32>) -> f32 {
+    values.fold(f32::NEG_INFINITY, |a, &b| maximum(a, b))
+}
+
+/// The sum in double precision by `count`; 0 where that is 0.
+fn mean<'a>(values: impl Iterator<Item = &'a f32>, count: usize) -> f32 {
+    (values.map(|&v| f64::from(v)).sum::<f64>() / count.max(1) as f64) as f32
+}
+
 fn eval_max_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let s = pool_shape(m, op)?;
     let width = s.input[3];
     Ok(vec![windows(&s, f32s(args, 0)?, |plane, y, x| {
         let rows = (y.start..y.end).flat_map(|i| &plane[i * width..][x.start..x.end]);
-        rows.fold(f32::MIN, |a, &b| a.max(b))
+        largest(rows)
     })])
 }
 
@@ -184,11 +198,7 @@ fn eval_avg_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<V
     let count = AvgPool(op).count_mode(m)?;
     let width = s.input[3];
     Ok(vec![windows(&s, f32s(args, 0)?, |plane, y, x| {
-        let sum: f32 = (y.start..y.end).flat_map(|i| &plane[i * width..][x.start..x.end]).sum();
-        match s.divisor(count, y, x) {
-            0 => 0.0,
-            n => sum / n as f32,
-        }
+        mean((y.start..y.end).flat_map(|i| &plane[i * width..][x.start..x.end]), s.divisor(count, y, x))
     })])
 }
 
@@ -205,11 +215,11 @@ fn planes(args: &[Option<&HostTensor>], f: impl Fn(&[f32]) -> f32) -> Result<Vec
 }
 
 fn eval_global_avg(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    planes(args, |p| p.iter().sum::<f32>() / p.len() as f32)
+    planes(args, |p| mean(p.iter(), p.len()))
 }
 
 fn eval_global_max(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    planes(args, |p| p.iter().fold(f32::MIN, |a, &b| a.max(b)))
+    planes(args, |p| largest(p.iter()))
 }
 
 /// The window of output `o` of `out` over `input` elements in adaptive pooling.
@@ -235,8 +245,7 @@ fn eval_adaptive(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<V
             let (y0, y1) = adaptive_span(h, oh, oy);
             for ox in 0..ow {
                 let (x0, x1) = adaptive_span(w, ow, ox);
-                let sum: f32 = (y0..y1).flat_map(|y| &plane[y * w..][x0..x1]).sum();
-                out.push(sum / ((y1 - y0) * (x1 - x0)) as f32);
+                out.push(mean((y0..y1).flat_map(|y| &plane[y * w..][x0..x1]), (y1 - y0) * (x1 - x0)));
             }
         }
     }

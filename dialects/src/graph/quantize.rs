@@ -1,17 +1,22 @@
 //! Quantize and dequantize: the borders between real numbers and their quantized form; and observed ranges.
 
-use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{Data, Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
+use super::items::{kept, pass};
+use super::{Clip, arg, dims_of, f32_ty, f32s};
+use qc_ir::{Attrs, Builder, Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type};
 
 qc_ir::ops! { dialect QUANTIZE = "graph";
     /// `q = clamp(round_half_even(x / scale) + zero, lo, hi)` in the format `quant`; NaN gives `lo`.
-    op Quantize = "graph.quantize"(x) -> (out) { quant: Quant } [PURE] infer(infer_quantize) eval(eval_quantize);
+    op Quantize = "graph.quantize"(x) -> (out) { quant: Quant } [PURE] infer(infer_quantize) eval(eval_quantize)
+        items(items_quantize);
     /// `(q - zero) * scale`.
-    op Dequantize = "graph.dequantize"(q) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize);
+    op Dequantize = "graph.dequantize"(q) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize)
+        items(items_dequantize);
     /// The input itself. Says that calibration saw values from `min` to `max` here.
-    op Observe = "graph.observe"(x) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe);
+    op Observe = "graph.observe"(x) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe)
+        items(pass);
     /// The input itself. Says that the op behind it is to be computed in f32, and why.
-    op KeepFloat = "graph.keep_float"(x) -> (out) { reason: Str } [PURE] infer(infer_observe) eval(eval_observe);
+    op KeepFloat = "graph.keep_float"(x) -> (out) { reason: Str } [PURE] infer(infer_observe) eval(eval_observe)
+        items(pass);
 }
 
 /// Quantizes one number: the definition that all other code follows.
@@ -46,6 +51,17 @@ fn infer_quantize(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     let (dims, id) = (dims_of(m, op, 0)?, Quantize(op).quant(m));
     check_quant(m.quant(id), dims)?;
     Ok(vec![Type::Tensor(TensorTy::new(Elem::Quant(id), dims))])
+}
+
+/// Formats per axis have other scales for each index of that axis.
+fn items_quantize(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let own = m.quant(Quantize(op).quant(m)).axis;
+    kept(m, op, f, |axis| own != Some(axis))
+}
+
+fn items_dequantize(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let own = m.quant_of(Dequantize(op).q(m)).and_then(|q| q.axis);
+    kept(m, op, f, |axis| own != Some(axis))
 }
 
 fn eval_quantize(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
@@ -90,6 +106,29 @@ pub fn dequantize_tensor(q: &Quant, x: &HostTensor) -> HostTensor {
         (stored - i64::from(q.zero(axis(i)))) as f32 * q.scale(axis(i))
     };
     HostTensor::f32(x.dims(), (0..x.len()).map(one).collect())
+}
+
+/// The program with a clip in place of every pair of one format; `None` if it has none.
+///
+/// This is what a pass that drops pairs is judged by, so it shares no code with passes.
+pub fn unrounded(m: &Module) -> Option<Module> {
+    let mut twin = m.clone();
+    let mut any = false;
+    for op in m.ops(m.body()).to_vec() {
+        let Some(dequantize) = Dequantize::of(m, op) else { continue };
+        let Some(quantize) = Quantize::producing(m, dequantize.q(m)) else { continue };
+        let format = m.quant(quantize.quant(m)).clone();
+        if format.axis.is_some() {
+            continue;
+        }
+        let real = |stored: i32| f64::from((stored - format.zero(0)) as f32 * format.scale(0));
+        let attrs = Attrs::new().with("min", real(format.lo)).with("max", real(format.hi));
+        let x = quantize.x(&twin);
+        let clip = Clip::build(&mut Builder::before(&mut twin, op), &[Some(x)], attrs).ok()?.out(&twin);
+        twin.replace_uses(dequantize.out(m), clip);
+        any = true;
+    }
+    any.then_some(twin)
 }
 
 fn infer_observe(m: &Module, op: OpId) -> Result<Vec<Type>, String> {

@@ -1,12 +1,13 @@
 //! Reductions.
 
+use super::items::kept;
 use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
 
 qc_ir::ops! { dialect REDUCE = "graph";
     /// The mean over `axes`; reduced dims stay as 1 with `keepdims`.
     op ReduceMean = "graph.reduce_mean"(x) -> (out) { axes: Ints, keepdims: Bool = true } [PURE]
-        infer(infer_reduce_mean) eval(eval_reduce_mean);
+        infer(infer_reduce_mean) eval(eval_reduce_mean) items(items_reduce);
 }
 
 fn infer_reduce_mean(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
@@ -20,17 +21,28 @@ fn infer_reduce_mean(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     f32_ty(out.map(|(i, &d)| if reduced(i) { 1 } else { d }).collect::<Vec<_>>())
 }
 
+fn items_reduce(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let view = ReduceMean(op);
+    let axes = view.axes(m);
+    match kept(m, op, f, |axis| !axes.contains(&(axis as i64)))? {
+        Items::Along(axis) if !view.keepdims(m) => {
+            Some(Items::Along(axis - axes.iter().filter(|&&a| (a as usize) < axis).count()))
+        }
+        items => Some(items),
+    }
+}
+
 fn eval_reduce_mean(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let (x, dims) = (f32s(args, 0)?, arg(args, 0)?.dims());
     let axes = ReduceMean(op).axes(m);
     let kept: Vec<usize> =
         dims.iter().enumerate().map(|(i, &d)| if axes.contains(&(i as i64)) { 1 } else { d }).collect();
-    let mut sums = vec![0.0f32; kept.iter().product()];
+    let mut sums = vec![0.0f64; kept.iter().product()];
     for (&value, at) in x.iter().zip(super::matmul::broadcast_index(&kept, dims)) {
-        sums[at] += value;
+        sums[at] += f64::from(value);
     }
-    let count = (x.len() / sums.len().max(1)) as f32;
+    let count = (x.len() / sums.len().max(1)) as f64;
     let ty = infer_reduce_mean(m, op)?;
     let dims = ty[0].tensor().map(|t| t.dims.to_vec()).unwrap_or_default();
-    Ok(vec![HostTensor::f32(dims, sums.into_iter().map(|s| s / count).collect())])
+    Ok(vec![HostTensor::f32(dims, sums.into_iter().map(|s| (s / count) as f32).collect())])
 }

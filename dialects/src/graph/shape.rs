@@ -2,25 +2,28 @@
 //!
 //! They keep the element type, quantized or not, so per-tensor quantization passes through them unchanged.
 
+use super::items::{kept, pass};
 use super::{arg, check_size, dims_of, tensor_of};
-use qc_ir::{Data, Elem, HostTensor, Module, OpId, TensorTy, Type, indices, strides};
+use qc_ir::{Data, Elem, Follow, HostTensor, Items, Module, OpId, TensorTy, Type, indices, strides};
 
 qc_ir::ops! { dialect SHAPE = "graph";
     /// The same elements in row-major order under another shape.
-    op Reshape = "graph.reshape"(x) -> (out) { shape: Ints } [PURE MOVEMENT] infer(infer_reshape) eval(eval_reshape);
+    op Reshape = "graph.reshape"(x) -> (out) { shape: Ints } [PURE MOVEMENT] infer(infer_reshape) eval(eval_reshape)
+        items(items_reshape);
     /// `out[i[perm[0]], i[perm[1]], ..] = x[i]`: output dim `d` is input dim `perm[d]`.
     op Transpose = "graph.transpose"(x) -> (out) { perm: Ints } [PURE MOVEMENT]
-        infer(infer_transpose) eval(eval_transpose);
+        infer(infer_transpose) eval(eval_transpose) items(items_transpose);
     /// The inputs one after the other along `axis`.
     op Concat = "graph.concat"(inputs: Variadic) -> (out) { axis: Int } [PURE MOVEMENT]
-        infer(infer_concat) eval(eval_concat);
+        infer(infer_concat) eval(eval_concat) items(items_concat);
     /// The elements `starts[d], starts[d] + steps[d], .. < ends[d]` of each dim.
     op Slice = "graph.slice"(x) -> (out) { starts: Ints, ends: Ints, steps: Ints } [PURE MOVEMENT]
-        infer(infer_slice) eval(eval_slice);
+        infer(infer_slice) eval(eval_slice) items(items_slice);
     /// `value` around the input; `pads` are all leading counts, then all trailing ones.
-    op Pad = "graph.pad"(x) -> (out) { pads: Ints, value: Float = 0.0 } [PURE] infer(infer_pad) eval(eval_pad);
+    op Pad = "graph.pad"(x) -> (out) { pads: Ints, value: Float = 0.0 } [PURE] infer(infer_pad) eval(eval_pad)
+        items(items_pad);
     /// Elements converted to `to`; floats are truncated towards zero.
-    op Cast = "graph.cast"(x) -> (out) { to: Type } [PURE] infer(infer_cast) eval(eval_cast);
+    op Cast = "graph.cast"(x) -> (out) { to: Type } [PURE] infer(infer_cast) eval(eval_cast) items(pass);
 }
 
 fn same_elem(m: &Module, op: OpId, dims: Vec<usize>) -> Result<Vec<Type>, String> {
@@ -64,6 +67,15 @@ fn infer_reshape(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     same_elem(m, op, shape)
 }
 
+/// The dim of the result that begins where that of the items does and holds a multiple of them.
+fn items_reshape(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let Items::Along(axis) = kept(m, op, f, |_| true)? else { return Some(Items::Same) };
+    let outer: usize = m.dims(m.operand(op, 0)?)[..axis].iter().product();
+    let out = m.dims(m.result(op));
+    let begins = |a: &usize| out[..*a].iter().product::<usize>() == outer && out[*a].is_multiple_of(f.batch());
+    (0..out.len()).find(begins).map(Items::Along)
+}
+
 fn eval_reshape(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let shape: Vec<usize> = Reshape(op).shape(m).iter().map(|&d| d as usize).collect();
     arg(args, 0)?.reshaped(shape).map(|t| vec![t]).ok_or_else(|| "wrong number of elements".into())
@@ -78,6 +90,13 @@ fn infer_transpose(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
         return Err(format!("{perm:?} is no permutation of {} dims", dims.len()));
     }
     same_elem(m, op, perm.iter().map(|&p| dims[p as usize]).collect())
+}
+
+fn items_transpose(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    match kept(m, op, f, |_| true)? {
+        Items::Along(axis) => Transpose(op).perm(m).iter().position(|&p| p as usize == axis).map(Items::Along),
+        items => Some(items),
+    }
 }
 
 fn eval_transpose(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
@@ -105,6 +124,22 @@ fn infer_concat(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
         dims[axis] += t.dims[axis];
     }
     same_elem(m, op, dims)
+}
+
+/// One value repeated along a dim makes items that are all alike; else all inputs have their items along one dim, which
+/// is not that of the concatenation.
+fn items_concat(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let (inputs, axis) = (Concat(op).inputs(m), Concat(op).axis(m) as usize);
+    if f.all_same(m, op) {
+        let repeated = inputs.len().is_multiple_of(f.batch()) && inputs.iter().all(|v| *v == inputs[0]);
+        return Some(if repeated && f.batch() > 1 { Items::Along(axis) } else { Items::Same });
+    }
+    let along = (0..inputs.len()).find_map(|i| f.along(m, op, i))?;
+    let fits = |(i, &v): (usize, &qc_ir::ValueId)| match f.along(m, op, i) {
+        Some(own) => own == along,
+        None => f.repeats(m, v, along),
+    };
+    (along != axis && inputs.iter().enumerate().all(fits)).then_some(Items::Along(along))
 }
 
 fn eval_concat(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
@@ -149,6 +184,11 @@ fn infer_slice(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     same_elem(m, op, out)
 }
 
+fn items_slice(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let whole = |axis: usize| m.dims(Slice(op).x(m))[axis] == m.dims(m.result(op))[axis];
+    kept(m, op, f, whole)
+}
+
 fn eval_slice(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let x = arg(args, 0)?;
     let (starts, steps, from) = (Slice(op).starts(m), Slice(op).steps(m), strides(x.dims()));
@@ -169,6 +209,11 @@ fn infer_pad(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     let grown = |(d, &n): (usize, &usize)| n.checked_add(pads[d] as usize)?.checked_add(pads[d + dims.len()] as usize);
     let out: Option<Vec<usize>> = dims.iter().enumerate().map(grown).collect();
     same_elem(m, op, out.ok_or("the padded shape is too large")?)
+}
+
+fn items_pad(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let (pads, rank) = (Pad(op).pads(m), m.dims(m.result(op)).len());
+    kept(m, op, f, |axis| pads[axis] == 0 && pads[axis + rank] == 0)
 }
 
 fn eval_pad(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {

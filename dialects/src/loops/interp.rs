@@ -297,15 +297,14 @@ fn arith(op: &str, a: i64, b: i64) -> Result<i64, String> {
 }
 
 fn binary(op: &str, ty: &Type, a: Num, b: Num) -> Result<Num, String> {
-    let pick = |first: bool| if first { a } else { b };
     match (a, b) {
         (Num::Float(x), Num::Float(y)) => Ok(match op {
             "add" => Num::Float(x + y),
             "sub" => Num::Float(x - y),
             "mul" => Num::Float(x * y),
             "div" => Num::Float(x / y),
-            "max" => pick(x > y),
-            "min" => pick(x < y),
+            "max" => Num::Float(reference::maximum(x, y)),
+            "min" => Num::Float(reference::minimum(x, y)),
             _ => return Err(format!("unknown operation `{op}`")),
         }),
         (Num::Int(x), Num::Int(y)) => {

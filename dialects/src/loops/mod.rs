@@ -39,7 +39,8 @@ qc_ir::ops! { dialect LOOPS = "loop";
     op Load = "loop.load"(buf, indices: Variadic) -> (out) { at: Ints } [NONE] infer(infer_load);
     /// Stores one element; addressed as `loop.load`.
     op Store = "loop.store"(value, buf, indices: Variadic) { at: Ints } [NONE] verify(verify_store);
-    /// Scalar arithmetic on equal types: `op` is add, sub, mul, div, max or min. `max` is `if a > b { a } else { b }`.
+    /// Scalar arithmetic on equal types: `op` is add, sub, mul, div, max or min. `max` of floats is
+    /// `if a > b or a is NaN { a } else { b }`, `min` likewise.
     op Binary = "loop.binary"(lhs, rhs) -> (out) { op: Str } [PURE] infer(infer_binary);
     /// Converts a scalar; floats are truncated towards zero and saturate.
     op Convert = "loop.convert"(x) -> (out) { to: Type } [PURE] infer(infer_convert);

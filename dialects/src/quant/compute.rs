@@ -5,13 +5,15 @@ use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
 use crate::graph::conv::ConvShape;
 use crate::graph::{arg, dims_of, nchw};
 use qc_ir::{HostTensor, Module, OpId, Quant, Store, Type, ValueId};
+use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect COMPUTE = "quant";
     /// Integer 2-D convolution with its epilogue.
     ///
-    /// `acc = bias[o] + sum (x - x_zero) * (weight - w_zero[o])`; a quantized result is `requantize(acc, x_scale * w_scale[o] / out_scale)`
-    /// plus the rescaled residual, clamped to `lo..=hi`; an f32 result is `acc * (x_scale * w_scale[o])`, clamped to
-    /// `min..=max`. What lies outside the input counts as `x_zero`. `bias` is i32.
+    /// `acc = bias[o] + sum (x - x_zero) * (weight - w_zero[o])`, a real number in units of `x_scale * w_scale[o]`. An f32
+    /// result is that number, clamped to `min..=max`. A quantized result is that number requantized and clamped to
+    /// `lo..=hi`; a residual is added before that, to the number clamped to `min..=max`. What lies outside the input
+    /// counts as `x_zero`. `bias` is i32.
     op QConv2d = "quant.conv2d"(x, weight, bias: Optional, residual: Optional) -> (out) {
         strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
         to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
@@ -28,13 +30,13 @@ pub struct Epilogue {
     pub scales: Vec<f32>,
     /// The result's format; `None` for f32.
     pub out: Option<Quant>,
-    /// The residual's factors.
+    /// The residual's factors, and the bounds of what it is added to.
     pub residual: Option<Residual>,
     /// Bounds of a quantized result.
     pub lo: i32,
     /// Upper bound.
     pub hi: i32,
-    /// Bounds of a real result.
+    /// Bounds of the product in real numbers: of a real result, or of what a residual is added to.
     pub min: f32,
     /// Upper bound.
     pub max: f32,
@@ -57,16 +59,23 @@ impl Epilogue {
         if !scales.iter().all(|s| s.is_finite()) {
             return Err("the factor from its accumulator to its result is no f32".into());
         }
+        let (min, max) = (view.min(m) as f32, view.max(m) as f32);
+        if min.is_nan() || max.is_nan() {
+            return Err("`min` and `max` must be numbers".into());
+        }
         let residual = match (view.residual(m), &out) {
+            (None, Some(_)) if min != f32::NEG_INFINITY || max != f32::INFINITY => {
+                return Err("`lo` and `hi` bound a quantized result without a residual".into());
+            }
             (None, _) => None,
             (Some(_), None) => return Err("a residual needs a quantized result".into()),
             (Some(_), Some(q)) => {
                 let r = activation(m, op, 3)?;
-                Some(Residual::new(r.scale(0), r.zero(0), q.scale(0), q.zero(0)))
+                Some(Residual::new((r.scale(0), r.zero(0)), (q.scale(0), q.zero(0)), (min, max)))
             }
         };
         let (lo, hi) = (view.lo(m) as i32, view.hi(m) as i32);
-        Ok(Epilogue { scales, out, residual, lo, hi, min: view.min(m) as f32, max: view.max(m) as f32 })
+        Ok(Epilogue { scales, out, residual, lo, hi, min, max })
     }
 }
 
@@ -149,7 +158,7 @@ fn finish(
 ) -> Result<Vec<HostTensor>, String> {
     let channel = |i: usize| i / inner % e.scales.len();
     let Some(out) = &e.out else {
-        let real = |(i, &a): (usize, &i32)| (a as f32 * e.scales[channel(i)]).max(e.min).min(e.max);
+        let real = |(i, &a): (usize, &i32)| clamp_f32(a as f32 * e.scales[channel(i)], e.min, e.max);
         return Ok(vec![HostTensor::f32(dims, acc.iter().enumerate().map(real).collect())]);
     };
     let one = |(i, &a): (usize, &i32)| match (e.residual, res) {

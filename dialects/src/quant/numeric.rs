@@ -6,11 +6,15 @@
 /// `1.5 * 2^23`: added to a float below `2^22` in magnitude, it leaves the number, rounded half to even, in the low bits.
 pub const MAGIC: f32 = 12_582_912.0;
 
+/// `v` within `lo..=hi`; no operand is NaN.
+fn clamp(v: f32, lo: f32, hi: f32) -> f32 {
+    let v = if v > lo { v } else { lo };
+    if v < hi { v } else { hi }
+}
+
 /// Clamps `w = value + MAGIC` to `lo..=hi` and takes the integer.
 fn from_magic(w: f32, lo: i32, hi: i32) -> i32 {
-    let (low, high) = (MAGIC + lo as f32, MAGIC + hi as f32);
-    let w = if w > low { w } else { low };
-    let w = if w < high { w } else { high };
+    let w = clamp(w, MAGIC + lo as f32, MAGIC + hi as f32);
     w.to_bits() as i32 - MAGIC.to_bits() as i32
 }
 
@@ -26,28 +30,33 @@ pub fn requantize(acc: i32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
     from_magic(acc as f32 * scale + MAGIC, lo - zero, hi - zero) + zero
 }
 
-/// How a second quantized operand enters a sum: `res * scale + offset` in units of the result.
+/// How a second quantized operand enters a sum: `res * scale + offset` in units of the result, added to a product that
+/// lies within `min..=max`.
 #[derive(Clone, Copy, Debug)]
 pub struct Residual {
     /// Factor of the stored integer.
     pub scale: f32,
     /// What remains of both zero points.
     pub offset: f32,
+    /// Lower bound of what it is added to, in units of the result; `-inf` for none.
+    pub min: f32,
+    /// Upper bound.
+    pub max: f32,
 }
 
 impl Residual {
-    /// For an operand with `res_scale` and `res_zero` and a result with `out_scale` and `out_zero`.
-    pub fn new(res_scale: f32, res_zero: i32, out_scale: f32, out_zero: i32) -> Residual {
-        let scale = ratio(res_scale, 1.0, out_scale);
-        let offset = (f64::from(out_zero) - f64::from(res_zero) * f64::from(scale)) as f32;
-        Residual { scale, offset }
+    /// For an operand and a result given as `(scale, zero)`, and real bounds of what it is added to.
+    pub fn new(res: (f32, i32), out: (f32, i32), (min, max): (f32, f32)) -> Residual {
+        let scale = ratio(res.0, 1.0, out.0);
+        let offset = (f64::from(out.1) - f64::from(res.1) * f64::from(scale)) as f32;
+        Residual { scale, offset, min: min / out.0, max: max / out.0 }
     }
 }
 
-/// Requantizes an accumulator plus a residual.
+/// Requantizes an accumulator, within its bounds, plus a residual.
 pub fn requantize_residual(acc: i32, scale: f32, res: i32, r: Residual, lo: i32, hi: i32) -> i32 {
-    let v = (acc as f32).mul_add(scale, (res as f32).mul_add(r.scale, r.offset));
-    from_magic(v + MAGIC, lo, hi)
+    let product = clamp(acc as f32 * scale, r.min, r.max);
+    from_magic(product + (res as f32).mul_add(r.scale, r.offset) + MAGIC, lo, hi)
 }
 
 /// Factors of a quantized sum.

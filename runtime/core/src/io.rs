@@ -3,6 +3,7 @@
 use crate::{Elem, RunError};
 use core::fmt;
 use qc_embed::abi::Io;
+use qc_embed::view::ModelView;
 
 /// One input or output of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,20 +14,36 @@ pub struct IoInfo {
     pub elem: Elem,
     /// Shape of one batch item; the first dimension counts the rows an item has, usually 1.
     pub shape: Vec<usize>,
-    /// Whether the first dimension grows with the batch.
+    /// Whether the shape depends on the batch.
     pub batched: bool,
+    /// Shapes by batch, where the first dimension is not all that depends on it: outputs of models whose items are not
+    /// independent.
+    pub shapes: Vec<(usize, Vec<usize>)>,
 }
 
 impl IoInfo {
-    /// Reads an entry of a checked model.
-    pub(crate) fn new(io: &Io) -> Option<IoInfo> {
-        let dims = io.dims.get(..io.rank as usize)?;
-        Some(IoInfo {
+    /// Reads entry `index`, inputs first, of a checked model.
+    pub(crate) fn new(model: &ModelView<'_>, index: usize, io: &Io) -> Option<IoInfo> {
+        let dims = |all: &[i64]| all.iter().map(|&dim| usize::try_from(dim).ok()).collect::<Option<Vec<usize>>>();
+        let mut info = IoInfo {
             name: String::from_utf8_lossy(io.name_bytes()).into_owned(),
             elem: Elem::from_code(io.elem)?,
-            shape: dims.iter().map(|&dim| usize::try_from(dim).ok()).collect::<Option<_>>()?,
+            shape: dims(io.dims.get(..io.rank as usize)?)?,
             batched: io.batched != 0,
-        })
+            shapes: Vec::new(),
+        };
+        let mut shapes: Vec<(usize, Vec<usize>)> = Vec::new();
+        for v in model.variants() {
+            let batch = v.batch as usize;
+            if shapes.iter().all(|(known, _)| *known != batch) {
+                shapes.push((batch, dims(model.shape(v, index))?));
+            }
+        }
+        if shapes.iter().any(|(batch, shape)| *shape != info.shape_at(*batch)) {
+            shapes.sort_unstable();
+            info.shapes = shapes;
+        }
+        Some(info)
     }
 
     /// Elements of one batch item.
@@ -36,11 +53,17 @@ impl IoInfo {
 
     /// Elements at a batch; saturates when they exceed the address space.
     pub fn len_at(&self, batch: usize) -> usize {
-        self.item_len().saturating_mul(if self.batched { batch } else { 1 })
+        match self.shapes.iter().find(|(known, _)| *known == batch) {
+            Some((_, shape)) => shape.iter().product(),
+            None => self.item_len().saturating_mul(if self.batched { batch } else { 1 }),
+        }
     }
 
     /// Shape at a batch.
     pub fn shape_at(&self, batch: usize) -> Vec<usize> {
+        if let Some((_, shape)) = self.shapes.iter().find(|(known, _)| *known == batch) {
+            return shape.clone();
+        }
         let mut shape = self.shape.clone();
         if let Some(first) = shape.first_mut().filter(|_| self.batched) {
             *first = first.saturating_mul(batch);
@@ -50,6 +73,9 @@ impl IoInfo {
 
     /// The batch that `len` elements make up; 1 for tensors without a batch.
     pub(crate) fn batch_of(&self, len: usize) -> Option<usize> {
+        if !self.shapes.is_empty() {
+            return self.shapes.iter().map(|(batch, _)| *batch).find(|&batch| self.len_at(batch) == len);
+        }
         let item = self.item_len();
         match self.batched {
             true if item > 0 && len > 0 && len.is_multiple_of(item) => Some(len / item),
@@ -62,17 +88,31 @@ impl IoInfo {
 impl fmt::Display for IoInfo {
     /// `f32 [n, 3, 224, 224]`.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{} [", self.elem)?;
-        for (i, dim) in self.shape.iter().enumerate() {
-            let separator = if i == 0 { "" } else { ", " };
-            match (i, self.batched, dim) {
-                (0, true, 1) => write!(f, "n")?,
-                (0, true, rows) => write!(f, "{rows}n")?,
-                _ => write!(f, "{separator}{dim}")?,
-            }
-        }
-        write!(f, "]")
+        let shapes: Vec<(usize, &[usize])> = self.shapes.iter().map(|(batch, shape)| (*batch, &shape[..])).collect();
+        write!(f, "{} {}", self.elem, shape_text(&self.shape, self.batched, &shapes))
     }
+}
+
+/// A shape as people write it, `n` being the batch: `[n, 3, 224, 224]`. With shapes by batch, a dim that depends on it
+/// otherwise than as a multiple is `?`.
+pub(crate) fn shape_text<T>(item: &[T], batched: bool, shapes: &[(usize, &[T])]) -> String
+where
+    T: Copy + PartialEq + fmt::Display + TryInto<usize>,
+{
+    let number = |x: T| x.try_into().unwrap_or(0);
+    let grown = |rows: usize| if rows == 1 { "n".to_string() } else { format!("{rows}n") };
+    let dim = |(i, &dim): (usize, &T)| {
+        let at = || shapes.iter().map(|(batch, shape)| (*batch, shape.get(i).map_or(0, |&x| number(x))));
+        let rows = at().next().map_or(0, |(batch, n)| n / batch.max(1));
+        match shapes {
+            [] if i == 0 && batched => grown(number(dim)),
+            [] => dim.to_string(),
+            _ if at().all(|(_, n)| n == number(dim)) => dim.to_string(),
+            _ if rows > 0 && at().all(|(batch, n)| n == rows * batch) => grown(rows),
+            _ => "?".to_string(),
+        }
+    };
+    format!("[{}]", item.iter().enumerate().map(dim).collect::<Vec<_>>().join(", "))
 }
 
 /// Names an input or output: by index or by name.
@@ -122,7 +162,20 @@ mod tests {
     use super::*;
 
     fn io(shape: &[usize], batched: bool) -> IoInfo {
-        IoInfo { name: "x".into(), elem: Elem::F32, shape: shape.to_vec(), batched }
+        IoInfo { name: "x".into(), elem: Elem::F32, shape: shape.to_vec(), batched, shapes: Vec::new() }
+    }
+
+    #[test]
+    fn shapes_that_do_not_grow_by_the_first_dim() {
+        let square = |n: usize| (n, vec![n, n, 2 * n, 7]);
+        let gram = IoInfo { shapes: [1, 2, 3].map(square).to_vec(), ..io(&[1, 1, 2, 7], true) };
+        assert_eq!(
+            (gram.shape_at(3), gram.len_at(2), gram.to_string()),
+            (vec![3, 3, 6, 7], 112, "f32 [n, n, 2n, 7]".into())
+        );
+        assert_eq!([14, 112, 113].map(|len| gram.batch_of(len)), [Some(1), Some(2), None]);
+        let odd = IoInfo { shapes: vec![(1, vec![3]), (2, vec![4])], ..io(&[3], true) };
+        assert_eq!(odd.to_string(), "f32 [?]");
     }
 
     #[test]

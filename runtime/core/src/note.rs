@@ -48,9 +48,9 @@ pub struct Note {
     pub tiers: Vec<String>,
     /// Batch sizes with code of their own, ascending.
     pub batches: Vec<u32>,
-    /// The only batch the model runs; 0 for any.
-    #[serde(default)]
-    pub fixed_batch: u64,
+    /// Why only the batches with code can be run, each as a whole; none when any batch is dealt out over them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_batches: Option<String>,
     /// SHA-256 of the source model in hexadecimal.
     pub model_sha256: String,
     /// Options the model was compiled with, those that differ from the defaults.
@@ -77,8 +77,11 @@ pub struct IoNote {
     pub elem: Elem,
     /// Shape of one batch item; the first dimension counts the rows an item has.
     pub shape: Vec<i64>,
-    /// Whether the first dimension grows with the batch.
+    /// Whether the shape depends on the batch.
     pub batched: bool,
+    /// Shapes by batch, where the first dimension is not all that depends on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shapes: BTreeMap<u32, Vec<i64>>,
 }
 
 /// One operation.
@@ -99,12 +102,8 @@ pub struct OpNote {
 impl IoNote {
     /// Shape as people write it, the batch as `n`: `[n, 3, 224, 224]`.
     pub fn shape_text(&self) -> String {
-        let dims = self.shape.iter().enumerate().map(|(i, dim)| match (i, self.batched, dim) {
-            (0, true, 1) => "n".to_string(),
-            (0, true, rows) => format!("{rows}n"),
-            _ => dim.to_string(),
-        });
-        format!("[{}]", dims.collect::<Vec<_>>().join(", "))
+        let shapes = self.shapes.iter().map(|(batch, shape)| (*batch as usize, &shape[..]));
+        crate::io::shape_text(&self.shape, self.batched, &shapes.collect::<Vec<_>>())
     }
 
     /// Elements of one batch item.

@@ -8,6 +8,7 @@ use qc_embed::text::Text;
 use qc_embed::view::ModelView;
 use qc_kernels::{Isa, host};
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::Arc;
@@ -121,8 +122,11 @@ impl Predictor {
             let reason = CStr::from_bytes_until_nul(&reason).map_or("", |text| text.to_str().unwrap_or(""));
             LoadError::Tables { reason: reason.to_string() }
         })?;
-        let infos = |ios: &[qc_embed::abi::Io]| ios.iter().map(IoInfo::new).collect::<Option<Vec<_>>>();
-        let (Some(inputs), Some(outputs)) = (infos(model.inputs()), infos(model.outputs())) else {
+        let infos = |first: usize, ios: &[qc_embed::abi::Io]| {
+            ios.iter().enumerate().map(|(i, io)| IoInfo::new(&model, first + i, io)).collect::<Option<Vec<_>>>()
+        };
+        let (Some(inputs), Some(outputs)) = (infos(0, model.inputs()), infos(model.inputs().len(), model.outputs()))
+        else {
             return Err(LoadError::Tables { reason: "a tensor has an impossible shape".into() });
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -170,9 +174,19 @@ impl Predictor {
         variants.map(|v| (crate::tier::tier_name(v.isa), v.batch)).collect()
     }
 
-    /// The only batch the model runs; none when it runs any.
-    pub fn fixed_batch(&self) -> Option<usize> {
-        Some(self.shared.model.raw().fixed_batch as usize).filter(|&batch| batch > 0)
+    /// The batches the model runs, ascending; none when it runs any.
+    pub fn whole_batches(&self) -> Option<Vec<usize>> {
+        let batches = || self.shared.model.variants().iter().map(|v| v.batch as usize).collect::<BTreeSet<_>>();
+        self.shared.model.whole_batches().then(|| batches().into_iter().collect())
+    }
+
+    /// The batch to run where `wanted` is asked for: that one if the model runs it, else the next smaller one that it
+    /// runs, else its smallest.
+    pub fn batch_near(&self, wanted: usize) -> usize {
+        match self.whole_batches() {
+            None => wanted,
+            Some(all) => all.iter().rfind(|&&b| b <= wanted).or(all.first()).copied().unwrap_or(1),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ fn descriptions() {
     assert_eq!((x.name.as_str(), x.elem, x.shape_at(5), x.batched), ("x", Elem::F32, vec![5, COLUMNS], true));
     assert_eq!((sum.to_string(), model.inputs()[1].to_string()), ("f32 [n]".into(), "f32 []".into()));
     assert_eq!(model.variants(), [("scalar", 1), ("scalar", 4), ("scalar", 8)]);
-    assert_eq!((model.name(), model.json(), model.fixed_batch()), ("toy", "{}", None));
+    assert_eq!((model.name(), model.json(), model.whole_batches()), ("toy", "{}", None));
 }
 
 #[test]

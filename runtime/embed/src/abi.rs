@@ -8,11 +8,11 @@
 
 use core::ffi::{CStr, c_char, c_void};
 
-/// Version of every layout in this file; the `v1` of `qc_model_v1`.
-pub const ABI_VERSION: u32 = 1;
+/// Version of every layout in this file; the `v2` of `qc_model_v2`.
+pub const ABI_VERSION: u32 = 2;
 
 /// Name of the one generic symbol every model exports: `extern "C" fn() -> *const Api`.
-pub const ENTRY_SYMBOL: &str = "qc_model_v1";
+pub const ENTRY_SYMBOL: &str = "qc_model_v2";
 
 /// Readable bytes before and after the arena, and after the weights, that kernels may touch beyond a buffer.
 pub const SLACK_BYTES: usize = 128;
@@ -71,6 +71,8 @@ pub struct Variant {
     pub isa: u32,
     /// Batch items one call computes; at least 1.
     pub batch: u32,
+    /// Shapes of the inputs, then of the outputs, for one call; what is beyond a tensor's rank is 0.
+    pub shapes: *const [i64; MAX_RANK],
     /// Bytes of arena one call needs, without slack.
     pub arena_bytes: u64,
     /// Length of `steps`.
@@ -116,11 +118,12 @@ pub struct Io {
     /// Number of valid entries of `dims`; at most [`MAX_RANK`].
     pub rank: u32,
     /// Shape of one batch item. `dims[0]` counts the rows one batch item has, usually 1, so the shape at batch `n` is
-    /// `[n * dims[0], dims[1], ...]`.
+    /// `[n * dims[0], dims[1], ...]`. Outputs of a model with [`Model::whole_batches`] have the shapes of its variants
+    /// instead; this is one of them.
     pub dims: [i64; MAX_RANK],
     /// Product of `dims` times the element size.
     pub bytes_per_item: u64,
-    /// 1 when the tensor grows with the batch; 0 when it has the shape `dims` at every batch.
+    /// 1 when the shape depends on the batch; 0 when it is `dims` at every batch.
     pub batched: u32,
     /// Zero.
     pub reserved: u32,
@@ -156,8 +159,9 @@ pub struct Model {
     pub weights: *const u8,
     /// Length of the weights without slack.
     pub weights_bytes: u64,
-    /// 0 when batch items are independent and any batch may be run; otherwise the only batch that may be run.
-    pub fixed_batch: u64,
+    /// 0 when batch items are independent: any batch is dealt out over the variants. 1 when they are not: a batch is
+    /// run by the variant of just that batch, and there are no others.
+    pub whole_batches: u64,
 }
 
 // SAFETY: a model is a tree of immutable tables (see the module documentation); nothing is written through its pointers.

@@ -134,13 +134,8 @@ impl Builder {
         threads: u32,
         why: &mut Text,
     ) -> Result<*mut Context, Status> {
-        let fixed = model.raw().fixed_batch;
-        let usable = |v: &&'static Variant| v.isa == isa && (fixed == 0 || v.batch as u64 == fixed);
+        let usable = |v: &&'static Variant| v.isa == isa;
         let n_plan = model.variants().iter().filter(usable).count();
-        if n_plan == 0 {
-            why.str("the model has a fixed batch of ").number(fixed).str(" but no variant of it");
-            return Err(Status::BadModel);
-        }
         let arena_bytes = model.variants().iter().filter(usable).map(|v| v.arena_bytes).max().unwrap_or(0) as usize;
         let n_io = model.inputs().len() + model.outputs().len();
         let table_bytes = n_io * (size_of::<Slot>() + size_of::<*mut u8>()) + n_plan * size_of::<Planned>();

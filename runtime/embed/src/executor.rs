@@ -3,7 +3,8 @@
 //! A context allocates when it is made and when a bind changes what it must hold; `run` allocates nothing and takes no
 //! lock. A batch is served by the variants that exist, largest first: 21 is 8 + 8 + 4 + 1 when these were compiled. When
 //! the rest is smaller than the smallest variant, that variant runs once more over the last items, which computes some
-//! of them twice to the same values.
+//! of them twice to the same values. A model whose items are not independent runs a batch in one call of its variant, or
+//! not at all.
 
 use crate::abi::*;
 use crate::fpu::Rounding;
@@ -54,6 +55,8 @@ pub(crate) struct Slot {
     pub(crate) host: *mut u8,
     /// Items at `data`.
     pub(crate) batch: usize,
+    /// Bytes at `data`.
+    pub(crate) bytes: usize,
     /// Whether `data` is the host's memory.
     pub(crate) is_hosts: bool,
     /// The context's own buffer.
@@ -142,6 +145,7 @@ impl Slot {
             data: core::ptr::null_mut(),
             host: core::ptr::null_mut(),
             batch: 0,
+            bytes: 0,
             is_hosts: false,
             own: Block::EMPTY,
         }
@@ -152,9 +156,9 @@ impl Slot {
         text.str(if self.is_input { "input '" } else { "output '" }).bytes(self.io.name_bytes()).str("'");
     }
 
-    /// Points the slot at a buffer of the context's own with room for `batch` items.
-    fn use_own(&mut self, batch: usize, allocator: &Allocator, why: &mut Text) -> Result<(), Status> {
-        let bytes = self.io.bytes_at(batch).and_then(|b| b.checked_add(2 * SLACK_BYTES)).ok_or(Status::BadBatch)?;
+    /// Points the slot at a buffer of the context's own with room for `size`.
+    fn use_own(&mut self, size: Size, allocator: &Allocator, why: &mut Text) -> Result<(), Status> {
+        let bytes = size.bytes.checked_add(2 * SLACK_BYTES).ok_or(Status::BadBatch)?;
         if self.own.base.is_null() || self.own.bytes < bytes {
             let Some(block) = allocator.zeroed(bytes, ALIGN_BYTES) else {
                 self.describe(why);
@@ -167,7 +171,7 @@ impl Slot {
         }
         self.data = self.own.base.wrapping_add(SLACK_BYTES);
         self.host = core::ptr::null_mut();
-        self.batch = batch;
+        (self.batch, self.bytes) = (size.batch, size.bytes);
         self.is_hosts = false;
         Ok(())
     }
@@ -176,16 +180,15 @@ impl Slot {
     ///
     /// Kernels may read a vector past the end of a buffer. Inside one page that is harmless; where the next page would
     /// be touched, which may not exist, the data goes through a buffer of the context's own.
-    fn use_hosts(&mut self, data: *mut u8, batch: usize, allocator: &Allocator, why: &mut Text) -> Result<(), Status> {
-        let bytes = self.io.bytes_at(batch).ok_or(Status::BadBatch)?;
-        let last = (data as usize).wrapping_add(bytes.max(1) - 1);
+    fn use_hosts(&mut self, data: *mut u8, size: Size, allocator: &Allocator, why: &mut Text) -> Result<(), Status> {
+        let last = (data as usize).wrapping_add(size.bytes.max(1) - 1);
         if last / PAGE_BYTES == last.wrapping_add(OVERREAD_BYTES) / PAGE_BYTES {
             (self.data, self.host) = (data, core::ptr::null_mut());
         } else {
-            self.use_own(batch, allocator, why)?;
+            self.use_own(size, allocator, why)?;
             self.host = data;
         }
-        (self.batch, self.is_hosts) = (batch, true);
+        (self.batch, self.bytes, self.is_hosts) = (size.batch, size.bytes, true);
         Ok(())
     }
 
@@ -194,16 +197,24 @@ impl Slot {
     /// # Safety
     /// The host's memory is valid for the bound batch.
     unsafe fn exchange(&self, before_run: bool) {
-        let bytes = if self.io.batched != 0 { self.io.bytes_at(self.batch) } else { self.io.bytes_at(1) };
-        let Some(bytes) = bytes.filter(|_| !self.host.is_null() && self.is_input == before_run) else { return };
+        if self.host.is_null() || self.is_input != before_run {
+            return;
+        }
         // SAFETY: both are `bytes` long: the host's by the caller's promise, ours by `use_own`; they do not overlap.
         unsafe {
             match self.is_input {
-                true => self.data.copy_from_nonoverlapping(self.host, bytes),
-                false => self.host.copy_from_nonoverlapping(self.data, bytes),
+                true => self.data.copy_from_nonoverlapping(self.host, self.bytes),
+                false => self.host.copy_from_nonoverlapping(self.data, self.bytes),
             }
         }
     }
+}
+
+/// What a tensor takes at a batch.
+#[derive(Clone, Copy)]
+struct Size {
+    batch: usize,
+    bytes: usize,
 }
 
 /// Smallest unit of memory protection.
@@ -233,30 +244,41 @@ impl Inner {
         if self.model.inputs().iter().any(|io| io.batched != 0) {
             return Ok(());
         }
-        let fixed = self.model.raw().fixed_batch as usize;
-        let batch = if fixed == 0 { self.plan[self.plan.len() - 1].variant.batch as usize } else { fixed };
-        self.set_batch(batch, why)
+        self.set_batch(self.plan[self.plan.len() - 1].variant.batch as usize, why)
     }
 
     /// Makes `batch` the batch of the next run; grows the context's own output buffers.
     fn set_batch(&mut self, batch: usize, why: &mut Text) -> Result<(), Status> {
         self.check_batch(batch, why)?;
-        for slot in self.slots.iter_mut().filter(|slot| !slot.is_input && !slot.is_hosts) {
-            slot.use_own(batch, &self.allocator, why)?;
+        for i in self.model.inputs().len()..self.slots.len() {
+            if !self.slots[i].is_hosts {
+                let size = self.size(i, batch)?;
+                self.slots[i].use_own(size, &self.allocator, why)?;
+            }
         }
         self.batch = batch;
         Ok(())
     }
 
+    /// What a tensor takes at `batch` items.
+    fn size(&self, slot: usize, batch: usize) -> Result<Size, Status> {
+        let bytes = self.model.bytes_at(slot, batch, self.isa).ok_or(Status::BadBatch)?;
+        Ok(Size { batch, bytes })
+    }
+
     /// Whether the model serves `batch` at all.
     fn check_batch(&self, batch: usize, why: &mut Text) -> Result<(), Status> {
-        let fixed = self.model.raw().fixed_batch;
         let least = self.plan[self.plan.len() - 1].variant.batch as usize;
-        if fixed != 0 && batch as u64 != fixed {
-            why.str("batch ").number(batch as u64).str(" given; this model runs batch ").number(fixed).str(" only");
+        let has_code = || self.plan.iter().any(|p| p.variant.batch as usize == batch);
+        if self.model.whole_batches() && !has_code() {
+            why.str("batch ").number(batch as u64).str(" given; this model runs batch ");
+            for (i, planned) in self.plan.iter().rev().enumerate() {
+                why.str(if i > 0 { ", " } else { "" }).number(planned.variant.batch as u64);
+            }
+            why.str(" only");
         } else if batch < least {
             why.str("batch ").number(batch as u64).str(" given; the least this model runs is ").number(least as u64);
-        } else if self.slots.iter().any(|slot| slot.io.bytes_at(batch).is_none()) {
+        } else if (0..self.slots.len()).any(|i| self.size(i, batch).is_err()) {
             why.str("batch ").number(batch as u64).str(" exceeds the address space");
         } else {
             return Ok(());
@@ -298,14 +320,16 @@ impl Inner {
         }
         self.check_address(i, data)?;
         self.input_batch(i, batch)?;
-        self.explain(|inner, why| inner.slots[i].use_hosts(data, batch, &inner.allocator, why))
+        let size = self.size(i, batch)?;
+        self.explain(|inner, why| inner.slots[i].use_hosts(data, size, &inner.allocator, why))
     }
 
     /// Reads an input from a buffer of the context's own, and returns it.
     pub(crate) fn own_input(&mut self, index: usize, batch: usize) -> Result<*mut u8, Status> {
         let i = self.slot_index(index, true)?;
         self.input_batch(i, batch)?;
-        self.explain(|inner, why| inner.slots[i].use_own(batch, &inner.allocator, why))?;
+        let size = self.size(i, batch)?;
+        self.explain(|inner, why| inner.slots[i].use_own(size, &inner.allocator, why))?;
         Ok(self.slots[i].data)
     }
 
@@ -326,13 +350,15 @@ impl Inner {
                 self.slots[i] = Slot { own: self.slots[i].own, ..Slot::unbound(self.slots[i].io, false) };
                 return Ok(());
             }
-            return self.explain(|inner, why| inner.slots[i].use_own(current, &inner.allocator, why));
+            let size = self.size(i, current)?;
+            return self.explain(|inner, why| inner.slots[i].use_own(size, &inner.allocator, why));
         }
         self.check_address(i, data)?;
         if self.slots[i].io.batched != 0 {
             self.explain(|inner, why| inner.check_batch(batch, why))?;
         }
-        self.explain(|inner, why| inner.slots[i].use_hosts(data, batch, &inner.allocator, why))
+        let size = self.size(i, batch)?;
+        self.explain(|inner, why| inner.slots[i].use_hosts(data, size, &inner.allocator, why))
     }
 
     /// Where an output is; null before a batch is known.

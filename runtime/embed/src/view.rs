@@ -62,9 +62,12 @@ impl<'m> ModelView<'m> {
         if !(m.weights as usize).is_multiple_of(ALIGN_BYTES) {
             return Some("misaligned weights");
         }
-        self.inputs().iter().chain(self.outputs()).find_map(io_contradiction).or_else(|| {
+        self.ios().find_map(io_contradiction).or_else(|| {
             self.variants().iter().find_map(|v| match v {
                 Variant { batch: 0, .. } => Some("a variant of batch 0"),
+                Variant { shapes, .. } if shapes.is_null() && self.ios().count() > 0 => {
+                    Some("a variant without shapes")
+                }
                 Variant { n_steps: 1.., steps, .. } if steps.is_null() => Some("steps without an address"),
                 Variant { arena_bytes, .. } if *arena_bytes > isize::MAX as u64 / 2 => Some("an impossible arena"),
                 _ => None,
@@ -87,6 +90,41 @@ impl<'m> ModelView<'m> {
     pub fn outputs(&self) -> &'m [Io] {
         // SAFETY: the model promises `n_outputs` entries.
         unsafe { list(self.model.outputs, self.model.n_outputs) }
+    }
+
+    /// Inputs, then outputs.
+    fn ios(&self) -> impl Iterator<Item = &'m Io> + use<'m> {
+        self.inputs().iter().chain(self.outputs())
+    }
+
+    /// Whether a batch is run whole, by the variant of just that batch.
+    pub fn whole_batches(&self) -> bool {
+        self.model.whole_batches != 0
+    }
+
+    /// Shape of tensor `index`, inputs first, for one call of a variant of this model.
+    pub fn shape(&self, variant: &Variant, index: usize) -> &'m [i64] {
+        let n = self.inputs().len() + self.outputs().len();
+        // SAFETY: variants are made by the code generator, which promises a shape for every input and output.
+        let all = unsafe { list(variant.shapes, n as u64) };
+        match (all.get(index), self.ios().nth(index)) {
+            (Some(shape), Some(io)) => shape.get(..io.rank as usize).unwrap_or(&[]),
+            _ => &[],
+        }
+    }
+
+    /// Bytes of tensor `index`, inputs first, at `batch` items; none when they exceed the address space, or when the
+    /// batch has to be run whole and no variant of tier `isa` does.
+    pub fn bytes_at(&self, index: usize, batch: usize, isa: u32) -> Option<usize> {
+        let io = self.ios().nth(index)?;
+        if !self.whole_batches() || index < self.inputs().len() || io.batched == 0 {
+            return io.bytes_at(batch);
+        }
+        let variant = self.variants().iter().find(|v| v.isa == isa && v.batch as usize == batch)?;
+        let elem = *ELEM_BYTES.get(io.elem as usize)?;
+        let product = |n: usize, &dim: &i64| n.checked_mul(usize::try_from(dim).ok()?);
+        let bytes = self.shape(variant, index).iter().try_fold(elem, product)?;
+        (bytes <= isize::MAX as usize).then_some(bytes)
     }
 
     /// Variants in model order.

@@ -207,12 +207,12 @@ fn contexts_that_cannot_be_made_say_why() {
         assert_eq!(status, Status::BadModel);
         assert!(sentence.contains(text), "{sentence:?} lacks {text:?}");
     };
-    refused(Model { abi_version: 99, ..*good }, "tables of version 99, this executor reads version 1");
+    refused(Model { abi_version: 99, ..*good }, "tables of version 99, this executor reads version 2");
     refused(Model { model_bytes: 8, ..*good }, "unexpected size");
     refused(toy::model(vec![]), "no variant");
     refused(Model { inputs: null(), ..*good }, "a list without an address");
     refused(Model { weights: good.weights.wrapping_add(4), ..*good }, "misaligned weights");
-    refused(Model { fixed_batch: 3, ..*good }, "fixed batch of 3");
+    refused(toy::model(vec![Variant { shapes: null(), ..toy::variant(0, 1) }]), "variant without shapes");
     refused(toy::model(vec![Variant { batch: 0, ..toy::variant(0, 1) }]), "variant of batch 0");
     let bad_io = |io: Io| Model { n_inputs: 1, inputs: Box::leak(Box::new(io)), ..*good };
     refused(bad_io(Io { elem: 7, ..toy::io(b"x\0", &[1], true) }), "unknown element type");
@@ -265,15 +265,17 @@ fn tiers_have_the_names_of_the_kernel_table() {
 }
 
 #[test]
-fn a_model_without_batched_inputs_runs_at_its_own_batch() {
-    let mut fixed = toy::model(vec![toy::variant(ISA_SCALAR, 4), toy::variant(ISA_SCALAR, 1)]);
-    fixed.fixed_batch = 4;
-    let cx = Cx::new(leak(fixed), 1);
-    let x = ramp(4);
-    assert_eq!(Status::from_code(cx.bind(0, &x, 1)), Some(Status::BadBatch));
-    assert!(cx.error().contains("this model runs batch 4 only"), "{}", cx.error());
+fn a_model_runs_the_batches_it_can() {
+    let mut whole = toy::model(vec![toy::variant(ISA_SCALAR, 4), toy::variant(ISA_SCALAR, 1)]);
+    whole.whole_batches = 1;
+    let cx = Cx::new(leak(whole), 1);
+    let x = ramp(5);
+    for batch in [2, 3, 5] {
+        assert_eq!(Status::from_code(cx.bind(0, &x, batch)), Some(Status::BadBatch));
+        assert!(cx.error().contains("this model runs batch 1, 4 only"), "{}", cx.error());
+    }
     assert_eq!((cx.bind(0, &x, 4), cx.bind(1, &[1.0], 1), cx.run()), (0, 0, 0));
-    assert_eq!(cx.output(0, x.len()), expected(&x, 1.0).0);
+    assert_eq!(cx.output(0, 4 * COLUMNS), expected(&x[..4 * COLUMNS], 1.0).0);
 
     let inputs = Box::leak(Box::new([toy::io(b"x\0", &[1, COLUMNS as i64], false), toy::io(b"s\0", &[], false)]));
     let batchless = Model { inputs: inputs.as_ptr(), ..*scalar(&[1]) };

@@ -11,8 +11,9 @@
 //!   there never matter. Tables of 256 bytes are an exception: they are not over-read.
 //! - Scales, offsets and float clamps are not NaN; those of u8 results are finite.
 //! - Outputs do not overlap inputs, except where a field says so.
-//! - Float clamps are `v = if v > lo { v } else { lo }`, then `v = if v < hi { v } else { hi }`: NaN becomes `lo`.
+//! - Float clamps are `v = if lo > v { lo } else { v }`, then `v = if hi < v { hi } else { v }`: NaN stays NaN.
 //!   A family with clamps needs them set (`-inf`, `inf` for none): unset means 0.
+//! - A float result that is NaN is a NaN; which one (sign and payload) is not defined. A u8 result never depends on that.
 //! - `lo`, `hi` of u8 results satisfy `0 <= lo <= hi <= 255` and must be set too (`hi = 255` for none).
 //! - `lut`, if not null, is a table of 256 bytes that maps each u8 result just before it is stored.
 //! - Quantized operands of float kernels stand for `(f32(q) - zero) * scale`, as [`DequantizeArgs`] says; u8 results of
@@ -103,7 +104,8 @@ args! {
     ///
     /// Variants by output:
     /// - `u8`: `round(f32(acc) * scale[n]) + zero`, the product in f32 and rounded half to even, clamped to `lo ..= hi`, `lut`.
-    /// - `u8r`: `v = fma(f32(acc), scale[n], fma(f32(res), res_scale, res_offset))`, `w = v + MAGIC`, then as `u8`.
+    /// - `u8r`: `p = f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`; `v = p + fma(f32(res), res_scale, res_offset)`,
+    ///   `w = v + MAGIC`, clamped to `lo ..= hi`, `lut`.
     /// - `f32`: `f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`.
     /// - `i32`: `acc`.
     GemmArgs {
@@ -159,9 +161,9 @@ args! {
         lo: i32,
         /// Highest u8 result.
         hi: i32,
-        /// Lowest f32 result.
+        /// Lowest f32 result, or product that a residual is added to (`f32`, `u8r`).
         clamp_lo: f32,
-        /// Highest f32 result.
+        /// Highest of them.
         clamp_hi: f32,
     }
 }
@@ -341,8 +343,12 @@ args! {
     /// - `max_u8`: maximum (0 if no element is real), clamped to `lo ..= hi`.
     /// - `avg_u8`: `Σ (q - a_zero)` over real elements, requantized by `a_scale / (scale * f32(count))` and `zero` as variant
     ///   `u8` of [`GemmArgs`] is.
-    /// - `max_f32`: maximum, starting at `f32::MIN`, NaN is skipped.
-    /// - `avg_f32`: `Σ / f32(count)`, `Σ` from 0 in order y, x; 0 if no element is real.
+    /// - `max_f32`: maximum, NaN if an element is NaN, `-inf` if none is real; a zero is positive.
+    /// - `avg_f32`: `Σ / count`, in f64 in order y, x, rounded once; 0 if no element is real.
+    ///
+    /// With `cover_h` and `cover_w` set, windows cover the input instead, for an output of `cover_h × cover_w`: that of
+    /// `(oy, ox)` is `floor(oy*in_h/cover_h) .. ceil((oy+1)*in_h/cover_h)` vertically, likewise horizontally. Kernel, strides
+    /// and padding are not used then.
     PoolArgs {
         /// Element (0, 0, channel 0) of the input.
         a: *const u8,
@@ -387,6 +393,10 @@ args! {
         /// Divisor of an average: 0 number of real elements; 1 `kh * kw`; 2 the part of the window inside the padded
         /// input, `(min(y0 + kh, in_h + pad_bottom) - y0) * (min(x0 + kw, in_w + pad_right) - x0)`.
         count_mode: usize,
+        /// Height of the output whose windows cover the input, or 0.
+        cover_h: usize,
+        /// Width of the output whose windows cover the input; 0 where `cover_h` is.
+        cover_w: usize,
         /// Scale of the input (`avg_u8`).
         a_scale: f32,
         /// Zero point of the input (`avg_u8`).
@@ -456,7 +466,8 @@ args! {
     /// Element-wise operation on two tensors of real numbers, `rows` rows of `n` elements, then the clamp.
     ///
     /// An operand whose scale is not 0 is quantized, and so is the result: u8 instead of f32. `max_f32` is
-    /// `if a > b { a } else { b }`, `min_f32` is `if a < b { a } else { b }`. `out` may be equal to an operand of its type.
+    /// `if a > b or a is NaN { a } else { b }`, `min_f32` likewise with `<`: NaN if an operand is. `out` may be equal to an
+    /// operand of its type.
     BinaryF32Args {
         /// First operand.
         a: *const u8,
@@ -503,20 +514,24 @@ args! {
     /// Element-wise operation on one tensor, `rows` rows of `n` elements.
     ///
     /// `lut_u8` maps every byte by `lut`. The others are functions of real numbers; an operand whose scale is not 0 is
-    /// quantized, and so is the result: u8 instead of f32. With `E(x)` for `reference::exp`, `fma(..)` rounded once, the
-    /// `max` and `min` of [`BinaryF32Args`], and `p0`, `p1`, `p2` the parameters:
+    /// quantized, and so is the result: u8 instead of f32. With `E(x)` for `reference::exp`, `M(x)` for `reference::expm1`,
+    /// `T(x)` for `reference::erfc`, `fma(..)` rounded once, the `max` and `min` of [`BinaryF32Args`], and `p0`, `p1`, `p2`
+    /// the parameters (errors against exact values of the same parameters; `u` is a unit in the last place of the result;
+    /// results below `max(1, |x|) * 2^-126` may be off by that much):
     ///
     /// - `clamp_f32`: the clamp to `p0 ..= p1`.
-    /// - `sigmoid_f32`: `1 / (1 + E(0 - x))`. `swish_f32`: `x / (1 + E(0 - x * p0))`.
-    /// - `tanh_f32`: `1 - 2 / (1 + E(x + x))`.
-    /// - `exp_f32`: `E(x)`. `sqrt_f32`: the square root. `abs_f32`: `x` without its sign.
-    /// - `erf_f32`: `max(0, 1 - T(|x|))` with the sign of `x`, `T` being `reference::erfc`.
-    /// - `hard_sigmoid_f32`: `min(max(fma(x, p0, p1), 0), 1)`.
-    /// - `hard_swish_f32`: `x * (min(max(x + p0, 0), p1) * p2)`.
-    /// - `leaky_relu_f32`: `fma(min(x, 0), p0, max(x, 0))`.
-    /// - `elu_f32`: `fma(E(min(x, 0)) - 1, p0, max(x, 0))`.
-    /// - `gelu_f32`: `fma(|x| * -0.5, T(|x| * sqrt(1/2)), max(x, 0))`.
-    /// - `gelu_tanh_f32`: `x / (1 + E(0 - y))` with `y = fma(x * x, p1, p0) * x`.
+    /// - `sigmoid_f32`: `1 / (1 + E(0 - x))`, 4 u. `swish_f32`: `x / (1 + E(0 - x * p0))`, `4 + |x * p0|` u.
+    /// - `tanh_f32`: `M(2x) / (M(2x) + 2)`, 5 u.
+    /// - `exp_f32`: `E(x)`, 1.1 u. `sqrt_f32`: the square root, 0.5 u. `abs_f32`: `x` without its sign, exact.
+    /// - `erf_f32`: for `|x| < 1` `x` times a polynomial in `x²`, else `1 - T(|x|)` with the sign of `x`; 3 u.
+    /// - `hard_sigmoid_f32`: `fma(x, p0, p1)` clamped to `0 ..= 1`, 0.5 u.
+    /// - `hard_swish_f32`: `x * (x + p0 clamped to 0 ..= p1) * p2`, the last two first; the sum rounded to f32, then 1.5 u.
+    /// - `leaky_relu_f32`: `fma(min(0, x), p0, max(0, x))`, 0.5 u.
+    /// - `elu_f32`: `fma(M(min(0, x)), p0, max(0, x))`, 4 u.
+    /// - `gelu_f32`: `x * 0.5 * t` with `t = T(|x| * sqrt(1/2))` for `x < 0`, else 2 less that; `8 + 2x²` u.
+    /// - `gelu_tanh_f32`: `x / (1 + E(0 - y))` with `y = fma(x * x, p1, p0) * x`; `5 + 2 |y|` u.
+    ///
+    /// Infinities give what these formulas make of them, as they do in ONNX Runtime: `gelu(-inf)` and `swish(-inf)` are NaN.
     ///
     /// `out` may be equal to `a` where both have the same type.
     UnaryArgs {
@@ -558,8 +573,8 @@ args! {
 args! {
     /// Means of `rows` rows of `n` contiguous floats.
     ///
-    /// Partial sums `s_j = Σ a_i` over `i ≡ j mod 16` in order of `i`, starting at 0, added by the tree of [`SoftmaxArgs`];
-    /// `out = sum / f32(n)`.
+    /// In f64: partial sums `s_j = Σ a_i` over `i ≡ j mod 16` in order of `i`, starting at 0, added by the tree of
+    /// [`SoftmaxArgs`]; `out = sum / n`, rounded once.
     MeanArgs {
         /// Source.
         a: *const f32,
@@ -703,9 +718,9 @@ args! {
 args! {
     /// Softmax of `rows` vectors of `n` floats with any element stride.
     ///
-    /// `e_i = exp(a_i - max)` by the fixed polynomial of `reference::exp`; partial sums `s_j = Σ e_i` over `i ≡ j mod 16`
-    /// in order of `i`, added by a fixed tree (`j` with `j + 8`, then `+ 4`, `+ 2`, `+ 1`); `out_i = e_i / sum`. `out` may
-    /// be equal to `a`.
+    /// `e_i = exp(a_i - max)` by the fixed polynomial of `reference::exp`; in f64, partial sums `s_j = Σ e_i` over
+    /// `i ≡ j mod 16` in order of `i`, added by a fixed tree (`j` with `j + 8`, then `+ 4`, `+ 2`, `+ 1`) and rounded to f32;
+    /// `out_i = e_i / sum`. `out` may be equal to `a`.
     SoftmaxArgs {
         /// Source.
         a: *const f32,
@@ -730,7 +745,8 @@ args! {
     /// Local response normalization across channels, channels-last f32.
     ///
     /// `out[c] = a[c] * (k + alpha * Σ a[j]²)^-beta` with `j` from `c - (size-1)/2` to `c + size/2`, clipped to the
-    /// channels; sum by fma in order of `j`; power by `reference::pow_neg`. `k > 0`, `alpha >= 0`.
+    /// channels; sum by fma in order of `j`, in f32 for each eight of the window, whose sums are added in f64; power by
+    /// `reference::pow_neg`. `k > 0`, `alpha >= 0`.
     LrnArgs {
         /// Source; `channels` contiguous floats per pixel.
         a: *const f32,

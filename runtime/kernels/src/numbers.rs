@@ -7,10 +7,14 @@ pub const MAGIC: f32 = 12_582_912.0;
 /// `MAGIC` as an integer.
 pub const MAGIC_BITS: i32 = 0x4b40_0000;
 
-/// Arguments of exp below this give 0 after rounding; NaN is taken for it.
+/// Arguments of exp below this give 0 after rounding.
 pub const EXP_LO: f32 = -104.0;
 /// Arguments of exp above this give infinity.
 pub const EXP_HI: f32 = 89.0;
+/// Arguments of `e^x - 1` below this give -1 after rounding.
+pub const EXPM1_LO: f32 = -87.0;
+/// Arguments of `e^x - 1` above this are taken for it: its users need no more.
+pub const EXPM1_HI: f32 = 30.0;
 /// `1 / ln 2`.
 pub const LOG2_E: f32 = core::f32::consts::LOG2_E;
 /// High part of `ln 2`: 8 bits, so its product with an exponent is exact.
@@ -28,10 +32,24 @@ pub const SQRT_HALF_BITS: i32 = 0x3f35_04f3;
 pub const LOG_POLY: [f32; 8] =
     [0.333_333_3, -0.250_003_07, 0.200_010_45, -0.166_412_82, 0.142_144_96, -0.129_981_83, 0.126_223_19, -0.079_027_44];
 
-/// Coefficients of `erfc(z) ≈ t (a + t (b + ..)) exp(-z²)` with `t = 1 / (1 + ERFC_STEP z)`.
-pub const ERFC_POLY: [f32; 5] = [0.254_829_6, -0.284_496_74, 1.421_413_7, -1.453_152, 1.061_405_4];
+/// Coefficients of `erfc(z) ≈ t (a + t (b + ..)) exp(-z²)` with `t = 1 / (1 + ERFC_STEP z)` (weighted least squares at
+/// Chebyshev nodes of `0 <= z <= 12`); relative error 9e-8 before rounding.
+pub const ERFC_POLY: [f32; 9] = [
+    0.169_189_35,
+    0.170_690_9,
+    0.148_521_51,
+    0.214_180_34,
+    -0.092_823_245,
+    0.544_962_5,
+    -0.509_768_2,
+    0.484_299_54,
+    -0.129_252_73,
+];
 /// See [`ERFC_POLY`].
-pub const ERFC_STEP: f32 = 0.327_591_1;
+pub const ERFC_STEP: f32 = 0.3;
+/// `erf(x) / x` on `|x| <= 1`, by powers of `x²` (fitted in the same way); relative error 2e-9 before rounding.
+pub const ERF_POLY: [f32; 7] =
+    [1.128_379_1, -0.376_126_26, 0.112_835_854, -0.026_853_811, 0.005_188_327_7, -0.000_801_019_25, 7.853_858e-5];
 /// `sqrt(1/2)`.
 pub const FRAC_1_SQRT_2: f32 = core::f32::consts::FRAC_1_SQRT_2;
 
@@ -54,6 +72,9 @@ pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
     let inexact = error.abs() > 0.0;
     f64::from_bits(if inexact && bits & 1 == 0 { odd } else { bits }) as f32
 }
+
+/// Squares that local response normalization adds in f32; sums of as many are added in f64.
+pub const LRN_RUN: usize = 8;
 
 /// Bytes of f32 weights that stay in the second-level cache together with the next block, which is fetched meanwhile.
 pub const BLOCK_BYTES: usize = 320 << 10;

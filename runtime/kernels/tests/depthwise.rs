@@ -80,10 +80,10 @@ fn check_f32(rng: &mut Rng, g: Geometry) {
 fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
     let out_bytes = if variant == Variant::U8 { 1 } else { 4 };
     let mut case = Case::new(Family::DwF32, variant);
-    let w = rng.floats(g.channels * g.kh * g.kw, -1.0, 1.0);
-    case.buffer("a", rng.floats(g.input(), -1.0, 1.0).bytes(), 0);
+    let w = rng.reals(g.channels * g.kh * g.kw, -1.0, 1.0);
+    case.buffer("a", rng.reals(g.input(), -1.0, 1.0).bytes(), 0);
     case.buffer("w", pack_dw_f32(g.channels, g.kh, g.kw, &w).unwrap(), 0);
-    case.buffer("bias", pad16(&rng.floats(g.channels, -1.0, 1.0)).bytes(), 0);
+    case.buffer("bias", pad16(&rng.reals(g.channels, -1.0, 1.0)).bytes(), 0);
     let out = rng.floats(g.output(), -1.0, 1.0).bytes();
     case.buffer("out", out[..g.output() * out_bytes].to_vec(), 0);
     g.fill(&mut case, 4, out_bytes);

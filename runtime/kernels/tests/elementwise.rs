@@ -4,7 +4,7 @@
 mod support;
 
 use qc_kernels::{Family, Variant};
-use support::{Bytes, Case, Rng};
+use support::{Bytes, Case, Rng, SPECIAL};
 
 const LENGTHS: [usize; 10] = [1, 7, 15, 16, 17, 63, 64, 65, 130, 256];
 
@@ -82,9 +82,8 @@ fn add_and_mul_of_bytes() {
 }
 
 fn floats(rng: &mut Rng, n: usize) -> Vec<u8> {
-    let specials = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0, 1e38];
     (0..n)
-        .map(|_| if rng.below(8) == 0 { rng.pick(&specials) } else { rng.float(-5.0, 5.0) })
+        .map(|_| if rng.below(8) == 0 { rng.pick(&SPECIAL) } else { rng.float(-5.0, 5.0) })
         .collect::<Vec<_>>()
         .bytes()
 }
@@ -147,9 +146,8 @@ fn functions_of_rows() {
 
 /// Arguments of functions: most near 0, some large, some special.
 fn arguments(rng: &mut Rng, n: usize) -> Vec<u8> {
-    let specials = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0, 1e38, f32::NAN, 88.5, -103.9];
     let draw = |rng: &mut Rng| match rng.below(8) {
-        0 => rng.pick(&specials),
+        0 => rng.pick(&SPECIAL),
         1 => rng.float(-120.0, 120.0),
         2 => rng.float(-1.0, 1.0) * f32::MIN_POSITIVE,
         _ => rng.float(-5.0, 5.0),

@@ -108,6 +108,7 @@ fn int8_case(rng: &mut Rng, variant: Variant, g: Geometry, values: Values) -> Ca
 
 fn residual(rng: &mut Rng, case: &mut Case, g: Geometry) {
     case.f32("res_scale", rng.float(0.1, 2.0)).f32("res_offset", rng.float(-100.0, 100.0));
+    case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0, -40.0])).f32("clamp_hi", rng.pick(&[f32::INFINITY, 25.0]));
     let (row, outer) = (case.args.int("out_row"), case.args.int("out_outer"));
     if rng.below(2) == 0 {
         case.same("res", "out").signed("res_row", row).signed("res_outer", outer);
@@ -216,10 +217,10 @@ fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
     let shape = g.shape();
     let out_bytes = if variant == Variant::U8 { 1 } else { 4 };
     let mut case = Case::new(Family::GemmF32, variant);
-    let w = rng.floats(g.cols * g.channels * g.kh * g.kw, -1.0, 1.0);
-    case.buffer("a", rng.floats(g.input(), -1.0, 1.0).bytes(), 0);
+    let w = rng.reals(g.cols * g.channels * g.kh * g.kw, -1.0, 1.0);
+    case.buffer("a", rng.reals(g.input(), -1.0, 1.0).bytes(), 0);
     case.buffer("w", pack_gemm_f32(&shape, &w).unwrap(), 0);
-    case.buffer("bias", pad16(&rng.floats(g.cols, -1.0, 1.0)).bytes(), 0);
+    case.buffer("bias", pad16(&rng.reals(g.cols, -1.0, 1.0)).bytes(), 0);
     let out = rng.floats(g.output(), -1.0, 1.0).bytes();
     case.buffer("out", out[..g.output() * out_bytes].to_vec(), 0).int("k", shape.k());
     g.fill(&mut case, 4, out_bytes);
@@ -233,7 +234,7 @@ fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
         }
         1 => {
             let row = g.out_pixel() * g.rows;
-            let bytes = rng.floats(row * g.outer, -1.0, 1.0).bytes();
+            let bytes = rng.reals(row * g.outer, -1.0, 1.0).bytes();
             case.buffer("res", bytes, 0).int("res_row", 4 * g.out_pixel()).int("res_outer", 4 * row);
         }
         _ => {}

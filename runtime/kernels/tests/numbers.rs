@@ -3,7 +3,7 @@
 
 mod support;
 
-use qc_kernels::reference::{quantize, requantize, requantize_residual};
+use qc_kernels::reference::{Residual, clamp_f32, maximum, minimum, quantize, requantize, requantize_residual};
 use support::Rng;
 
 /// `v` rounded half to even, clamped.
@@ -44,15 +44,31 @@ fn residual_is_added_before_the_only_rounding_to_integer() {
         let acc = rng.range(-30_000, 30_000);
         let (scale, res_scale) = (rng.float(0.001, 0.01), rng.float(0.1, 2.0));
         let (res, offset) = (rng.below(256) as u8, rng.float(-200.0, 200.0));
-        let exact = f64::from(acc) * f64::from(scale) + (f64::from(res) * f64::from(res_scale) + f64::from(offset));
-        let found = requantize_residual(acc, scale, res, res_scale, offset, 0, 255);
-        // Two roundings of the sum to f32 (units of 2^-15 here) can move a value over a tie, no further.
+        let clamp = if rng.below(2) == 0 { (f32::NEG_INFINITY, f32::INFINITY) } else { (rng.float(-50.0, 0.0), 60.0) };
+        let product = (f64::from(acc) * f64::from(scale)).clamp(f64::from(clamp.0), f64::from(clamp.1));
+        let exact = product + (f64::from(res) * f64::from(res_scale) + f64::from(offset));
+        let residual = Residual { value: res, scale: res_scale, offset, clamp };
+        let found = requantize_residual(acc, scale, residual, 0, 255);
+        // Three roundings to f32 (units of 2^-15 here) can move a value over a tie, no further.
         if found != rounded(exact, 0, 255) {
             assert!((exact - exact.floor() - 0.5).abs() < 1e-4, "{exact} gave {found}");
             off += 1;
         }
     }
     assert!(off < 200, "{off} of 1000000 differ");
+}
+
+#[test]
+fn clamps_and_maxima_keep_nan_and_infinities() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    for (lo, hi) in [(0.0, 6.0), (-inf, inf), (0.0, inf), (f32::MIN, f32::MAX)] {
+        assert!(clamp_f32(nan, lo, hi).is_nan());
+        assert_eq!((clamp_f32(-inf, lo, hi), clamp_f32(inf, lo, hi)), (lo, hi));
+    }
+    for (a, b) in [(nan, 1.0), (1.0, nan), (nan, -inf), (inf, nan)] {
+        assert!(maximum(a, b).is_nan() && minimum(a, b).is_nan());
+    }
+    assert_eq!((maximum(-inf, -inf), maximum(-inf, 1.0), minimum(inf, 1.0)), (-inf, 1.0, 1.0));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn case(rng: &mut Rng, variant: Variant, g: Geometry) -> Case {
     let rows = (g.input.0 + g.pad[0] + g.pad[2]).saturating_sub(g.k.0) / g.stride.0 + 1 - g.oy_begin;
     let cols = (g.input.1 + g.pad[1] + g.pad[3]).saturating_sub(g.k.1) / g.stride.1 + 1;
     let elements = g.input.0 * g.input.1 * pixel;
-    let input = if bytes == 4 { rng.floats(elements, -3.0, 3.0).bytes() } else { rng.bytes(elements) };
+    let input = if bytes == 4 { rng.reals(elements, -3.0, 3.0).bytes() } else { rng.bytes(elements) };
     case.buffer("a", input, 0).buffer("out", rng.bytes(rows * cols * pixel * bytes + 7), 0);
     case.int("a_px", pixel * bytes).int("a_row", g.input.1 * pixel * bytes);
     case.int("out_px", pixel * bytes).int("out_row", cols * pixel * bytes);
@@ -81,6 +81,33 @@ fn part_of_the_rows() {
             case(&mut rng, variant, g).check();
         }
     }
+}
+
+#[test]
+fn windows_that_cover_the_input() {
+    let mut rng = Rng(3);
+    for (input, out) in [((7, 5), (3, 2)), ((4, 4), (4, 4)), ((3, 2), (5, 3)), ((13, 9), (1, 7))] {
+        for channels in [1, 17, 64] {
+            for variant in VARIANTS {
+                let mut case = Case::new(Family::Pool, variant);
+                let bytes = if matches!(variant, Variant::MaxF32 | Variant::AvgF32) { 4 } else { 1 };
+                let n = input.0 * input.1 * channels;
+                let a = if bytes == 4 { rng.reals(n, -3.0, 3.0).bytes() } else { rng.bytes(n) };
+                case.buffer("a", a, 0).buffer("out", rng.bytes(out.0 * out.1 * channels * bytes), 0);
+                case.int("a_px", channels * bytes).int("a_row", input.1 * channels * bytes);
+                case.int("out_px", channels * bytes).int("out_row", out.1 * channels * bytes);
+                case.int("in_h", input.0).int("in_w", input.1).int("cover_h", out.0).int("cover_w", out.1);
+                case.int("rows", out.0).int("cols", out.1).int("channels", channels);
+                case.f32("a_scale", 1.0).f32("scale", 0.8).signed("hi", 255).check();
+            }
+        }
+    }
+    // Windows of a row of 3 in 2: elements 0 and 1, 1 and 2.
+    let mut case = Case::new(Family::Pool, Variant::AvgF32);
+    case.buffer("a", vec![1.0f32, 2.0, 6.0].bytes(), 0).buffer("out", vec![0; 8], 0);
+    case.int("a_px", 4).int("a_row", 12).int("out_px", 4).int("out_row", 8).int("in_h", 1).int("in_w", 3);
+    case.int("cover_h", 1).int("cover_w", 2).int("rows", 1).int("cols", 2).int("channels", 1);
+    assert_eq!(case.check().0[1], vec![1.5f32, 4.0].bytes());
 }
 
 #[test]

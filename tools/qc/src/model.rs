@@ -2,6 +2,7 @@
 
 use crate::args::ModelArgs;
 use crate::failure::{Failure, MODEL, Outcome};
+use qc_compiler::batch::Data;
 use qc_compiler::options::here;
 use qc_compiler::{CompileOptions, Compiler, TargetCpu};
 use qc_ir::NoSink;
@@ -50,16 +51,16 @@ pub fn is_shared_object(path: &Path) -> Outcome<bool> {
     Ok(head == b"\x7fELF")
 }
 
-/// Loads a `.so`, or compiles a model for this machine with code for `batch`.
+/// Loads a `.so`, or compiles a model for this machine with code for `batch`, or for that of `data`.
 ///
 /// # Errors
 /// As loading and compiling; options of the compiler for a `.so`.
-pub fn open(path: &Path, args: &ModelArgs, batch: usize) -> Outcome<Model> {
+pub fn open(path: &Path, args: &ModelArgs, batch: usize, data: Data) -> Outcome<Model> {
     let start = Instant::now();
     let is_jit = !is_shared_object(path)?;
     let predictor = if is_jit {
         let target = TargetCpu::Tier(jit_tier());
-        let options = CompileOptions { target, batches: vec![batch.max(1)], ..args.options()? };
+        let options = CompileOptions { target, batches: vec![batch.max(1)], data, ..args.options()? };
         let file = args.open(path, &options)?;
         Compiler::new(options).compile_file(&file, &mut NoSink)?.jit()?
     } else {

@@ -181,14 +181,17 @@ pub fn object(json: &str) -> Vec<u8> {
     let steps_1 = step(&mut toy, "steps_1", copying, 1);
     let steps_4 = step(&mut toy, "steps_4", plain, 4);
     let mut variants = Vec::new();
-    for batch in [1, 4] {
-        let null = std::ptr::null();
+    let mut addresses = Vec::new();
+    for (n, (batch, steps)) in [(1, steps_1), (4, steps_4)].into_iter().enumerate() {
+        let (null, shapes) = (std::ptr::null(), std::ptr::null());
         let arena_bytes = batch as u64 * 4 * ITEM as u64;
-        variants.extend(bytes_of(&Variant { isa: ISA_SCALAR, batch, arena_bytes, n_steps: 1, steps: null }));
+        let shape = [i64::from(batch), ITEM as i64, 0, 0, 0, 0, 0, 0].map(i64::to_le_bytes).concat();
+        let table = toy.data(&format!("shapes_{batch}"), [shape.clone(), shape].concat(), &[]);
+        addresses.push((n * size_of::<Variant>() + offset_of!(Variant, steps), Address::Data(steps)));
+        addresses.push((n * size_of::<Variant>() + offset_of!(Variant, shapes), Address::Data(table)));
+        variants.extend(bytes_of(&Variant { isa: ISA_SCALAR, batch, shapes, arena_bytes, n_steps: 1, steps: null }));
     }
-    let at = offset_of!(Variant, steps);
-    let steps = [(at, Address::Data(steps_1)), (size_of::<Variant>() + at, Address::Data(steps_4))];
-    let variants = toy.data("variants", variants, &steps);
+    let variants = toy.data("variants", variants, &addresses);
     let io = |toy: &mut Toy, symbol: &str, name: &str| {
         let name = toy.text(&format!("n_{symbol}"), name);
         let mut dims = [0; 8];
@@ -222,7 +225,7 @@ pub fn object(json: &str) -> Vec<u8> {
         variants: std::ptr::null(),
         weights: std::ptr::null(),
         weights_bytes: 4 * ITEM as u64,
-        fixed_batch: 0,
+        whole_batches: 0,
     };
     let addresses = [
         (offset_of!(Model, name), Address::Data(name)),
@@ -238,14 +241,20 @@ pub fn object(json: &str) -> Vec<u8> {
 
 /// The toy model's note.
 pub fn note() -> Note {
-    let io = |name: &str| IoNote { name: name.into(), elem: Elem::F32, shape: vec![1, ITEM as i64], batched: true };
+    let io = |name: &str| IoNote {
+        name: name.into(),
+        elem: Elem::F32,
+        shape: vec![1, ITEM as i64],
+        batched: true,
+        shapes: Default::default(),
+    };
     Note {
         format: ABI_VERSION,
         name: "toy".into(),
         generator: "qc test".into(),
         tiers: vec!["scalar".into()],
         batches: vec![1, 4],
-        fixed_batch: 0,
+        whole_batches: None,
         model_sha256: "ab".repeat(32),
         options: Default::default(),
         inputs: vec![io("x")],

@@ -5,6 +5,7 @@ use crate::elements::bounded;
 use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_dialects::graph::activation::Function;
+use qc_dialects::graph::elementwise::{maximum, minimum};
 use qc_dialects::graph::matmul::{broadcast, broadcast_index};
 use qc_ir::{Elem, HostTensor, OpDef, attrs};
 
@@ -65,8 +66,8 @@ impl Arith {
             Arith::Sub => a - b,
             Arith::Mul => a * b,
             Arith::Div => a / b,
-            Arith::Max => a.max(b),
-            Arith::Min => a.min(b),
+            Arith::Max => maximum(a, b),
+            Arith::Min => minimum(a, b),
         }
     }
 
@@ -210,6 +211,36 @@ impl Graph {
         };
         let attrs = attrs! { kernel: p.kernel, strides: p.strides, pads: p.pads, ceil_mode: p.ceil_mode, count: word };
         self.emit_f32(graph::AvgPool::DEF, &[Some(x)], attrs)
+    }
+
+    /// The mean under each window, of which the input, the leading pads and `behind` rows and columns of trailing ones count;
+    /// the pads of `p` may reach further.
+    pub fn avg_pool_within(&mut self, x: &Value, p: &Pool, behind: [i64; 2]) -> Result<Value, Refusal> {
+        let [_, _, height, width] = self.nchw(x)?;
+        let input = [height as i64, width as i64];
+        let size = |d: usize, after: i64, ceil_mode: bool| {
+            let extra = if ceil_mode { p.strides[d] - 1 } else { 0 };
+            (input[d] + p.pads[d] + after - p.kernel[d] + extra).div_euclid(p.strides[d]) + 1
+        };
+        let outputs = [0, 1].map(|d| size(d, p.pads[2 + d], p.ceil_mode));
+        for ceil_mode in [false, true] {
+            if (0..2).all(|d| size(d, behind[d], ceil_mode) == outputs[d]) {
+                let pads = [p.pads[0], p.pads[1], behind[0], behind[1]];
+                return self.avg_pool(x, &Pool { pads, ceil_mode, ..p.clone() }, Count::Inclusive);
+            }
+        }
+        // No such pads give the windows, so what they are divided by is made right afterwards.
+        let mean = self.avg_pool(x, p, Count::Kernel)?;
+        let part = |d: usize, o: usize| {
+            let start = o as i64 * p.strides[d] - p.pads[d];
+            match (start + p.kernel[d]).min(input[d] + behind[d]) - start {
+                count if count > 0 => p.kernel[d] as f32 / count as f32,
+                _ => 0.0,
+            }
+        };
+        let (h, w) = (self.dims(&mean)[2], self.dims(&mean)[3]);
+        let factors = (0..h * w).map(|i| part(0, i / w) * part(1, i % w)).collect();
+        self.arith(Arith::Mul, &mean, &HostTensor::f32([1, 1, h, w], factors).into())
     }
 
     /// The mean of each plane.

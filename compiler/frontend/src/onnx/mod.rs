@@ -331,10 +331,8 @@ impl<'a> Importer<'a> {
         for o in &graph.output {
             if let Some(value) = self.lookup(&o.name, None) {
                 let dims = self.g.dims(&value);
-                let open = shapes.opened || declare(o).dims.is_none_or(|d| d.first() == Some(&None));
-                let batched = shapes.fixed_batch.is_none() && open && dims.first() == Some(&(shapes.batch as usize));
                 let elem = self.g.m.storage(self.g.elem(&value));
-                outputs.push(Port { name: o.name.clone(), elem, dims, batched });
+                outputs.push(Port { name: o.name.clone(), elem, dims, batched: false });
                 values.push((o.name.clone(), value));
             }
         }

@@ -101,8 +101,8 @@ pub(super) fn batch_norm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.batch_norm(n.input(0)?, params, epsilon)?.into())
 }
 
-/// The attributes of a pool, with ceil mode turned into pads where the pads do not count.
-fn pool(g: &Graph, n: &Node<'_>, pads_count: bool) -> Result<Pool> {
+/// The attributes of a pool, with ceil mode turned into trailing pads; and those that it has itself.
+fn pool(g: &Graph, n: &Node<'_>) -> Result<(Pool, [i64; 2])> {
     let [_, _, height, width] = g.nchw(n.input(0)?)?;
     let kernel = n.ints("kernel_shape")?.ok_or_else(|| Refusal::invalid("it has no kernel_shape"))?;
     let (window, pads) = window(n, [height, width], pair("kernel_shape", kernel)?)?;
@@ -112,26 +112,31 @@ fn pool(g: &Graph, n: &Node<'_>, pads_count: bool) -> Result<Pool> {
     let mut pool = Pool { kernel: window.kernel, strides: window.strides, pads, ceil_mode: false };
     if n.int("ceil_mode")?.unwrap_or(0) != 0 {
         let none = || Refusal::invalid(format!("kernel {kernel:?} does not fit the input {height} x {width}"));
-        let grown = window.ceil_pads(pads).ok_or_else(none)?;
-        match pads_count {
-            false => pool.pads = grown,
-            // More pads would be counted; ceil mode itself does not count them.
-            true => pool.ceil_mode = grown != pads,
-        }
+        pool.pads = window.ceil_pads(pads).ok_or_else(none)?;
     }
-    Ok(pool)
+    Ok((pool, [pads[2], pads[3]]))
 }
 
 pub(super) fn max_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     n.expect_unused(1, "Indices")?;
-    let pool = pool(g, n, false)?;
+    let (pool, _) = pool(g, n)?;
     Ok(g.max_pool(n.input(0)?, &pool)?.into())
 }
 
 pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let pads_count = n.flag("count_include_pad", false)?;
-    let pool = pool(g, n, pads_count)?;
-    let count = if pads_count { Count::Inclusive } else { Count::Exclusive };
+    let (pool, behind) = pool(g, n)?;
+    let x = n.input(0)?;
+    Ok(match n.flag("count_include_pad", false)? {
+        true => g.avg_pool_within(x, &pool, behind)?,
+        false => g.avg_pool(x, &pool, Count::Exclusive)?,
+    }
+    .into())
+}
+
+/// The average pool of quantized tensors, which counts all of a window where it counts pads, those of ceil mode too.
+pub(super) fn quantized_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (pool, _) = pool(g, n)?;
+    let count = if n.flag("count_include_pad", false)? { Count::Kernel } else { Count::Exclusive };
     Ok(g.avg_pool(n.input(0)?, &pool, count)?.into())
 }
 

@@ -116,7 +116,7 @@ pub(super) fn leaky_relu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    unary(g, n, nn::average_pool)
+    unary(g, n, nn::quantized_average_pool)
 }
 
 pub(super) fn global_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -198,6 +198,17 @@ mod tests {
             .of_domain("com.microsoft")
             .node("DequantizeLinear", "s half none > y", &[]);
         assert_eq!(m.run(&[1.0, 2.0, 3.0, 4.0]).1, [5.0, 6.0, 7.0, 8.0, 5.0, 6.0, 7.0, 8.0]);
+    }
+
+    #[test]
+    fn an_average_pool_that_counts_pads_counts_whole_windows() {
+        let attrs =
+            [ints("kernel_shape", &[1, 2]), ints("strides", &[1, 2]), int("ceil_mode", 1), int("count_include_pad", 1)];
+        let m = quantized(&[1, 1, 1, 3])
+            .node("QLinearAveragePool", "q half ten half none > p", &attrs)
+            .of_domain("com.microsoft")
+            .node("DequantizeLinear", "p half none > y", &[]);
+        assert_eq!(m.run(&[1.0, 2.0, 6.0]).1, [1.5, 3.0]);
     }
 
     #[test]

@@ -149,7 +149,7 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
     if importer.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
         importer.errors.extend(inner_ops(program, &live));
     }
-    importer.finish(&fetches, &vars, inputs, &shapes, program.format.clone())
+    importer.finish(&fetches, inputs, &shapes, program.format.clone())
 }
 
 fn describe(source: &Source<'_>, version: i64) -> String {
@@ -439,7 +439,6 @@ impl<'a> Importer<'a> {
     fn finish(
         mut self,
         fetches: &[&'a str],
-        vars: &HashMap<&str, &VarDesc>,
         inputs: Vec<Port>,
         shapes: &Shapes,
         format: String,
@@ -454,11 +453,7 @@ impl<'a> Importer<'a> {
             match value.map(|list| list.into_iter().flat_map(|(_, v)| v).next()) {
                 Ok(Some(value)) => {
                     let dims = self.g.dims(&value);
-                    let open = shapes.opened
-                        || declare(name, vars.get(name).copied()).dims.is_none_or(|d| d.first() == Some(&None));
-                    let fits = dims.first() == Some(&(shapes.batch as usize));
-                    let batched = shapes.fixed_batch.is_none() && open && fits;
-                    outputs.push(Port { name: name.into(), elem: self.g.elem(&value), dims, batched });
+                    outputs.push(Port { name: name.into(), elem: self.g.elem(&value), dims, batched: false });
                     values.push((name.to_string(), value));
                 }
                 Ok(None) => {}

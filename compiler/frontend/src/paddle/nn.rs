@@ -161,12 +161,13 @@ pub(super) fn pool2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     if !average {
         return Ok(g.max_pool(x, &pool)?.into());
     }
-    let count = match op.flag("exclusive", true)? {
-        true => Count::Exclusive,
-        false if op.version >= VERSION_2 => Count::Inclusive,
-        false => Count::Kernel,
-    };
-    Ok(g.avg_pool(x, &pool, count)?.into())
+    Ok(match op.flag("exclusive", true)? {
+        true => g.avg_pool(x, &pool, Count::Exclusive)?,
+        // Windows are cut at the size of the leading pads on both sides.
+        false if op.version >= VERSION_2 => g.avg_pool_within(x, &pool, [pads[0], pads[1]])?,
+        false => g.avg_pool(x, &pool, Count::Kernel)?,
+    }
+    .into())
 }
 
 pub(super) fn softmax(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

@@ -189,6 +189,13 @@ fn same_padding_and_pools() {
     assert_eq!(pool(&padded).run(&x).1[0], 1.0);
     let inclusive = [&padded[..], &[flag("exclusive", false)]].concat();
     assert_eq!(pool(&inclusive).run(&x).1[0], 0.25);
+    // SAME puts one row and column behind, of which Paddle 2 counts none: windows at the end divide by 2 or 1.
+    let same = [text("pooling_type", "avg"), ints("ksize", &[2, 2]), text("padding_algorithm", "SAME")];
+    let same = [&same[..], &[flag("exclusive", false)]].concat();
+    let means = [3.0, 4.0, 4.5, 6.0, 7.0, 7.5, 7.5, 8.5, 9.0];
+    assert_eq!(pool(&same).run(&x).1, means);
+    let strided = [&same[..], &[ints("strides", &[2, 2])]].concat();
+    assert_eq!(pool(&strided).run(&x).1, [3.0, 4.5, 7.5, 9.0]);
 }
 
 /// A frozen quantization-aware program: integer weights between a fake quantize and a fake dequantize.

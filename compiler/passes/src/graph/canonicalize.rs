@@ -4,7 +4,8 @@
 //! after   %c = graph.conv2d(%x, %w, %bias) {pads}          %r = graph.relu(%c)
 //!
 //! Constants move to the right of commutative ops; additions and products of constants behind a convolution or matrix
-//! product go into its bias and weights; what does nothing is removed; means over planes become global pools.
+//! product go into its bias and weights; what does nothing is removed, activations included whose operand is known to lie
+//! within their bounds (`bounds.rs`); two activations in a row are one; means over planes become global pools.
 
 use super::{add_f32, constant_f32, per_channel, sole_producer, splat, unclamped};
 use qc_dialects::graph::{
@@ -25,28 +26,26 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    cx.rewrite(
-        m,
-        &[
-            Pattern { name: "constant-to-the-right", root: Add::DEF, apply: constant_to_the_right },
-            Pattern { name: "constant-to-the-right", root: Mul::DEF, apply: constant_to_the_right },
-            Pattern { name: "sub-to-add", root: Sub::DEF, apply: sub_to_add },
-            Pattern { name: "div-to-mul", root: Div::DEF, apply: div_to_mul },
-            Pattern { name: "add-into-bias", root: Add::DEF, apply: add_into_bias },
-            Pattern { name: "mul-into-weight", root: Mul::DEF, apply: mul_into_weight },
-            Pattern { name: "add-zero", root: Add::DEF, apply: add_zero },
-            Pattern { name: "mul-one", root: Mul::DEF, apply: mul_one },
-            Pattern { name: "pad-into-conv", root: Conv2d::DEF, apply: pad_into_conv },
-            Pattern { name: "clip-to-relu", root: Clip::DEF, apply: clip_to_relu },
-            Pattern { name: "relu-of-clip", root: Relu::DEF, apply: relu_twice },
-            Pattern { name: "same-shape", root: Reshape::DEF, apply: same_shape },
-            Pattern { name: "reshape-of-reshape", root: Reshape::DEF, apply: reshape_of_reshape },
-            Pattern { name: "identity-transpose", root: Transpose::DEF, apply: identity_transpose },
-            Pattern { name: "whole-slice", root: Slice::DEF, apply: whole_slice },
-            Pattern { name: "mean-to-pool", root: ReduceMean::DEF, apply: mean_to_pool },
-            Pattern { name: "adaptive-to-global", root: AdaptiveAvgPool::DEF, apply: adaptive_to_global },
-        ],
-    )?;
+    let own = [
+        Pattern { name: "constant-to-the-right", root: Add::DEF, apply: constant_to_the_right },
+        Pattern { name: "constant-to-the-right", root: Mul::DEF, apply: constant_to_the_right },
+        Pattern { name: "sub-to-add", root: Sub::DEF, apply: sub_to_add },
+        Pattern { name: "div-to-mul", root: Div::DEF, apply: div_to_mul },
+        Pattern { name: "add-into-bias", root: Add::DEF, apply: add_into_bias },
+        Pattern { name: "mul-into-weight", root: Mul::DEF, apply: mul_into_weight },
+        Pattern { name: "add-zero", root: Add::DEF, apply: add_zero },
+        Pattern { name: "mul-one", root: Mul::DEF, apply: mul_one },
+        Pattern { name: "pad-into-conv", root: Conv2d::DEF, apply: pad_into_conv },
+        Pattern { name: "clip-to-relu", root: Clip::DEF, apply: clip_to_relu },
+        Pattern { name: "same-shape", root: Reshape::DEF, apply: same_shape },
+        Pattern { name: "reshape-of-reshape", root: Reshape::DEF, apply: reshape_of_reshape },
+        Pattern { name: "identity-transpose", root: Transpose::DEF, apply: identity_transpose },
+        Pattern { name: "whole-slice", root: Slice::DEF, apply: whole_slice },
+        Pattern { name: "mean-to-pool", root: ReduceMean::DEF, apply: mean_to_pool },
+        Pattern { name: "adaptive-to-global", root: AdaptiveAvgPool::DEF, apply: adaptive_to_global },
+    ];
+    let patterns: Vec<Pattern> = own.into_iter().chain(super::bounds::PATTERNS).collect();
+    cx.rewrite(m, &patterns)?;
     if m.phase == phase::IMPORTED {
         m.phase = phase::CANONICAL;
     }
@@ -179,20 +178,12 @@ fn pad_into_conv(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
 
 fn clip_to_relu(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let clip = Clip(op);
-    (clip.min(rw.m) == 0.0 && clip.max(rw.m) >= f64::from(f32::MAX)).then_some(())?;
+    (clip.min(rw.m) == 0.0 && clip.max(rw.m) == f64::INFINITY).then_some(())?;
     let x = clip.x(rw.m);
     let relu = rw.create(Relu::DEF, &[Some(x)], Attrs::new())?;
     let (old, new) = (rw.m.result(op), rw.m.result(relu));
     rw.replace(old, new);
     Some(())
-}
-
-fn relu_twice(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
-    let x = Relu(op).x(rw.m);
-    let producer = rw.m.producer(x)?;
-    let never_negative = rw.m.is(producer, Relu::DEF) || Clip::of(rw.m, producer).is_some_and(|c| c.min(rw.m) >= 0.0);
-    never_negative.then_some(())?;
-    forward(rw, op, x)
 }
 
 fn same_shape(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {

@@ -6,9 +6,9 @@
 //! Only when nothing else reads the result before. An activation behind a concat goes in front of it first, where every
 //! operand of the concat can take it. Integer ops got theirs in `lower-to-quant`.
 
+use super::bounds::Bounds;
 use super::sole_producer;
 use super::unclamped;
-use crate::quant::lower_to_quant::Bounds;
 use qc_dialects::graph::{Add, Clip, Concat, Conv2d, Matmul, Relu};
 use qc_dialects::phase;
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};

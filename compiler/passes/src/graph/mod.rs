@@ -1,5 +1,6 @@
 //! Passes on float graphs.
 
+pub mod bounds;
 pub mod canonicalize;
 pub mod const_fold;
 pub mod cse;

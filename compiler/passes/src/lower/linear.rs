@@ -236,7 +236,10 @@ pub fn epilogue_fields(mut call: Call, e: &Epilogue) -> Call {
             call = call.set("zero", q.zero(0) as f32).set("lo", e.lo).set("hi", e.hi);
             match e.residual {
                 None => call,
-                Some(r) => call.set("res_scale", r.scale).set("res_offset", r.offset),
+                Some(r) => {
+                    call = call.set("res_scale", r.scale).set("res_offset", r.offset);
+                    call.set("clamp_lo", r.min).set("clamp_hi", r.max)
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::Lower;
 use super::emit::Call;
 use super::view::View;
-use qc_dialects::graph::pool::{Count, PoolShape, adaptive_span};
+use qc_dialects::graph::pool::{Count, PoolShape};
 use qc_dialects::graph::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 use qc_dialects::quant::{QAvgPool, QMaxPool};
 use qc_ir::{Diag, OpId};
@@ -15,12 +15,9 @@ impl Lower<'_> {
         let x = src.operand(op, 0).ok_or_else(|| Diag::bug("no operand"))?;
         let a = self.channels_last_view(x, [0; 4])?;
         let out = self.destination(src.result(op))?;
-        if AdaptiveAvgPool::of(src, op).is_some() {
-            return self.adaptive(&a, &out);
-        }
+        let dims = [a.dims[0], a.dims[1], a.dims[2], a.dims[3]];
         let whole = || {
             let kernel = [a.dims[2] as i64, a.dims[3] as i64];
-            let dims = [a.dims[0], a.dims[1], a.dims[2], a.dims[3]];
             PoolShape::new(dims, &kernel, &[1, 1], &[0; 4], false)
         };
         let (call, shape) = if let Some(p) = MaxPool::of(src, op) {
@@ -36,6 +33,12 @@ impl Lower<'_> {
             let call = call.set("scale", scale).set("zero", zero as f32);
             let mode = count_field(p.count_mode(src).map_err(Diag::bug)?);
             (call.set("count_mode", mode).set("lo", p.lo(src)).set("hi", p.hi(src)), p.shape(src))
+        } else if AdaptiveAvgPool::of(src, op).is_some() {
+            let [oh, ow] = [out.dims[2], out.dims[3]];
+            let call = Call::new("pool.avg_f32").set("cover_h", oh).set("cover_w", ow);
+            // The kernel takes its windows from the sizes; a mean one says how much work there is.
+            let kernel = [a.dims[2].div_ceil(oh), a.dims[3].div_ceil(ow)];
+            (call, Ok(PoolShape { input: dims, out: [oh, ow], kernel, strides: [1, 1], pads: [0; 4] }))
         } else if GlobalAvgPool::of(src, op).is_some() {
             (Call::new("pool.avg_f32"), whole())
         } else if GlobalMaxPool::of(src, op).is_some() {
@@ -82,33 +85,6 @@ impl Lower<'_> {
             }
             let count = e.arith("sub", end, begin)?;
             e.call(call.moved(begin, &[0, row]).dynamic("oy_begin", begin).dynamic("rows", count))
-        })
-    }
-
-    /// Every window is one call that pools a whole small plane.
-    fn adaptive(&mut self, a: &View, out: &View) -> Result<(), Diag> {
-        let (h, w, oh, ow) = (a.dims[2], a.dims[3], out.dims[2], out.dims[3]);
-        let images = a.dims[0];
-        let moves = [a.strides[0], out.strides[0]];
-        let mut calls = Vec::new();
-        for (oy, ox) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
-            let ((y0, y1), (x0, x1)) = (adaptive_span(h, oh, oy), adaptive_span(w, ow, ox));
-            let from = a.narrow(2, y0, y1 - y0, 1).narrow(3, x0, x1 - x0, 1);
-            let to = out.narrow(2, oy, 1, 1).narrow(3, ox, 1, 1);
-            let call = geometry(Call::new("pool.avg_f32"), &from, &to)
-                .set("in_h", y1 - y0)
-                .set("in_w", x1 - x0)
-                .set("kh", y1 - y0)
-                .set("kw", x1 - x0)
-                .set("stride_y", 1)
-                .set("stride_x", 1)
-                .set("cols", 1)
-                .set("rows", 1)
-                .set("channels", a.dims[1]);
-            calls.push(call);
-        }
-        self.emit().step(1, |e, _, _| {
-            e.for_count(images, |e, n| calls.into_iter().try_for_each(|call| e.call(call.moved(n, &moves))))
         })
     }
 }

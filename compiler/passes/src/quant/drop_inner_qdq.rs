@@ -1,14 +1,15 @@
 //! Drops quantize/dequantize pairs inside what one kernel computes.
 //!
 //! before  %c = graph.conv2d(..)  %q = graph.quantize(%c)  %d = graph.dequantize(%q)  %y = graph.add(%d, %r)
-//! after   %c = graph.conv2d(..)  %y = graph.add(%c, %r)
+//! after   %c = graph.conv2d(..)  %l = graph.clip(%c)   %y = graph.add(%l, %r)
 //!
 //! The rule, which users see as "inner pairs": the pair stands between a convolution or matrix product and the
 //! residual addition or the activation that becomes part of its epilogue. The kernel holds the accumulator there, so
-//! rounding it to 8 bits would only cost accuracy. The sum must be quantized itself, its other side too. Of two
-//! convolutions that meet in an addition, the later one takes it. `--exact-qdq` keeps all pairs
-//! (`pairs_as_written.rs`).
+//! rounding it to 8 bits would only cost accuracy. The clamp of the pair stays, and becomes part of the epilogue too. The
+//! sum must be quantized itself, its other side too. Of two convolutions that meet in an addition, the later one takes
+//! it. `--exact-qdq` keeps all pairs (`pairs_as_written.rs`).
 
+use crate::graph::bounds::{PATTERNS, Pair};
 use crate::graph::{from_constant, unclamped};
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
@@ -19,19 +20,18 @@ pub const PASS: Pass = Pass {
     summary: "drops quantization between an accumulator and its epilogue",
     from: "",
     to: "",
-    keeps: Keeps::Budget,
+    keeps: Keeps::Clamps,
     run,
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    cx.rewrite(
-        m,
-        &[
-            Pattern { name: "before-add", root: Add::DEF, apply: before_add },
-            Pattern { name: "before-relu", root: Relu::DEF, apply: before_activation },
-            Pattern { name: "before-clip", root: Clip::DEF, apply: before_activation },
-        ],
-    )
+    let own = [
+        Pattern { name: "before-add", root: Add::DEF, apply: before_add },
+        Pattern { name: "before-relu", root: Relu::DEF, apply: before_activation },
+        Pattern { name: "before-clip", root: Clip::DEF, apply: before_activation },
+    ];
+    let patterns: Vec<Pattern> = own.into_iter().chain(PATTERNS).collect();
+    cx.rewrite(m, &patterns)
 }
 
 /// The accumulator behind `v = dequantize(quantize(acc))`, if nothing else sees the pair.
@@ -74,13 +74,13 @@ fn before_add(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
         (Some(x), None) => (0, x),
         (None, None) => return None,
     };
-    rw.m.set_operand(op, pick.0, Some(pick.1));
+    let real = Pair::giving(rw.m, rw.m.operand(op, pick.0)?)?.real(rw)?;
+    rw.m.set_operand(op, pick.0, Some(real));
     Some(())
 }
 
 fn before_activation(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let v = rw.m.operand(op, 0)?;
-    let acc = accumulator(rw.m, v, op)?;
-    rw.m.set_operand(op, 0, Some(acc));
-    Some(())
+    accumulator(rw.m, v, op)?;
+    Pair::giving(rw.m, v)?.remove(rw)
 }

@@ -17,7 +17,8 @@ use crate::lower::borders::Borders;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{Constant, Dequantize, Quantize};
 use qc_dialects::phase;
-use qc_dialects::quant::{QConv2d, QLut, QMatmul};
+use qc_dialects::quant::QLut;
+use qc_dialects::work::macs;
 use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -151,7 +152,7 @@ fn times(m: &Module, island: &[OpId], is_function: &[bool], free: &Borders) -> (
             int8 += n * BYTE_PS * if quantized(m, v) { 1 } else { 4 };
             f32 += n * BYTE_PS * 4;
         }
-        let macs = macs(m, op) as u64;
+        let macs = macs(m, op);
         int8 += macs * INT8_MAC_PS;
         f32 += macs * F32_MAC_PS;
         if m.is(op, QLut::DEF) && sources(m, op).any(|i| is_function[i]) {
@@ -180,15 +181,4 @@ fn conversions(m: &Module, op: OpId) -> Vec<OpId> {
 /// Whether a conversion gives a result of the model.
 fn rounds_result(m: &Module, border: OpId) -> bool {
     m.is(border, Dequantize::DEF) && m.uses(m.result(border)).iter().any(|u| matches!(u, Use::Return(..)))
-}
-
-/// Multiply-accumulates of an op.
-fn macs(m: &Module, op: OpId) -> usize {
-    if let Some(c) = QConv2d::of(m, op) {
-        c.shape(m).map_or(0, |s| s.macs())
-    } else if let Some(p) = QMatmul::of(m, op) {
-        m.tensor_ty(m.result(op)).len() * m.dims(p.x(m)).last().copied().unwrap_or(0)
-    } else {
-        0
-    }
 }

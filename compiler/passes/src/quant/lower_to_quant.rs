@@ -12,7 +12,9 @@
 
 pub mod compute;
 mod elementwise;
+pub mod reason;
 
+use crate::graph::bounds::Bounds;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
     Add, AvgPool, Clip, Concat, Conv2d, Dequantize, GlobalAvgPool, KeepFloat, Matmul, MaxPool, Mul, Quantize, Relu,
@@ -56,14 +58,9 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             Pattern { name: "mark", root: KeepFloat::DEF, apply: remove_mark },
         ],
     )?;
-    for op in m.ops(m.body()).to_vec() {
+    for &op in m.ops(m.body()) {
         // Said here, because later passes take away what it depends on.
-        let reason = match () {
-            () if m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF) => compute::obstacle(m, op),
-            () if m.is(op, Add::DEF) || m.is(op, Mul::DEF) => elementwise::obstacle(m, op),
-            () => None,
-        };
-        if let Some(reason) = reason {
+        if let Some(reason) = reason::why_float(m, op) {
             cx.remark(m.loc(op), reason);
         }
     }
@@ -88,46 +85,6 @@ fn target(m: &Module, op: Quantize) -> Option<(QuantId, Quant)> {
     let id = op.quant(m);
     let format = m.quant(id);
     (format.store == Store::U8 && format.axis.is_none()).then(|| (id, format.clone()))
-}
-
-/// An activation function as bounds on real numbers.
-#[derive(Clone, Copy)]
-pub struct Bounds {
-    /// Lower bound.
-    pub min: f32,
-    /// Upper bound.
-    pub max: f32,
-}
-
-impl Bounds {
-    /// No bounds.
-    pub const NONE: Bounds = Bounds { min: f32::NEG_INFINITY, max: f32::INFINITY };
-
-    /// The bounds that `op` imposes on its operand, if it is an activation.
-    pub fn of(m: &Module, op: OpId) -> Option<Bounds> {
-        if m.is(op, Relu::DEF) {
-            return Some(Bounds { min: 0.0, max: f32::INFINITY });
-        }
-        Clip::of(m, op).map(|c| Bounds { min: c.min(m) as f32, max: c.max(m) as f32 })
-    }
-
-    /// The bounds that a convolution or matrix product has itself.
-    pub fn within(m: &Module, op: OpId) -> Bounds {
-        // Both ops declare the same attributes, so one view reads them for either.
-        Bounds { min: Conv2d(op).min(m) as f32, max: Conv2d(op).max(m) as f32 }
-    }
-
-    /// These bounds, and `next` on what comes out.
-    pub fn then(self, next: Bounds) -> Bounds {
-        let one = |x: f32| x.max(next.min).min(next.max);
-        Bounds { min: one(self.min), max: one(self.max) }
-    }
-
-    /// The bounds on stored integers of `format`.
-    pub fn stored(self, q: &Quant) -> (i64, i64) {
-        let one = |x: f32| qc_dialects::graph::quantize::quantize(x, q.scale(0), q.zero(0), q.lo, q.hi);
-        (i64::from(one(self.min)), i64::from(one(self.max)))
-    }
 }
 
 /// What stands between a quantization and the op that computes: at most one activation.

@@ -36,7 +36,7 @@ pub const PASS: Pass = Pass {
     summary: "quantizes activations by observed ranges and weights per channel",
     from: phase::CANONICAL,
     to: phase::QUANTIZED,
-    keeps: Keeps::Budget,
+    keeps: Keeps::Decibels(12.0),
     run,
 };
 

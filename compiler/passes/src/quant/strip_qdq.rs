@@ -1,11 +1,14 @@
 //! Removes quantization from a graph, for `--precision fp32`.
 //!
 //! before  %q = graph.quantize(%x) {quant}  %d = graph.dequantize(%q)  %w = graph.dequantize(@w as s8)
-//! after   users of %d read %x              %w = graph.constant() {value = @w as f32}
+//! after   %c = graph.clip(%x)              %w = graph.constant() {value = @w as f32}
+//!
+//! The clamp of a pair stays, unless it is known to be idle (`graph/bounds.rs`).
 
+use crate::graph::bounds::{PATTERNS, Pair};
 use crate::graph::{add_f32, constant};
 use qc_dialects::graph::quantize::dequantize_tensor;
-use qc_dialects::graph::{Dequantize, Observe, Quantize};
+use qc_dialects::graph::{Dequantize, Observe};
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter};
 
 /// The pass.
@@ -14,26 +17,22 @@ pub const PASS: Pass = Pass {
     summary: "removes quantization, so that everything computes in f32",
     from: "",
     to: "",
-    keeps: Keeps::Budget,
+    keeps: Keeps::Clamps,
     run,
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    cx.rewrite(
-        m,
-        &[
-            Pattern { name: "pair", root: Dequantize::DEF, apply: pair },
-            Pattern { name: "constant", root: Dequantize::DEF, apply: stored_constant },
-            Pattern { name: "observation", root: Observe::DEF, apply: observation },
-        ],
-    )
+    let own = [
+        Pattern { name: "pair", root: Dequantize::DEF, apply: pair },
+        Pattern { name: "constant", root: Dequantize::DEF, apply: stored_constant },
+        Pattern { name: "observation", root: Observe::DEF, apply: observation },
+    ];
+    let patterns: Vec<Pattern> = own.into_iter().chain(PATTERNS).collect();
+    cx.rewrite(m, &patterns)
 }
 
 fn pair(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
-    let quantize = Quantize::producing(rw.m, Dequantize(op).q(rw.m))?;
-    let (x, out) = (quantize.x(rw.m), Dequantize(op).out(rw.m));
-    rw.replace(out, x);
-    Some(())
+    Pair::ending(rw.m, op)?.remove(rw)
 }
 
 /// The f32 form of a dequantized constant.

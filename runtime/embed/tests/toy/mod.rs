@@ -66,7 +66,11 @@ pub fn variant(isa: u32, batch: u32) -> Variant {
         _ => &STEPS_8,
     };
     let arena_bytes = batch as u64 * COLUMNS as u64 * 4;
-    Variant { isa, batch, arena_bytes, n_steps: steps.len() as u64, steps: steps.as_ptr() }
+    let shape = |dims: &[i64]| std::array::from_fn(|i| dims.get(i).copied().unwrap_or(0));
+    let (n, columns) = (i64::from(batch), COLUMNS as i64);
+    let shapes: [[i64; MAX_RANK]; 4] = [shape(&[n, columns]), shape(&[]), shape(&[n, columns]), shape(&[n])];
+    let shapes = Box::leak(Box::new(shapes)).as_ptr();
+    Variant { isa, batch, shapes, arena_bytes, n_steps: steps.len() as u64, steps: steps.as_ptr() }
 }
 
 /// An f32 tensor.
@@ -103,7 +107,7 @@ pub fn model(variants: Vec<Variant>) -> Model {
         variants: if variants.is_empty() { null() } else { variants.as_ptr() },
         weights: (&raw const WEIGHTS).cast(),
         weights_bytes: size_of_val(&WEIGHTS.0) as u64,
-        fixed_batch: 0,
+        whole_batches: 0,
     }
 }
 

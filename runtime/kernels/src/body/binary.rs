@@ -91,10 +91,10 @@ float_ops! {
     Mul = mul;
     /// `a / b`.
     Div = div;
-    /// `if a > b { a } else { b }`.
-    Max = max;
-    /// `if a < b { a } else { b }`.
-    Min = min;
+    /// The larger; NaN if one is NaN.
+    Max = maximum;
+    /// The smaller; NaN if one is NaN.
+    Min = minimum;
 }
 
 /// Element-wise operation on real numbers.

@@ -103,12 +103,14 @@ impl<S: Simd> Output<S> for ToU8<S> {
     }
 }
 
-/// Requantized to u8 after adding a residual.
+/// Requantized to u8 after a clamp and the addition of a residual.
 #[derive(Clone, Copy)]
 pub struct ToU8Res<S: Simd> {
     scale: *const f32,
     res_scale: S::F,
     res_offset: S::F,
+    clamp_lo: S::F,
+    clamp_hi: S::F,
     magic: S::F,
     finish: Finish<S>,
 }
@@ -121,6 +123,8 @@ impl<S: Simd> Output<S> for ToU8Res<S> {
             scale: g.scale,
             res_scale: s.splat(g.res_scale),
             res_offset: s.splat(g.res_offset),
+            clamp_lo: s.splat(g.clamp_lo),
+            clamp_hi: s.splat(g.clamp_hi),
             magic: s.splat(MAGIC),
             finish: Finish::new(s, 0, g.lo, g.hi, core::ptr::null()),
         }
@@ -132,8 +136,9 @@ impl<S: Simd> Output<S> for ToU8Res<S> {
         unsafe {
             unroll!(v in 0..NV => {
                 let residual = s.fma(s.to_float(s.load_u8(res.add(16 * v))), self.res_scale, self.res_offset);
-                let value = s.fma(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)), residual);
-                w[v] = s.add(value, self.magic);
+                let product = s.mul(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)));
+                let product = s.clamp(product, self.clamp_lo, self.clamp_hi);
+                w[v] = s.add(s.add(product, residual), self.magic);
             });
             self.finish.store(s, w, out, n);
         }

@@ -2,7 +2,8 @@
 
 use super::simd::Simd;
 use crate::numbers::{
-    ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, LN2_HI, LN2_LO, LOG_POLY, LOG2_E, MAGIC, SQRT_HALF_BITS,
+    ERF_POLY, ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, EXPM1_HI, EXPM1_LO, LN2_HI, LN2_LO, LOG_POLY, LOG2_E,
+    MAGIC, MAGIC_BITS, SQRT_HALF_BITS,
 };
 
 /// Loads `n` lanes that are `stride` bytes apart and nothing else; the other lanes are 0.
@@ -51,16 +52,32 @@ fn horner<S: Simd, const N: usize>(s: S, poly: [f32; N], x: S::F) -> S::F {
     value
 }
 
-/// `e^x`; see `reference::exp`, whose operations these are.
+/// `r` and `n + MAGIC` with `x = n ln 2 + r`.
 #[inline(always)]
-pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    let x = s.clamp(x, s.splat(EXP_LO), s.splat(EXP_HI));
+fn reduced<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     let shifted = s.fma(x, s.splat(LOG2_E), s.splat(MAGIC));
     let whole = s.sub(shifted, s.splat(MAGIC));
     let r = s.fma(whole, s.splat(-LN2_HI), x);
-    let r = s.fma(whole, s.splat(-LN2_LO), r);
+    (s.fma(whole, s.splat(-LN2_LO), r), shifted)
+}
+
+/// `e^x`; see `reference::exp`, whose operations these are.
+#[inline(always)]
+pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    let (r, shifted) = reduced(s, s.clamp(x, s.splat(EXP_LO), s.splat(EXP_HI)));
     let q = horner(s, EXP_POLY, r);
     s.times_power(s.add(s.fma(q, s.mul(r, r), r), s.splat(1.0)), shifted)
+}
+
+/// `e^x - 1`; see `reference::expm1`, whose operations these are.
+#[inline(always)]
+pub fn expm1<S: Simd>(s: S, x: S::F) -> S::F {
+    let (r, shifted) = reduced(s, s.clamp(x, s.splat(EXPM1_LO), s.splat(EXPM1_HI)));
+    let q = horner(s, EXP_POLY, r);
+    let p = s.fma(q, s.mul(r, r), r);
+    let exponent = s.sub_i(s.bits(shifted), s.splat_i(MAGIC_BITS - 127));
+    let power = s.as_float(s.shift_left::<23>(exponent));
+    s.fma(p, power, s.sub(power, s.splat(1.0)))
 }
 
 /// `1 - erf(z)` for `z >= 0`; see `reference::erfc`, whose operations these are.
@@ -71,9 +88,15 @@ pub fn erfc<S: Simd>(s: S, z: S::F) -> S::F {
     s.mul(s.mul(horner(s, ERFC_POLY, t), t), bell)
 }
 
+/// `erf(x)` for `|x| < 1`; see `reference::erf_near_zero`, whose operations these are.
+#[inline(always)]
+pub fn erf_near_zero<S: Simd>(s: S, x: S::F) -> S::F {
+    s.mul(x, horner(s, ERF_POLY, s.mul(x, x)))
+}
+
 /// Lanes `j` and `j + 8` added, then `+ 4`, `+ 2`, `+ 1`.
 #[inline(always)]
-pub fn tree_sum(v: [f32; 16]) -> f32 {
+pub fn tree_sum(v: [f64; 16]) -> f64 {
     let eight = |j: usize| v[j] + v[j + 8];
     let four = |j: usize| eight(j) + eight(j + 4);
     (four(0) + four(2)) + (four(1) + four(3))
@@ -91,5 +114,7 @@ pub fn pow_neg<S: Simd>(s: S, x: S::F, beta: f32) -> S::F {
     let small = s.fma(exponent, s.splat(LN2_LO), f);
     let log = s.fma(square, s.fma(f, q, s.splat(-0.5)), small);
     let log = s.fma(exponent, s.splat(LN2_HI), log);
+    // What has no mantissa is its own logarithm: infinity and NaN.
+    let log = s.if_less(x, s.splat(f32::INFINITY), log, x);
     exp(s, s.mul(s.splat(-beta), log))
 }

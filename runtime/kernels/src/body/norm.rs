@@ -3,6 +3,7 @@
 use super::math::{exp, load_lanes, pow_neg, store_lanes, tree_sum};
 use super::simd::Simd;
 use crate::args::{LrnArgs, MeanArgs, SoftmaxArgs};
+use crate::numbers::LRN_RUN;
 
 /// Softmax of rows.
 ///
@@ -26,24 +27,25 @@ unsafe fn softmax_row<S: Simd>(s: S, g: &SoftmaxArgs, a: *const f32, out: *mut f
     // SAFETY: exactly the lanes of the row are read and written; `out` holds the exponentials between the passes.
     unsafe {
         let whole = g.n / 16 * 16;
-        let mut maxima = s.splat(f32::MIN);
+        // A NaN that the maximum does not see makes all exponentials NaN by their sum.
+        let mut maxima = s.splat(f32::NEG_INFINITY);
         let mut i = 0;
         while i < whole {
             maxima = s.max(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, 16), maxima);
             i += 16;
         }
-        let mut max = s.lanes(maxima).into_iter().fold(f32::MIN, |m, v| if v > m { v } else { m });
+        let mut max = s.lanes(maxima).into_iter().fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m });
         while i < g.n {
             let v = a.wrapping_byte_add(i * g.a_elem).read_unaligned();
             max = if v > max { v } else { max };
             i += 1;
         }
         let max = s.splat(max);
-        let mut sums = s.splat(0.0);
+        let mut sums = s.splat_d(0.0);
         i = 0;
         while i < whole {
             let e = exp(s, s.sub(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, 16), max));
-            sums = s.add(sums, e);
+            sums = s.add_wide(sums, e);
             store_lanes(s, e, out.wrapping_byte_add(i * g.out_elem), g.out_elem, 16);
             i += 16;
         }
@@ -51,10 +53,10 @@ unsafe fn softmax_row<S: Simd>(s: S, g: &SoftmaxArgs, a: *const f32, out: *mut f
             let n = g.n - i;
             let e = exp(s, s.sub(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, n), max));
             // A sum of exponentials is not negative, so adding 0 for lanes past the end keeps its bits.
-            sums = s.add(sums, first_lanes(s, e, n));
+            sums = s.add_wide(sums, first_lanes(s, e, n));
             store_lanes(s, e, out.wrapping_byte_add(i * g.out_elem), g.out_elem, n);
         }
-        let sum = s.splat(tree_sum(s.lanes(sums)));
+        let sum = s.splat(tree_sum(s.lanes_wide(sums)) as f32);
         i = 0;
         while i < g.n {
             let n = (g.n - i).min(16);
@@ -88,17 +90,17 @@ pub unsafe fn mean<S: Simd>(s: S, args: *const u8) {
         let (a, out) = (g.a.wrapping_byte_add(r * g.a_row), g.out.wrapping_byte_add(r * g.out_row));
         // SAFETY: row `r` exists and may be read 64 bytes past its end.
         unsafe {
-            let mut sums = s.splat(0.0);
+            let mut sums = s.splat_d(0.0);
             let mut i = 0;
             while i + 16 <= g.n {
-                sums = s.add(sums, s.load(a.wrapping_add(i)));
+                sums = s.add_wide(sums, s.load(a.wrapping_add(i)));
                 i += 16;
             }
             if i < g.n {
                 // No sum that begins at 0 is -0, so adding 0 for lanes past the end keeps its bits.
-                sums = s.add(sums, first_lanes(s, s.load(a.wrapping_add(i)), g.n - i));
+                sums = s.add_wide(sums, first_lanes(s, s.load(a.wrapping_add(i)), g.n - i));
             }
-            out.write_unaligned(tree_sum(s.lanes(sums)) / g.n as f32);
+            out.write_unaligned((tree_sum(s.lanes_wide(sums)) / g.n as f64) as f32);
         }
     }
 }
@@ -117,20 +119,39 @@ pub unsafe fn lrn<S: Simd>(s: S, args: *const u8) {
         let mut c = 0;
         while c < g.channels {
             let n = (g.channels - c).min(16);
-            let mut sum = s.splat(0.0);
-            for shift in 0..before + after + 1 {
-                // SAFETY: `window_lanes` reads channels of this pixel only.
-                let x = unsafe { window_lanes(s, a, (c + shift) as isize - before as isize, g.channels as isize) };
-                sum = s.fma(x, x, sum);
-            }
             // SAFETY: `n` channels are left of this pixel.
             unsafe {
+                let sum = squares(s, &g, a, c as isize - before as isize, before + after + 1);
                 let base = s.fma(s.splat(g.alpha), sum, s.splat(g.k));
                 let x = load_lanes(s, a.wrapping_add(c), 4, n);
                 s.store(s.mul(x, pow_neg(s, base, g.beta)), out.wrapping_add(c), n);
             }
             c += 16;
         }
+    }
+}
+
+/// Sums of squares of `count` channels each, the first of them from channel `first` on.
+#[inline(always)]
+unsafe fn squares<S: Simd>(s: S, g: &LrnArgs, a: *const f32, first: isize, count: usize) -> S::F {
+    let mut total = s.splat_d(0.0);
+    let mut begin = 0;
+    loop {
+        let end = (begin + LRN_RUN).min(count);
+        let mut sum = s.splat(0.0);
+        for shift in begin..end {
+            // SAFETY: `window_lanes` reads channels of this pixel only.
+            let x = unsafe { window_lanes(s, a, first + shift as isize, g.channels as isize) };
+            sum = s.fma(x, x, sum);
+        }
+        if count <= LRN_RUN {
+            return sum;
+        }
+        total = s.add_wide(total, sum);
+        if end == count {
+            return s.div_wide(total, s.splat_d(1.0));
+        }
+        begin = end;
     }
 }
 

@@ -29,7 +29,7 @@ impl<S: Simd> Rounding<S> {
     /// The results: adding the zero point to the rounded sum with `MAGIC` is exact.
     #[inline(always)]
     pub fn apply(self, s: S, x: S::F) -> S::I {
-        let v = s.clamp(s.div(x, self.scale), self.lo, self.hi);
+        let v = s.clamp_to_number(s.div(x, self.scale), self.lo, self.hi);
         s.sub_i(s.bits(s.add(s.add(v, self.magic), self.zero)), s.splat_i(MAGIC_BITS))
     }
 }

@@ -14,6 +14,8 @@ pub trait Simd: Copy {
     type I: Copy;
     /// 64 bytes.
     type B: Copy;
+    /// 16 floats of double precision.
+    type D: Copy;
 
     /// Number of `F` that the vector registers hold.
     const REGISTERS: usize;
@@ -32,12 +34,27 @@ pub trait Simd: Copy {
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// The square root, rounded once.
     fn sqrt(self, a: Self::F) -> Self::F;
-    /// `if a > b { a } else { b }`.
+    /// `if a > b { a } else { b }`: `b` where one of them is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// `if a < b { a } else { b }`.
+    /// `if a < b { a } else { b }`: `b` where one of them is NaN.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// [`Simd::max`], but NaN where one of them is NaN.
+    fn maximum(self, a: Self::F, b: Self::F) -> Self::F;
+    /// [`Simd::min`], but NaN where one of them is NaN.
+    fn minimum(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `if a < b { yes } else { no }`: `no` where one of them is NaN.
+    fn if_less(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
     /// The lanes as an array.
     fn lanes(self, a: Self::F) -> [f32; 16];
+
+    /// All lanes `v`.
+    fn splat_d(self, v: f64) -> Self::D;
+    /// `sum + v` in double precision.
+    fn add_wide(self, sum: Self::D, v: Self::F) -> Self::D;
+    /// `a / b` in double precision, then rounded to `F`.
+    fn div_wide(self, a: Self::D, b: Self::D) -> Self::F;
+    /// The lanes as an array.
+    fn lanes_wide(self, a: Self::D) -> [f64; 16];
 
     /// All lanes `v`.
     fn splat_i(self, v: i32) -> Self::I;
@@ -141,9 +158,15 @@ pub trait Simd: Copy {
     /// Hints that the line at `p`, which need not be readable, will be read.
     fn prefetch(self, p: *const u8);
 
-    /// The clamp of float results.
+    /// The clamp of float results: NaN stays NaN.
     #[inline(always)]
     fn clamp(self, v: Self::F, lo: Self::F, hi: Self::F) -> Self::F {
+        self.min(hi, self.max(lo, v))
+    }
+
+    /// The clamp of what becomes an integer: NaN becomes `lo`.
+    #[inline(always)]
+    fn clamp_to_number(self, v: Self::F, lo: Self::F, hi: Self::F) -> Self::F {
         self.min(self.max(v, lo), hi)
     }
 }

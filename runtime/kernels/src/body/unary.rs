@@ -1,6 +1,6 @@
 //! Element-wise operations on one tensor of rows: tables of bytes, functions of real numbers.
 
-use super::math::{erfc, exp};
+use super::math::{erf_near_zero, erfc, exp, expm1};
 use super::real::{Sink, Source};
 use super::simd::Simd;
 use crate::args::UnaryArgs;
@@ -54,7 +54,10 @@ functions! {
     /// `x` times the logistic function of a multiple.
     Swish(s, x, [beta, ..]) = s.div(x, one_and_exp(s, negated(s, s.mul(x, beta))));
     /// Hyperbolic tangent.
-    Tanh(s, x, _) = s.sub(s.splat(1.0), s.div(s.splat(2.0), one_and_exp(s, s.add(x, x))));
+    Tanh(s, x, _) = {
+        let e = expm1(s, s.add(x, x));
+        s.div(e, s.add(e, s.splat(2.0)))
+    };
     /// Exponential.
     Exp(s, x, _) = exp(s, x);
     /// Square root.
@@ -63,8 +66,10 @@ functions! {
     Abs(s, x, _) = size(s, x);
     /// Error function.
     Erf(s, x, _) = {
-        let magnitude = s.max(s.splat(0.0), s.sub(s.splat(1.0), erfc(s, size(s, x))));
-        s.as_float(s.add_i(s.bits(magnitude), s.and_i(s.bits(x), s.splat_i(i32::MIN))))
+        let size = size(s, x);
+        let far = s.sub(s.splat(1.0), erfc(s, size));
+        let far = s.as_float(s.add_i(s.bits(far), s.and_i(s.bits(x), s.splat_i(i32::MIN))));
+        s.if_less(size, s.splat(1.0), erf_near_zero(s, x), far)
     };
     /// A line between 0 and 1.
     HardSigmoid(s, x, [slope, offset, _]) = s.clamp(s.fma(x, slope, offset), s.splat(0.0), s.splat(1.0));
@@ -74,17 +79,17 @@ functions! {
         s.mul(x, s.mul(gate, factor))
     };
     /// Another slope below 0.
-    LeakyRelu(s, x, [slope, ..]) = s.fma(s.min(x, s.splat(0.0)), slope, s.max(x, s.splat(0.0)));
+    LeakyRelu(s, x, [slope, ..]) = s.fma(s.min(s.splat(0.0), x), slope, s.max(s.splat(0.0), x));
     /// Exponential below 0.
     Elu(s, x, [depth, ..]) = {
-        let below = s.sub(exp(s, s.min(x, s.splat(0.0))), s.splat(1.0));
-        s.fma(below, depth, s.max(x, s.splat(0.0)))
+        let below = expm1(s, s.min(s.splat(0.0), x));
+        s.fma(below, depth, s.max(s.splat(0.0), x))
     };
     /// `x` times the normal distribution.
     Gelu(s, x, _) = {
-        let size = size(s, x);
-        let tail = erfc(s, s.mul(size, s.splat(FRAC_1_SQRT_2)));
-        s.fma(s.mul(size, s.splat(-0.5)), tail, s.max(x, s.splat(0.0)))
+        let tail = erfc(s, s.mul(size(s, x), s.splat(FRAC_1_SQRT_2)));
+        let twice = s.if_less(x, s.splat(0.0), tail, s.sub(s.splat(2.0), tail));
+        s.mul(s.mul(x, s.splat(0.5)), twice)
     };
     /// Its approximation by tanh.
     GeluTanh(s, x, [linear, cubic, _]) = {

@@ -29,6 +29,14 @@ impl Avx2 {
 }
 
 impl Avx2 {
+    /// `v`, but `a` where that is NaN.
+    #[inline(always)]
+    fn or_nan(self, v: [__m256; 2], a: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: the witness.
+        let half = |i: usize| unsafe { _mm256_blendv_ps(v[i], a[i], _mm256_cmp_ps::<_CMP_UNORD_Q>(a[i], a[i])) };
+        [half(0), half(1)]
+    }
+
     /// 32 lanes as bytes, saturated.
     #[inline(always)]
     fn pack_pair(self, a: [__m256i; 2], b: [__m256i; 2]) -> __m256i {
@@ -70,6 +78,7 @@ impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];
+    type D = [__m256d; 4];
 
     #[inline(always)]
     fn splat(self, v: f32) -> Self::F {
@@ -109,8 +118,56 @@ impl Simd for Avx2 {
         both!(_mm256_min_ps(a, b))
     }
     #[inline(always)]
+    fn maximum(self, a: Self::F, b: Self::F) -> Self::F {
+        self.or_nan(self.max(a, b), a)
+    }
+    #[inline(always)]
+    fn minimum(self, a: Self::F, b: Self::F) -> Self::F {
+        self.or_nan(self.min(a, b), a)
+    }
+    #[inline(always)]
+    fn if_less(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
+        // SAFETY: the witness.
+        let half = |i: usize| unsafe { _mm256_blendv_ps(no[i], yes[i], _mm256_cmp_ps::<_CMP_LT_OQ>(a[i], b[i])) };
+        [half(0), half(1)]
+    }
+    #[inline(always)]
     fn lanes(self, a: Self::F) -> [f32; 16] {
         // SAFETY: both are 64 bytes of floats.
+        unsafe { core::mem::transmute(a) }
+    }
+
+    #[inline(always)]
+    fn splat_d(self, v: f64) -> Self::D {
+        // SAFETY: the witness.
+        unsafe { [_mm256_set1_pd(v); 4] }
+    }
+    #[inline(always)]
+    fn add_wide(self, mut sum: Self::D, v: Self::F) -> Self::D {
+        // SAFETY: the witness.
+        unsafe {
+            unroll!(i in 0..2 => {
+                let high = _mm256_extractf128_ps::<1>(v[i]);
+                sum[2 * i] = _mm256_add_pd(sum[2 * i], _mm256_cvtps_pd(_mm256_castps256_ps128(v[i])));
+                sum[2 * i + 1] = _mm256_add_pd(sum[2 * i + 1], _mm256_cvtps_pd(high));
+            });
+        }
+        sum
+    }
+    #[inline(always)]
+    fn div_wide(self, a: Self::D, b: Self::D) -> Self::F {
+        let half = |i: usize| {
+            // SAFETY: the witness.
+            unsafe {
+                let low = _mm256_cvtpd_ps(_mm256_div_pd(a[2 * i], b[2 * i]));
+                _mm256_set_m128(_mm256_cvtpd_ps(_mm256_div_pd(a[2 * i + 1], b[2 * i + 1])), low)
+            }
+        };
+        [half(0), half(1)]
+    }
+    #[inline(always)]
+    fn lanes_wide(self, a: Self::D) -> [f64; 16] {
+        // SAFETY: both are 128 bytes of floats.
         unsafe { core::mem::transmute(a) }
     }
 

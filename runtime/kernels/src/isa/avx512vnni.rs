@@ -33,6 +33,7 @@ impl Simd for Avx512Vnni {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    type D = [__m512d; 2];
 
     #[inline(always)]
     fn splat(self, v: f32) -> __m512 {
@@ -71,8 +72,46 @@ impl Simd for Avx512Vnni {
         call!(_mm512_min_ps(a, b))
     }
     #[inline(always)]
+    fn maximum(self, a: __m512, b: __m512) -> __m512 {
+        call!(_mm512_mask_max_ps(a, _mm512_cmp_ps_mask::<_CMP_ORD_Q>(a, a), a, b))
+    }
+    #[inline(always)]
+    fn minimum(self, a: __m512, b: __m512) -> __m512 {
+        call!(_mm512_mask_min_ps(a, _mm512_cmp_ps_mask::<_CMP_ORD_Q>(a, a), a, b))
+    }
+    #[inline(always)]
+    fn if_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        call!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
+    }
+    #[inline(always)]
     fn lanes(self, a: __m512) -> [f32; 16] {
         // SAFETY: both are 64 bytes of floats.
+        unsafe { core::mem::transmute(a) }
+    }
+
+    #[inline(always)]
+    fn splat_d(self, v: f64) -> [__m512d; 2] {
+        call!([_mm512_set1_pd(v); 2])
+    }
+    #[inline(always)]
+    fn add_wide(self, sum: [__m512d; 2], v: __m512) -> [__m512d; 2] {
+        // SAFETY: the witness.
+        unsafe {
+            let (low, high) = (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            [_mm512_add_pd(sum[0], _mm512_cvtps_pd(low)), _mm512_add_pd(sum[1], _mm512_cvtps_pd(high))]
+        }
+    }
+    #[inline(always)]
+    fn div_wide(self, a: [__m512d; 2], b: [__m512d; 2]) -> __m512 {
+        // SAFETY: the witness.
+        unsafe {
+            let low = _mm512_castps256_ps512(_mm512_cvtpd_ps(_mm512_div_pd(a[0], b[0])));
+            _mm512_insertf32x8::<1>(low, _mm512_cvtpd_ps(_mm512_div_pd(a[1], b[1])))
+        }
+    }
+    #[inline(always)]
+    fn lanes_wide(self, a: [__m512d; 2]) -> [f64; 16] {
+        // SAFETY: both are 128 bytes of floats.
         unsafe { core::mem::transmute(a) }
     }
 

@@ -31,6 +31,7 @@ impl Simd for Scalar {
     type F = [f32; 16];
     type I = [i32; 16];
     type B = [u8; 64];
+    type D = [f64; 16];
 
     #[inline(always)]
     fn splat(self, v: f32) -> [f32; 16] {
@@ -74,7 +75,36 @@ impl Simd for Scalar {
         map2(a, b, |a, b| if a < b { a } else { b })
     }
     #[inline(always)]
+    fn maximum(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        map2(a, b, |a, b| if a > b || a.is_nan() { a } else { b })
+    }
+    #[inline(always)]
+    fn minimum(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        map2(a, b, |a, b| if a < b || a.is_nan() { a } else { b })
+    }
+    #[inline(always)]
+    fn if_less(self, a: [f32; 16], b: [f32; 16], yes: [f32; 16], no: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| if a[i] < b[i] { yes[i] } else { no[i] })
+    }
+    #[inline(always)]
     fn lanes(self, a: [f32; 16]) -> [f32; 16] {
+        a
+    }
+
+    #[inline(always)]
+    fn splat_d(self, v: f64) -> [f64; 16] {
+        [v; 16]
+    }
+    #[inline(always)]
+    fn add_wide(self, sum: [f64; 16], v: [f32; 16]) -> [f64; 16] {
+        from_fn(|i| sum[i] + f64::from(v[i]))
+    }
+    #[inline(always)]
+    fn div_wide(self, a: [f64; 16], b: [f64; 16]) -> [f32; 16] {
+        from_fn(|i| (a[i] / b[i]) as f32)
+    }
+    #[inline(always)]
+    fn lanes_wide(self, a: [f64; 16]) -> [f64; 16] {
         a
     }
 

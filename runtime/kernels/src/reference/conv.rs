@@ -1,6 +1,6 @@
 //! Convolutions and matrix products.
 
-use super::numbers::{clamp_f32, requantize, requantize_residual, store_quantized, through_lut};
+use super::numbers::{Residual, clamp_f32, requantize, requantize_residual, store_quantized, through_lut};
 use super::{Args, Memory, Ptr};
 use crate::numbers::fma_exact;
 use crate::table::Variant;
@@ -36,8 +36,13 @@ pub(super) fn gemm<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
                 mem.set_u8(out(1), through_lut(q, args, mem));
             }
             Variant::U8Res => {
-                let res = mem.u8(element(args, "res", "res_row", "res_outer", o, r, n));
-                let q = requantize_residual(acc, scale, res, args.f32("res_scale"), args.f32("res_offset"), lo, hi);
+                let residual = Residual {
+                    value: mem.u8(element(args, "res", "res_row", "res_outer", o, r, n)),
+                    scale: args.f32("res_scale"),
+                    offset: args.f32("res_offset"),
+                    clamp: (args.f32("clamp_lo"), args.f32("clamp_hi")),
+                };
+                let q = requantize_residual(acc, scale, residual, lo, hi);
                 mem.set_u8(out(1), through_lut(q, args, mem));
             }
             Variant::F32 => {

@@ -1,7 +1,9 @@
 //! Element-wise operations and conversions.
 
 use super::function::function;
-use super::numbers::{add_u8, clamp_f32, load_real, requantize, store_quantized, store_real, through_lut};
+use super::numbers::{
+    add_u8, clamp_f32, load_real, maximum, minimum, requantize, store_quantized, store_real, through_lut,
+};
 use super::{Args, Memory, Ptr};
 use crate::table::Variant;
 
@@ -47,9 +49,8 @@ pub(super) fn binary_f32<M: Memory>(variant: Variant, args: &Args, mem: &mut M) 
                 Variant::SubF32 => a - b,
                 Variant::MulF32 => a * b,
                 Variant::DivF32 => a / b,
-                Variant::MaxF32 if a > b => a,
-                Variant::MinF32 if a < b => a,
-                _ => b,
+                Variant::MaxF32 => maximum(a, b),
+                _ => minimum(a, b),
             };
             store_real(clamp_f32(v, args.f32("clamp_lo"), args.f32("clamp_hi")), out, i, args, mem);
         }

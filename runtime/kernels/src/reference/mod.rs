@@ -14,8 +14,8 @@ mod numbers;
 mod pool;
 
 pub use function::{erfc, function, sqrt};
-pub use norm::{exp, pow_neg};
-pub use numbers::{clamp_f32, quantize, requantize, requantize_residual};
+pub use norm::{exp, expm1, pow_neg};
+pub use numbers::{Residual, clamp_f32, maximum, minimum, quantize, requantize, requantize_residual};
 
 use crate::table::{Family, UKernel, Variant};
 use alloc::vec::Vec;

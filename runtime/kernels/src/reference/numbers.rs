@@ -3,15 +3,31 @@
 use super::{Args, Memory, Ptr};
 use crate::numbers::{MAGIC, MAGIC_BITS, fma_exact};
 
-/// The clamp of float results: NaN becomes `lo`.
+/// The larger of two numbers; NaN if one of them is NaN; `b` if they are equal.
+pub fn maximum(a: f32, b: f32) -> f32 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+/// The smaller of two numbers; NaN if one of them is NaN; `b` if they are equal.
+pub fn minimum(a: f32, b: f32) -> f32 {
+    if a < b || a.is_nan() { a } else { b }
+}
+
+/// The clamp of float results: NaN stays NaN.
 pub fn clamp_f32(v: f32, lo: f32, hi: f32) -> f32 {
+    let v = if lo > v { lo } else { v };
+    if hi < v { hi } else { v }
+}
+
+/// The clamp of what becomes an integer: NaN becomes `lo`.
+fn clamp_to_number(v: f32, lo: f32, hi: f32) -> f32 {
     let v = if v > lo { v } else { lo };
     if v < hi { v } else { hi }
 }
 
 /// The integer that `w = value + MAGIC` stands for, after the clamp to `lo ..= hi`.
 fn unmagic(w: f32, lo: i32, hi: i32) -> i32 {
-    let w = clamp_f32(w, MAGIC + lo as f32, MAGIC + hi as f32);
+    let w = clamp_to_number(w, MAGIC + lo as f32, MAGIC + hi as f32);
     w.to_bits() as i32 - MAGIC_BITS
 }
 
@@ -23,10 +39,23 @@ pub fn requantize(acc: i32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
     (unmagic(acc as f32 * scale + MAGIC, lo - zero, hi - zero) + zero) as u8
 }
 
+/// What a residual is, and to what it is added; see `GemmArgs`.
+#[derive(Clone, Copy, Debug)]
+pub struct Residual {
+    /// The stored value.
+    pub value: u8,
+    /// Its factor.
+    pub scale: f32,
+    /// What is added to it.
+    pub offset: f32,
+    /// Lower and upper bound of the product that it is added to.
+    pub clamp: (f32, f32),
+}
+
 /// Requantizes an accumulator and adds a residual; see `GemmArgs`.
-pub fn requantize_residual(acc: i32, scale: f32, res: u8, res_scale: f32, res_offset: f32, lo: i32, hi: i32) -> u8 {
-    let residual = fma_exact(res as f32, res_scale, res_offset);
-    unmagic(fma_exact(acc as f32, scale, residual) + MAGIC, lo, hi) as u8
+pub fn requantize_residual(acc: i32, scale: f32, r: Residual, lo: i32, hi: i32) -> u8 {
+    let product = clamp_f32(acc as f32 * scale, r.clamp.0, r.clamp.1);
+    unmagic(product + fma_exact(r.value as f32, r.scale, r.offset) + MAGIC, lo, hi) as u8
 }
 
 /// Sum of two quantized values; see `BinaryU8Args`.
@@ -37,7 +66,7 @@ pub fn add_u8(a: u8, a_scale: f32, b: u8, b_scale: f32, offset: f32, lo: i32, hi
 
 /// Quantizes a float: divided by `scale`, clamped to `lo - zero ..= hi - zero`, rounded half to even, plus `zero`.
 pub fn quantize(x: f32, scale: f32, zero: f32, lo: i32, hi: i32) -> u8 {
-    let v = clamp_f32(x / scale, lo as f32 - zero, hi as f32 - zero);
+    let v = clamp_to_number(x / scale, lo as f32 - zero, hi as f32 - zero);
     let rounded = ((v + MAGIC).to_bits() as i32) - MAGIC.to_bits() as i32;
     (rounded + zero as i32) as u8
 }

@@ -1,6 +1,6 @@
 //! Pooling with windows clipped to the input.
 
-use super::numbers::{clamp_f32, requantize};
+use super::numbers::{maximum, requantize};
 use super::{Args, Memory, Ptr};
 use crate::table::Variant;
 
@@ -8,6 +8,12 @@ use crate::table::Variant;
 struct Span {
     real: core::ops::Range<i64>,
     padded: i64,
+}
+
+/// The window of output `out` of `outputs` that cover the input.
+fn covering(out: i64, outputs: i64, input: i64) -> Span {
+    let real = out * input / outputs..((out + 1) * input + outputs - 1) / outputs;
+    Span { padded: real.end - real.start, real }
 }
 
 fn span(out: i64, stride: i64, pad_before: i64, pad_after: i64, k: i64, input: i64) -> Span {
@@ -19,9 +25,15 @@ pub(super) fn pool<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
     let int = |name| args.int(name);
     for r in 0..int("rows") {
         let oy = int("oy_begin") + r;
-        let ys = span(oy, int("stride_y"), int("pad_top"), int("pad_bottom"), int("kh"), int("in_h"));
+        let ys = match int("cover_h") {
+            0 => span(oy, int("stride_y"), int("pad_top"), int("pad_bottom"), int("kh"), int("in_h")),
+            outputs => covering(oy, outputs, int("in_h")),
+        };
         for ox in 0..int("cols") {
-            let xs = span(ox, int("stride_x"), int("pad_left"), int("pad_right"), int("kw"), int("in_w"));
+            let xs = match int("cover_w") {
+                0 => span(ox, int("stride_x"), int("pad_left"), int("pad_right"), int("kw"), int("in_w")),
+                outputs => covering(ox, outputs, int("in_w")),
+            };
             let out = args.ptr("out").plus(r * int("out_row") + ox * int("out_px"));
             for c in 0..int("channels") {
                 one(variant, args, mem, out, &ys, &xs, c);
@@ -54,12 +66,12 @@ fn one<M: Memory>(variant: Variant, args: &Args, mem: &mut M, out: Ptr, ys: &Spa
             mem.set_u8(out.plus(c), requantize(sum, scale, args.f32("zero"), lo, hi));
         }
         Variant::MaxF32 => {
-            let max = real(4).fold(f32::MIN, |m, p| clamp_f32(mem.f32(p), m, f32::INFINITY));
-            mem.set_f32(out.plus(4 * c), max);
+            let max = real(4).fold(f32::NEG_INFINITY, |m, p| maximum(m, mem.f32(p)));
+            mem.set_f32(out.plus(4 * c), max + 0.0);
         }
         Variant::AvgF32 => {
-            let sum = real(4).fold(0.0, |s, p| s + mem.f32(p));
-            mem.set_f32(out.plus(4 * c), sum / count.max(1) as f32);
+            let sum = real(4).fold(0.0, |s, p| s + f64::from(mem.f32(p)));
+            mem.set_f32(out.plus(4 * c), (sum / count.max(1) as f64) as f32);
         }
         _ => {}
     }

@@ -1,7 +1,8 @@
 //! Runs a call on the reference and on every kernel of its family and variant, and compares all bytes.
 //!
 //! Buffers of a kernel lie between two inaccessible pages, with exactly the 64 bytes of slack that the contract allows: a
-//! longer over-read faults. All bytes of all buffers and their slack are compared, so a stray write shows too.
+//! longer over-read faults. All bytes of all buffers and their slack are compared, so a stray write shows too. Of floats,
+//! any NaN equals any other.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use qc_kernels::args::FieldKind;
@@ -10,6 +11,23 @@ use qc_kernels::{Family, Isa, UKernel, Variant, host, table};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
+
+/// Values at which functions of floats go wrong.
+pub const SPECIAL: [f32; 13] = [
+    0.0,
+    -0.0,
+    f32::NAN,
+    -f32::NAN,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::MAX,
+    f32::MIN,
+    1e38,
+    f32::MIN_POSITIVE,
+    -f32::MIN_POSITIVE / 8.0,
+    1e-45,
+    -1e-45,
+];
 
 /// A small random generator (splitmix64).
 pub struct Rng(pub u64);
@@ -39,6 +57,15 @@ impl Rng {
     }
     pub fn floats(&mut self, n: usize, lo: f32, hi: f32) -> Vec<f32> {
         (0..n).map(|_| self.float(lo, hi)).collect()
+    }
+    /// [`Rng::floats`], in every third call with some values that are special.
+    pub fn reals(&mut self, n: usize, lo: f32, hi: f32) -> Vec<f32> {
+        let rate = self.pick(&[0, 0, 9, 60, 0, 400]);
+        let one = |rng: &mut Rng| match rate > 0 && rng.below(rate) == 0 {
+            true => rng.pick(&SPECIAL),
+            false => rng.float(lo, hi),
+        };
+        (0..n).map(|_| one(self)).collect()
     }
 }
 
@@ -172,11 +199,14 @@ impl Case {
         assert_eq!(slack, SLACK);
         let (before, rest) = found.split_at(SLACK);
         let (inside, after) = rest.split_at(expected.len());
-        let wrong = inside.iter().zip(expected).filter(|(f, e)| f != e).count();
-        if let Some(at) = inside.iter().zip(expected).position(|(f, e)| f != e) {
-            let word = at / 4 * 4..(at / 4 * 4 + 4).min(expected.len());
+        let floats = self.stores_floats();
+        let differ = |(f, e): &(&[u8], &[u8])| f != e && !(floats && is_nan(f) && is_nan(e));
+        let words = || inside.chunks(4).zip(expected.chunks(4));
+        let wrong = words().filter(differ).count();
+        if let Some(at) = words().position(|pair| differ(&pair)) {
+            let word = 4 * at..(4 * at + 4).min(expected.len());
             panic!(
-                "{}: buffer {buffer} differs in {wrong} bytes, first at {at}: {:02x?}, expected {:02x?} (was {:02x?})\n{:?}",
+                "{}: buffer {buffer} differs in {wrong} words, first at {at}: {:02x?}, expected {:02x?} (was {:02x?})\n{:?}",
                 kernel.name,
                 &inside[word.clone()],
                 &expected[word.clone()],
@@ -186,6 +216,17 @@ impl Case {
         }
         let canary = |bytes: &[u8]| bytes.iter().all(|&b| b == CANARY);
         assert!(canary(before) && canary(after), "{}: wrote outside buffer {buffer}\n{:?}", kernel.name, self.args);
+    }
+
+    /// Whether results are floats.
+    fn stores_floats(&self) -> bool {
+        match self.args.family() {
+            Family::BinaryF32 | Family::Unary => self.variant != Variant::LutU8 && self.args.f32("scale") == 0.0,
+            Family::Gemm | Family::GemmF32 | Family::DwF32 => self.variant == Variant::F32,
+            Family::Pool => matches!(self.variant, Variant::MaxF32 | Variant::AvgF32),
+            Family::Dequantize | Family::Softmax | Family::Mean | Family::Lrn => true,
+            _ => false,
+        }
     }
 
     /// The argument struct, filled by the field table as generated code does it.
@@ -214,6 +255,11 @@ impl Case {
     }
 }
 
+/// Whether the bytes are those of a NaN.
+fn is_nan(word: &[u8]) -> bool {
+    <[u8; 4]>::try_from(word).is_ok_and(|w| f32::from_le_bytes(w).is_nan())
+}
+
 /// Whether the host can run a tier; asked once, since CPUID is slow in a virtual machine.
 fn host_has(isa: Isa) -> bool {
     static HAS: OnceLock<[bool; 4]> = OnceLock::new();
@@ -237,7 +283,7 @@ thread_local! {
 
 const SLACK: usize = 64;
 const CANARY: u8 = 0xa5;
-const REGION: usize = 1 << 20;
+const REGION: usize = 2 << 20;
 const PAGE: usize = 4096;
 
 /// Memory between two inaccessible pages.

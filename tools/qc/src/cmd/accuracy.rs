@@ -114,7 +114,7 @@ impl Accuracy {
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let baseline = self.compare.as_deref().map(read_predictions).transpose()?;
-        let model = open(&self.model, &self.options, usize::from(self.batch))?;
+        let model = open(&self.model, &self.options, usize::from(self.batch), Vec::new())?;
         let (list, source) = self.source(&model)?;
         self.check_classes(&model, &list)?;
         let start = Instant::now();
@@ -190,7 +190,7 @@ impl Accuracy {
         let output = model.scores_output(self.output.as_deref())?;
         let rows = match model.predictor.inputs() {
             [io, ..] if !io.batched => io.shape.first().copied().unwrap_or(1),
-            _ => model.predictor.fixed_batch().unwrap_or(usize::from(self.batch)),
+            _ => model.predictor.batch_near(usize::from(self.batch)),
         };
         let bar = ui.progress(list.len(), "accuracy");
         let threads = self.threads.map_or_else(default_threads, usize::from);

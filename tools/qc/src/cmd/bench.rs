@@ -72,7 +72,7 @@ impl Bench {
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let given = InputArg::read_all(&self.input)?;
-        let model = open(&self.model, &self.options, usize::from(self.batch))?;
+        let model = open(&self.model, &self.options, usize::from(self.batch), Vec::new())?;
         let start = Instant::now();
         let mut context = model.context(self.threads)?;
         let created = start.elapsed();
@@ -126,10 +126,10 @@ impl Bench {
         }
     }
 
-    /// The batch that runs: the model's own if it is fixed.
+    /// The batch that runs: the one asked for, or one that the model runs.
     fn batch(&self, model: &Model) -> usize {
         let open = model.predictor.inputs().iter().any(|io| io.batched);
-        model.predictor.fixed_batch().unwrap_or(if open { usize::from(self.batch) } else { 1 })
+        model.predictor.batch_near(if open { usize::from(self.batch) } else { 1 })
     }
 }
 

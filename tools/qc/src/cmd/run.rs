@@ -88,7 +88,9 @@ impl Run {
         let given = InputArg::read_all(&self.input)?;
         let names = self.class_names.as_deref().map(read_names).transpose()?;
         let guess = given.iter().flat_map(|(_, a)| a).filter_map(|(_, t)| t.dims().first().copied()).max().unwrap_or(1);
-        let model = open(&self.model, &self.options, guess.min(8))?;
+        let shape = |(name, t): &Named, asked: &Option<String>| (asked.clone().or(name.clone()), t.dims().to_vec());
+        let data = given.iter().flat_map(|(asked, all)| all.iter().map(|a| shape(a, asked))).collect();
+        let model = open(&self.model, &self.options, guess.min(8), data)?;
         let outputs = match &self.image {
             Some(_) => self.picture(&model)?,
             None => self.arrays(&model, given)?,

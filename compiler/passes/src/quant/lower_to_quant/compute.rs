@@ -1,7 +1,8 @@
 //! Convolutions and matrix products, with bias, residual and activation.
 
-use super::{Bounds, Tail, dequantized, element, steps_are_resolved};
-use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer, unclamped};
+use super::{Tail, dequantized, element, steps_are_resolved};
+use crate::graph::bounds::Bounds;
+use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer};
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::numeric::accumulator_scale;
@@ -40,6 +41,9 @@ pub fn result_step(m: &Module, op: OpId) -> Option<f64> {
 fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
     let (x, w) = (m.operand(op, 0).ok_or("no input")?, m.operand(op, 1).ok_or("no weight")?);
     let x = dequantized(m, x).ok_or("its input has no quantized range")?;
+    if !from_constant(m, w) {
+        return Err("its right side is computed, and there is no integer kernel for that".into());
+    }
     let stored = Dequantize::producing(m, w).ok_or("its weight is not quantized")?.q(m);
     let tensor = constant(m, stored).ok_or("its weight is not constant")?;
     let q = m.quant_of(stored).ok_or("its weight is not quantized")?;
@@ -285,23 +289,39 @@ pub fn linear(
     build(rw, root, t.op, &t.chain, residual, quantized_epilogue(bounds, id, format))
 }
 
-/// A convolution or product plus a quantized tensor, the sum being quantized.
+/// A convolution or product, perhaps clamped, plus a quantized tensor, the sum being quantized.
 pub fn residual(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: &Quant) -> Option<()> {
     for (acc, res) in [(1, 0), (0, 1)] {
         let (acc, res) = (rw.m.operand(t.op, acc)?, rw.m.operand(t.op, res)?);
-        let Some(op) = sole_producer(rw.m, acc, t.op) else { continue };
-        // The residual comes before the bounds of an epilogue; a convolution with bounds of its own cannot take it.
-        let linear = (rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)) && unclamped(rw.m, op);
-        let fits = |r: &ValueId| linear && rw.m.dims(*r) == rw.m.dims(acc) && !from_constant(rw.m, *r);
+        let Some((op, bounds, mut chain)) = clamped_linear(rw.m, acc, t.op) else { continue };
+        let fits = |r: &ValueId| rw.m.dims(*r) == rw.m.dims(acc) && !from_constant(rw.m, *r);
         let Some(res) = dequantized(rw.m, res).filter(fits) else { continue };
         let resolved = rw.m.quant_of(res).is_some_and(|q| steps_are_resolved(q, format));
         if !resolved || rescales(rw.m, op, format).is_none() {
             continue;
         }
-        let chain: Vec<OpId> = [op].iter().chain(&t.chain).copied().collect();
-        return build(rw, root, op, &chain, Some(res), quantized_epilogue(t.bounds, id, format));
+        chain.extend(&t.chain);
+        let mut epilogue = quantized_epilogue(t.bounds, id, format);
+        epilogue.set("min", bounds.min.into());
+        epilogue.set("max", bounds.max.into());
+        return build(rw, root, op, &chain, Some(res), epilogue);
     }
     None
+}
+
+/// The convolution or product that computes `v` for `user` alone, the bounds on its result, and the ops from there to
+/// `v`. What an op bounds itself comes before an activation behind it.
+fn clamped_linear(m: &Module, v: ValueId, user: OpId) -> Option<(OpId, Bounds, Vec<OpId>)> {
+    let last = sole_producer(m, v, user)?;
+    let (op, bounds, chain) = match Bounds::of(m, last) {
+        None => (last, Bounds::NONE, vec![last]),
+        Some(bounds) => {
+            let op = sole_producer(m, m.operand(last, 0)?, last)?;
+            (op, bounds, vec![op, last])
+        }
+    };
+    let linear = m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF);
+    linear.then(|| (op, Bounds::within(m, op).then(bounds), chain))
 }
 
 fn real_epilogue(bounds: Bounds) -> Attrs {

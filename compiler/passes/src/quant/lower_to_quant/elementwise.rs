@@ -1,6 +1,7 @@
 //! Sums, products, tables, pools and movement of bytes.
 
-use super::{Bounds, Tail, dequantized, element, steps_are_resolved};
+use super::{Tail, dequantized, element, steps_are_resolved};
+use crate::graph::bounds::Bounds;
 use crate::graph::{add_constant, constant_f32, per_channel, splat};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::{dequantize_tensor, quantize, quantize_tensor};

@@ -1,0 +1,48 @@
+//! Why an op is computed in f32, where nobody asked for that.
+
+use super::{compute, dequantized, elementwise};
+use crate::graph::from_constant;
+use qc_dialects::graph::activation::Function;
+use qc_dialects::graph::{
+    Add, AvgPool, Clip, Constant, Conv2d, Dequantize, GlobalAvgPool, Lrn, Matmul, MaxPool, Mul, Quantize, Relu, Softmax,
+};
+use qc_ir::{Elem, Module, OpId, Traits, ValueId};
+
+/// Why an op of a graph that `lower-to-quant` has left is float: a sentence without the op's name. `None` for ops that
+/// compute nothing in f32.
+pub fn why_float(m: &Module, op: OpId) -> Option<String> {
+    let is = |defs: &[&'static qc_ir::OpDef]| defs.iter().any(|d| m.is(op, d));
+    let real = |v: &ValueId| m.ty(*v).tensor().is_some_and(|t| t.elem == Elem::F32);
+    if is(&[Constant::DEF, Quantize::DEF, Dequantize::DEF])
+        || m.def(op).dialect() != "graph"
+        || !m.results(op).iter().any(real)
+    {
+        return None;
+    }
+    let specific = match () {
+        () if is(&[Conv2d::DEF, Matmul::DEF]) => compute::obstacle(m, op),
+        () if is(&[Add::DEF, Mul::DEF]) => elementwise::obstacle(m, op),
+        () if is(&[Softmax::DEF, Lrn::DEF]) => Some("kept in f32 for accuracy".into()),
+        () if m.def(op).traits.has(Traits::MOVEMENT) => Some("moves f32 data".into()),
+        () => None,
+    };
+    let has_kernel = is(&[Conv2d::DEF, Matmul::DEF, Add::DEF, Mul::DEF, Relu::DEF, Clip::DEF, MaxPool::DEF])
+        || is(&[AvgPool::DEF, GlobalAvgPool::DEF])
+        || Function::of(m, op).is_some();
+    let name = m.def(op).name.trim_start_matches("graph.");
+    Some(match specific {
+        Some(reason) => reason,
+        None if !has_kernel => format!("there is no integer kernel for {name}"),
+        None => unquantized(m, op).unwrap_or_else(|| "its result is read in f32".into()),
+    })
+}
+
+/// Which operand that is computed has no quantized range.
+fn unquantized(m: &Module, op: OpId) -> Option<String> {
+    let all = m.operands(op).iter().flatten().copied();
+    let v = all.into_iter().find(|&v| !from_constant(m, v) && dequantized(m, v).is_none())?;
+    Some(match m.name(v) {
+        Some(name) => format!("its input \"{name}\" has no quantized range"),
+        None => "its input has no quantized range".into(),
+    })
+}

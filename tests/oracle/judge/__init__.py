@@ -1,0 +1,1 @@
+"""Runs models by qc and by ONNX Runtime, and compares."""

@@ -1,0 +1,168 @@
+"""Ops that move elements and compute nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.net import Net, Value
+
+
+def ints(net: Net, values: list[int]) -> Value:
+    return net.const(values, np.int64)
+
+
+def reshape(net: Net, x: Value) -> Value | None:
+    """Within the items: dims merge or split, written with 0 or -1 in front."""
+    if not x.known or x.rank < 2:
+        return None
+    rest = list(x.rest)
+    if len(rest) > 1 and net.chance(0.5):
+        i = net.integer(0, len(rest) - 2)
+        new = [*rest[:i], rest[i] * rest[i + 1], *rest[i + 2 :]]
+    else:
+        i = net.integer(0, len(rest) - 1)
+        d = next((d for d in (2, 3) if rest[i] % d == 0), 1)
+        new = [*rest[:i], d, rest[i] // d, *rest[i + 1 :]]
+    if len(new) > 4:
+        return None
+    if net.chance(0.3):
+        return net.op("Reshape", x, ints(net, [-1, *new]))
+    hidden = [-1 if j == net.integer(0, len(new) - 1) else d for j, d in enumerate(new)]
+    return net.op("Reshape", x, ints(net, [0, *(hidden if hidden.count(-1) == 1 else new)]))
+
+
+def transpose(net: Net, x: Value) -> Value | None:
+    """The batch stays in front."""
+    if x.rank < 3:
+        return None
+    return net.op("Transpose", x, perm=[0, *(int(p) + 1 for p in net.rng.permutation(x.rank - 1))])
+
+
+def slice_(net: Net, x: Value) -> Value | None:
+    if x.rank < 2 or not x.known:
+        return None
+    axis = net.integer(1, x.rank - 1)
+    d = x.rest[axis - 1]
+    begin = net.integer(0, d - 1)
+    end = net.pick([net.integer(begin + 1, d), 2**31 - 1, -1 if begin < d - 1 else d])
+    step = net.pick([1, 1, 2])
+    return net.op("Slice", x, ints(net, [begin]), ints(net, [end]), ints(net, [axis]), ints(net, [step]))
+
+
+def concat(net: Net, x: Value) -> Value | None:
+    """With others of its kind, itself or a constant in between."""
+    if x.rank < 2 or not x.known:
+        return None
+    axis = net.integer(1, x.rank - 1)
+    near = [
+        v
+        for v in net.values
+        if v.known
+        and v.rank == x.rank
+        and v.dtype == x.dtype
+        and all(a == b for i, (a, b) in enumerate(zip(v.shape, x.shape, strict=True)) if i != axis)
+    ]
+    parts = [x, *(net.pick(near or [x]) for _ in range(net.integer(1, 2)))]
+    return net.op("Concat", *parts, axis=axis if net.chance(0.6) else axis - x.rank)
+
+
+def split(net: Net, x: Value) -> Value | None:
+    if x.rank < 2 or not x.known:
+        return None
+    axis = net.integer(1, x.rank - 1)
+    d = x.rest[axis - 1]
+    if d < 2:
+        return None
+    if d % 2 == 0 and net.chance(0.5):
+        if net.opset >= 18:
+            parts = net.ops("Split", x, outputs=2, axis=axis, num_outputs=2)
+        else:
+            parts = net.ops("Split", x, outputs=2, axis=axis)
+    else:
+        first = net.integer(1, d - 1)
+        parts = net.ops("Split", x, ints(net, [first, d - first]), outputs=2, axis=axis)
+    if parts[0].shape == parts[1].shape and net.chance(0.4):
+        return net.op("Mul", parts[0], net.op("Sigmoid", parts[1]))
+    return net.pick(parts)
+
+
+def pad(net: Net, x: Value) -> Value | None:
+    if x.rank < 3 or not x.known:
+        return None
+    pads = np.zeros((2, x.rank), np.int64)
+    for axis in range(1, x.rank):
+        if net.chance(0.5):
+            pads[:, axis] = net.integer(0, 2), net.integer(0, 2)
+    value = [net.const(net.pick([0.0, 1.0, -2.0]))] if net.chance(0.6) else []
+    return net.op("Pad", x, net.const(pads.reshape(-1)), *value)
+
+
+def shape_of_one(net: Net, x: Value) -> Value | None:
+    """Ops that add or take away dims of 1."""
+    if not x.known:
+        return None
+    ones = [i + 1 for i, d in enumerate(x.rest) if d == 1]
+    if ones and net.chance(0.7):
+        return net.op("Squeeze", x, ints(net, [net.pick(ones)]))
+    if x.rank >= 4:
+        return None
+    return net.op("Unsqueeze", x, ints(net, [net.integer(1, x.rank)]))
+
+
+def flatten(net: Net, x: Value) -> Value | None:
+    return net.op("Flatten", x, axis=1) if x.rank > 2 and x.known else None
+
+
+def depth(net: Net, x: Value) -> Value | None:
+    if x.rank != 4 or not x.known:
+        return None
+    c, h, w = x.rest
+    if c % 4 == 0 and net.chance(0.6):
+        return net.op("DepthToSpace", x, blocksize=2, mode=net.pick(["DCR", "CRD"]))
+    return net.op("SpaceToDepth", x, blocksize=2) if h % 2 == 0 and w % 2 == 0 else None
+
+
+def expand(net: Net, x: Value) -> Value | None:
+    if not x.known or not any(d == 1 for d in x.rest):
+        return None
+    return net.op("Expand", x, ints(net, [1, *(net.integer(2, 4) if d == 1 else d for d in x.rest)]))
+
+
+def tile(net: Net, x: Value) -> Value | None:
+    if not x.known or x.rank < 2 or np.prod(x.rest) > 500:
+        return None
+    return net.op("Tile", x, ints(net, [1, *(net.pick([1, 2]) for _ in x.rest)]))
+
+
+def gather(net: Net, x: Value) -> Value | None:
+    if not x.known or x.rank < 2:
+        return None
+    axis = net.integer(1, x.rank - 1)
+    d = x.rest[axis - 1]
+    indices = [net.integer(-d, d - 1) for _ in range(net.integer(1, 3))]
+    if len(indices) == 1 and x.rank > 2 and net.chance(0.5):
+        return net.op("Gather", x, net.const(np.asarray(indices[0], np.int64)), axis=axis)
+    return net.op("Gather", x, ints(net, indices), axis=axis)
+
+
+def shuffle(net: Net, x: Value) -> Value | None:
+    """Channels of groups, shuffled."""
+    if x.rank != 4 or not x.known or x.rest[0] % 2:
+        return None
+    c, h, w = x.rest
+    y = net.op("Reshape", x, ints(net, [-1, 2, c // 2, h, w]))
+    y = net.op("Transpose", y, perm=[0, 2, 1, 3, 4])
+    return net.op("Reshape", y, ints(net, [-1, c, h, w]))
+
+
+def shape_arithmetic(net: Net, x: Value) -> Value | None:
+    """A Flatten as exporters write it: Shape, Gather, Unsqueeze, Concat, Reshape."""
+    if x.rank < 3 or not x.known:
+        return None
+    first = net.op("Gather", net.op("Shape", x), net.const(np.asarray(0, np.int64)), axis=0)
+    target = net.op("Concat", net.op("Unsqueeze", first, ints(net, [0])), ints(net, [-1]), axis=0)
+    return net.ops("Reshape", x, target, like=Value("", (x.shape[0], int(np.prod(x.rest)))))[0]
+
+
+MAKERS = [reshape, transpose, slice_, concat, concat, split, pad, shape_of_one, flatten, flatten, depth, expand, tile]
+MAKERS += [gather, shuffle, shape_arithmetic]
