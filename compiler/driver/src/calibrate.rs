@@ -16,10 +16,10 @@
 //! # Ok(()) }
 //! ```
 
-use crate::ranges::{MinMax, Range, Ranges, SCHEMA};
+use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
 use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, ports};
 use qc_codegen::image::Port;
-use qc_dialects::graph::{Constant, Conv2d, Dequantize, Matmul, Quantize};
+use qc_dialects::graph::{Constant, Conv2d, Matmul};
 use qc_ir::{Elem, Module, NoSink, OpId, Use, ValueId};
 use qc_runtime::{Context, ContextOptions, IoInfo, Predictor, RunError};
 
@@ -57,7 +57,7 @@ impl Compiler {
         let compiler = Compiler::new(CompileOptions { precision: Precision::Auto, ..options }).timed();
         let imported = compiler.canonical(file)?;
         let (inputs, mut m) = (ports(&imported.inputs), imported.module);
-        if m.ops(m.body()).iter().any(|&op| m.is(op, Quantize::DEF) || m.is(op, Dequantize::DEF)) {
+        if is_quantized(&m) {
             return Err(CompileError::Model {
                 text: format!(
                     "{}: the model is quantized already and needs no ranges; compile it as it is, or calibrate its \

@@ -306,6 +306,10 @@ impl Compiler {
         if let Some(ranges) = &self.options.ranges
             && self.options.precision != Precision::Fp32
         {
+            if ranges::is_quantized(&m) {
+                let text = "the model is quantized already, and ranges are for float models; leave --ranges out";
+                return Err(CompileError::Option(text.into()));
+            }
             let known = ranges::attach(&mut m, ranges).map_err(|d| CompileError::from_diag(&d, &m))?;
             // A model without float tensors has a file without ranges.
             if known == 0 && !ranges.tensors.is_empty() {

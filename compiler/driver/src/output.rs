@@ -81,7 +81,7 @@ fn unready(path: &Path) -> Result<NamedTempFile, CompileError> {
     let folder = folder(path);
     // The system takes the umask off.
     let permissions = Permissions::from_mode(0o666);
-    Builder::new().prefix(UNREADY).permissions(permissions).tempfile_in(folder).map_err(io(folder))
+    Builder::new().prefix(UNREADY).permissions(permissions).tempfile_in(folder).map_err(io(path))
 }
 
 /// A second name of what is at `path`, if there is anything.

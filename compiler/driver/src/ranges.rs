@@ -1,7 +1,7 @@
 //! Ranges of activations, as calibration found them: a small file that people can read, edit and compare.
 
-use crate::CompileError;
-use qc_dialects::graph::Observe;
+use crate::{CompileError, ModelFile};
+use qc_dialects::graph::{Dequantize, Observe, Quantize};
 use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Module, Use, ValueId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -55,6 +55,24 @@ impl Ranges {
         Ranges::parse(&text).map_err(|reason| CompileError::Ranges { path: path.into(), reason })
     }
 
+    /// Refuses ranges that were found on another model than `file`, read from `path`.
+    ///
+    /// # Errors
+    /// A sentence with the remedy.
+    pub fn check_model(&self, path: &Path, file: &ModelFile) -> Result<(), CompileError> {
+        let own: String = file.sha256().iter().map(|b| format!("{b:02x}")).collect();
+        if self.model_sha256.is_empty() || self.model_sha256 == own {
+            return Ok(());
+        }
+        let short = |sha256: &str| sha256.chars().take(12).collect::<String>();
+        let (theirs, own) = (short(&self.model_sha256), short(&own));
+        let reason = format!(
+            "these ranges are of another model (SHA-256 {theirs}.., this one has {own}..); calibrate this very model, or \
+             give --foreign-ranges to match tensors by name alone"
+        );
+        Err(CompileError::Ranges { path: path.into(), reason })
+    }
+
     /// Reads the bytes of a file.
     ///
     /// # Errors
@@ -71,6 +89,11 @@ impl Ranges {
             None => Ok(ranges),
         }
     }
+}
+
+/// Whether a module has quantize/dequantize pairs of its own.
+pub(crate) fn is_quantized(m: &Module) -> bool {
+    m.ops(m.body()).iter().any(|&op| m.is(op, Quantize::DEF) || m.is(op, Dequantize::DEF))
 }
 
 /// The smallest and largest value of every float tensor of a model, merged over samples.

@@ -128,8 +128,8 @@ fn find_in(dir: &Path) -> Result<PathBuf, CompileError> {
 fn params_beside(model: &Path) -> Option<PathBuf> {
     let name = model.file_name()?.to_str()?;
     let candidates: Vec<PathBuf> = match name {
-        "__model__" => vec![model.with_file_name("__params__")],
-        "model" => vec![model.with_file_name("params")],
+        "__model__" => vec![model.with_file_name("__params__"), model.with_file_name("params")],
+        "model" => vec![model.with_file_name("params"), model.with_file_name("__params__")],
         _ if model.extension().is_some_and(|e| e == "pdmodel" || e == "json") => {
             vec![model.with_extension("pdiparams")]
         }
@@ -142,7 +142,7 @@ fn params_beside(model: &Path) -> Option<PathBuf> {
 fn read_within(path: &Path, limits: &Limits) -> Result<Vec<u8>, CompileError> {
     let metadata = std::fs::metadata(path).map_err(io_error(path))?;
     if !metadata.is_file() {
-        let reason = "this is neither a regular file nor a directory".into();
+        let reason = "this is neither a regular file nor a folder".into();
         return Err(CompileError::NoModel { path: path.into(), reason });
     }
     let refuse = |e| CompileError::limit(path.display(), &e);

@@ -133,7 +133,10 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// The model uses something that qc does not have.
     pub fn unsupported(reason: impl Into<String>) -> Refusal {
-        Refusal { reason: reason.into(), remedy: "export the model without it, or report the need for it".into() }
+        Refusal {
+            reason: reason.into(),
+            remedy: "export the model without it, or report the need for it (README.md of qc says where)".into(),
+        }
     }
 
     /// The model contradicts the definition of its own operators.

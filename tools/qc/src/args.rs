@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
-use qc_compiler::{CompileOptions, Guard, Precision, Ranges};
+use qc_compiler::{CompileOptions, Guard, ModelFile, Precision, Ranges};
 use qc_ir::{Limits, ManagerOptions, Select};
 use qc_runtime::Check;
 use std::path::PathBuf;
@@ -41,6 +41,9 @@ pub struct ModelArgs {
     /// Ranges of activations from `qc calibrate`, to compute a float model in INT8
     #[arg(long, value_name = "FILE")]
     pub ranges: Option<PathBuf>,
+    /// Take ranges that were found on another model: tensors are matched by name alone
+    #[arg(long, requires = "ranges")]
+    pub foreign_ranges: bool,
     /// Arithmetic
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionArg,
@@ -167,6 +170,15 @@ impl ModelArgs {
         }
     }
 
+    /// Reads the model at `path`; `options` are those of [`ModelArgs::options`].
+    pub fn open(&self, path: &std::path::Path, options: &CompileOptions) -> Outcome<ModelFile> {
+        let file = ModelFile::open_within(path, options.params.as_deref(), &options.limits)?;
+        if let (Some(from), Some(ranges), false) = (&self.ranges, &options.ranges, self.foreign_ranges) {
+            ranges.check_model(from, &file)?;
+        }
+        Ok(file)
+    }
+
     /// How much of a `.so` is checked before it is loaded.
     pub fn check(&self) -> Check {
         if self.skip_weights_check { Check::Code } else { Check::All }
@@ -215,7 +227,7 @@ fn kept(given: &[String]) -> Outcome<Vec<String>> {
             all.push(item.clone());
             continue;
         };
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+        let text = crate::pictures::read_text(path)?;
         all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_string));
     }
     Ok(all)

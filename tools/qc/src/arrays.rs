@@ -89,9 +89,12 @@ pub fn batch_of(io: &IoInfo, tensor: &HostTensor) -> Outcome<usize> {
         };
     if !fits {
         let text = format!("input '{}' is {io}; the array has shape {dims:?}", io.name);
-        let remedy = match io.batched || dims.len() != io.shape.len() {
-            true => "reshape it, the first dimension being the batch".to_string(),
-            false => {
+        let remedy = match advice(&io.shape, dims) {
+            Some(advice) => advice.to_string(),
+            None if io.batched || dims.len() != io.shape.len() => {
+                "reshape it, the first dimension being the batch".to_string()
+            }
+            None => {
                 let rest: String = io.shape.iter().skip(1).map(|d| format!(",{d}")).collect();
                 format!("the model fixes its batch; --shape '{}[?{rest}]' opens it when it is compiled", io.name)
             }
@@ -99,6 +102,20 @@ pub fn batch_of(io: &IoInfo, tensor: &HostTensor) -> Outcome<usize> {
         return Err(Failure::usage(format!("{text}; {remedy}")));
     }
     Ok(if io.batched { first / rows } else { 1 })
+}
+
+/// What makes an array fit that holds the same numbers in another order or without the batch; none for other arrays.
+fn advice(wanted: &[usize], given: &[usize]) -> Option<&'static str> {
+    let &[_, c, h, w] = wanted else { return (wanted.get(1..) == Some(given)).then_some("add the batch with x[None]") };
+    match given {
+        // Pictures as wide as high as deep are of one order.
+        &[_, a, b, d] if (a, b, d) == (h, w, c) => Some("its channels are last; transpose it: x.transpose(0, 3, 1, 2)"),
+        &[a, b, d] if (a, b, d) == (h, w, c) && (a, b, d) != (c, h, w) => {
+            Some("its channels are last and it has no batch; transpose it: x.transpose(2, 0, 1)[None]")
+        }
+        &[a, b, d] if (a, b, d) == (c, h, w) => Some("add the batch with x[None]"),
+        _ => None,
+    }
 }
 
 /// Copies `tensor` into input `i` of `context`, converting integers where no value is lost.

@@ -22,23 +22,24 @@ const PROJECT: &str = "qc.toml";
 /// Options that say where configuration comes from and goes to, and are not configuration themselves.
 const OWN: [&str; 2] = ["config", "dump-config"];
 
-/// The command line with the options of configuration files put in.
+/// The command line with the options of configuration files put in, and the files that were read.
 ///
 /// # Errors
 /// A file that cannot be read (4), or says what `command` does not know (2).
-pub fn with_files(command: &Command, args: Vec<OsString>) -> Outcome<Vec<OsString>> {
-    let Some((at, sub)) = subcommand(command, &args) else { return Ok(args) };
+pub fn with_files(command: &Command, args: Vec<OsString>) -> Outcome<(Vec<OsString>, Vec<PathBuf>)> {
+    let Some((at, sub)) = subcommand(command, &args) else { return Ok((args, Vec::new())) };
     if sub.get_name() == "help" {
-        return Ok(args);
+        return Ok((args, Vec::new()));
     }
-    let mut given = Vec::new();
+    let (mut given, mut found) = (Vec::new(), Vec::new());
     for (path, required) in files(&args) {
         let Some(table) = read(&path, required)? else { continue };
         given.extend(options(command, sub, &table, &args, &path, &given)?);
+        found.push(path);
     }
     let mut all = args;
     all.splice(at + 1..at + 1, given.into_iter().flat_map(|(_, words)| words));
-    Ok(all)
+    Ok((all, found))
 }
 
 /// Position and definition of the subcommand.
@@ -103,7 +104,7 @@ fn options(
     for (key, value, own) in shared.chain(own.map(|(key, value)| (key, value, true))) {
         let name = if own { format!("{}.{key}", sub.get_name()) } else { key.clone() };
         let fail = |text: String| Failure::usage(format!("{}: {name}: {text}", path.display()));
-        let known = |c: &Command| c.get_arguments().find(|a| a.get_long() == Some(key)).cloned();
+        let known = |c: &Command| c.get_arguments().find(|a| is_called(a, key)).cloned();
         let Some(arg) = known(sub).or_else(|| known(command)).filter(|_| !OWN.contains(&key.as_str())) else {
             if !own && command.get_subcommands().any(|c| known(c).is_some()) {
                 continue;
@@ -122,10 +123,13 @@ fn options(
     Ok(found)
 }
 
+/// Whether `key` is the name of an option, or another spelling of it.
+fn is_called(arg: &clap::Arg, key: &str) -> bool {
+    arg.get_long() == Some(key) || arg.get_all_aliases().is_some_and(|all| all.contains(&key))
+}
+
 fn is_typed(arg: &clap::Arg, word: &str) -> bool {
-    let long = arg.get_long().is_some_and(|long| {
-        word.strip_prefix("--").and_then(|w| w.strip_prefix(long)).is_some_and(|w| w.is_empty() || w.starts_with('='))
-    });
+    let long = word.strip_prefix("--").is_some_and(|w| is_called(arg, w.split('=').next().unwrap_or(w)));
     let short = |c| word.strip_prefix('-').is_some_and(|w| w.starts_with(c));
     long || arg.get_short().is_some_and(short)
 }

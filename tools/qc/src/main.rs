@@ -9,6 +9,7 @@ mod failure;
 mod model;
 mod paths;
 mod pictures;
+mod quality;
 mod signals;
 mod sink;
 mod table;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
 fn run() -> Outcome {
     let mut command = Cli::command();
     command.build();
-    let args = config::with_files(&command, std::env::args_os().collect())?;
+    let (args, files) = config::with_files(&command, std::env::args_os().collect())?;
     let parsed = command.try_get_matches_from_mut(args);
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
@@ -77,9 +78,13 @@ fn run() -> Outcome {
         }
     };
     signals::take();
+    let ui = Ui { quiet: cli.quiet, verbose: cli.verbose };
+    if ui.verbose {
+        files.iter().for_each(|path| ui.note(&format!("options  from {}", path.display())));
+    }
     cli.command.paths().writes(&cli.dump_config).reads(&cli.config).check()?;
     if let Some(path) = &cli.dump_config {
         qc_compiler::write_whole(path, config::effective(&command, &matches).as_bytes())?;
     }
-    cli.command.run(Ui { quiet: cli.quiet, verbose: cli.verbose })
+    cli.command.run(ui)
 }

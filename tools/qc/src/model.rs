@@ -5,6 +5,7 @@ use crate::failure::{Failure, MODEL, Outcome};
 use qc_compiler::batch::Data;
 use qc_compiler::options::here;
 use qc_compiler::{CompileOptions, Compiler, TargetCpu};
+use qc_ir::NoSink;
 use qc_kernels::Isa;
 use qc_runtime::{Context, ContextOptions, Elem, IoInfo, Note, Predictor, TrustOfUser};
 use std::fs::File;
@@ -24,13 +25,25 @@ pub struct Model {
     pub is_jit: bool,
 }
 
+/// Whether `path` is a folder rather than a file. Anything else, such as a pipe, could block whoever reads it.
+///
+/// # Errors
+/// When there is nothing, or neither of both.
+pub fn is_folder(path: &Path) -> Outcome<bool> {
+    let metadata = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
+    match metadata.is_dir() || metadata.is_file() {
+        true => Ok(metadata.is_dir()),
+        false => Err(Failure::new(MODEL, format!("{}: this is neither a regular file nor a folder", path.display()))),
+    }
+}
+
 /// Whether the file at `path` is a shared object, by its first bytes.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn is_shared_object(path: &Path) -> Outcome<bool> {
     let fail = |e: std::io::Error| Failure::io(path, &e);
-    if std::fs::metadata(path).map_err(fail)?.is_dir() {
+    if is_folder(path)? {
         return Ok(false);
     }
     let mut head = Vec::new();
@@ -48,7 +61,8 @@ pub fn open(path: &Path, args: &ModelArgs, batch: usize, data: Data) -> Outcome<
     let predictor = if is_jit {
         let target = TargetCpu::Tier(jit_tier());
         let options = CompileOptions { target, batches: vec![batch.max(1)], data, ..args.options()? };
-        Compiler::new(options).compile(path)?.jit()?
+        let file = args.open(path, &options)?;
+        Compiler::new(options).compile_file(&file, &mut NoSink)?.jit()?
     } else {
         args.none_for(path)?;
         Predictor::load_named_by_user(path, args.check(), TrustOfUser)?

@@ -1,6 +1,7 @@
 //! Lists of pictures with labels, and work on many pictures at once.
 
 use crate::failure::{Failure, Outcome};
+use crate::model::is_folder;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use qc_runtime::pictures::{PRESETS, Preset};
@@ -30,9 +31,27 @@ pub struct Listed {
     pub label: Option<i64>,
 }
 
-fn read_lines(path: &Path) -> Outcome<Vec<String>> {
+/// The text of a file, without the mark of its encoding that some editors put in front.
+pub fn read_text(path: &Path) -> Outcome<String> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
+}
+
+fn read_lines(path: &Path) -> Outcome<Vec<String>> {
+    let text = read_text(path)?;
     Ok(text.lines().map(|l| l.trim().to_string()).collect())
+}
+
+/// Whether a file is an array or an archive of arrays.
+pub fn is_numpy(path: &Path) -> Outcome<bool> {
+    use std::io::Read;
+    if is_folder(path)? {
+        return Ok(false);
+    }
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| Failure::io(path, &e))?;
+    file.take(6).read_to_end(&mut head).map_err(|e| Failure::io(path, &e))?;
+    Ok(head == b"\x93NUMPY" || head.starts_with(b"PK"))
 }
 
 /// Names of classes, one a line.
@@ -59,12 +78,12 @@ pub fn read_list(path: &Path) -> Outcome<Vec<Listed>> {
     }
 }
 
-/// The JPEG and PNG files in a folder and the folders in it, by name.
+/// The JPEG and PNG files in a folder and the folders in it, by name, and the names of all other files.
 ///
 /// # Errors
 /// I/O, or a folder without pictures.
-pub fn folder(path: &Path) -> Outcome<Vec<Listed>> {
-    let mut found = Vec::new();
+pub fn folder(path: &Path) -> Outcome<(Vec<Listed>, Vec<String>)> {
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     let mut open = vec![path.to_path_buf()];
     while let Some(dir) = open.pop() {
         for entry in std::fs::read_dir(&dir).map_err(|e| Failure::io(&dir, &e))? {
@@ -72,17 +91,20 @@ pub fn folder(path: &Path) -> Outcome<Vec<Listed>> {
             let kind = entry.file_type().map_err(|e| Failure::io(&dir, &e))?;
             if kind.is_dir() {
                 open.push(entry.path());
-            } else if is_picture(&entry.path())
-                && let Ok(inside) = entry.path().strip_prefix(path)
-            {
-                found.push(Listed { file: inside.to_string_lossy().into_owned(), label: None });
+            } else if let Ok(inside) = entry.path().strip_prefix(path) {
+                let file = inside.to_string_lossy().into_owned();
+                match is_picture(&entry.path()) {
+                    true => found.push(Listed { file, label: None }),
+                    false => others.push(file),
+                }
             }
         }
     }
     found.sort_by(|a, b| a.file.cmp(&b.file));
+    others.sort();
     match found.is_empty() {
         true => Err(Failure::content(path, "the folder holds no .jpg, .jpeg or .png file")),
-        false => Ok(found),
+        false => Ok((found, others)),
     }
 }
 

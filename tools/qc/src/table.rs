@@ -1,6 +1,7 @@
 //! Plain tables and numbers for people.
 
 use comfy_table::{CellAlignment, Table, presets};
+use std::io::IsTerminal;
 
 /// A table without lines; columns whose heading begins with `>` are aligned to the right.
 pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -42,9 +43,10 @@ pub fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// `text`, cut to `width` characters with an ellipsis.
-pub fn cut(text: &str, width: usize) -> String {
-    match text.chars().count() > width {
+/// `text`, cut to `width` characters with an ellipsis on a terminal, unless all was asked for. What goes elsewhere is read
+/// by programs, which need whole names.
+pub fn cut(text: &str, width: usize, all: bool) -> String {
+    match !all && std::io::stdout().is_terminal() && text.chars().count() > width {
         true => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
         false => text.to_string(),
     }

@@ -34,6 +34,16 @@ impl Ui {
         }
     }
 
+    /// Says what may be wrong with what was given.
+    pub fn warn(&self, text: &str) {
+        self.note(&format!("warning: {text}"));
+    }
+
+    /// Gives what was asked for, which is said under `-q` too: as JSON where that was asked for, else as text.
+    pub fn result(&self, json: &JsonArgs, value: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Outcome {
+        Ui { quiet: false, ..*self }.report(json, value, text)
+    }
+
     /// Gives a report: as JSON where that was asked for, else as text.
     pub fn report(&self, json: &JsonArgs, value: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Outcome {
         let Some(to) = &json.json else {

@@ -308,6 +308,8 @@ fn models_with_nothing_to_quantize_go_through_calibration() {
         assert!(refused.err.contains("no multiply-accumulate of the model can be INT8"), "{}", refused.err);
     }
     let other = shell.qc("compile same.onnx --ranges cast.json -o no.so");
+    assert!(other.err.contains("these ranges are of another model"), "{}", other.err);
+    let other = shell.qc("compile same.onnx --ranges cast.json --foreign-ranges -o no.so");
     assert!(other.err.contains("names no tensor of this model"), "{}", other.err);
 }
 

@@ -68,7 +68,11 @@ const TRANSCRIPTS: &[(&str, i32, &str)] = &[
     ("run model.so", 2, "error: input 'image' f32 [n, 1, 8, 8] has no data; give it with -i image:FILE.npy"),
     ("run model.so -i text", 4, "error: text: this is neither a .npy nor a .npz file of NumPy"),
     ("run model.so -i bogus:D/test.npz", 2, "error: there is no input 'bogus'; inputs are 'image'"),
-    ("run model.so -i short.npy", 4, "error: short.npy: damaged: the file is shorter than its shape says"),
+    (
+        "run model.so -i short.npy",
+        4,
+        "error: short.npy: damaged: the file is shorter than its shape [100, 1, 8, 8] says",
+    ),
     (
         "run model.so -i flat.npy",
         2,
@@ -129,7 +133,7 @@ const USAGE: &[(&str, &str)] = &[
     ("run model.so --image D/pictures/one.png", "--preprocess <PRESET>"),
     ("run model.so --image D/pictures/one.png --preprocess bogus", "imagenet, imagenet-tf, caffe-bgr, cifar10"),
     ("bench model.so -t 0", "give more than 0"),
-    ("accuracy model.so", "--labels <LIST>"),
+    ("accuracy model.so", "--data <SRC>"),
 ];
 
 fn prepared() -> Shell {
@@ -205,7 +209,7 @@ const DAMAGE: &[(&str, i32, &str)] = &[
         "compile foreign.onnx -o x.so",
         3,
         "error: foreign.onnx: node \"?\" (?): this operator is not supported; export the model without it, or report \
-         the need for it",
+         the need for it (README.md of qc says where)",
     ),
     (
         "run foreign.onnx -i D/test.npz -o y.npz",
@@ -253,7 +257,7 @@ const DAMAGE: &[(&str, i32, &str)] = &[
         "error: input 'image' is f32 [n, 1, 8, 8]; the array has shape [1, 1, 8, 9]; reshape it, the first dimension being the batch",
     ),
     ("run model.so -i D/test.npz -o /nonexistent/y.npz", 4, "error: /nonexistent/y.npz: No such file or directory"),
-    ("compile pipe -o x.so", 3, "error: pipe: this is neither a regular file nor a directory"),
+    ("compile pipe -o x.so", 3, "error: pipe: this is neither a regular file nor a folder"),
 ];
 
 /// A folder of the example with changes.

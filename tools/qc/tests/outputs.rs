@@ -53,7 +53,7 @@ fn paths_are_looked_at_before_the_work() {
     assert!(Command::new("mkfifo").arg(shell.path("pipe.so")).status().unwrap().success());
     // The models do not exist, so that nothing but the paths can be what is refused.
     for (line, status, text) in [
-        ("calibrate none.onnx --data D/train.npz -o nodir/r.json", 4, "nodir: No such file or directory"),
+        ("calibrate none.onnx --data D/train.npz -o nodir/r.json", 4, "nodir/r.json: No such file or directory"),
         ("compile none.onnx -o /dev/null", 4, "/dev/null: this is a device; results are written to regular files only"),
         ("compile none.onnx -o link.so", 4, "link.so: this is a link to file; name the file itself"),
         ("compile none.onnx -o pipe.so", 4, "pipe.so: this is a pipe; results are written to regular files only"),

@@ -129,7 +129,7 @@ pub(super) fn unsupported(domain: &str, op_type: &str) -> Refusal {
     let remedy = match op_type {
         "If" | "Loop" | "Scan" => "export the model without control flow",
         _ if domain == "com.microsoft" => "export the model with standard ONNX operators",
-        _ => "export the model without it, or report the need for it",
+        _ => "export the model without it, or report the need for it (README.md of qc says where)",
     };
     Refusal::unsupported("this operator is not supported").remedy(remedy)
 }

@@ -5,7 +5,9 @@ use crate::arrays;
 use crate::failure::{CHECK, Failure, Outcome};
 use crate::model::{Model, classes, open, top};
 use crate::paths::Paths;
-use crate::pictures::{Listed, PresetArg, default_threads, folder_of_list, in_parallel, read_list};
+use crate::pictures::{
+    Listed, PresetArg, default_threads, folder_of_list, in_parallel, is_numpy, read_list, read_text,
+};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_ir::HostTensor;
@@ -23,25 +25,23 @@ const KEPT: usize = 5;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  qc accuracy resnet50.so --images val/ --labels val_list.txt --preprocess imagenet
+  qc accuracy resnet50.so --data val_list.txt --image-dir val/ --preprocess imagenet
   qc accuracy digits.so --data test.npz
-  qc accuracy int8.so --labels val/list.txt --preprocess imagenet --compare float.txt --min-top1 76")]
+  qc accuracy int8.so --data val/list.txt --preprocess imagenet --compare float.txt --min-top1 76")]
 pub struct Accuracy {
     /// A model, compiled in this process, or a compiled .so
     model: PathBuf,
-    /// Pictures: lines of `<file> <class>`
-    #[arg(long, value_name = "LIST", required_unless_present = "data")]
-    labels: Option<PathBuf>,
-    /// The folder the files are in; the list's own by default
-    #[arg(long, value_name = "DIR")]
-    images: Option<PathBuf>,
+    /// Samples with their classes: a list of pictures, lines of `<file> <class>`, or an .npz file with arrays named as
+    /// inputs and one of classes
+    #[arg(long, value_name = "SRC", alias = "labels")]
+    data: PathBuf,
+    /// The folder a list's files are in; the list's own by default
+    #[arg(long, value_name = "DIR", alias = "images")]
+    image_dir: Option<PathBuf>,
     #[command(flatten)]
     preset: PresetArg,
-    /// Arrays instead of pictures: an .npz file with arrays named as inputs, and one of classes
-    #[arg(long, value_name = "FILE.npz", conflicts_with_all = ["labels", "images", "preprocess"])]
-    data: Option<PathBuf>,
-    /// The array of classes in --data
-    #[arg(long, value_name = "NAME", default_value = "label", requires = "data")]
+    /// The array of classes in an .npz file
+    #[arg(long, value_name = "NAME", default_value = "label")]
     label_array: String,
     /// Which accuracies to report, up to 5
     #[arg(long, value_name = "K,...", value_delimiter = ',', default_value = "1,5",
@@ -107,8 +107,7 @@ struct Found {
 impl Accuracy {
     /// What the command reads and writes.
     pub fn paths(&self) -> Paths {
-        let read =
-            self.labels.iter().chain(&self.images).chain(&self.data).chain(&self.compare).chain(self.options.files());
+        let read = std::iter::once(&self.data).chain(&self.image_dir).chain(&self.compare).chain(self.options.files());
         Paths::default().reads([&self.model]).reads(read).writes(&self.predictions).writes(self.json.file())
     }
 
@@ -117,25 +116,40 @@ impl Accuracy {
         let baseline = self.compare.as_deref().map(read_predictions).transpose()?;
         let model = open(&self.model, &self.options, usize::from(self.batch), Vec::new())?;
         let (list, source) = self.source(&model)?;
+        self.check_classes(&model, &list)?;
         let start = Instant::now();
         let best = self.predict(&model, &source, &list, ui)?;
         let found = self.judge(&list, &best, baseline.as_ref(), start.elapsed().as_secs_f64())?;
         if let Some(path) = &self.predictions {
             qc_compiler::write_whole(path, predictions(&list, &best).as_bytes())?;
         }
-        ui.report(&self.json, || found.json(), || found.text())?;
+        ui.result(&self.json, || found.json(), || found.text())?;
         self.check(&found)
     }
 
     /// What is to be classified, and how it gets into the model.
     fn source(&self, model: &Model) -> Outcome<(Vec<Listed>, Source)> {
-        let (mut list, source) = match (&self.data, &self.labels) {
-            (Some(data), _) => self.arrays(model, data)?,
-            (None, Some(labels)) => self.pictures(model, labels)?,
-            (None, None) => return Err(Failure::usage("give --labels or --data")),
+        let (mut list, source) = match is_numpy(&self.data)? {
+            true if self.preset.preset.is_some() => {
+                return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
+            }
+            true => self.arrays(model, &self.data)?,
+            false => self.pictures(model, &self.data)?,
         };
         list.truncate(self.n.map_or(usize::MAX, |n| n as usize));
         Ok((list, source))
+    }
+
+    /// Refuses classes that the model does not have: no answer could be right.
+    fn check_classes(&self, model: &Model, list: &[Listed]) -> Outcome {
+        let output = model.scores_output(self.output.as_deref())?;
+        let n = classes(&model.predictor.outputs()[output]) as i64;
+        let first = -i64::from(self.class_offset);
+        let beyond = |l: &&Listed| l.label.is_some_and(|class| !(first..first + n).contains(&class));
+        let Some(bad) = list.iter().find(beyond) else { return Ok(()) };
+        let (class, last) = (bad.label.unwrap_or_default(), first + n - 1);
+        let text = format!("`{}` is of class {class}; the model's classes are {first} to {last}", bad.file);
+        Err(Failure::content(&self.data, format!("{text}; --class-offset says where they begin")))
     }
 
     fn pictures(&self, model: &Model, labels: &Path) -> Outcome<(Vec<Listed>, Source)> {
@@ -149,7 +163,7 @@ impl Accuracy {
             return Err(Failure::content(labels, format!("`{}` has no class; lines are `<file> <class>`", bad.file)));
         }
         let size = preset.size_of(&model.picture_input()?.shape)?;
-        let dir = self.images.clone().unwrap_or_else(|| folder_of_list(labels));
+        let dir = self.image_dir.clone().unwrap_or_else(|| folder_of_list(labels));
         Ok((list, Source::Pictures { preset, size, dir }))
     }
 
@@ -287,7 +301,7 @@ impl Job<'_> {
 
 /// The best class by file of a file written with `--predictions`.
 fn read_predictions(path: &Path) -> Outcome<HashMap<String, i64>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    let text = read_text(path)?;
     let parse = |line: &str| {
         let mut words = line.split_whitespace();
         Some((words.next()?.to_string(), words.nth(1)?.parse().ok()?))

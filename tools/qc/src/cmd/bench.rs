@@ -77,7 +77,7 @@ impl Bench {
         let mut context = model.context(self.threads)?;
         let created = start.elapsed();
         let batch = self.batch(&model);
-        if batch != usize::from(self.batch) {
+        if batch != usize::from(self.batch) && self.items(&model, batch) != usize::from(self.batch) {
             ui.note(&format!("note: the model's batch is fixed; -b {} is not used", self.batch));
         }
         match given.is_empty() {
@@ -103,8 +103,9 @@ impl Bench {
         if let Some(path) = &self.export_trace {
             trace::export(&mut context, path)?;
         }
+        let batch = self.items(&model, batch);
         let done = Done { model: &model, context: &context, batch, stats, created, steps };
-        ui.report(&self.json, || done.json(), || done.text(ui.verbose))?;
+        ui.result(&self.json, || done.json(), || done.text(ui.verbose))?;
         if done.stats.variation > NOISE {
             ui.note(&format!(
                 "note: runs vary by {:.0} %; other load or changing clocks disturb this measurement",
@@ -112,6 +113,17 @@ impl Bench {
             ));
         }
         Ok(())
+    }
+
+    /// Pictures per run: the batch, or what a model of fixed shapes has in the first dimension of all it reads and writes.
+    fn items(&self, model: &Model, batch: usize) -> usize {
+        let ports = || model.predictor.inputs().iter().chain(model.predictor.outputs());
+        let rows = |io: &qc_runtime::IoInfo| io.shape.first().copied().unwrap_or(1);
+        let first = ports().next().map_or(1, rows).max(1);
+        match ports().all(|io| rows(io) == first) {
+            true => batch * first,
+            false => batch,
+        }
     }
 
     /// The batch that runs: the one asked for, or one that the model runs.

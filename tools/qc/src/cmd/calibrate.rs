@@ -4,7 +4,8 @@ use crate::args::{LimitArgs, ModelArgs};
 use crate::arrays::{self, batch_of, feed_rows};
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::paths::Paths;
-use crate::pictures::{Listed, PresetArg, default_threads, folder, folder_of_list, in_parallel, read_list};
+use crate::pictures::{Listed, PresetArg, default_threads, folder, folder_of_list, in_parallel, is_numpy, read_list};
+use crate::quality::{self, Sample};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_compiler::ranges::MinMax;
@@ -13,7 +14,7 @@ use qc_ir::HostTensor;
 use qc_runtime::Elem;
 use qc_runtime::pictures::{Preset, Size};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Find the ranges of a float model's tensors on sample data.
@@ -79,9 +80,10 @@ impl Calibrate {
         let file = ModelFile::open_within(&self.model, self.params.as_deref(), &options.limits)?;
         let calibrator = Compiler::new(options).calibrator(&file)?;
         let start = Instant::now();
-        let (ranges, runs) = self.observe(&calibrator, ui)?;
+        let (ranges, runs, warnings) = self.observe(&calibrator, ui)?;
         qc_compiler::write_whole(&self.out, ranges.to_json().as_bytes())?;
         let seconds = start.elapsed().as_secs_f64();
+        warnings.iter().for_each(|text| ui.warn(text));
         let json = || {
             json!({
                 "schema": "qc.calibrate/1",
@@ -91,6 +93,7 @@ impl Calibrate {
                 "method": ranges.method,
                 "preprocess": ranges.preprocess,
                 "always_zero": always_zero(&ranges),
+                "warnings": warnings,
                 "seconds": seconds,
             })
         };
@@ -113,8 +116,8 @@ impl Calibrate {
         calibrator.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1)
     }
 
-    fn observe(&self, calibrator: &Calibrator, ui: Ui) -> Outcome<(Ranges, usize)> {
-        let samples = self.samples(calibrator)?;
+    fn observe(&self, calibrator: &Calibrator, ui: Ui) -> Outcome<(Ranges, usize, Vec<String>)> {
+        let samples = self.samples(calibrator, ui)?;
         let rows = self.rows(calibrator);
         let limit = self.n.map_or(usize::MAX, |n| n as usize);
         let n = limit.min(match &samples {
@@ -126,11 +129,12 @@ impl Calibrate {
         let threads = self.threads.map_or_else(default_threads, usize::from);
         let work = |observer: &mut Observer<'_>, run: usize| {
             samples.fill(observer, run, rows)?;
+            let seen = look(observer, run, rows)?;
             observer.observe()?;
             bar.inc(rows as u64);
-            Ok(())
+            Ok(seen)
         };
-        let (_, observers) = in_parallel(runs, threads, || Ok(calibrator.observer()?), work)?;
+        let (looked, observers) = in_parallel(runs, threads, || Ok(calibrator.observer()?), work)?;
         bar.finish_and_clear();
         let mut seen = MinMax::default();
         observers.into_iter().for_each(|o| seen.merge(&o.seen()));
@@ -138,10 +142,12 @@ impl Calibrate {
             Samples::Pictures { preset, .. } => Some(preset.to_string()),
             Samples::Arrays(_) => None,
         };
-        Ok((calibrator.ranges(seen, n, spec), runs))
+        let looked: Vec<Sample> = looked.into_iter().flatten().take(n).collect();
+        let warnings = quality::warnings(&looked, |i| samples.name(i));
+        Ok((calibrator.ranges(seen, n, spec), runs, warnings))
     }
 
-    fn samples(&self, calibrator: &Calibrator) -> Outcome<Samples<'static>> {
+    fn samples(&self, calibrator: &Calibrator, ui: Ui) -> Outcome<Samples<'static>> {
         let is_dir = std::fs::metadata(&self.data).map_err(|e| Failure::io(&self.data, &e))?.is_dir();
         if !is_dir && is_numpy(&self.data)? {
             if self.preset.preset.is_some() {
@@ -161,7 +167,11 @@ impl Calibrate {
         }
         let size = preset.size_of(&io.shape)?;
         Ok(match is_dir {
-            true => Samples::Pictures { list: folder(&self.data)?, dir: self.data.clone(), preset, size },
+            true => {
+                let (list, others) = folder(&self.data)?;
+                quality::skipped(&others).iter().for_each(|text| ui.warn(text));
+                Samples::Pictures { list, dir: self.data.clone(), preset, size }
+            }
             false => {
                 let dir = self.image_dir.clone().unwrap_or_else(|| folder_of_list(&self.data));
                 Samples::Pictures { list: read_list(&self.data)?, dir, preset, size }
@@ -188,15 +198,6 @@ fn notes(ranges: &Ranges) -> String {
     format!("note     0 in every sample: {names}; ops that read it stay f32, unless the file gets a range for it\n")
 }
 
-/// Whether a file is an array or an archive of arrays.
-fn is_numpy(path: &Path) -> Outcome<bool> {
-    use std::io::Read;
-    let mut head = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| Failure::io(path, &e))?;
-    file.take(6).read_to_end(&mut head).map_err(|e| Failure::io(path, &e))?;
-    Ok(head == b"\x93NUMPY" || head.starts_with(b"PK"))
-}
-
 /// Runs that the arrays give: the same for every input.
 fn batches(calibrator: &Calibrator, tensors: &[HostTensor]) -> Outcome<usize> {
     let mut all: Option<usize> = None;
@@ -209,7 +210,32 @@ fn batches(calibrator: &Calibrator, tensors: &[HostTensor]) -> Outcome<usize> {
     Ok(all.unwrap_or(1))
 }
 
+/// What the samples of a run that is about to begin are like; rows of the leading dimension are samples.
+fn look(observer: &mut Observer<'_>, run: usize, rows: usize) -> Outcome<Vec<Sample>> {
+    let mut samples: Vec<Sample> = (0..rows).map(|row| Sample::new(run * rows + row)).collect();
+    let context = observer.context_mut();
+    for i in 0..context.inputs().len() {
+        let io = &context.inputs()[i];
+        if io.elem != Elem::F32 {
+            continue;
+        }
+        let leading = io.shape.first() == Some(&rows);
+        let values = context.input_mut::<f32>(i, 1)?;
+        let n = values.len().checked_div(rows).filter(|n| leading && *n > 0).unwrap_or(values.len());
+        samples.iter_mut().zip(values.chunks(n.max(1))).for_each(|(sample, values)| sample.see(values));
+    }
+    Ok(samples)
+}
+
 impl Samples<'_> {
+    /// What sample `i` is called.
+    fn name(&self, i: usize) -> String {
+        match self {
+            Samples::Arrays(_) => format!("#{i}"),
+            Samples::Pictures { list, .. } => list[i % list.len()].file.clone(),
+        }
+    }
+
     /// Fills the inputs for one run.
     fn fill(&self, observer: &mut Observer<'_>, run: usize, rows: usize) -> Outcome {
         match self {

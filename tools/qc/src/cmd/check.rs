@@ -8,7 +8,7 @@ use crate::paths::Paths;
 use crate::table::{cut, table};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
-use qc_compiler::{CompileError, CompileOptions, Compiled, Compiler, Fate, ImportError, ModelFile};
+use qc_compiler::{CompileError, CompileOptions, Compiled, Compiler, Fate, ImportError};
 use qc_ir::NoSink;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ impl Check {
             return self.shared_object(ui);
         }
         let options = self.options.options()?;
-        let file = ModelFile::open_within(&self.model, options.params.as_deref(), &options.limits)?;
+        let file = self.options.open(&self.model, &options)?;
         let compiler = Compiler::new(CompileOptions { batches: vec![1], ..options });
         match compiler.compile_file(&file, &mut NoSink) {
             Ok(compiled) => self.passed(&compiled, ui),
@@ -135,7 +135,9 @@ impl Check {
             json!({"schema": "qc.check/1", "model": self.model, "ok": false, "problems": all})
         };
         ui.report(&self.json, json, || {
-            let line = |p: &Problem| vec![p.kind.to_string(), cut(&p.name, 48), cut(&p.about, 48), p.reason.clone()];
+            let line = |p: &Problem| {
+                vec![p.kind.to_string(), cut(&p.name, 48, ui.verbose), cut(&p.about, 48, ui.verbose), p.reason.clone()]
+            };
             let mut text = table(&["problem", "name", "type", "why"], problems.iter().map(line));
             let mut remedies: BTreeMap<&str, usize> = BTreeMap::new();
             for p in problems.iter().filter(|p| !p.remedy.is_empty()) {

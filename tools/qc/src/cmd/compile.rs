@@ -8,7 +8,7 @@ use crate::table::{bytes, cut, percent, table};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_compiler::{
-    Account, CompileOptions, Compiled, Compiler, Fate, ModelFile, OpAccount, TargetCpu, check_artefact, write_artefact,
+    Account, CompileOptions, Compiled, Compiler, Fate, OpAccount, TargetCpu, check_artefact, write_artefact,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ impl Compile {
             manager: self.debug.manager()?,
             ..self.options.options()?
         };
-        let file = ModelFile::open_within(&self.model, self.options.params.as_deref(), &options.limits)?;
+        let file = self.options.open(&self.model, &options)?;
         let mut dumps = Dumps::new(&self.debug);
         let compiled = Compiler::new(options).compile_file(&file, &mut dumps);
         let compiled = dumps.finish(compiled)?;
@@ -215,7 +215,7 @@ pub fn float_table(account: &Account, verbose: bool) -> String {
     let all = account.macs().1;
     let line = |(o, reason): &(&OpAccount, &str)| {
         let share = if o.macs == 0 { "-".into() } else { percent(o.macs, all) };
-        vec![cut(&o.node, 48), o.op_type.clone(), share, reason.to_string()]
+        vec![cut(&o.node, 48, verbose), o.op_type.clone(), share, reason.to_string()]
     };
     let mut text = "\n".to_string() + &table(&["float op", "type", ">macs", "why"], float[..shown].iter().map(line));
     if shown < float.len() {

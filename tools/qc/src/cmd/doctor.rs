@@ -148,7 +148,7 @@ impl Doctor {
                 "environment": variables.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             })
         };
-        ui.report(&self.json, json, || {
+        ui.result(&self.json, json, || {
             let row = |name: &str, text: String| vec![name.to_string(), text];
             let quota = machine.quota.map_or("none".into(), |q| format!("{q:.2} CPUs"));
             let mut rows = vec![

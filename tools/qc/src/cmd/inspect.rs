@@ -75,14 +75,14 @@ impl Inspect {
         report.json.insert("schema".into(), json!("qc.inspect/1"));
         if is_shared_object(&self.model)? {
             self.options.none_for(&self.model)?;
-            self.shared_object(&mut report)?;
+            self.shared_object(&mut report, ui.verbose)?;
         } else {
             self.model(&mut report, ui.verbose)?;
         }
-        ui.report(&self.json, || Value::Object(report.json.clone()), || report.text.clone())
+        ui.result(&self.json, || Value::Object(report.json.clone()), || report.text.clone())
     }
 
-    fn shared_object(&self, report: &mut Report) -> Outcome {
+    fn shared_object(&self, report: &mut Report, verbose: bool) -> Outcome {
         let note = qc_runtime::note::check_file(&self.model, self.options.check())?.note;
         let size = std::fs::metadata(&self.model).map_or(0, |m| m.len());
         let options: Vec<String> = note.options.iter().map(|(k, v)| format!("{k} = {v}")).collect();
@@ -105,7 +105,7 @@ impl Inspect {
                 Show::Ops => {
                     let line = |o: &qc_runtime::note::OpNote| {
                         let kernel = o.kernel.clone().unwrap_or_else(|| "loops".into());
-                        vec![cut(&o.name, 64), cut(&o.op, 32), kernel, o.macs.to_string()]
+                        vec![cut(&o.name, 64, verbose), cut(&o.op, 32, verbose), kernel, o.macs.to_string()]
                     };
                     let text = table(&["nodes", "ops", "kernel", ">macs"], note.ops.iter().map(line));
                     report.add("ops", json!(note.ops), &text);
@@ -126,7 +126,7 @@ impl Inspect {
 
     fn model(&self, report: &mut Report, verbose: bool) -> Outcome {
         let options = self.options.options()?;
-        let file = ModelFile::open_within(&self.model, options.params.as_deref(), &options.limits)?;
+        let file = self.options.open(&self.model, &options)?;
         let compiler = Compiler::new(CompileOptions { batches: vec![1], ..options.clone() });
         let compiled = compiler.compile_file(&file, &mut NoSink)?;
         let note = compiled.note();
@@ -138,7 +138,7 @@ impl Inspect {
                 Show::Io => add_io(report, &note),
                 Show::Ops => add_ops(report, &compiled, verbose),
                 Show::Params => add_params(report, &compiler.import(&file, None)?.module),
-                Show::Quant => add_quant(report, &fused(&compiler, &options, &file)?),
+                Show::Quant => add_quant(report, &fused(&compiler, &options, &file)?, verbose),
                 Show::Memory => {
                     let arenas: Vec<Value> = compiled.arenas().map(|(b, n)| json!({"batch": b, "bytes": n})).collect();
                     let mut text = format!("weights  {} packed\n", bytes(note.weights_bytes));
@@ -217,7 +217,7 @@ fn fused(compiler: &Compiler, options: &CompileOptions, file: &ModelFile) -> Out
 }
 
 /// Formats of all quantized tensors.
-fn add_quant(report: &mut Report, m: &Module) {
+fn add_quant(report: &mut Report, m: &Module, verbose: bool) {
     let (mut rows, mut all) = (Vec::new(), Vec::new());
     for &v in m.ops(m.body()).iter().flat_map(|&op| m.results(op)) {
         let Some(Elem::Quant(id)) = m.ty(v).tensor().map(|t| t.elem) else { continue };
@@ -231,7 +231,7 @@ fn add_quant(report: &mut Report, m: &Module) {
             }
         };
         let zero = if q.zeros.iter().all(|z| *z == q.zeros[0]) { q.zeros[0].to_string() } else { "several".into() };
-        rows.push(vec![cut(&name, 56), store.clone(), zero, format!("{:?}", m.dims(v)), scale]);
+        rows.push(vec![cut(&name, 56, verbose), store.clone(), zero, format!("{:?}", m.dims(v)), scale]);
         all.push(json!({
             "name": name, "store": store, "axis": q.axis, "scales": &q.scales[..], "zeros": &q.zeros[..],
             "shape": m.dims(v),

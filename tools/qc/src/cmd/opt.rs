@@ -2,12 +2,13 @@
 
 use crate::args::{DebugArgs, ModelArgs};
 use crate::failure::{CHECK, Failure, MODEL, Outcome};
+use crate::model::is_folder;
 use crate::paths::Paths;
 use crate::sink::Dumps;
 use crate::table::table;
 use crate::ui::Ui;
 use clap::Args;
-use qc_compiler::{CompileError, CompileOptions, Compiler, ModelFile, Precision, REGISTRY, pipeline, ranges};
+use qc_compiler::{CompileError, CompileOptions, Compiler, Precision, REGISTRY, pipeline, ranges};
 use qc_ir::{Culprit, Module, PrintOptions, Sink, print, read_sidecar, reproducer_pipeline, sidecar};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -127,7 +128,7 @@ impl Opt {
         let (mut m, own) = match &text {
             Some(text) => (self.parse(input, text)?, reproducer_pipeline(text)),
             None => {
-                let file = ModelFile::open_within(input, options.params.as_deref(), &options.limits)?;
+                let file = self.options.open(input, options)?;
                 (compiler.import(&file, None)?.module, None)
             }
         };
@@ -196,7 +197,7 @@ fn module_text(input: &Path) -> Outcome<Option<String>> {
     let mut bytes = Vec::new();
     if input.as_os_str() == "-" {
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(fail)?;
-    } else if !std::fs::metadata(input).map_err(fail)?.is_dir() {
+    } else if !is_folder(input)? {
         bytes = std::fs::read(input).map_err(fail)?;
     }
     let start = bytes.trim_ascii_start();

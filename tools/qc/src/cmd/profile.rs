@@ -116,14 +116,13 @@ impl Steps {
         self.rows.iter().map(one).collect()
     }
 
-    /// A table; names are cut unless `verbose`.
+    /// A table; on a terminal names are cut unless `verbose`.
     pub fn text(&self, verbose: bool) -> String {
-        let width = if verbose { usize::MAX } else { 56 };
         let number = |x: Option<f64>, digits: usize| x.map_or("-".into(), |x| format!("{x:.digits$}"));
         let line = |r: &Row| {
             let share = format!("{:.1}", 100.0 * r.ms / self.total_ms.max(1e-12));
             let cells = [format!("{:.4}", r.ms), share, number(r.gops, 1), number(r.of_peak, 0)];
-            cells.into_iter().chain([r.bound.into(), r.op.clone(), cut(&r.name, width)]).collect()
+            cells.into_iter().chain([r.bound.into(), r.op.clone(), cut(&r.name, 56, verbose)]).collect()
         };
         let mut text =
             table(&[">ms", ">%", ">GOP/s", ">% peak", "bound by", "kernel", "nodes"], self.rows.iter().map(line));

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   qc run resnet50.so -i image:x.npy -o y.npz
-  qc run resnet50.onnx --image cat.jpg --preprocess imagenet --topk 5 --labels classes.txt")]
+  qc run resnet50.onnx --image cat.jpg --preprocess imagenet --topk 5 --class-names classes.txt")]
 pub struct Run {
     /// A model, compiled in this process, or a compiled .so
     model: PathBuf,
@@ -37,8 +37,8 @@ pub struct Run {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     topk: Option<u16>,
     /// Names of the classes, one a line
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", alias = "labels")]
+    class_names: Option<PathBuf>,
     /// Threads; by default as the environment and the machine say
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Option<u32>,
@@ -78,7 +78,7 @@ impl InputArg {
 impl Run {
     /// What the command reads and writes.
     pub fn paths(&self) -> Paths {
-        let read = self.input.iter().map(|input| &input.path).chain(&self.image).chain(&self.labels);
+        let read = self.input.iter().map(|input| &input.path).chain(&self.image).chain(&self.class_names);
         let options = self.options.files();
         Paths::default().reads([&self.model]).reads(read).reads(options).writes(&self.out).writes(self.json.file())
     }
@@ -86,7 +86,7 @@ impl Run {
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let given = InputArg::read_all(&self.input)?;
-        let names = self.labels.as_deref().map(read_names).transpose()?;
+        let names = self.class_names.as_deref().map(read_names).transpose()?;
         let guess = given.iter().flat_map(|(_, a)| a).filter_map(|(_, t)| t.dims().first().copied()).max().unwrap_or(1);
         let shape = |(name, t): &Named, asked: &Option<String>| (asked.clone().or(name.clone()), t.dims().to_vec());
         let data = given.iter().flat_map(|(asked, all)| all.iter().map(|a| shape(a, asked))).collect();
@@ -97,6 +97,8 @@ impl Run {
         };
         if let Some(out) = &self.out {
             arrays::write_npz(out, &outputs)?;
+            let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
+            ui.note(&format!("wrote    {}  {}", out.display(), names.join(", ")));
         }
         let k = self.topk.map(usize::from).or(self.image.is_some().then_some(5));
         if let Some(k) = k {
@@ -105,7 +107,7 @@ impl Run {
         if self.out.is_some() && self.json.json.is_none() {
             return Ok(());
         }
-        ui.report(
+        ui.result(
             &self.json,
             || json!({"schema": "qc.run/1", "outputs": summaries(&outputs)}),
             || summary_table(&outputs),
@@ -152,6 +154,9 @@ impl Run {
         let scores = outputs[i].1.as_f32().unwrap_or_default();
         let rows = if self.image.is_some() { 1 } else { usize::MAX };
         let best: Vec<Vec<(usize, f32)>> = scores.chunks_exact(n).take(rows).map(|s| top(s, k)).collect();
+        if let Some(names) = names.filter(|names| names.len() != n) {
+            ui.warn(&format!("--class-names has {} names, the model {n} classes", names.len()));
+        }
         let name = |class: usize| names.and_then(|n| n.get(class)).cloned();
         let json = || {
             let one = |(class, score): &(usize, f32)| match name(*class) {
@@ -161,7 +166,7 @@ impl Run {
             let rows: Vec<Vec<Value>> = best.iter().map(|row| row.iter().map(one).collect()).collect();
             json!({"schema": "qc.run/1", "outputs": summaries(outputs), "topk": rows})
         };
-        ui.report(&self.json, json, || {
+        ui.result(&self.json, json, || {
             let several = best.len() > 1;
             let line = |row: usize, (class, score): &(usize, f32)| {
                 let mut cells = if several { vec![row.to_string()] } else { vec![] };
