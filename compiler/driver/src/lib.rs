@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod ranges;
 pub mod report;
 mod source;
+mod variants;
 
 pub use artefact::{check_artefact, write_artefact};
 pub use calibrate::{Calibrator, Observer};
@@ -38,6 +39,7 @@ pub use qc_runtime::{Context, ContextOptions, Predictor};
 pub use ranges::Ranges;
 pub use report::{Account, Fate, OpAccount};
 pub use source::ModelFile;
+pub(crate) use variants::Program;
 
 use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
 use qc_dialects::loops::Parallel;
@@ -47,9 +49,6 @@ use qc_kernels::table::Isa;
 use qc_runtime::note::{IoNote, Note, OpNote};
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// Batch sizes that get code of their own unless the options say otherwise.
-const DEFAULT_BATCHES: [usize; 2] = [1, 8];
 
 /// Compiles models.
 #[derive(Clone, Debug, Default)]
@@ -76,15 +75,6 @@ pub struct Compiled {
     variants: Vec<(Isa, Program)>,
     record: std::collections::BTreeMap<String, String>,
     limits: qc_ir::Limits,
-}
-
-/// A model in planned loop code for one batch.
-#[derive(Clone)]
-pub(crate) struct Program {
-    batch: usize,
-    module: Module,
-    /// Shapes of inputs, then outputs.
-    shapes: Vec<Vec<usize>>,
 }
 
 impl Compiler {
@@ -164,137 +154,8 @@ impl Compiler {
         timed.compile_variants(name, sha256, import, sink)
     }
 
-    fn compile_variants(
-        &self,
-        name: &str,
-        sha256: [u8; 32],
-        import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
-        sink: &mut dyn Sink,
-    ) -> Result<Compiled, CompileError> {
-        let (own, first) = self.first_import(import)?;
-        let report = first.report.clone();
-        let (format, data) = (first.format.clone(), batch::of_data(&first.inputs, own, &self.options.data));
-        let (whole, outputs) = self.items(import, own, &first)?;
-        let mut ports = (ports(&first.inputs), ports(&first.outputs));
-        ports.0.iter_mut().filter(|p| p.batched).for_each(|p| p.dims[0] /= own);
-        ports.1.iter_mut().zip(outputs).for_each(|(p, batched)| p.batched = batched);
-        let open = ports.0.iter().any(|p| p.batched);
-        let wanted = if self.options.batches.is_empty() { &DEFAULT_BATCHES[..] } else { &self.options.batches };
-        let mut batches: BTreeSet<usize> = match (&whole, data) {
-            (Some(_), Some(batch)) => [batch].into(),
-            (Some(_), None) => batch::WHOLE_BATCHES.chain(wanted.iter().copied()).collect(),
-            (None, _) => wanted.iter().copied().chain([own]).collect(),
-        };
-        batches.retain(|&b| open || b == own);
-        let (mut result, mut programs, mut refused) = (None, Vec::new(), None);
-        let mut first = Some(first);
-        for batch in batches {
-            let imported = match first.take_if(|_| batch == own) {
-                Some(first) => Ok(first),
-                None => import(Some(batch)),
-            };
-            match imported {
-                Err(e) if batch::may_fit_another(&e) => refused = Some((batch, e)),
-                Err(e) => return Err(e),
-                Ok(imported) => {
-                    let shapes = imported.inputs.iter().chain(&imported.outputs).map(|p| p.dims.clone()).collect();
-                    let sink: &mut dyn Sink = if result.is_none() { &mut *sink } else { &mut NoSink };
-                    let (account, passes, m) = self.lower(imported, &report, sink)?;
-                    programs.push(Program { batch, module: m, shapes });
-                    result.get_or_insert((account, passes));
-                }
-            }
-        }
-        let Some((account, passes)) = result else {
-            return Err(match refused {
-                Some((batch, e)) => CompileError::Model { text: format!("for batch {batch}: {e}") },
-                None => CompileError::Bug { text: "no batch is left to compile for".into() },
-            });
-        };
-        if whole.is_some() {
-            let differ = |i: &usize| programs.iter().any(|p| p.shapes[*i] != programs[0].shapes[*i]);
-            let n = ports.0.len();
-            for (i, port) in ports.1.iter_mut().enumerate() {
-                port.batched = differ(&(n + i));
-                port.dims.clone_from(&programs[0].shapes[n + i]);
-            }
-        }
-        let tiers = self.options.target.tiers();
-        let mut variants = Vec::new();
-        for &isa in &tiers {
-            for program in &programs {
-                let mut module = program.module.clone();
-                let pass = format!("select-kernels{{isa={}}}", isa.name());
-                self.run(&mut module, &pass, &mut NoSink)?;
-                variants.push((isa, Program { module, ..program.clone() }));
-            }
-        }
-        let stem = self.options.name.clone().unwrap_or_else(|| name.to_string());
-        Ok(Compiled {
-            name: qc_codegen::header::c_identifier(&stem),
-            account,
-            format,
-            passes,
-            inputs: ports.0,
-            outputs: ports.1,
-            whole_batches: whole,
-            sha256,
-            tiers,
-            variants,
-            record: self.options.record(),
-            limits: self.options.limits.clone(),
-        })
-    }
-
-    /// The model at its own batch, or at the smallest for which its nodes can be computed.
-    fn first_import(
-        &self,
-        import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
-    ) -> Result<(usize, Imported), CompileError> {
-        let error = match import(None) {
-            Ok(imported) => return Ok((1, imported)),
-            Err(e) if batch::may_fit_another(&e) => e,
-            Err(e) => return Err(e),
-        };
-        let given = self.options.data.iter().filter_map(|(_, dims)| dims.first());
-        let candidates: BTreeSet<usize> =
-            batch::WHOLE_BATCHES.chain(self.options.batches.iter().copied()).chain(given.copied()).collect();
-        let found = candidates.into_iter().filter(|&b| b > 1).find_map(|b| Some((b, import(Some(b)).ok()?)));
-        found.ok_or(error)
-    }
-
-    /// Why only whole batches of a model can be computed, if so; and which outputs have items.
-    fn items(
-        &self,
-        import: &dyn Fn(Option<usize>) -> Result<Imported, CompileError>,
-        own: usize,
-        first: &Imported,
-    ) -> Result<(Option<String>, Vec<bool>), CompileError> {
-        let whole = |why: String| Ok((Some(why), vec![true; first.outputs.len()]));
-        if first.fixed_batch.is_some() || first.inputs.iter().all(|p| !p.batched) {
-            return Ok((Some("the model fixes its shapes".into()), vec![false; first.outputs.len()]));
-        }
-        if own != 1 {
-            return whole(format!("its nodes cannot be computed for batch 1, the least is {own}"));
-        }
-        for batch in batch::PROBES {
-            match import(Some(batch)) {
-                Err(e) if batch::may_fit_another(&e) || matches!(e, CompileError::Import { .. }) => {}
-                Err(CompileError::Limit { text }) if !text.contains("time") => {}
-                Err(e) => return Err(e),
-                Ok(probe) => {
-                    return match batch::apart(first, &probe, batch) {
-                        Ok(outputs) => Ok((None, outputs)),
-                        Err(why) => whole(why),
-                    };
-                }
-            }
-        }
-        whole("its nodes can be computed for some batches only".into())
-    }
-
     /// Runs an imported model down to planned loop code.
-    fn lower(
+    pub(crate) fn lower(
         &self,
         imported: Imported,
         report: &[qc_frontend::NodeReport],

@@ -10,7 +10,7 @@ fn bombs_are_refused_fast() {
         let start = Instant::now();
         let source = Source { name: "bomb".into(), model: model.into(), params: None, files: &NoFiles };
         assert!(import(&source, &Options::default()).is_err());
-        assert!(start.elapsed() < Duration::from_secs(1));
+        assert!(start.elapsed() < Duration::from_secs(2));
     };
     // Nesting: graphs in attributes, groups in groups, a program of ever deeper messages.
     let mut nested = Vec::new();

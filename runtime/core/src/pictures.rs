@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 const MAX_PIXELS: usize = 1 << 27;
 /// Most pixels for every byte of a file: a PNG of one bit per pixel that is all black has some 8000.
 const PIXELS_PER_BYTE: usize = 10_000;
+/// The same of a JPEG: a progressive one of a bit per block has 512.
+const JPEG_PIXELS_PER_BYTE: usize = 512;
 
 /// Which channels the model sees, in which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,10 +283,11 @@ fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
     Ok(picture)
 }
 
-/// Refuses pictures of more pixels than are read, or than a file of that size can hold: no packing of either format
-/// gives more than some thousand pixels per byte.
+/// Refuses pictures of more pixels than are read, or than a file of that size can hold: deflate gives up to some thousand
+/// pixels per byte, and a JPEG has at least a bit for each block of 64.
 fn check_size(bytes: &[u8], width: usize, height: usize) -> Result<(), String> {
-    let possible = bytes.len().saturating_mul(PIXELS_PER_BYTE);
+    let per_byte = if bytes.starts_with(&[0xff, 0xd8]) { JPEG_PIXELS_PER_BYTE } else { PIXELS_PER_BYTE };
+    let possible = bytes.len().saturating_mul(per_byte);
     if width.saturating_mul(height) > MAX_PIXELS.min(possible) {
         return Err(format!("{width} x {height} pixels are too many for its {} bytes", bytes.len()));
     }
