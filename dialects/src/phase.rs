@@ -1,7 +1,7 @@
 //! The phases, from the model to the machine: which dialects may appear, and what holds besides.
 
-use crate::loops::Alloc;
-use qc_ir::{Diag, Module, OpId, PhaseDef, Type};
+use crate::loops::{Alloc, reach};
+use qc_ir::{Diag, Kind, Module, OpId, PhaseDef, Type};
 
 /// Ops as the model has them.
 pub const IMPORTED: &str = "imported";
@@ -16,24 +16,32 @@ pub const LOOPS: &str = "loops";
 /// Every buffer has an offset in the arena.
 pub const PLANNED: &str = "planned";
 
+/// What a graph computes with.
+const TENSORS: &[Kind] = &[Kind::Tensor];
+/// What loop code computes with.
+const MEMORY: &[Kind] = &[Kind::Buffer, Kind::Scalar, Kind::Index];
+
 /// All phases in order.
 pub static PHASES: &[PhaseDef] = &[
-    PhaseDef { name: IMPORTED, dialects: &["graph"], verify: nothing },
-    PhaseDef { name: CANONICAL, dialects: &["graph"], verify: nothing },
-    PhaseDef { name: QUANTIZED, dialects: &["graph"], verify: nothing },
-    PhaseDef { name: FUSED, dialects: &["graph", "quant"], verify: nothing },
-    PhaseDef { name: LOOPS, dialects: &["loop"], verify: verify_loops },
-    PhaseDef { name: PLANNED, dialects: &["loop"], verify: verify_planned },
+    PhaseDef { name: IMPORTED, dialects: &["graph"], kinds: TENSORS, verify: nothing },
+    PhaseDef { name: CANONICAL, dialects: &["graph"], kinds: TENSORS, verify: nothing },
+    PhaseDef { name: QUANTIZED, dialects: &["graph"], kinds: TENSORS, verify: nothing },
+    PhaseDef { name: FUSED, dialects: &["graph", "quant"], kinds: TENSORS, verify: nothing },
+    PhaseDef { name: LOOPS, dialects: &["loop"], kinds: MEMORY, verify: verify_loops },
+    PhaseDef { name: PLANNED, dialects: &["loop"], kinds: MEMORY, verify: verify_planned },
 ];
 
 fn nothing(_: &Module) -> Vec<Diag> {
     Vec::new()
 }
 
-/// The main function's arguments are buffers.
+/// The main function's arguments are buffers, and every address lies in its buffer.
 fn verify_loops(m: &Module) -> Vec<Diag> {
     let plain = m.args(m.body()).iter().all(|&v| matches!(m.ty(v), Type::Buffer(_)));
-    if plain { Vec::new() } else { vec![Diag::error("arguments of loop code must be buffers")] }
+    match plain {
+        true => reach::check(m),
+        false => vec![Diag::error("arguments of loop code must be buffers")],
+    }
 }
 
 /// Buffers that live at the same time do not overlap, and all are aligned.

@@ -6,6 +6,7 @@ use qc_ir::{Data, HostTensor};
 /// How the elements of a stored tensor are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stored {
+    F8(F8),
     F16,
     Bf16,
     F32,
@@ -13,17 +14,54 @@ pub(crate) enum Stored {
     I8,
     U8,
     I16,
+    U16,
     I32,
     I64,
     Bool,
+}
+
+/// The floats of 8 bits. `Uz` formats have no negative zero: its bits are NaN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum F8 {
+    E4M3Fn,
+    E4M3FnUz,
+    E5M2,
+    E5M2FnUz,
+}
+
+impl F8 {
+    /// The number behind these bits, by the tables of the ONNX documentation.
+    pub fn value(self, bits: u8) -> f32 {
+        let (mantissa_bits, bias) = match self {
+            F8::E4M3Fn => (3, 7),
+            F8::E4M3FnUz => (3, 8),
+            F8::E5M2 => (2, 15),
+            F8::E5M2FnUz => (2, 16),
+        };
+        let magnitude = bits & 0x7f;
+        let special = match self {
+            F8::E4M3Fn if magnitude == 0x7f => Some(f32::NAN),
+            F8::E5M2 if magnitude == 0x7c => Some(f32::INFINITY),
+            F8::E5M2 if magnitude > 0x7c => Some(f32::NAN),
+            F8::E4M3FnUz | F8::E5M2FnUz if bits == 0x80 => return f32::NAN,
+            _ => None,
+        };
+        let exponent = i32::from(magnitude >> mantissa_bits);
+        let fraction = f32::from(magnitude & ((1 << mantissa_bits) - 1)) / f32::from(1u8 << mantissa_bits);
+        let number = match exponent {
+            0 => fraction * 2f32.powi(1 - bias),
+            _ => (1.0 + fraction) * 2f32.powi(exponent - bias),
+        };
+        special.unwrap_or(number) * if bits & 0x80 == 0 { 1.0 } else { -1.0 }
+    }
 }
 
 impl Stored {
     /// Bytes of one element.
     pub fn bytes(self) -> usize {
         match self {
-            Stored::I8 | Stored::U8 | Stored::Bool => 1,
-            Stored::F16 | Stored::Bf16 | Stored::I16 => 2,
+            Stored::I8 | Stored::U8 | Stored::Bool | Stored::F8(_) => 1,
+            Stored::F16 | Stored::Bf16 | Stored::I16 | Stored::U16 => 2,
             Stored::F32 | Stored::I32 => 4,
             Stored::F64 | Stored::I64 => 8,
         }
@@ -39,6 +77,8 @@ impl Stored {
             Stored::I8 => "int8",
             Stored::U8 => "uint8",
             Stored::I16 => "int16",
+            Stored::U16 => "uint16",
+            Stored::F8(_) => "float8",
             Stored::I32 => "int32",
             Stored::I64 => "int64",
             Stored::Bool => "bool",
@@ -58,6 +98,8 @@ impl Stored {
             Stored::I8 => Data::I8(bytes.iter().map(|&b| b as i8).collect()),
             Stored::U8 => Data::U8(bytes.to_vec()),
             Stored::I16 => Data::I32(two().map(|b| i32::from(i16::from_le_bytes(*b))).collect()),
+            Stored::U16 => Data::I32(two().map(|b| i32::from(u16::from_le_bytes(*b))).collect()),
+            Stored::F8(kind) => Data::F32(bytes.iter().map(|&b| kind.value(b)).collect()),
             Stored::I32 => Data::I32(four().map(|b| i32::from_le_bytes(*b)).collect()),
             Stored::I64 => Data::I64(eight().map(|b| i64::from_le_bytes(*b)).collect()),
             Stored::Bool => Data::Bool(bytes.iter().map(|&b| b != 0).collect()),
@@ -118,6 +160,18 @@ mod tests {
         assert_eq!(t.as_f32(), Some(&[-1.5][..]));
         let t = tensor_from_bytes(Stored::F64, &[], &0.1f64.to_le_bytes()).unwrap();
         assert_eq!(t.as_f32(), Some(&[0.1f32][..]));
+    }
+
+    #[test]
+    fn floats_of_8_bits_have_their_own_specials() {
+        let values = |kind: F8| [0x38, 0x01, 0x7e, 0xc0].map(|b| kind.value(b));
+        assert_eq!(values(F8::E4M3Fn), [1.0, 2f32.powi(-9), 448.0, -2.0]);
+        assert_eq!(values(F8::E4M3FnUz), [0.5, 2f32.powi(-10), 224.0, -1.0]);
+        assert_eq!(F8::E5M2.value(0x3c), 1.0);
+        assert_eq!((F8::E5M2.value(0x7b), F8::E5M2.value(0xfc)), (57344.0, f32::NEG_INFINITY));
+        assert_eq!((F8::E5M2FnUz.value(0x40), F8::E5M2FnUz.value(0x7f)), (1.0, 57344.0));
+        let nans = [F8::E4M3Fn.value(0x7f), F8::E4M3FnUz.value(0x80), F8::E5M2.value(0x7d), F8::E5M2FnUz.value(0x80)];
+        assert!(nans.iter().all(|x| x.is_nan()));
     }
 
     #[test]

@@ -120,6 +120,9 @@ impl fmt::Display for ImportErrors {
     }
 }
 
+/// What is said of a node that contradicts the definition of its operator.
+pub(crate) const INVALID: &str = "the model is not valid; check it with its own framework";
+
 /// Why one node cannot be imported: a reason and a remedy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Refusal {
@@ -138,7 +141,7 @@ impl Refusal {
 
     /// The model contradicts the definition of its own operators.
     pub fn invalid(reason: impl Into<String>) -> Refusal {
-        Refusal { reason: reason.into(), remedy: "the model is not valid; check it with its own framework".into() }
+        Refusal { reason: reason.into(), remedy: INVALID.into() }
     }
 
     /// The same reason with a better remedy.

@@ -1,7 +1,7 @@
 //! Static shapes for the model's inputs: the batch, overrides by the user, and what stays open.
 
 use crate::elements::{MAX_RANK, checked_dims};
-use crate::error::ImportError;
+use crate::error::{INVALID, ImportError, ImportErrors};
 use crate::options::Options;
 
 /// An input as the model declares it; an open dim is `None`.
@@ -72,7 +72,10 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
 
 fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec<usize>, ImportError> {
     let open = |dims: &str| {
-        let remedy = format!("state it with `--shape {}=1,3,224,224` (its own numbers)", d.name);
+        let remedy = match dims {
+            "" => format!("state it with `--shape {}=` and its dims, such as 1,3,224,224", d.name),
+            _ => format!("state it with `--shape {}={}`, a number for each `?`", d.name, option_text(dims)),
+        };
         port(&d.name, format!("the shape {dims} is not fixed in the model"), remedy)
     };
     let dims: Vec<i64> = match (given, &d.dims) {
@@ -94,6 +97,34 @@ fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec
     checked.map(|(sizes, _)| sizes).ok_or_else(|| {
         port(&d.name, format!("the shape {dims:?} is impossible"), format!("use up to {MAX_RANK} positive dims"))
     })
+}
+
+/// `[?, 3]` as the option is written: `?,3`.
+fn option_text(dims: &str) -> String {
+    dims.trim_matches(['[', ']']).replace(' ', "")
+}
+
+/// Node errors that call the model invalid, though dims that are not its own may be what does not fit.
+pub(crate) fn blame_options(errors: ImportErrors, declared: &[Declared], options: &Options) -> ImportErrors {
+    let open = declared.iter().find(|d| d.dims.as_ref().is_some_and(|s| s.first() == Some(&None)));
+    let instead = if let Some(name) = options.shapes.keys().min() {
+        let own = declared.iter().find(|d| d.name == *name).and_then(|d| d.dims.as_ref());
+        let own = own.map_or("no dims".into(), |dims| describe(dims));
+        format!("the dims that `--shape` states may not fit; the model says {own} for \"{name}\"")
+    } else if let Some(d) = open {
+        let dims = option_text(&describe(d.dims.as_deref().unwrap_or_default()));
+        let batch = options.batch.unwrap_or(1);
+        format!("the model may not be made for the batch {batch}: state another with `--shape {}={dims}`", d.name)
+    } else {
+        return errors;
+    };
+    let one = |e| match e {
+        ImportError::Node { node, op_type, reason, remedy } if remedy == INVALID => {
+            ImportError::Node { node, op_type, reason, remedy: instead.clone() }
+        }
+        other => other,
+    };
+    ImportErrors { list: errors.list.into_iter().map(one).collect() }
 }
 
 fn port(name: &str, reason: impl Into<String>, remedy: impl Into<String>) -> ImportError {
@@ -143,7 +174,8 @@ mod tests {
     fn open_dims_need_an_override() {
         let declared = [input("x", &[-1, 3, -1, -1])];
         let text = resolve(&declared, &Options::default()).unwrap_err()[0].to_string();
-        assert!(text.contains("\"x\"") && text.contains("--shape x=") && text.contains("[?, 3, ?, ?]"), "{text}");
+        assert!(text.contains("\"x\"") && text.contains("[?, 3, ?, ?]"), "{text}");
+        assert!(text.contains("`--shape x=?,3,?,?`, a number for each `?`"), "{text}");
         let mut options = Options::default();
         options.shapes.insert("x".into(), vec![-1, 3, 32, 64]);
         assert_eq!(resolve(&declared, &options).unwrap().inputs[0].0, [1, 3, 32, 64]);

@@ -114,10 +114,11 @@ impl Window {
         for d in 0..2 {
             let (stride, input) = (self.strides[d], self.input[d] as i64);
             let room = input + pads[d] + pads[2 + d] - self.reach(d);
-            if room < 0 {
+            // A window that begins inside counts, even if the input is smaller.
+            let mut count = (room + stride - 1).div_euclid(stride) + 1;
+            if count < 1 {
                 return None;
             }
-            let mut count = (room + stride - 1) / stride + 1;
             if (count - 1) * stride >= input + pads[d] {
                 count -= 1;
             }
@@ -198,6 +199,9 @@ mod tests {
         // The second window would start behind the input: it is left out.
         assert_eq!(window(2, 1, 3).ceil_pads([0; 4]), Some([0; 4]));
         assert_eq!(window(2, 5, 3).ceil_pads([0; 4]), None);
+        // One window that is larger than the input.
+        assert_eq!(window(1, 2, 2).ceil_pads([0; 4]), Some([0, 0, 1, 1]));
+        assert_eq!(window(2, 3, 2).ceil_pads([0; 4]), Some([0, 0, 1, 1]));
     }
 
     #[test]

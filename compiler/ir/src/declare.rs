@@ -3,19 +3,21 @@
 //! ```text
 //! ops! { dialect TOY = "toy";
 //!     /// Adds.
-//!     op Add = "toy.add"(lhs, rhs: Optional) -> (out) { scale: Float = 1.0, axis: Int } [PURE]
+//!     op Add = "toy.add"(lhs: F32, rhs: Optional F32 1) -> (out) { scale: Float = 1.0, axis: Int } [PURE]
 //!         infer(infer_add) verify(verify_add) eval(eval_add) items(items_add);
 //! }
 //! ```
 //!
-//! Operand kinds are `Required` (the default), `Optional` (may be left out at the end) and `Variadic` (last only). An
-//! attribute without a default is required. `infer`, `verify`, `eval` and `items` may each be left out.
+//! An operand states the class of its values ([`Class`](crate::Class)), before it `Optional` (may be left out at the end)
+//! or `Variadic` (last only) unless it is exactly one value, and after it its rank where only one is possible. So `infer`,
+//! `verify` and `eval` see operands of these types only. An attribute without a default is required. `infer`, `verify`,
+//! `eval` and `items` may each be left out.
 
 /// See the module documentation.
 #[macro_export]
 macro_rules! ops {
     (dialect $list:ident = $dialect:literal;
-     $( $(#[doc = $doc:literal])* op $view:ident = $name:literal ( $($operand:ident $(: $slot:ident)?),* )
+     $( $(#[doc = $doc:literal])* op $view:ident = $name:literal ( $($operand:ident : $slot:ident $($class:ident)? $($rank:literal)?),* )
         $(-> ( $($result:ident),* ))? { $($attr:ident : $kind:ident $(= $default:expr)?),* $(,)? } [ $($flag:ident)* ]
         $(infer($infer:expr))? $(verify($verify:expr))? $(eval($eval:expr))? $(items($items:expr))? ; )*) => {
         #[doc = concat!("All ops of the `", $dialect, "` dialect.")]
@@ -31,7 +33,12 @@ macro_rules! ops {
                 pub const DEF: &'static $crate::OpDef = &$crate::OpDef {
                     name: $name,
                     doc: &[$($doc),*],
-                    operands: &[$($crate::Slot { name: stringify!($operand), kind: $crate::ops!(@slot $($slot)?) }),*],
+                    operands: &[$($crate::Slot {
+                        name: stringify!($operand),
+                        kind: $crate::ops!(@kind $slot $($class)?),
+                        class: $crate::ops!(@class $slot $($class)?),
+                        rank: $crate::ops!(@option $($rank)?),
+                    }),*],
                     results: &[$($(stringify!($result)),*)?],
                     attrs: &[$($crate::AttrSpec {
                         name: stringify!($attr),
@@ -67,40 +74,42 @@ macro_rules! ops {
                     b.create(Self::DEF, operands, attrs).map(Self)
                 }
 
-                $crate::ops!(@operands 0usize; $($operand $(: $slot)?),*);
+                $crate::ops!(@operands 0usize; $($operand : $slot $($class)?),*);
                 $crate::ops!(@results 0usize; $($($result),*)?);
                 $($crate::ops!(@attr $attr $kind);)*
             }
         )*
     };
 
-    (@slot) => { $crate::SlotKind::Required };
-    (@slot $slot:ident) => { $crate::SlotKind::$slot };
+    (@kind $class:ident) => { $crate::SlotKind::Required };
+    (@kind $kind:ident $class:ident) => { $crate::SlotKind::$kind };
+    (@class $class:ident) => { $crate::Class::$class };
+    (@class $kind:ident $class:ident) => { $crate::Class::$class };
     (@default) => { None };
     (@default $default:expr) => { Some(|| $crate::Attr::from($default)) };
     (@option) => { None };
     (@option $f:expr) => { Some($f) };
 
     (@operands $n:expr; ) => {};
-    (@operands $n:expr; $operand:ident $(, $($rest:tt)*)?) => {
-        #[doc = concat!("Operand `", stringify!($operand), "`.")]
-        pub fn $operand(self, m: &$crate::Module) -> $crate::ValueId {
-            m.operand(self.0, $n).expect("invariant: a required operand is present")
-        }
-        $crate::ops!(@operands $n + 1usize; $($($rest)*)?);
-    };
-    (@operands $n:expr; $operand:ident : Optional $(, $($rest:tt)*)?) => {
+    (@operands $n:expr; $operand:ident : Optional $class:ident $(, $($rest:tt)*)?) => {
         #[doc = concat!("Operand `", stringify!($operand), "`, if present.")]
         pub fn $operand(self, m: &$crate::Module) -> Option<$crate::ValueId> {
             m.operand(self.0, $n)
         }
         $crate::ops!(@operands $n + 1usize; $($($rest)*)?);
     };
-    (@operands $n:expr; $operand:ident : Variadic) => {
+    (@operands $n:expr; $operand:ident : Variadic $class:ident) => {
         #[doc = concat!("Operands `", stringify!($operand), "`.")]
         pub fn $operand(self, m: &$crate::Module) -> Vec<$crate::ValueId> {
             m.operands(self.0)[$n..].iter().flatten().copied().collect()
         }
+    };
+    (@operands $n:expr; $operand:ident : $class:ident $(, $($rest:tt)*)?) => {
+        #[doc = concat!("Operand `", stringify!($operand), "`.")]
+        pub fn $operand(self, m: &$crate::Module) -> $crate::ValueId {
+            m.operand(self.0, $n).expect("invariant: a required operand is present")
+        }
+        $crate::ops!(@operands $n + 1usize; $($($rest)*)?);
     };
 
     (@results $n:expr; ) => {};

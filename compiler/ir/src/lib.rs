@@ -7,6 +7,7 @@
 mod attr;
 mod bisect;
 mod check;
+mod class;
 mod consts;
 mod declare;
 mod diag;
@@ -31,6 +32,7 @@ mod verify;
 pub use attr::{Attr, AttrKind, Attrs};
 pub use bisect::{Culprit, GuiltyRewrite, bisect};
 pub use check::{check, distance, seeded_inputs};
+pub use class::{Class, Kind};
 pub use consts::{Const, ConstPool, content_hash};
 pub use diag::{Diag, Severity};
 pub use edit::{Builder, Insert};

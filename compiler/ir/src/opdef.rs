@@ -1,6 +1,7 @@
 //! What the core knows about an op: data and three function pointers, made by the `ops!` macro.
 
 use crate::attr::{Attr, AttrKind};
+use crate::class::{Class, Kind};
 use crate::id::OpId;
 use crate::items::ItemsFn;
 use crate::module::Module;
@@ -25,6 +26,26 @@ pub struct Slot {
     pub name: &'static str,
     /// How many values.
     pub kind: SlotKind,
+    /// Which values.
+    pub class: Class,
+    /// The rank of tensors, where only one is possible.
+    pub rank: Option<usize>,
+}
+
+impl Slot {
+    /// What the slot takes, as one phrase.
+    pub fn describe(&self) -> String {
+        match self.rank {
+            Some(rank) => format!("{} and have rank {rank}", self.class.describe()),
+            None => self.class.describe().into(),
+        }
+    }
+
+    /// Whether a value of type `ty` may stand in the slot.
+    pub fn accepts(&self, m: &Module, ty: &Type) -> bool {
+        let rank = ty.tensor().map(|t| t.dims.len());
+        self.class.holds(m, ty) && (self.rank.is_none() || self.rank == rank)
+    }
 }
 
 /// A declared attribute.
@@ -129,6 +150,8 @@ pub struct PhaseDef {
     pub name: &'static str,
     /// Dialects whose ops may appear.
     pub dialects: &'static [&'static str],
+    /// Kinds of types that its values may have.
+    pub kinds: &'static [Kind],
     /// What must hold besides.
     pub verify: fn(&Module) -> Vec<crate::Diag>,
 }

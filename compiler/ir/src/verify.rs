@@ -1,19 +1,23 @@
 //! The verifier. What holds for every module that passes:
 //!
 //! - every op has the operands and attributes its declaration asks for, and no others (optional operands at the end may be
-//!   left out);
+//!   left out), each operand of the class and rank that its slot states;
 //! - its result types are those that inference gives;
 //! - its own verifier agrees;
 //! - operands are defined before their use, in the same region or one around it;
 //! - use lists and operand lists agree;
-//! - only dialects of the module's phase appear, and the phase's own check agrees.
+//! - constants hold as many elements as their type says, stored as it says;
+//! - only dialects and kinds of types of the module's phase appear, and the phase's own check agrees.
 //!
 //! It reports all errors, not the first.
 
+use crate::class::Kind;
+use crate::consts::Const;
 use crate::diag::Diag;
 use crate::id::{OpId, RegionId, ValueId};
 use crate::module::{Module, Use, ValueDef};
-use crate::opdef::{Registry, SlotKind};
+use crate::opdef::{PhaseDef, Registry, SlotKind};
+use crate::types::{TensorTy, Type};
 use std::collections::HashSet;
 
 /// Checks a module; an empty list means it is valid.
@@ -26,17 +30,12 @@ pub fn verify(m: &Module, registry: &Registry) -> Vec<Diag> {
         let mut seen = HashSet::new();
         verify_region(m, func.body, &mut seen, &mut errors);
     }
+    errors.extend(m.consts.iter().filter_map(|c| check_const(m, c).err()));
     match registry.phase(m.phase) {
         None => errors.push(Diag::bug(format!("unknown phase `{}`", m.phase))),
         Some(phase) => {
             for (_, func) in m.funcs() {
-                for op in m.walk(func.body) {
-                    let def = m.def(op);
-                    if !phase.dialects.contains(&def.dialect()) {
-                        let text = format!("{} may not appear in phase `{}`", def.name, phase.name);
-                        errors.push(Diag::error(text).at(m.loc(op)));
-                    }
-                }
+                verify_phase(m, phase, func.body, &mut errors);
             }
             if errors.is_empty() {
                 errors.extend((phase.verify)(m));
@@ -44,6 +43,39 @@ pub fn verify(m: &Module, registry: &Registry) -> Vec<Diag> {
         }
     }
     errors
+}
+
+/// A constant's elements are those of its type.
+fn check_const(m: &Module, c: &Const) -> Result<(), Diag> {
+    let (stored, dims) = (c.tensor.data().elem(), c.tensor.dims());
+    if stored == m.storage(c.ty.elem) && *dims == *c.ty.dims {
+        return m
+            .check_format(&Type::Tensor(c.ty.clone()))
+            .map_err(|e| Diag::error(format!("constant {}: {e}", c.name)));
+    }
+    let ty = |t: TensorTy| crate::print::ty(m, &Type::Tensor(t));
+    let (stated, found) = (ty(c.ty.clone()), ty(TensorTy::new(stored, dims)));
+    Err(Diag::error(format!("constant {}: its type is {stated}, its elements are {found}", c.name)))
+}
+
+/// Only dialects and kinds of types of the phase appear in a function.
+fn verify_phase(m: &Module, phase: &PhaseDef, body: RegionId, errors: &mut Vec<Diag>) {
+    let foreign = |v: &ValueId| Some(Kind::of(m.ty(*v))).filter(|kind| !phase.kinds.contains(kind));
+    if let Some(kind) = m.args(body).iter().find_map(foreign) {
+        errors.push(Diag::error(format!("{} may not be arguments in phase `{}`", kind.plural(), phase.name)));
+    }
+    for op in m.walk(body) {
+        let mut fail = |text: String| errors.push(Diag::error(text).at(m.loc(op)));
+        let name = m.def(op).name;
+        if !phase.dialects.contains(&m.def(op).dialect()) {
+            fail(format!("{name} may not appear in phase `{}`", phase.name));
+            continue;
+        }
+        let inner = m.regions(op).iter().flat_map(|&r| m.args(r));
+        if let Some(kind) = m.results(op).iter().chain(inner).find_map(foreign) {
+            fail(format!("{name}: {} may not appear in phase `{}`", kind.plural(), phase.name));
+        }
+    }
 }
 
 fn verify_region(m: &Module, region: RegionId, seen: &mut HashSet<ValueId>, errors: &mut Vec<Diag>) {
@@ -86,7 +118,7 @@ fn verify_region(m: &Module, region: RegionId, seen: &mut HashSet<ValueId>, erro
     }
 }
 
-/// Operand count, attribute names and kinds.
+/// Operand count and types, attribute names and kinds.
 pub(crate) fn check_signature(m: &Module, op: OpId) -> Result<(), String> {
     let def = m.def(op);
     let operands = m.operands(op);
@@ -100,8 +132,13 @@ pub(crate) fn check_signature(m: &Module, op: OpId) -> Result<(), String> {
     }
     for (i, v) in operands.iter().enumerate() {
         let slot = def.operands[i.min(def.operands.len() - 1)];
-        if v.is_none() && slot.kind != SlotKind::Optional {
-            return Err(format!("operand `{}` is missing", slot.name));
+        match *v {
+            None if slot.kind != SlotKind::Optional => return Err(format!("operand `{}` is missing", slot.name)),
+            Some(v) if !slot.accepts(m, m.ty(v)) => {
+                let ty = crate::print::ty(m, m.ty(v));
+                return Err(format!("operand `{}` must be {}, not {ty}", slot.name, slot.describe()));
+            }
+            _ => {}
         }
     }
     for (name, value) in m.attrs(op).iter() {

@@ -9,31 +9,31 @@ use qc_kernels::{Variant, reference};
 
 qc_ir::ops! { dialect ACTIVATION = "graph";
     /// `1 / (1 + exp(-x))`.
-    op Sigmoid = "graph.sigmoid"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Sigmoid = "graph.sigmoid"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// The hyperbolic tangent.
-    op Tanh = "graph.tanh"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Tanh = "graph.tanh"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `e^x`.
-    op Exp = "graph.exp"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Exp = "graph.exp"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// The square root; NaN for negative numbers.
-    op Sqrt = "graph.sqrt"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Sqrt = "graph.sqrt"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// The error function.
-    op Erf = "graph.erf"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Erf = "graph.erf"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `max(x, -x)`.
-    op Abs = "graph.abs"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Abs = "graph.abs"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `clip(alpha * x + beta, 0, 1)`.
-    op HardSigmoid = "graph.hard_sigmoid"(x) -> (out) { alpha: Float, beta: Float } [PURE ELEMENTWISE]
+    op HardSigmoid = "graph.hard_sigmoid"(x: F32) -> (out) { alpha: Float, beta: Float } [PURE ELEMENTWISE]
         infer(infer) eval(eval);
     /// `x * clip(x + offset, 0, threshold) / scale`.
-    op HardSwish = "graph.hard_swish"(x) -> (out) { offset: Float = 3.0, threshold: Float = 6.0, scale: Float = 6.0 }
+    op HardSwish = "graph.hard_swish"(x: F32) -> (out) { offset: Float = 3.0, threshold: Float = 6.0, scale: Float = 6.0 }
         [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `x` where it is not negative, `alpha * x` elsewhere.
-    op LeakyRelu = "graph.leaky_relu"(x) -> (out) { alpha: Float } [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op LeakyRelu = "graph.leaky_relu"(x: F32) -> (out) { alpha: Float } [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `x` where it is positive, `alpha * (exp(x) - 1)` elsewhere.
-    op Elu = "graph.elu"(x) -> (out) { alpha: Float = 1.0 } [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Elu = "graph.elu"(x: F32) -> (out) { alpha: Float = 1.0 } [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `x * sigmoid(beta * x)`.
-    op Swish = "graph.swish"(x) -> (out) { beta: Float = 1.0 } [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Swish = "graph.swish"(x: F32) -> (out) { beta: Float = 1.0 } [PURE ELEMENTWISE] infer(infer) eval(eval);
     /// `x * Φ(x)` with the normal distribution's `Φ`; its usual approximation by tanh if `tanh`.
-    op Gelu = "graph.gelu"(x) -> (out) { tanh: Bool = false } [PURE ELEMENTWISE] infer(infer) eval(eval);
+    op Gelu = "graph.gelu"(x: F32) -> (out) { tanh: Bool = false } [PURE ELEMENTWISE] infer(infer) eval(eval);
 }
 
 /// One of the functions with its parameters.

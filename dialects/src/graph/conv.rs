@@ -11,7 +11,7 @@ qc_ir::ops! { dialect CONV = "graph";
     /// where `g = o / (O/G)`; what lies outside the input counts as 0. `pads` are top, left, bottom, right. Then
     /// `residual`, a tensor of the result's shape, is added, and the result is clamped to `min..=max`: an addition and an
     /// activation that became part of the convolution.
-    op Conv2d = "graph.conv2d"(input, weight, bias: Optional, residual: Optional) -> (out) {
+    op Conv2d = "graph.conv2d"(input: F32 4, weight: F32 4, bias: Optional F32 1, residual: Optional F32 4) -> (out) {
         strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
         min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_conv2d) eval(eval_conv2d) items(items_conv2d);

@@ -9,21 +9,21 @@ pub use qc_kernels::reference::{maximum, minimum};
 
 qc_ir::ops! { dialect ELEMENTWISE = "graph";
     /// `lhs + rhs` with NumPy broadcasting.
-    op Add = "graph.add"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_add);
+    op Add = "graph.add"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_add);
     /// `lhs - rhs` with NumPy broadcasting.
-    op Sub = "graph.sub"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_sub);
+    op Sub = "graph.sub"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_sub);
     /// `lhs * rhs` with NumPy broadcasting.
-    op Mul = "graph.mul"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_mul);
+    op Mul = "graph.mul"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_mul);
     /// `lhs / rhs` with NumPy broadcasting.
-    op Div = "graph.div"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_div);
+    op Div = "graph.div"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_div);
     /// The larger of `lhs` and `rhs`, NaN if one of them is NaN, with NumPy broadcasting.
-    op Max = "graph.max"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_max);
+    op Max = "graph.max"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_max);
     /// The smaller of `lhs` and `rhs`, NaN if one of them is NaN, with NumPy broadcasting.
-    op Min = "graph.min"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_min);
+    op Min = "graph.min"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_min);
     /// `max(x, 0)`; NaN stays NaN.
-    op Relu = "graph.relu"(x) -> (out) {} [PURE ELEMENTWISE] infer(infer_unary) eval(eval_relu);
+    op Relu = "graph.relu"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer_unary) eval(eval_relu);
     /// `min(max(x, min), max)`; NaN stays NaN.
-    op Clip = "graph.clip"(x) -> (out) { min: Float, max: Float } [PURE ELEMENTWISE]
+    op Clip = "graph.clip"(x: F32) -> (out) { min: Float, max: Float } [PURE ELEMENTWISE]
         infer(infer_unary) verify(verify_clip) eval(eval_clip);
 }
 

@@ -9,7 +9,7 @@ qc_ir::ops! { dialect MATMUL = "graph";
     ///
     /// `out[.., i, j] = bias[j] + sum_k a[.., i, k] * b[.., k, j]`; `transpose_a` and `transpose_b` swap the last two dims
     /// of an operand first. Both operands have rank 2 or more. The result is clamped to `min..=max`.
-    op Matmul = "graph.matmul"(a, b, bias: Optional) -> (out) {
+    op Matmul = "graph.matmul"(a: F32, b: F32, bias: Optional F32 1) -> (out) {
         transpose_a: Bool = false, transpose_b: Bool = false,
         min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_matmul) eval(eval_matmul) items(items_matmul);

@@ -7,14 +7,14 @@ use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
 qc_ir::ops! { dialect NORM = "graph";
     /// Batch normalisation in inference form, per channel (axis 1):
     /// `out = (x - mean) / sqrt(var + epsilon) * scale + bias`.
-    op BatchNorm = "graph.batch_norm"(x, scale, bias, mean, var) -> (out) { epsilon: Float = 1e-5 } [PURE]
+    op BatchNorm = "graph.batch_norm"(x: F32, scale: F32 1, bias: F32 1, mean: F32 1, var: F32 1) -> (out) { epsilon: Float = 1e-5 } [PURE]
         infer(infer_batch_norm) eval(eval_batch_norm) items(not_channels);
     /// Local response normalisation across channels (axis 1):
     /// `out[c] = x[c] * (bias + alpha * sum x[i]^2)^-beta` over `size` channels starting at `c - (size - 1) / 2`.
-    op Lrn = "graph.lrn"(x) -> (out) { size: Int, alpha: Float, beta: Float, bias: Float } [PURE]
+    op Lrn = "graph.lrn"(x: F32) -> (out) { size: Int, alpha: Float, beta: Float, bias: Float } [PURE]
         infer(infer_lrn) eval(eval_lrn) items(not_channels);
     /// `exp(x - max) / sum exp(x - max)` along `axis`.
-    op Softmax = "graph.softmax"(x) -> (out) { axis: Int } [PURE] infer(infer_softmax) eval(eval_softmax)
+    op Softmax = "graph.softmax"(x: F32) -> (out) { axis: Int } [PURE] infer(infer_softmax) eval(eval_softmax)
         items(items_softmax);
 }
 

@@ -7,23 +7,23 @@ use qc_kernels::reference::maximum;
 
 qc_ir::ops! { dialect POOL = "graph";
     /// The largest element under each window, NaN if one is NaN; padding never wins. A window of padding only gives -inf.
-    op MaxPool = "graph.max_pool"(x) -> (out) {
+    op MaxPool = "graph.max_pool"(x: F32 4) -> (out) {
         kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false
     } [PURE] infer(infer_pool) eval(eval_max_pool) items(within_planes);
     /// The mean under each window. `count` says what the sum is divided by: `exclusive` the real elements, `kernel` the
     /// kernel's area, `inclusive` the part of the window that lies inside the padded input.
-    op AvgPool = "graph.avg_pool"(x) -> (out) {
+    op AvgPool = "graph.avg_pool"(x: F32 4) -> (out) {
         kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false, count: Str = "exclusive"
     } [PURE] infer(infer_pool) verify(verify_avg_pool) eval(eval_avg_pool)
         items(within_planes);
     /// The mean of each plane.
-    op GlobalAvgPool = "graph.global_avg_pool"(x) -> (out) {} [PURE] infer(infer_global) eval(eval_global_avg)
+    op GlobalAvgPool = "graph.global_avg_pool"(x: F32 4) -> (out) {} [PURE] infer(infer_global) eval(eval_global_avg)
         items(within_planes);
     /// The largest element of each plane, NaN if one is NaN.
-    op GlobalMaxPool = "graph.global_max_pool"(x) -> (out) {} [PURE] infer(infer_global) eval(eval_global_max)
+    op GlobalMaxPool = "graph.global_max_pool"(x: F32 4) -> (out) {} [PURE] infer(infer_global) eval(eval_global_max)
         items(within_planes);
     /// Means over windows `floor(o*in/out) .. ceil((o+1)*in/out)` that cover the plane for a given output size.
-    op AdaptiveAvgPool = "graph.adaptive_avg_pool"(x) -> (out) { output: Ints } [PURE]
+    op AdaptiveAvgPool = "graph.adaptive_avg_pool"(x: F32 4) -> (out) { output: Ints } [PURE]
         infer(infer_adaptive) eval(eval_adaptive) items(within_planes);
 }
 

@@ -6,16 +6,16 @@ use qc_ir::{Attrs, Builder, Data, Elem, Follow, HostTensor, Items, Module, OpId,
 
 qc_ir::ops! { dialect QUANTIZE = "graph";
     /// `q = clamp(round_half_even(x / scale) + zero, lo, hi)` in the format `quant`; NaN gives `lo`.
-    op Quantize = "graph.quantize"(x) -> (out) { quant: Quant } [PURE] infer(infer_quantize) eval(eval_quantize)
+    op Quantize = "graph.quantize"(x: F32) -> (out) { quant: Quant } [PURE] infer(infer_quantize) eval(eval_quantize)
         items(items_quantize);
     /// `(q - zero) * scale`.
-    op Dequantize = "graph.dequantize"(q) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize)
+    op Dequantize = "graph.dequantize"(q: Quantized) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize)
         items(items_dequantize);
     /// The input itself. Says that calibration saw values from `min` to `max` here.
-    op Observe = "graph.observe"(x) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe)
+    op Observe = "graph.observe"(x: F32) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe)
         items(pass);
     /// The input itself. Says that the op behind it is to be computed in f32, and why.
-    op KeepFloat = "graph.keep_float"(x) -> (out) { reason: Str } [PURE] infer(infer_observe) eval(eval_observe)
+    op KeepFloat = "graph.keep_float"(x: F32) -> (out) { reason: Str } [PURE] infer(infer_observe) eval(eval_observe)
         items(pass);
 }
 

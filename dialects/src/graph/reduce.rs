@@ -6,7 +6,7 @@ use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
 
 qc_ir::ops! { dialect REDUCE = "graph";
     /// The mean over `axes`; reduced dims stay as 1 with `keepdims`.
-    op ReduceMean = "graph.reduce_mean"(x) -> (out) { axes: Ints, keepdims: Bool = true } [PURE]
+    op ReduceMean = "graph.reduce_mean"(x: F32) -> (out) { axes: Ints, keepdims: Bool = true } [PURE]
         infer(infer_reduce_mean) eval(eval_reduce_mean) items(items_reduce);
 }
 

@@ -8,22 +8,22 @@ use qc_ir::{Data, Elem, Follow, HostTensor, Items, Module, OpId, TensorTy, Type,
 
 qc_ir::ops! { dialect SHAPE = "graph";
     /// The same elements in row-major order under another shape.
-    op Reshape = "graph.reshape"(x) -> (out) { shape: Ints } [PURE MOVEMENT] infer(infer_reshape) eval(eval_reshape)
+    op Reshape = "graph.reshape"(x: Tensor) -> (out) { shape: Ints } [PURE MOVEMENT] infer(infer_reshape) eval(eval_reshape)
         items(items_reshape);
     /// `out[i[perm[0]], i[perm[1]], ..] = x[i]`: output dim `d` is input dim `perm[d]`.
-    op Transpose = "graph.transpose"(x) -> (out) { perm: Ints } [PURE MOVEMENT]
+    op Transpose = "graph.transpose"(x: Tensor) -> (out) { perm: Ints } [PURE MOVEMENT]
         infer(infer_transpose) eval(eval_transpose) items(items_transpose);
     /// The inputs one after the other along `axis`.
-    op Concat = "graph.concat"(inputs: Variadic) -> (out) { axis: Int } [PURE MOVEMENT]
+    op Concat = "graph.concat"(inputs: Variadic Tensor) -> (out) { axis: Int } [PURE MOVEMENT]
         infer(infer_concat) eval(eval_concat) items(items_concat);
     /// The elements `starts[d], starts[d] + steps[d], .. < ends[d]` of each dim.
-    op Slice = "graph.slice"(x) -> (out) { starts: Ints, ends: Ints, steps: Ints } [PURE MOVEMENT]
+    op Slice = "graph.slice"(x: Tensor) -> (out) { starts: Ints, ends: Ints, steps: Ints } [PURE MOVEMENT]
         infer(infer_slice) eval(eval_slice) items(items_slice);
     /// `value` around the input; `pads` are all leading counts, then all trailing ones.
-    op Pad = "graph.pad"(x) -> (out) { pads: Ints, value: Float = 0.0 } [PURE] infer(infer_pad) eval(eval_pad)
+    op Pad = "graph.pad"(x: F32) -> (out) { pads: Ints, value: Float = 0.0 } [PURE] infer(infer_pad) eval(eval_pad)
         items(items_pad);
     /// Elements converted to `to`; floats are truncated towards zero.
-    op Cast = "graph.cast"(x) -> (out) { to: Type } [PURE] infer(infer_cast) eval(eval_cast) items(pass);
+    op Cast = "graph.cast"(x: Plain) -> (out) { to: Type } [PURE] infer(infer_cast) eval(eval_cast) items(pass);
 }
 
 fn same_elem(m: &Module, op: OpId, dims: Vec<usize>) -> Result<Vec<Type>, String> {

@@ -6,10 +6,13 @@
 //!
 //! Addresses are affine: an `at` row holds a byte offset and one factor per index operand.
 
+mod extent;
 pub mod interp;
 pub mod pack;
+pub(crate) mod reach;
 
 use qc_ir::{Attr, BufferTy, Elem, Module, OpId, Type, ValueId};
+use qc_kernels::args::FieldKind;
 use qc_kernels::table::{self, Family, Variant};
 
 qc_ir::ops! { dialect LOOPS = "loop";
@@ -17,33 +20,34 @@ qc_ir::ops! { dialect LOOPS = "loop";
     op Alloc = "loop.alloc"() -> (buf) { offset: Int = -1i64 } [NONE] verify(verify_alloc);
     /// Constant memory. `pack` says how the constant is to be laid out for a kernel; it is empty once that is done.
     op ConstBuffer = "loop.data"() -> (buf) { value: Const, pack: Fields = Vec::<(Box<str>, Attr)>::new() }
-        [PURE] verify(verify_alloc);
+        [PURE] verify(verify_data);
     /// A step: the region runs tasks `begin..end` of `0..tasks`, any split of which gives the same bytes. `macs` counts
     /// the multiply-accumulates of all tasks, for profiles.
     op Parallel = "loop.parallel"() { tasks: Int, macs: Int = 0i64 } [NONE] verify(verify_parallel);
     /// Runs the region for `lo, lo + step, .. < hi`.
-    op For = "loop.for"(lo, hi) { step: Int = 1i64 } [NONE] verify(verify_for);
+    op For = "loop.for"(lo: Index, hi: Index) { step: Int = 1i64 } [NONE] verify(verify_for);
     /// An index constant.
     op Index = "loop.index"() -> (out) { value: Int } [PURE] infer(infer_index);
-    /// Index arithmetic: `op` is add, sub, mul, div (floor), min or max.
-    op Arith = "loop.arith"(lhs, rhs) -> (out) { op: Str } [PURE] infer(infer_index) verify(verify_arith);
+    /// Index arithmetic: `op` is add, sub, mul, div, min or max. `div` divides what is not negative by what is
+    /// positive, and rounds down.
+    op Arith = "loop.arith"(lhs: Index, rhs: Index) -> (out) { op: Str } [PURE] infer(infer_index) verify(verify_arith);
     /// Calls a kernel. The operands are buffers, one per name in `ptrs`, then indices. Pointer `p` is the origin of its
     /// buffer plus `at[p][0] + sum_i at[p][1 + i] * index_i`. The last indices fill the fields named in `dyn`; `args` are
     /// the constant fields. `kernel` is `family.variant`, and the name of a row once selected.
-    op Ukernel = "loop.ukernel"(operands: Variadic) {
+    op Ukernel = "loop.ukernel"(operands: Variadic Address) {
         kernel: Str, ptrs: List, at: List, dyn_fields: List = Vec::<Attr>::new(), args: Fields
     } [NONE] verify(verify_ukernel);
     /// A scalar constant of type `to`.
     op Scalar = "loop.scalar"() -> (out) { value: Float, to: Type } [PURE] infer(infer_scalar);
     /// Loads one element at byte `at[0] + sum_i at[1 + i] * index_i` behind the buffer's origin.
-    op Load = "loop.load"(buf, indices: Variadic) -> (out) { at: Ints } [NONE] infer(infer_load);
+    op Load = "loop.load"(buf: Buffer, indices: Variadic Index) -> (out) { at: Ints } [NONE] infer(infer_load);
     /// Stores one element; addressed as `loop.load`.
-    op Store = "loop.store"(value, buf, indices: Variadic) { at: Ints } [NONE] verify(verify_store);
+    op Store = "loop.store"(value: Scalar, buf: Buffer, indices: Variadic Index) { at: Ints } [NONE] verify(verify_store);
     /// Scalar arithmetic on equal types: `op` is add, sub, mul, div, max or min. `max` of floats is
     /// `if a > b or a is NaN { a } else { b }`, `min` likewise.
-    op Binary = "loop.binary"(lhs, rhs) -> (out) { op: Str } [PURE] infer(infer_binary);
+    op Binary = "loop.binary"(lhs: Scalar, rhs: Scalar) -> (out) { op: Str } [PURE] infer(infer_binary);
     /// Converts a scalar; floats are truncated towards zero and saturate.
-    op Convert = "loop.convert"(x) -> (out) { to: Type } [PURE] infer(infer_convert);
+    op Convert = "loop.convert"(x: Scalar) -> (out) { to: Type } [PURE] infer(infer_convert);
 }
 
 /// The kernel family and variant that a `loop.ukernel` names, by `family.variant` or by row.
@@ -99,11 +103,53 @@ impl Ukernel {
         let first = indices.len().checked_sub(fields.len()).ok_or("more `dyn_fields` than indices")?;
         let dynamic: Vec<_> = fields.into_iter().zip(indices[first..].iter().copied()).collect();
         let constant = self.args(m);
-        let names = pointers.iter().map(|p| p.0.as_str()).chain(dynamic.iter().map(|d| d.0.as_str()));
-        for name in names.chain(constant.iter().map(|c| &*c.0)) {
-            family.field(name).ok_or_else(|| format!("{} kernels have no field `{name}`", family.name()))?;
+        let call = Call { family, variant, pointers, indices: indices.to_vec(), dynamic, constant };
+        call.check_fields()?;
+        Ok(call)
+    }
+}
+
+impl Call {
+    /// Whether each field that is set exists, is set once and by a value of its kind, and none that is needed is missing.
+    fn check_fields(&self) -> Result<(), String> {
+        let mut set: Vec<&str> = Vec::new();
+        for (name, fits) in self.fields() {
+            let family = self.family.name();
+            let field = self.family.field(name).ok_or_else(|| format!("{family} kernels have no field `{name}`"))?;
+            if !fits(field.kind) {
+                return Err(format!("field `{name}` is set to a value of another kind than {:?}", field.kind));
+            }
+            if set.contains(&name) {
+                return Err(format!("field `{name}` is set twice"));
+            }
+            set.push(name);
         }
-        Ok(Call { family, variant, pointers, indices: indices.to_vec(), dynamic, constant })
+        let is_set = |name: &str| set.contains(&name);
+        match self.family.fields().iter().find(|f| f.is_needed(self.variant, is_set) && !is_set(f.name)) {
+            Some(field) => {
+                let kernel = format!("{}.{}", self.family.name(), self.variant.name());
+                Err(format!("{kernel} needs its field `{}`", field.name))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The fields that are set, and which kinds of field their values fit.
+    fn fields(&self) -> impl Iterator<Item = (&str, fn(FieldKind) -> bool)> {
+        let pointer: fn(FieldKind) -> bool = |kind| matches!(kind, FieldKind::PtrIn | FieldKind::PtrOut);
+        let pointers = self.pointers.iter().map(move |p| (p.0.as_str(), pointer));
+        let count: fn(FieldKind) -> bool = |kind| kind == FieldKind::Usize;
+        let dynamic = self.dynamic.iter().map(move |d| (d.0.as_str(), count));
+        let constant = self.constant.iter().map(|(name, value)| {
+            let fits: fn(FieldKind) -> bool = match value {
+                Attr::Int(x) if i32::try_from(*x).is_ok() => |kind| matches!(kind, FieldKind::Usize | FieldKind::I32),
+                Attr::Int(_) => |kind| kind == FieldKind::Usize,
+                Attr::Float(_) => |kind| kind == FieldKind::F32,
+                _ => |_| false,
+            };
+            (&**name, fits)
+        });
+        pointers.chain(dynamic).chain(constant)
     }
 }
 
@@ -128,9 +174,20 @@ fn verify_alloc(m: &Module, op: OpId) -> Result<(), String> {
     if b.strides.len() != b.dims.len() {
         return Err("needs one stride per dim".into());
     }
-    let last: usize = b.dims.iter().zip(&b.strides).map(|(d, s)| d.saturating_sub(1) * s).sum();
-    let end = b.origin + last + m.elem_bytes(b.elem);
-    if end > b.bytes { Err(format!("elements reach byte {end} of {}", b.bytes)) } else { Ok(()) }
+    let mut reach = b.dims.iter().zip(&b.strides).map(|(d, s)| d.saturating_sub(1).checked_mul(*s));
+    let start = b.origin.checked_add(m.elem_bytes(b.elem));
+    let end = reach.try_fold(start, |end, bytes| Some(Some(end?.checked_add(bytes?)?))).flatten();
+    match end.ok_or("its elements cannot be addressed")? {
+        end if end > b.bytes => Err(format!("elements reach byte {end} of {}", b.bytes)),
+        _ => Ok(()),
+    }
+}
+
+fn verify_data(m: &Module, op: OpId) -> Result<(), String> {
+    verify_alloc(m, op)?;
+    let (b, source) = (buffer(m, m.result(op))?, &m.consts.get(ConstBuffer(op).value(m)).tensor);
+    let held = source.len() * m.elem_bytes(source.data().elem());
+    if b.bytes == held { Ok(()) } else { Err(format!("a buffer of {} bytes for a constant of {held}", b.bytes)) }
 }
 
 fn region_args(m: &Module, op: OpId, count: usize) -> Result<(), String> {

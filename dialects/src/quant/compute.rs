@@ -14,12 +14,12 @@ qc_ir::ops! { dialect COMPUTE = "quant";
     /// result is that number, clamped to `min..=max`. A quantized result is that number requantized and clamped to
     /// `lo..=hi`; a residual is added before that, to the number clamped to `min..=max`. What lies outside the input
     /// counts as `x_zero`. `bias` is i32.
-    op QConv2d = "quant.conv2d"(x, weight, bias: Optional, residual: Optional) -> (out) {
+    op QConv2d = "quant.conv2d"(x: Activation 4, weight: Weight 4, bias: Optional I32 1, residual: Optional Activation 4) -> (out) {
         strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
         to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_conv2d) verify(verify_compute) eval(eval_conv2d);
     /// Integer product of `x` `[.., k]` with constant `weight` `[n, k]`, accumulator and epilogue as `quant.conv2d`.
-    op QMatmul = "quant.matmul"(x, weight, bias: Optional, residual: Optional) -> (out) {
+    op QMatmul = "quant.matmul"(x: Activation, weight: Weight 2, bias: Optional I32 1, residual: Optional Activation) -> (out) {
         to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_matmul) verify(verify_compute) eval(eval_matmul);
 }

@@ -8,13 +8,13 @@ use qc_ir::{HostTensor, Module, OpId, Quant, Type};
 
 qc_ir::ops! { dialect QELEMENTWISE = "quant";
     /// The sum of two quantized tensors, rescaled to the result's format; NumPy broadcasting.
-    op QAdd = "quant.add"(lhs, rhs) -> (out) { to: Type, lo: Int = 0i64, hi: Int = 255i64 } [PURE ELEMENTWISE]
+    op QAdd = "quant.add"(lhs: Activation, rhs: Activation) -> (out) { to: Type, lo: Int = 0i64, hi: Int = 255i64 } [PURE ELEMENTWISE]
         infer(infer_binary) verify(verify_binary) eval(eval_add);
     /// The product of two quantized tensors, rescaled to the result's format; NumPy broadcasting.
-    op QMul = "quant.mul"(lhs, rhs) -> (out) { to: Type, lo: Int = 0i64, hi: Int = 255i64 } [PURE ELEMENTWISE]
+    op QMul = "quant.mul"(lhs: Activation, rhs: Activation) -> (out) { to: Type, lo: Int = 0i64, hi: Int = 255i64 } [PURE ELEMENTWISE]
         infer(infer_binary) verify(verify_binary) eval(eval_mul);
     /// Any function of one u8 tensor, as a table of 256 bytes; also the change of one format into another.
-    op QLut = "quant.lut"(x) -> (out) { table: Const, to: Type } [PURE ELEMENTWISE]
+    op QLut = "quant.lut"(x: Activation) -> (out) { table: Const, to: Type } [PURE ELEMENTWISE]
         infer(infer_lut) verify(verify_lut) eval(eval_lut);
 }
 

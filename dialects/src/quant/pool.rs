@@ -8,12 +8,12 @@ use qc_ir::{HostTensor, Module, OpId, Type};
 
 qc_ir::ops! { dialect QPOOL = "quant";
     /// The largest stored integer under each window, clamped to `lo..=hi`; input and result share one format.
-    op QMaxPool = "quant.max_pool"(x) -> (out) {
+    op QMaxPool = "quant.max_pool"(x: Activation 4) -> (out) {
         kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false, lo: Int = 0i64, hi: Int = 255i64
     } [PURE] infer(infer_max_pool) verify(verify_max_pool) eval(eval_max_pool);
     /// The mean under each window, rescaled to the result's format. Padding adds nothing to a sum; whether it counts in
     /// the divisor, `count` says.
-    op QAvgPool = "quant.avg_pool"(x) -> (out) {
+    op QAvgPool = "quant.avg_pool"(x: Activation 4) -> (out) {
         kernel: Ints, strides: Ints, pads: Ints = [0, 0, 0, 0], ceil_mode: Bool = false, count: Str = "exclusive",
         to: Type, lo: Int = 0i64, hi: Int = 255i64
     } [PURE] infer(infer_avg_pool) verify(verify_avg_pool) eval(eval_avg_pool);

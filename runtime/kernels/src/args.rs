@@ -2,7 +2,8 @@
 //!
 //! A kernel is called with one pointer to the struct of its family. Every field is a pointer, a `usize`, an `i32` or an
 //! `f32`, and the table `FIELDS` gives name, offset and kind of each, so that generated code fills any family with the
-//! same loop. A field that is not set is zero or null.
+//! same loop. A field that is not set is zero or null; a field behind whose type stands `=> ..` must be set: in calls of the
+//! variants listed, in `ALL`, or in those that set another field (`WITH scale`).
 //!
 //! Rules that hold for every family:
 //! - Strides (`*_row`, `*_px`, `*_outer`, …) are in bytes; 0 repeats the same data. Counts are at least 1.
@@ -19,53 +20,12 @@
 //! - Quantized operands of float kernels stand for `(f32(q) - zero) * scale`, as [`DequantizeArgs`] says; u8 results of
 //!   float kernels are what [`QuantizeArgs`] makes of the float result, by `scale`, `zero`, `lo` and `hi`.
 
-/// What a field holds, hence how generated code fills it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FieldKind {
-    /// Address that the kernel reads.
-    PtrIn,
-    /// Address that the kernel writes.
-    PtrOut,
-    /// Count, flag or stride in bytes (8 bytes wide; strides may be negative in two's complement).
-    Usize,
-    /// Signed integer (4 bytes).
-    I32,
-    /// Float (4 bytes).
-    F32,
-}
-
-/// One field of an argument struct.
-#[derive(Clone, Copy, Debug)]
-pub struct Field {
-    /// Field name as in the Rust struct.
-    pub name: &'static str,
-    /// Offset in bytes from the start of the struct.
-    pub offset: usize,
-    /// Kind, which also gives the width.
-    pub kind: FieldKind,
-}
-
-trait FieldType {
-    const KIND: FieldKind;
-}
-impl<T> FieldType for *const T {
-    const KIND: FieldKind = FieldKind::PtrIn;
-}
-impl<T> FieldType for *mut T {
-    const KIND: FieldKind = FieldKind::PtrOut;
-}
-impl FieldType for usize {
-    const KIND: FieldKind = FieldKind::Usize;
-}
-impl FieldType for i32 {
-    const KIND: FieldKind = FieldKind::I32;
-}
-impl FieldType for f32 {
-    const KIND: FieldKind = FieldKind::F32;
-}
+use crate::field::FieldType;
+pub use crate::field::{Field, FieldKind, Needed};
+use crate::table::Variant;
 
 macro_rules! args {
-    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty $(=> $need:ident $($variant:ident)*)?,)* }) => {
         $(#[$doc])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug)]
@@ -79,6 +39,7 @@ macro_rules! args {
                 name: stringify!($field),
                 offset: core::mem::offset_of!($name, $field),
                 kind: <$ty as FieldType>::KIND,
+                needed: args!(@needed $($need $($variant)*)?),
             },)*];
 
             /// All fields zero or null.
@@ -86,6 +47,10 @@ macro_rules! args {
             pub const ZERO: $name = unsafe { core::mem::zeroed() };
         }
     };
+    (@needed) => { Needed::Never };
+    (@needed ALL) => { Needed::Always };
+    (@needed WITH $field:ident) => { Needed::With(stringify!($field)) };
+    (@needed $($variant:ident)*) => { Needed::By(&[$(Variant::$variant),*]) };
 }
 
 args! {
@@ -110,17 +75,17 @@ args! {
     /// - `i32`: `acc`.
     GemmArgs {
         /// First byte of the first output pixel's first tap.
-        a: *const u8,
+        a: *const u8 => ALL,
         /// Packed weight panel.
-        w: *const i8,
+        w: *const i8 => ALL,
         /// `cols16` accumulator starts.
-        bias: *const i32,
+        bias: *const i32 => ALL,
         /// `cols16` factors (unused by `i32`).
-        scale: *const f32,
+        scale: *const f32 => U8 U8Res F32,
         /// First output element; u8, f32 or i32 by variant; `cols` elements per pixel.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Residual, u8, same geometry as `out` (`u8r` only). May be equal to `out`.
-        res: *const u8,
+        res: *const u8 => U8Res,
         /// Table of 256 bytes, or null (`u8`, `u8r`).
         lut: *const u8,
         /// Input bytes from one output row (pixel) to the next.
@@ -136,23 +101,23 @@ args! {
         /// Residual bytes between outer indices.
         res_outer: usize,
         /// Segments in y.
-        seg_y: usize,
+        seg_y: usize => ALL,
         /// Input bytes between segments in y.
         seg_y_stride: usize,
         /// Segments in x.
-        seg_x: usize,
+        seg_x: usize => ALL,
         /// Input bytes between segments in x.
         seg_x_stride: usize,
         /// Length of a segment in groups of 4 bytes.
-        k4: usize,
+        k4: usize => ALL,
         /// Rows (pixels) per outer index.
-        rows: usize,
+        rows: usize => ALL,
         /// Outer indices.
-        outer: usize,
+        outer: usize => ALL,
         /// Output columns, 1..=64.
-        cols: usize,
+        cols: usize => ALL,
         /// Factor of the residual.
-        res_scale: f32,
+        res_scale: f32 => U8Res,
         /// `f32(zero - res_zero * res_scale)`.
         res_offset: f32,
         /// Output zero point.
@@ -160,11 +125,11 @@ args! {
         /// Lowest u8 result.
         lo: i32,
         /// Highest u8 result.
-        hi: i32,
+        hi: i32 => U8 U8Res,
         /// Lowest f32 result, or product that a residual is added to (`f32`, `u8r`).
-        clamp_lo: f32,
+        clamp_lo: f32 => U8Res F32,
         /// Highest of them.
-        clamp_hi: f32,
+        clamp_hi: f32 => U8Res F32,
     }
 }
 
@@ -176,13 +141,13 @@ args! {
     /// 64-byte aligned.
     GemmF32Args {
         /// First tap of the first output pixel.
-        a: *const f32,
+        a: *const f32 => ALL,
         /// Packed weight panel.
-        w: *const f32,
+        w: *const f32 => ALL,
         /// `cols16` accumulator starts.
-        bias: *const f32,
+        bias: *const f32 => ALL,
         /// First output element, f32 or u8 by variant; `cols` elements per pixel.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Residual with the geometry of `out`, f32, or null. May be equal to `out` (`f32`).
         res: *const f32,
         /// Input bytes from one output row (pixel) to the next.
@@ -198,33 +163,33 @@ args! {
         /// Residual bytes between outer indices.
         res_outer: usize,
         /// Segments in y.
-        seg_y: usize,
+        seg_y: usize => ALL,
         /// Input bytes between segments in y.
         seg_y_stride: usize,
         /// Segments in x.
-        seg_x: usize,
+        seg_x: usize => ALL,
         /// Input bytes between segments in x.
         seg_x_stride: usize,
         /// Elements per segment.
-        k: usize,
+        k: usize => ALL,
         /// Rows (pixels) per outer index.
-        rows: usize,
+        rows: usize => ALL,
         /// Outer indices.
-        outer: usize,
+        outer: usize => ALL,
         /// Output columns, 1..=64.
-        cols: usize,
+        cols: usize => ALL,
         /// Lowest float result.
-        clamp_lo: f32,
+        clamp_lo: f32 => ALL,
         /// Highest float result.
-        clamp_hi: f32,
+        clamp_hi: f32 => ALL,
         /// Scale of the u8 result; finite, positive.
-        scale: f32,
+        scale: f32 => U8,
         /// Zero point of the u8 result.
         zero: f32,
         /// Lowest u8 result.
         lo: i32,
         /// Highest u8 result.
-        hi: i32,
+        hi: i32 => U8,
     }
 }
 
@@ -239,15 +204,15 @@ args! {
     /// have `channels` elements rounded up to 16.
     DwArgs {
         /// First tap of the first output pixel, channel 0.
-        a: *const u8,
+        a: *const u8 => ALL,
         /// Packed weights.
-        w: *const i8,
+        w: *const i8 => ALL,
         /// Accumulator starts, one per channel.
-        bias: *const i32,
+        bias: *const i32 => ALL,
         /// Factors, one per channel.
-        scale: *const f32,
+        scale: *const f32 => ALL,
         /// First output pixel; `channels` bytes per pixel.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Table of 256 bytes, or null.
         lut: *const u8,
         /// Input bytes between taps in x (pixel stride × dilation).
@@ -263,21 +228,21 @@ args! {
         /// Output bytes between rows.
         out_row: usize,
         /// Window height.
-        kh: usize,
+        kh: usize => ALL,
         /// Window width.
-        kw: usize,
+        kw: usize => ALL,
         /// Output rows.
-        rows: usize,
+        rows: usize => ALL,
         /// Output pixels per row.
-        cols: usize,
+        cols: usize => ALL,
         /// Channels.
-        channels: usize,
+        channels: usize => ALL,
         /// Output zero point.
         zero: f32,
         /// Lowest result.
         lo: i32,
         /// Highest result.
-        hi: i32,
+        hi: i32 => ALL,
     }
 }
 
@@ -289,13 +254,13 @@ args! {
     /// elements.
     DwF32Args {
         /// First tap of the first output pixel, channel 0.
-        a: *const f32,
+        a: *const f32 => ALL,
         /// Packed weights.
-        w: *const f32,
+        w: *const f32 => ALL,
         /// Accumulator starts, one per channel.
-        bias: *const f32,
+        bias: *const f32 => ALL,
         /// First output pixel, f32 or u8 by variant; `channels` elements per pixel.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Input bytes between taps in x.
         a_col: usize,
         /// Input bytes between taps in y.
@@ -309,27 +274,27 @@ args! {
         /// Output bytes between rows.
         out_row: usize,
         /// Window height.
-        kh: usize,
+        kh: usize => ALL,
         /// Window width.
-        kw: usize,
+        kw: usize => ALL,
         /// Output rows.
-        rows: usize,
+        rows: usize => ALL,
         /// Output pixels per row.
-        cols: usize,
+        cols: usize => ALL,
         /// Channels.
-        channels: usize,
+        channels: usize => ALL,
         /// Lowest float result.
-        clamp_lo: f32,
+        clamp_lo: f32 => ALL,
         /// Highest float result.
-        clamp_hi: f32,
+        clamp_hi: f32 => ALL,
         /// Scale of the u8 result; finite, positive.
-        scale: f32,
+        scale: f32 => U8,
         /// Zero point of the u8 result.
         zero: f32,
         /// Lowest u8 result.
         lo: i32,
         /// Highest u8 result.
-        hi: i32,
+        hi: i32 => U8,
     }
 }
 
@@ -351,9 +316,9 @@ args! {
     /// and padding are not used then.
     PoolArgs {
         /// Element (0, 0, channel 0) of the input.
-        a: *const u8,
+        a: *const u8 => ALL,
         /// First pixel of output row `oy_begin`.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Input bytes between pixels.
         a_px: usize,
         /// Input bytes between rows.
@@ -363,17 +328,17 @@ args! {
         /// Output bytes between rows.
         out_row: usize,
         /// Input height.
-        in_h: usize,
+        in_h: usize => ALL,
         /// Input width.
-        in_w: usize,
+        in_w: usize => ALL,
         /// Window height.
-        kh: usize,
+        kh: usize => ALL,
         /// Window width.
-        kw: usize,
+        kw: usize => ALL,
         /// Stride in y.
-        stride_y: usize,
+        stride_y: usize => ALL,
         /// Stride in x.
-        stride_x: usize,
+        stride_x: usize => ALL,
         /// Rows of padding above.
         pad_top: usize,
         /// Columns of padding to the left.
@@ -385,30 +350,30 @@ args! {
         /// Index of the first output row computed.
         oy_begin: usize,
         /// Output rows.
-        rows: usize,
+        rows: usize => ALL,
         /// Output pixels per row.
-        cols: usize,
+        cols: usize => ALL,
         /// Channels.
-        channels: usize,
+        channels: usize => ALL,
         /// Divisor of an average: 0 number of real elements; 1 `kh * kw`; 2 the part of the window inside the padded
         /// input, `(min(y0 + kh, in_h + pad_bottom) - y0) * (min(x0 + kw, in_w + pad_right) - x0)`.
         count_mode: usize,
         /// Height of the output whose windows cover the input, or 0.
         cover_h: usize,
         /// Width of the output whose windows cover the input; 0 where `cover_h` is.
-        cover_w: usize,
+        cover_w: usize => WITH cover_h,
         /// Scale of the input (`avg_u8`).
-        a_scale: f32,
+        a_scale: f32 => AvgU8,
         /// Zero point of the input (`avg_u8`).
         a_zero: i32,
         /// Scale of the result (`avg_u8`).
-        scale: f32,
+        scale: f32 => AvgU8,
         /// Zero point of the result (`avg_u8`).
         zero: f32,
         /// Lowest u8 result.
         lo: i32,
         /// Highest u8 result.
-        hi: i32,
+        hi: i32 => MaxU8 AvgU8,
     }
 }
 
@@ -422,11 +387,11 @@ args! {
     /// over channels). `out` may be equal to `a` or `b`.
     BinaryU8Args {
         /// First operand.
-        a: *const u8,
+        a: *const u8 => ALL,
         /// Second operand.
-        b: *const u8,
+        b: *const u8 => ALL,
         /// Result.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Table of 256 bytes, or null.
         lut: *const u8,
         /// Bytes between rows of `a`.
@@ -436,19 +401,19 @@ args! {
         /// Bytes between rows of `out`.
         out_row: usize,
         /// Rows.
-        rows: usize,
+        rows: usize => ALL,
         /// Bytes per row.
-        n: usize,
+        n: usize => ALL,
         /// 1: `b` has one element per row, used for all `n`.
         b_scalar: usize,
         /// Factor of `a` (add).
-        a_scale: f32,
+        a_scale: f32 => AddU8,
         /// Factor of `b` (add).
-        b_scale: f32,
+        b_scale: f32 => AddU8,
         /// Addend (add).
         offset: f32,
         /// Factor of the product (mul).
-        scale: f32,
+        scale: f32 => MulU8,
         /// Output zero point (mul).
         zero: f32,
         /// Zero point of `a` (mul).
@@ -458,7 +423,7 @@ args! {
         /// Lowest result.
         lo: i32,
         /// Highest result.
-        hi: i32,
+        hi: i32 => ALL,
     }
 }
 
@@ -470,11 +435,11 @@ args! {
     /// operand of its type.
     BinaryF32Args {
         /// First operand.
-        a: *const u8,
+        a: *const u8 => ALL,
         /// Second operand.
-        b: *const u8,
+        b: *const u8 => ALL,
         /// Result.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Bytes between rows of `a`.
         a_row: usize,
         /// Bytes between rows of `b`.
@@ -482,15 +447,15 @@ args! {
         /// Bytes between rows of `out`.
         out_row: usize,
         /// Rows.
-        rows: usize,
+        rows: usize => ALL,
         /// Elements per row.
-        n: usize,
+        n: usize => ALL,
         /// 1: `b` has one element per row, used for all `n`.
         b_scalar: usize,
         /// Lowest float result.
-        clamp_lo: f32,
+        clamp_lo: f32 => ALL,
         /// Highest float result.
-        clamp_hi: f32,
+        clamp_hi: f32 => ALL,
         /// Scale of `a`; 0: it is f32.
         a_scale: f32,
         /// Zero point of `a`.
@@ -506,7 +471,7 @@ args! {
         /// Lowest u8 result.
         lo: i32,
         /// Highest u8 result.
-        hi: i32,
+        hi: i32 => WITH scale,
     }
 }
 
@@ -536,23 +501,23 @@ args! {
     /// `out` may be equal to `a` where both have the same type.
     UnaryArgs {
         /// Operand (u8 or f32).
-        a: *const u8,
+        a: *const u8 => ALL,
         /// Result.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Table of 256 bytes (`lut_u8`).
-        lut: *const u8,
+        lut: *const u8 => LutU8,
         /// Bytes between rows of `a`.
         a_row: usize,
         /// Bytes between rows of `out`.
         out_row: usize,
         /// Rows.
-        rows: usize,
+        rows: usize => ALL,
         /// Elements per row.
-        n: usize,
+        n: usize => ALL,
         /// First parameter.
-        p0: f32,
+        p0: f32 => ClampF32,
         /// Second parameter.
-        p1: f32,
+        p1: f32 => ClampF32,
         /// Third parameter.
         p2: f32,
         /// Scale of `a`; 0: it is f32.
@@ -566,7 +531,7 @@ args! {
         /// Lowest u8 result.
         lo: i32,
         /// Highest u8 result.
-        hi: i32,
+        hi: i32 => WITH scale,
     }
 }
 
@@ -577,17 +542,17 @@ args! {
     /// [`SoftmaxArgs`]; `out = sum / n`, rounded once.
     MeanArgs {
         /// Source.
-        a: *const f32,
+        a: *const f32 => ALL,
         /// Results, one per row.
-        out: *mut f32,
+        out: *mut f32 => ALL,
         /// Bytes between rows of `a`.
         a_row: usize,
         /// Bytes between results.
         out_row: usize,
         /// Rows.
-        rows: usize,
+        rows: usize => ALL,
         /// Elements per row.
-        n: usize,
+        n: usize => ALL,
     }
 }
 
@@ -599,9 +564,9 @@ args! {
     /// result are contiguous.
     QuantizeArgs {
         /// Source, pixel 0, channel 0.
-        a: *const f32,
+        a: *const f32 => ALL,
         /// Result.
-        out: *mut u8,
+        out: *mut u8 => ALL,
         /// Source bytes between pixels.
         a_px: usize,
         /// Source bytes between channels.
@@ -613,19 +578,19 @@ args! {
         /// Result bytes between outer indices.
         out_outer: usize,
         /// Pixels per outer index.
-        pixels: usize,
+        pixels: usize => ALL,
         /// Channels.
-        channels: usize,
+        channels: usize => ALL,
         /// Outer indices.
-        outer: usize,
+        outer: usize => ALL,
         /// Scale of the result; finite, positive.
-        scale: f32,
+        scale: f32 => ALL,
         /// Zero point of the result.
         zero: f32,
         /// Lowest result.
         lo: i32,
         /// Highest result.
-        hi: i32,
+        hi: i32 => ALL,
     }
 }
 
@@ -633,9 +598,9 @@ args! {
     /// u8 to f32: `(f32(q) - zero) * scale`; mirror image of [`QuantizeArgs`].
     DequantizeArgs {
         /// Source, channels contiguous.
-        a: *const u8,
+        a: *const u8 => ALL,
         /// Result, pixel 0, channel 0.
-        out: *mut f32,
+        out: *mut f32 => ALL,
         /// Source bytes between pixels.
         a_px: usize,
         /// Source bytes between outer indices.
@@ -647,13 +612,13 @@ args! {
         /// Result bytes between outer indices.
         out_outer: usize,
         /// Pixels per outer index.
-        pixels: usize,
+        pixels: usize => ALL,
         /// Channels.
-        channels: usize,
+        channels: usize => ALL,
         /// Outer indices.
-        outer: usize,
+        outer: usize => ALL,
         /// Scale of the source.
-        scale: f32,
+        scale: f32 => ALL,
         /// Zero point of the source.
         zero: f32,
     }
@@ -665,17 +630,17 @@ args! {
     /// `dst[Σ i_l * dst_sl] = src[Σ i_l * src_sl]` for all `i_l < n_l`. Source and destination do not overlap.
     MoveArgs {
         /// Source.
-        src: *const u8,
+        src: *const u8 => ALL,
         /// Destination.
-        dst: *mut u8,
+        dst: *mut u8 => ALL,
         /// Elements of the innermost level.
-        n0: usize,
+        n0: usize => ALL,
         /// Count of level 1.
-        n1: usize,
+        n1: usize => ALL,
         /// Count of level 2.
-        n2: usize,
+        n2: usize => ALL,
         /// Count of level 3 (outermost).
-        n3: usize,
+        n3: usize => ALL,
         /// Source bytes between elements of level 0.
         src_s0: usize,
         /// Source bytes, level 1.
@@ -699,15 +664,15 @@ args! {
     /// Fills `outer × rows` runs of `n` contiguous elements with one value.
     FillArgs {
         /// First run.
-        dst: *mut u8,
+        dst: *mut u8 => ALL,
         /// Elements per run, of 1 (`b1`) or 4 (`b4`) bytes.
-        n: usize,
+        n: usize => ALL,
         /// Runs per outer index.
-        rows: usize,
+        rows: usize => ALL,
         /// Bytes between runs.
         row_stride: usize,
         /// Outer indices.
-        outer: usize,
+        outer: usize => ALL,
         /// Bytes between outer indices.
         outer_stride: usize,
         /// The element's bits (`b1`: the low byte).
@@ -723,13 +688,13 @@ args! {
     /// `out_i = e_i / sum`. `out` may be equal to `a`.
     SoftmaxArgs {
         /// Source.
-        a: *const f32,
+        a: *const f32 => ALL,
         /// Result.
-        out: *mut f32,
+        out: *mut f32 => ALL,
         /// Vectors.
-        rows: usize,
+        rows: usize => ALL,
         /// Elements per vector.
-        n: usize,
+        n: usize => ALL,
         /// Source bytes between vectors.
         a_row: usize,
         /// Result bytes between vectors.
@@ -749,24 +714,24 @@ args! {
     /// `reference::pow_neg`. `k > 0`, `alpha >= 0`.
     LrnArgs {
         /// Source; `channels` contiguous floats per pixel.
-        a: *const f32,
+        a: *const f32 => ALL,
         /// Result.
-        out: *mut f32,
+        out: *mut f32 => ALL,
         /// Source bytes between pixels.
         a_px: usize,
         /// Result bytes between pixels.
         out_px: usize,
         /// Pixels.
-        pixels: usize,
+        pixels: usize => ALL,
         /// Channels.
-        channels: usize,
+        channels: usize => ALL,
         /// Channels in a window.
-        size: usize,
+        size: usize => ALL,
         /// Factor of the sum of squares, already divided by `size` where the model's operator says so.
         alpha: f32,
         /// Negated exponent.
         beta: f32,
         /// Addend.
-        k: f32,
+        k: f32 => ALL,
     }
 }

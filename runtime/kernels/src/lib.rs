@@ -17,6 +17,7 @@ pub mod args;
 // Clippy sees the kernels as part of the crate; the compiler sees them in the build script only.
 #[cfg(any(qc_embed, clippy))]
 mod body;
+mod field;
 pub mod host;
 mod isa;
 mod numbers;

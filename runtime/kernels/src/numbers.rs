@@ -48,8 +48,15 @@ pub const ERFC_POLY: [f32; 9] = [
 /// See [`ERFC_POLY`].
 pub const ERFC_STEP: f32 = 0.3;
 /// `erf(x) / x` on `|x| <= 1`, by powers of `x²` (fitted in the same way); relative error 2e-9 before rounding.
-pub const ERF_POLY: [f32; 7] =
-    [1.128_379_1, -0.376_126_26, 0.112_835_854, -0.026_853_811, 0.005_188_327_7, -0.000_801_019_25, 7.853_858e-5];
+pub const ERF_POLY: [f32; 7] = [
+    core::f32::consts::FRAC_2_SQRT_PI,
+    -0.376_126_26,
+    0.112_835_854,
+    -0.026_853_811,
+    0.005_188_327_7,
+    -0.000_801_019_25,
+    7.853_858e-5,
+];
 /// `sqrt(1/2)`.
 pub const FRAC_1_SQRT_2: f32 = core::f32::consts::FRAC_1_SQRT_2;
 

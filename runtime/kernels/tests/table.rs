@@ -1,7 +1,7 @@
 //! The table is complete and consistent, and selection falls back to lower tiers.
 #![allow(clippy::unwrap_used)]
 
-use qc_kernels::args::FieldKind;
+use qc_kernels::args::{FieldKind, Needed};
 use qc_kernels::{Family, Isa, Variant, host, table};
 use std::collections::HashSet;
 
@@ -46,6 +46,26 @@ fn fields_tile_their_structs() {
             };
         }
         assert_eq!(family.args_size(), end.next_multiple_of(8));
+    }
+}
+
+#[test]
+fn what_fields_are_needed_with_exists() {
+    for &family in Family::ALL {
+        for field in family.fields() {
+            match field.needed {
+                Needed::By(variants) => {
+                    let own = variants.iter().all(|v| family.variants().contains(v));
+                    assert!(own, "{} {}", family.name(), field.name);
+                }
+                Needed::With(other) => assert!(family.field(other).is_some(), "{} {}", family.name(), field.name),
+                // Kernels have no use for a pointer that nobody sets, unless null says something.
+                Needed::Never if matches!(field.kind, FieldKind::PtrIn | FieldKind::PtrOut) => {
+                    assert!(["lut", "res"].contains(&field.name), "{} {}", family.name(), field.name);
+                }
+                _ => {}
+            }
+        }
     }
 }
 

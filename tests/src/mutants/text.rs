@@ -7,6 +7,10 @@ use qc_ladder::random::Numbers;
 pub(super) fn edit(text: &[u8], n: &mut Numbers) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(text) else { return raw::edit(text, n) };
     let mut tokens = split(text);
+    if n.below(4) == 0 {
+        mix_types(&mut tokens, n);
+        return tokens.concat().into_bytes();
+    }
     for _ in 0..=n.below(4) {
         if !tokens.is_empty() {
             once(&mut tokens, n);
@@ -66,9 +70,85 @@ fn once(tokens: &mut Vec<String>, n: &mut Numbers) {
     }
 }
 
+/// Types of all kinds, of usual and unusual elements and ranks.
+const TYPES: &[&str] = &[
+    "index",
+    "f32",
+    "buf<4xf32, [4], 0, 16>",
+    "tensor<f32>",
+    "tensor<4xf32>",
+    "tensor<1x4x4x4xf32>",
+    "tensor<4xu8>",
+    "tensor<1x6xi64>",
+    "tensor<4x4xi32>",
+    "tensor<1x2x4x4xi8>",
+    "tensor<2x2x2xbool>",
+];
+
+/// Gives some operands a value of another type, the rest of the program left as it is: a new argument, or one that the
+/// program has; or another element to a type.
+fn mix_types(tokens: &mut Vec<String>, n: &mut Numbers) {
+    let places = |tokens: &[String], holds: fn(&str) -> bool| -> Vec<usize> {
+        (0..tokens.len()).filter(|&i| holds(&tokens[i])).collect()
+    };
+    let elements = ["f32", "u8", "i8", "i32", "i64", "bool"];
+    if n.below(4) == 0 {
+        let typed = places(tokens, |t| t.ends_with("xf32") || t.ends_with("xu8") || t.ends_with("xi64"));
+        if !typed.is_empty() {
+            let at = typed[n.below(typed.len())];
+            let dims = tokens[at].rsplit_once('x').map_or("", |(dims, _)| dims).to_string();
+            tokens[at] = format!("{dims}x{}", elements[n.below(elements.len())]);
+        }
+        return;
+    }
+    let Some(head) = tokens.iter().position(|t| t == "(") else { return };
+    let other = match n.below(3) {
+        0 => {
+            let values = places(tokens, |t| t.starts_with('%'));
+            let Some(&first) = values.first() else { return };
+            tokens[if values.len() > 1 { values[n.below(values.len())] } else { first }].clone()
+        }
+        _ => {
+            tokens.insert(head + 1, format!("%other : {}, ", TYPES[n.below(TYPES.len())]));
+            "%other".to_string()
+        }
+    };
+    // Operands stand behind the head and are followed by a comma or a bracket, unlike results and arguments.
+    let is_operand = |i: usize| tokens[i].starts_with('%') && tokens.get(i + 1).is_some_and(|t| t == "," || t == ")");
+    let operands: Vec<usize> = (head + 2..tokens.len()).filter(|&i| is_operand(i)).collect();
+    for _ in 0..=n.below(2) {
+        if !operands.is_empty() {
+            tokens[operands[n.below(operands.len())]] = other.clone();
+        }
+    }
+}
+
 fn number(n: &mut Numbers) -> String {
     match n.below(6) {
         0 => ["nan", "inf", "-inf", "1e39", "-0", "1e-50", "99999999999999999999"][n.below(7)].into(),
         _ => edge(n).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{mix_types, split};
+    use crate::mutants::{Reader, read};
+    use qc_ladder::random::{Mode, Numbers, Recipe};
+
+    /// Each is refused with a sentence or compiles; both happen.
+    #[test]
+    fn programs_of_mixed_types_are_refused_or_compile() {
+        let mut outcomes = [0, 0];
+        for seed in 0..24 {
+            let text = Recipe::random(seed, if seed % 2 == 0 { Mode::Pairs } else { Mode::Float }).to_qir();
+            for number in 0..25 {
+                let mut tokens = split(&text);
+                mix_types(&mut tokens, &mut Numbers::new(seed * 100 + number));
+                let mixed = tokens.concat();
+                outcomes[usize::from(read(Reader::Qir, mixed.as_bytes()).is_ok())] += 1;
+            }
+        }
+        assert!(outcomes.iter().all(|&n| n > 20), "{outcomes:?}");
     }
 }

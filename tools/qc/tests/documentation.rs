@@ -40,10 +40,14 @@ fn the_command_reference_is_current() {
 }
 
 fn operands(op: &OpDef) -> String {
-    let one = |s: &qc_ir::Slot| match s.kind {
-        SlotKind::Required => s.name.to_string(),
-        SlotKind::Optional => format!("{}?", s.name),
-        SlotKind::Variadic => format!("{}...", s.name),
+    let one = |s: &qc_ir::Slot| {
+        let count = match s.kind {
+            SlotKind::Required => "",
+            SlotKind::Optional => "?",
+            SlotKind::Variadic => "...",
+        };
+        let rank = s.rank.map_or(String::new(), |rank| format!(" {rank}"));
+        format!("{}{count}: {}{rank}", s.name, s.class.name())
     };
     op.operands.iter().map(one).collect::<Vec<_>>().join(", ")
 }
@@ -117,7 +121,13 @@ fn the_lists_of_operators_are_current() {
 
 #[test]
 fn the_table_of_ops_is_current() {
-    let mut text = String::from("# Ops\n\nEvery op of the three dialects, from its declaration.\n");
+    let mut text = String::from(
+        "# Ops\n\nEvery op of the three dialects, from its declaration.\n\n\
+         Behind each operand stands the class of its values, and its rank where only one is possible:\n\n",
+    );
+    for class in qc_ir::Class::ALL {
+        writeln!(text, "- {}: {}", class.name(), class.describe()).unwrap();
+    }
     for (dialect, ops) in [
         ("graph", qc_dialects::graph::GRAPH),
         ("quant", qc_dialects::quant::QUANT),

@@ -7,7 +7,7 @@ use qc_dialects::graph;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::elementwise::{maximum, minimum};
 use qc_dialects::graph::matmul::{broadcast, broadcast_index};
-use qc_ir::{Elem, HostTensor, OpDef, attrs};
+use qc_ir::{Elem, HostTensor, OpDef, Quant, attrs};
 
 /// Attributes of a convolution.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,7 +100,16 @@ impl Graph {
 
     /// `x * factor`; `x` itself for 1.
     pub fn times(&mut self, x: &Value, factor: f32) -> Result<Value, Refusal> {
-        if factor == 1.0 { Ok(x.clone()) } else { self.arith(Arith::Mul, x, &scalar(factor)) }
+        if factor == 1.0 {
+            return Ok(x.clone());
+        }
+        if let Value::Dequantized(d) = x
+            && d.quant.scales.iter().all(|s| (s * factor).is_normal() && factor > 0.0)
+        {
+            let scales = d.quant.scales.iter().map(|s| s * factor).collect();
+            return self.dequantized_constant(&d.name, (*d.stored).clone(), Quant { scales, ..d.quant.clone() });
+        }
+        self.arith(Arith::Mul, x, &scalar(factor))
     }
 
     /// `x + term`; `x` itself for 0.
@@ -151,6 +160,10 @@ impl Graph {
     pub fn clip(&mut self, x: &Value, min: f32, max: f32) -> Result<Value, Refusal> {
         if min == f32::NEG_INFINITY && max == f32::INFINITY {
             return Ok(x.clone());
+        }
+        if min.is_nan() || max.is_nan() {
+            // NaN everywhere by the definition; runtimes leave the bound out, or NaN in.
+            return Err(Refusal::unsupported("a bound is NaN").remedy("give it numbers as bounds"));
         }
         self.emit_f32(graph::Clip::DEF, &[Some(x)], attrs! { min: min, max: max })
     }
@@ -223,8 +236,9 @@ impl Graph {
             (input[d] + p.pads[d] + after - p.kernel[d] + extra).div_euclid(p.strides[d]) + 1
         };
         let outputs = [0, 1].map(|d| size(d, p.pads[2 + d], p.ceil_mode));
+        let fits = |d: usize| input[d] + p.pads[d] + behind[d] >= p.kernel[d];
         for ceil_mode in [false, true] {
-            if (0..2).all(|d| size(d, behind[d], ceil_mode) == outputs[d]) {
+            if (0..2).all(|d| fits(d) && size(d, behind[d], ceil_mode) == outputs[d]) {
                 let pads = [p.pads[0], p.pads[1], behind[0], behind[1]];
                 return self.avg_pool(x, &Pool { pads, ceil_mode, ..p.clone() }, Count::Inclusive);
             }

@@ -19,7 +19,7 @@ use qc_ir::{
     TensorTy, Type, ValueId, attrs,
 };
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A tensor of the model.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub(crate) enum Value {
     Runtime(ValueId),
     /// Known at import.
     Known(Known),
+    /// Known at import as stored integers.
+    Dequantized(Arc<Dequantized>),
 }
 
 /// A tensor known at import, with the name that its constant will have.
@@ -35,6 +37,40 @@ pub(crate) enum Value {
 pub(crate) struct Known {
     pub name: Arc<str>,
     pub tensor: Arc<HostTensor>,
+    /// Least and largest number of the 16-bit integers as which it was stored; they are 32 bits wide here.
+    pub narrow: Option<(i32, i32)>,
+}
+
+/// The real numbers that stored integers stand for. Movement moves the integers, so that they reach integer kernels;
+/// everything else computes with the numbers.
+#[derive(Debug)]
+pub(crate) struct Dequantized {
+    pub name: Arc<str>,
+    pub stored: Arc<HostTensor>,
+    pub quant: Quant,
+    real: OnceLock<Arc<HostTensor>>,
+    /// The stored constant, where it exists as a value already.
+    made: Option<ValueId>,
+}
+
+impl Dequantized {
+    /// The stored integers as plain ones.
+    fn integers(&self) -> Value {
+        Value::Known(Known { name: self.name.clone(), tensor: self.stored.clone(), narrow: None })
+    }
+
+    fn real(&self) -> &Arc<HostTensor> {
+        self.real.get_or_init(|| Arc::new(graph::quantize::dequantize_tensor(&self.quant, &self.stored)))
+    }
+
+    /// Whether an op reads operand `i` as stored integers: weights and biases, and what sums, products and concats of
+    /// quantized tensors take.
+    fn is_read_by(&self, def: &OpDef, i: usize) -> bool {
+        let is = |defs: &[&'static OpDef]| defs.iter().any(|d| d.name == def.name);
+        let bytes = self.quant.axis.is_none() && self.quant.store != Store::I32;
+        (i > 0 && is(&[graph::Conv2d::DEF, graph::Matmul::DEF]))
+            || (bytes && is(&[graph::Add::DEF, graph::Mul::DEF, graph::Concat::DEF]))
+    }
 }
 
 impl Value {
@@ -42,6 +78,16 @@ impl Value {
     pub fn known(&self) -> Option<&HostTensor> {
         match self {
             Value::Known(k) => Some(&k.tensor),
+            Value::Dequantized(d) => Some(d.real()),
+            Value::Runtime(_) => None,
+        }
+    }
+
+    /// The name that its constant will have, if it is known.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Value::Known(k) => Some(&k.name),
+            Value::Dequantized(d) => Some(&d.name),
             Value::Runtime(_) => None,
         }
     }
@@ -57,7 +103,7 @@ impl Value {
 
 impl From<HostTensor> for Value {
     fn from(tensor: HostTensor) -> Value {
-        Value::Known(Known { name: "".into(), tensor: Arc::new(tensor) })
+        Value::Known(Known { name: "".into(), tensor: Arc::new(tensor), narrow: None })
     }
 }
 
@@ -78,17 +124,16 @@ pub(crate) struct Graph {
     renamed: usize,
     /// Constants that exist as values, by address of the tensor, which the pool keeps alive.
     constants: HashMap<*const HostTensor, ValueId>,
+    /// Dequantized constants that exist as values, by address.
+    dequantized: HashMap<*const Dequantized, (Arc<Dequantized>, ValueId)>,
+    /// What constants of stored integers stand for.
+    stored: HashMap<ValueId, Arc<Dequantized>>,
     quants: HashMap<QuantKey, QuantId>,
-    /// What short dequantized constants stand for, for ops that take them as attributes.
-    reals: HashMap<ValueId, HostTensor>,
     /// Bytes that folding may still produce.
     fold_bytes: usize,
 }
 
 type QuantKey = (Store, Option<usize>, Vec<u32>, Vec<i32>, i32, i32);
-
-/// The longest dequantized constant that may serve as an attribute.
-const MAX_ATTRIBUTE_LEN: usize = 16;
 
 /// The most quantized formats of a model: ten times what the largest real ones have.
 const MAX_FORMATS: usize = 8192;
@@ -114,8 +159,9 @@ impl Graph {
             made: 0,
             renamed: 0,
             constants: HashMap::new(),
+            dequantized: HashMap::new(),
+            stored: HashMap::new(),
             quants: HashMap::new(),
-            reals: HashMap::new(),
             fold_bytes,
         }
     }
@@ -142,6 +188,7 @@ impl Graph {
         match v {
             Value::Runtime(v) => self.m.dims(*v).to_vec(),
             Value::Known(k) => k.tensor.dims().to_vec(),
+            Value::Dequantized(d) => d.stored.dims().to_vec(),
         }
     }
 
@@ -150,6 +197,7 @@ impl Graph {
         match v {
             Value::Runtime(v) => self.m.tensor_ty(*v).elem,
             Value::Known(k) => k.tensor.data().elem(),
+            Value::Dequantized(_) => Elem::F32,
         }
     }
 
@@ -157,7 +205,7 @@ impl Graph {
     pub fn quant_of(&self, v: &Value) -> Option<&Quant> {
         match v {
             Value::Runtime(v) => self.m.quant_of(*v),
-            Value::Known(_) => None,
+            Value::Known(_) | Value::Dequantized(_) => None,
         }
     }
 
@@ -172,16 +220,38 @@ impl Graph {
     pub fn value(&mut self, v: &Value) -> ValueId {
         match v {
             Value::Runtime(v) => *v,
-            Value::Known(k) => {
-                if let Some(&v) = self.constants.get(&Arc::as_ptr(&k.tensor)) {
-                    return v;
-                }
-                let ty = TensorTy::new(k.tensor.data().elem(), k.tensor.dims());
-                let value = self.constant(&k.name, ty, k.tensor.clone());
-                self.constants.insert(Arc::as_ptr(&k.tensor), value);
-                value
-            }
+            Value::Known(k) => self.plain_constant(&k.name, &k.tensor),
+            Value::Dequantized(d) => self.plain_constant(&d.name, d.real()),
         }
+    }
+
+    fn plain_constant(&mut self, name: &str, tensor: &Arc<HostTensor>) -> ValueId {
+        if let Some(&v) = self.constants.get(&Arc::as_ptr(tensor)) {
+            return v;
+        }
+        let ty = TensorTy::new(tensor.data().elem(), tensor.dims());
+        let value = self.constant(name, ty, tensor.clone());
+        self.constants.insert(Arc::as_ptr(tensor), value);
+        value
+    }
+
+    /// The value of operand `i` of an op.
+    fn operand(&mut self, def: &'static OpDef, i: usize, v: &Value) -> Result<ValueId, Refusal> {
+        let Value::Dequantized(d) = v else { return Ok(self.value(v)) };
+        if !d.is_read_by(def, i) {
+            return Ok(self.value(v));
+        }
+        if let Some((_, v)) = self.dequantized.get(&Arc::as_ptr(d)) {
+            return Ok(*v);
+        }
+        let stored = match d.made {
+            Some(v) => Value::Runtime(v),
+            None => self.quant_constant(&d.name, d.stored.clone(), d.quant.clone())?,
+        };
+        let real = self.emit(graph::Dequantize::DEF, &[Some(&stored)], attrs! {})?;
+        let v = self.value(&real);
+        self.dequantized.insert(Arc::as_ptr(d), (d.clone(), v));
+        Ok(v)
     }
 
     fn constant(&mut self, name: &str, ty: TensorTy, tensor: Arc<HostTensor>) -> ValueId {
@@ -208,11 +278,14 @@ impl Graph {
     ///
     /// # Errors
     /// When format and tensor do not fit.
-    pub fn quant_constant(&mut self, name: &str, tensor: HostTensor, quant: Quant) -> Result<Value, Refusal> {
-        let id = self.quant(quant, tensor.dims())?;
+    pub fn quant_constant(&mut self, name: &str, tensor: Arc<HostTensor>, quant: Quant) -> Result<Value, Refusal> {
+        let id = self.quant(quant.clone(), tensor.dims())?;
         self.charge(bytes_like(tensor.data(), tensor.len()))?;
         let ty = TensorTy::new(Elem::Quant(id), tensor.dims());
-        Ok(Value::Runtime(self.constant(name, ty, Arc::new(tensor))))
+        let v = self.constant(name, ty, tensor.clone());
+        let real = Dequantized { name: name.into(), stored: tensor, quant, real: OnceLock::new(), made: Some(v) };
+        self.stored.insert(v, Arc::new(real));
+        Ok(Value::Runtime(v))
     }
 
     /// The id of a format for tensors of `dims`.
@@ -231,18 +304,30 @@ impl Graph {
         Ok(*self.quants.entry(key).or_insert_with(|| m.intern_quant(quant)))
     }
 
-    /// A constant of stored integers and its dequantize.
+    /// What a constant of stored integers stands for.
     ///
     /// # Errors
     /// When format and tensor do not fit.
     pub fn dequantized_constant(&mut self, name: &str, tensor: HostTensor, quant: Quant) -> Result<Value, Refusal> {
-        let real = (tensor.len() <= MAX_ATTRIBUTE_LEN).then(|| (quant.clone(), tensor.clone()));
-        let stored = self.quant_constant(name, tensor, quant)?;
-        let value = self.dequantize(&stored)?;
-        if let (Some((quant, tensor)), Value::Runtime(v)) = (real, &value) {
-            self.reals.insert(*v, graph::quantize::dequantize_tensor(&quant, &tensor));
-        }
-        Ok(value)
+        self.charge(8 * (quant.scales.len() + quant.zeros.len()))?;
+        graph::quantize::check_quant(&quant, tensor.dims()).map_err(Refusal::invalid)?;
+        let (name, stored) = (name.into(), Arc::new(tensor));
+        Ok(Value::Dequantized(Arc::new(Dequantized { name, stored, quant, real: OnceLock::new(), made: None })))
+    }
+
+    /// A dequantized constant whose integers are moved by `f`, scales lying along `axis` afterwards; `None` for anything
+    /// else, and where `axis` does not say where several scales are to lie.
+    pub fn moved(
+        &mut self,
+        x: &Value,
+        axis: Option<usize>,
+        f: impl FnOnce(&mut Graph, &Value) -> Result<Value, Refusal>,
+    ) -> Option<Value> {
+        let Value::Dequantized(d) = x else { return None };
+        let axis = if d.quant.axis.is_some() { Some(axis?) } else { None };
+        let stored = d.integers();
+        let moved = f(self, &stored).ok()?;
+        self.dequantized_constant(&d.name, moved.known()?.clone(), Quant { axis, ..d.quant.clone() }).ok()
     }
 
     /// A float tensor in a quantized format.
@@ -259,15 +344,12 @@ impl Graph {
     /// # Errors
     /// When it is not quantized.
     pub fn dequantize(&mut self, v: &Value) -> Result<Value, Refusal> {
-        self.emit(graph::Dequantize::DEF, &[Some(v)], attrs! {})
-    }
-
-    /// What a short dequantized constant stands for.
-    pub fn real(&self, v: &Value) -> Option<&HostTensor> {
-        match v {
-            Value::Runtime(v) => self.reals.get(v),
-            Value::Known(_) => None,
+        if let Value::Runtime(v) = v
+            && let Some(known) = self.stored.get(v)
+        {
+            return Ok(Value::Dequantized(known.clone()));
         }
+        self.emit(graph::Dequantize::DEF, &[Some(v)], attrs! {})
     }
 
     /// Makes an op.
@@ -275,7 +357,8 @@ impl Graph {
     /// # Errors
     /// What the op's declaration says, or a result that is empty or of too high a rank.
     pub fn emit(&mut self, def: &'static OpDef, operands: &[Option<&Value>], attrs: Attrs) -> Result<Value, Refusal> {
-        let operands: Vec<Option<ValueId>> = operands.iter().map(|v| v.map(|v| self.value(v))).collect();
+        let value = |(i, v): (usize, &Option<&Value>)| v.map(|v| self.operand(def, i, v)).transpose();
+        let operands: Vec<Option<ValueId>> = operands.iter().enumerate().map(value).collect::<Result<_, _>>()?;
         let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc: self.loc };
         let op = b.create(def, &operands, attrs).map_err(|diag| Refusal::invalid(diag.message))?;
         self.made += 1;
@@ -319,9 +402,9 @@ impl Graph {
     /// As [`Graph::folded`]; the result keeps the name of `from`.
     fn folded_from(&mut self, from: &Value, bytes: usize, make: impl FnOnce() -> Option<HostTensor>) -> Option<Value> {
         let made = self.folded(bytes, make)?;
-        Some(match from {
-            Value::Known(k) => made.named(&k.name),
-            Value::Runtime(_) => made,
+        Some(match from.name() {
+            Some(name) => made.named(name),
+            None => made,
         })
     }
 

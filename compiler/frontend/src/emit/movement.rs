@@ -40,6 +40,10 @@ impl Graph {
         if from == dims {
             return Ok(x.clone());
         }
+        let axis = axis_of(x).and_then(|a| reshaped_axis(&from, a, dims));
+        if let Some(v) = self.moved(x, axis, |g, stored| g.reshape(stored, dims)) {
+            return Ok(v);
+        }
         if let Some(t) = x.known()
             && let Some(v) = self.folded_from(x, bytes_like(t.data(), t.len()), || t.reshaped(dims))
         {
@@ -58,6 +62,10 @@ impl Graph {
         }
         if perm.iter().copied().eq(0..from.len()) {
             return Ok(x.clone());
+        }
+        let axis = axis_of(x).and_then(|a| perm.iter().position(|&p| p == a));
+        if let Some(v) = self.moved(x, axis, |g, stored| g.transpose(stored, perm)) {
+            return Ok(v);
         }
         if let Some(t) = x.known() {
             let dims: Vec<usize> = perm.iter().map(|&p| from[p]).collect();
@@ -81,6 +89,10 @@ impl Graph {
         if ranges.iter().zip(&from).all(|(r, &d)| *r == Range::full(d)) {
             return Ok(x.clone());
         }
+        let axis = axis_of(x).filter(|&a| ranges[a] == Range::full(from[a]));
+        if let Some(v) = self.moved(x, axis, |g, stored| g.slice(stored, ranges)) {
+            return Ok(v);
+        }
         if let Some(t) = x.known() {
             let dims: Vec<usize> = ranges.iter().map(Range::count).collect();
             let own = strides(&from);
@@ -92,6 +104,11 @@ impl Graph {
             if let Some(v) = self.folded_from(x, bytes_like(t.data(), t.len()), make) {
                 return Ok(v);
             }
+        }
+        if ranges.iter().any(|r| r.count() == 0) && self.elem(x) == Elem::F32 {
+            // Known whatever the elements of `x` are.
+            let dims: Vec<usize> = ranges.iter().map(Range::count).collect();
+            return Ok(HostTensor::f32(dims, Vec::new()).into());
         }
         if ranges.iter().any(|r| r.step < 0) {
             return Err(Refusal::unsupported("slices with a negative step are supported on constants only"));
@@ -113,6 +130,11 @@ impl Graph {
         let [first, rest @ ..] = inputs else { return Err(Refusal::invalid("a concat needs an input")) };
         if rest.is_empty() {
             return Ok(first.clone());
+        }
+        if let Some(parts) = in_one_format(inputs)
+            && let Some(v) = self.moved(first, None, |g, _| g.concat(&parts, axis))
+        {
+            return Ok(v);
         }
         let known: Option<Vec<&HostTensor>> = inputs.iter().map(Value::known).collect();
         if let Some(parts) = known {
@@ -173,6 +195,30 @@ impl Graph {
         }
         self.emit_f32(graph::Pad::DEF, &[Some(&x)], attrs! { pads: pads, value: value })
     }
+}
+
+/// The axis along which the scales of a dequantized constant lie.
+fn axis_of(x: &Value) -> Option<usize> {
+    match x {
+        Value::Dequantized(d) => d.quant.axis,
+        _ => None,
+    }
+}
+
+/// Where `axis` of a tensor of dims `from` is after a reshape to `to`, if it is still an axis of its own.
+fn reshaped_axis(from: &[usize], axis: usize, to: &[usize]) -> Option<usize> {
+    let before = |dims: &[usize], a: usize| dims[..a].iter().product::<usize>();
+    (0..to.len()).find(|&a| to[a] == from[axis] && before(to, a) == before(from, axis))
+}
+
+/// The stored integers of dequantized constants that share one format with one scale.
+fn in_one_format(inputs: &[Value]) -> Option<Vec<Value>> {
+    let Some(Value::Dequantized(first)) = inputs.first() else { return None };
+    let stored = |v: &Value| match v {
+        Value::Dequantized(d) if d.quant == first.quant && d.quant.axis.is_none() => Some(d.integers()),
+        _ => None,
+    };
+    inputs.iter().map(stored).collect()
 }
 
 /// The elements of `x` at the given positions; `None` if their number does not match `dims`.

@@ -6,6 +6,7 @@
 //! added, as the conversion to f32 that follows such an operator rounds it.
 
 use super::node::{Lower, Lowered, Node};
+use super::qdq::MAGIC;
 use super::{nn, reduce};
 use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
@@ -40,8 +41,7 @@ fn centred(g: &mut Graph, n: &Node<'_>, at: usize, zero: usize, zeros: &[usize])
 fn whole(g: &mut Graph, n: &Node<'_>, a: &Value, b: &Value, taps: usize, float: Lower) -> Result<Value> {
     let product = |g: &mut Graph, b: &Value| -> Result<Value> {
         let inputs = vec![Some(a.clone()), Some(b.clone())];
-        let node =
-            Node { proto: n.proto, inputs, reals: Vec::new(), used: n.used.clone(), opset: n.opset, files: n.files };
+        let node = Node { proto: n.proto, inputs, used: n.used.clone(), opset: n.opset, files: n.files };
         let lowered = float(g, &node)?;
         lowered.values.into_iter().next().ok_or_else(|| Refusal::invalid("it has no result"))
     };
@@ -77,9 +77,6 @@ pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let (x, w) = (centred(g, n, 0, 2, &[])?, centred(g, n, 1, 3, &[o, 1, 1, 1])?);
     Ok(whole(g, n, &x, &w, channels * kh * kw, nn::conv)?.into())
 }
-
-/// Adding this and taking it away rounds a number below `2^22` to a whole one, half to even.
-const MAGIC: f32 = 12_582_912.0;
 
 fn rounded(g: &mut Graph, x: &Value) -> Result<Value> {
     let moved = g.plus(x, MAGIC)?;

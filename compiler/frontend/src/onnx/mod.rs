@@ -7,6 +7,7 @@ mod nn;
 mod node;
 mod norm;
 pub(crate) mod ops;
+mod order;
 pub(crate) mod proto;
 mod qdq;
 mod qlinear;
@@ -59,13 +60,14 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let model = ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| broken("the model has no graph".into()))?;
     let opset = opset(&model)?;
+    let nodes = order::sorted(graph)?;
     let initializers: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
     let ports: Vec<&ValueInfoProto> =
         graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
     let shapes = inputs::resolve(&declared, options).map_err(|mut list| {
         // Nothing can be lowered without shapes, but which operators are unknown can be told already.
-        list.extend(unknown_nodes(graph));
+        list.extend(unknown_nodes(graph, &nodes));
         ImportErrors { list }
     })?;
     let mut importer = Importer {
@@ -78,8 +80,9 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
         report: Vec::new(),
     };
     let inputs = importer.inputs(&ports, &shapes);
-    importer.nodes(graph, options.deadline);
-    importer.finish(graph, inputs, &shapes, describe(&model, opset))
+    importer.nodes(graph, &nodes, options.deadline);
+    let imported = importer.finish(graph, inputs, &shapes, describe(&model, opset));
+    imported.map_err(|e| inputs::blame_options(e, &declared, options))
 }
 
 fn opset(model: &ModelProto) -> Result<i64, ImportErrors> {
@@ -116,10 +119,10 @@ fn declare(v: &ValueInfoProto) -> Declared {
 /// The plain element type that an input of this stored type has in the module.
 pub(crate) fn plain_elem(stored: Stored) -> Elem {
     match stored {
-        Stored::F16 | Stored::Bf16 | Stored::F32 | Stored::F64 => Elem::F32,
+        Stored::F8(_) | Stored::F16 | Stored::Bf16 | Stored::F32 | Stored::F64 => Elem::F32,
         Stored::I8 => Elem::I8,
         Stored::U8 => Elem::U8,
-        Stored::I16 | Stored::I32 => Elem::I32,
+        Stored::I16 | Stored::U16 | Stored::I32 => Elem::I32,
         Stored::I64 => Elem::I64,
         Stored::Bool => Elem::Bool,
     }
@@ -133,11 +136,11 @@ fn node_name(node: &NodeProto) -> String {
     }
 }
 
-/// Which nodes the outputs depend on.
-fn live_nodes(graph: &GraphProto) -> Vec<bool> {
+/// Which of these sorted nodes the outputs depend on.
+fn live_nodes(graph: &GraphProto, nodes: &[&NodeProto]) -> Vec<bool> {
     let mut needed: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-    let mut live = vec![false; graph.node.len()];
-    for (node, live) in graph.node.iter().zip(&mut live).rev() {
+    let mut live = vec![false; nodes.len()];
+    for (node, live) in nodes.iter().zip(&mut live).rev() {
         *live = node.output.iter().any(|o| needed.contains(o.as_str()));
         if *live {
             needed.extend(node.input.iter().map(String::as_str));
@@ -146,9 +149,9 @@ fn live_nodes(graph: &GraphProto) -> Vec<bool> {
     live
 }
 
-fn unknown_nodes(graph: &GraphProto) -> Vec<ImportError> {
-    let live = live_nodes(graph);
-    let unknown = graph.node.iter().zip(live).filter(|(n, live)| *live && ops::find(&n.domain, &n.op_type).is_none());
+fn unknown_nodes(graph: &GraphProto, nodes: &[&NodeProto]) -> Vec<ImportError> {
+    let live = live_nodes(graph, nodes);
+    let unknown = nodes.iter().zip(live).filter(|(n, live)| *live && ops::find(&n.domain, &n.op_type).is_none());
     unknown.map(|(n, _)| node_error(n, ops::unsupported(&n.domain, &n.op_type))).collect()
 }
 
@@ -183,12 +186,12 @@ impl<'a> Importer<'a> {
         made
     }
 
-    fn nodes(&mut self, graph: &'a GraphProto, deadline: Option<Deadline>) {
-        let live = live_nodes(graph);
+    fn nodes(&mut self, graph: &'a GraphProto, nodes: &[&'a NodeProto], deadline: Option<Deadline>) {
+        let live = live_nodes(graph, nodes);
         let outputs = graph.output.iter().map(|o| o.name.as_str());
-        let live_inputs = graph.node.iter().zip(&live).filter(|(_, l)| **l).flat_map(|(n, _)| &n.input);
+        let live_inputs = nodes.iter().zip(&live).filter(|(_, l)| **l).flat_map(|(n, _)| &n.input);
         let read: HashSet<&str> = live_inputs.map(String::as_str).chain(outputs).collect();
-        for (node, live) in graph.node.iter().zip(live) {
+        for (&node, live) in nodes.iter().zip(live) {
             if self.errors.len() >= MAX_ERRORS {
                 break;
             }
@@ -218,8 +221,7 @@ impl<'a> Importer<'a> {
         let result = match (lower, inputs) {
             (Some(lower), Some(inputs)) => {
                 let used = proto.output.iter().map(|o| read.contains(o.as_str())).collect();
-                let reals = inputs.iter().map(|v| self.g.real(v.as_ref()?).cloned()).collect();
-                let node = Node { proto, inputs, reals, used, opset: self.opset, files: self.source.files };
+                let node = Node { proto, inputs, used, opset: self.opset, files: self.source.files };
                 self.g.at_node(&node_name(proto), &proto.op_type);
                 let before = self.g.made();
                 let lowered = lower(&mut self.g, &node);
@@ -292,7 +294,7 @@ impl<'a> Importer<'a> {
             None => {}
         }
         let Some(&proto) = self.initializers.get(name) else {
-            let reason = format!("\"{name}\" is neither an input, nor a constant, nor the result of an earlier node");
+            let reason = format!("\"{name}\" is neither an input, nor a constant, nor the result of a node");
             match user {
                 Some(node) => self.refuse(node, Refusal::invalid(reason)),
                 None => self.errors.push(ImportError::Broken { reason }),
@@ -303,7 +305,8 @@ impl<'a> Importer<'a> {
         match tensor::read(proto, self.source.files) {
             Ok(tensor) => {
                 self.g.grant(&tensor);
-                let value = Value::Known(Known { name: name.into(), tensor: Arc::new(tensor) });
+                let narrow = tensor::narrow_bounds(proto.data_type);
+                let value = Value::Known(Known { name: name.into(), tensor: Arc::new(tensor), narrow });
                 self.env.insert(name, Slot::Ready(value.clone()));
                 Some(value)
             }

@@ -108,7 +108,7 @@ pub(super) fn split(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
             (0..parts).map(left).collect()
         }
     };
-    let sum = sizes.iter().try_fold(0i64, |a, &s| a.checked_add(s).filter(|_| s > 0));
+    let sum = sizes.iter().try_fold(0i64, |a, &s| a.checked_add(s).filter(|_| s >= 0));
     if sizes.len() != parts || sum != Some(dims[axis] as i64) {
         return Err(Refusal::invalid(format!("{} cannot be split into {sizes:?} for {parts} outputs", dims[axis])));
     }

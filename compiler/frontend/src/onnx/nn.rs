@@ -111,7 +111,7 @@ fn pool(g: &Graph, n: &Node<'_>) -> Result<(Pool, [i64; 2])> {
     }
     let mut pool = Pool { kernel: window.kernel, strides: window.strides, pads, ceil_mode: false };
     if n.int("ceil_mode")?.unwrap_or(0) != 0 {
-        let none = || Refusal::invalid(format!("kernel {kernel:?} does not fit the input {height} x {width}"));
+        let none = || Refusal::unsupported(format!("its kernel {kernel:?} finds no window in {height} x {width}"));
         pool.pads = window.ceil_pads(pads).ok_or_else(none)?;
     }
     Ok((pool, [pads[2], pads[3]]))

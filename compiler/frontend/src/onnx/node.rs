@@ -12,8 +12,6 @@ pub(crate) struct Node<'a> {
     pub proto: &'a NodeProto,
     /// `None` where an optional input is left out.
     pub inputs: Vec<Option<Value>>,
-    /// Per input: the numbers of a dequantized constant, for use as an attribute.
-    pub reals: Vec<Option<HostTensor>>,
     /// Per output: whether anything reads it.
     pub used: Vec<bool>,
     /// Version of the operator set.
@@ -91,8 +89,7 @@ impl<'a> Node<'a> {
     /// When it is computed by the model.
     pub fn known(&self, i: usize, what: &str) -> Result<Option<&HostTensor>, Refusal> {
         let Some(v) = self.optional(i) else { return Ok(None) };
-        let real = self.reals.get(i).and_then(Option::as_ref);
-        v.known().or(real).map(Some).ok_or_else(|| {
+        v.known().map(Some).ok_or_else(|| {
             Refusal::unsupported(format!("{what} are computed by the model; they must be constant"))
                 .remedy("export the model with constant shapes and attributes, or simplify it first")
         })
@@ -177,10 +174,11 @@ impl<'a> Node<'a> {
         text.map(Some).map_err(|_| Refusal::invalid(format!("attribute `{name}` is no text")))
     }
 
-    /// A tensor attribute.
-    pub fn tensor(&self, name: &str) -> Result<Option<HostTensor>, Refusal> {
+    /// A tensor attribute, and the bounds of its 16-bit integers if it has such.
+    pub fn tensor(&self, name: &str) -> Result<Option<(HostTensor, Option<(i32, i32)>)>, Refusal> {
         let Some(t) = self.attr(name, kind::TENSOR)?.and_then(|a| a.t.as_deref()) else { return Ok(None) };
-        tensor::read(t, self.files).map(Some).map_err(|e| Refusal::invalid(format!("attribute `{name}`: {e}")))
+        let read = tensor::read(t, self.files).map(|read| Some((read, tensor::narrow_bounds(t.data_type))));
+        read.map_err(|e| Refusal::invalid(format!("attribute `{name}`: {e}")))
     }
 
     /// Refuses nodes whose output `i` is read.

@@ -2,7 +2,8 @@
 //! made of serves the operators on quantized tensors as well.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Graph, Value};
+use super::tensor;
+use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
 use crate::shape;
 use qc_dialects::graph::{self, quantize};
@@ -24,6 +25,8 @@ fn store_of(elem: Elem) -> Option<Store> {
 pub(super) struct Stated<'a> {
     scales: &'a [f32],
     zero: Option<&'a HostTensor>,
+    /// Least and largest stored integer of 16 bits.
+    narrow: Option<(i32, i32)>,
     /// The axis of several scales; `None` when there can be only one.
     axis: Option<i64>,
     /// The storage of a result whose zero point is left out.
@@ -38,7 +41,11 @@ impl<'a> Stated<'a> {
     pub fn at(n: &'a Node<'_>, scale: usize, axis: Option<i64>) -> Result<Stated<'a>> {
         let scales = n.known(scale, "the scales")?.and_then(HostTensor::as_f32);
         let scales = scales.ok_or_else(|| Refusal::invalid("it has no float scale"))?;
-        Ok(Stated { scales, zero: n.known(scale + 1, "the zero points")?, axis, default: Store::U8 })
+        let narrow = match n.optional(scale + 1) {
+            Some(Value::Known(k)) => k.narrow,
+            _ => None,
+        };
+        Ok(Stated { scales, zero: n.known(scale + 1, "the zero points")?, narrow, axis, default: Store::U8 })
     }
 
     /// The scales, one or one per index of the axis.
@@ -73,7 +80,12 @@ impl<'a> Stated<'a> {
             }
             Some(z) => (0..z.len()).map(|i| z.int(i).unwrap_or(0) as i32).collect(),
         };
-        let (lo, hi) = store.bounds();
+        let (lo, hi) = self.narrow.filter(|_| store == Store::I32).unwrap_or(store.bounds());
+        // One scale that is written several times is one scale.
+        let one = self.scales.windows(2).all(|w| w[0] == w[1]) && zeros.windows(2).all(|w| w[0] == w[1]);
+        if one && !zeros.is_empty() && count > 0 {
+            return Ok(Quant { store, axis: None, scales: [self.scales[0]].into(), zeros: [zeros[0]].into(), lo, hi });
+        }
         Ok(Quant { store, axis, scales: self.scales.into(), zeros: zeros.into(), lo, hi })
     }
 }
@@ -83,19 +95,27 @@ fn stated<'a>(n: &'a Node<'_>) -> Result<Stated<'a>> {
     if n.int("block_size")?.unwrap_or(0) != 0 {
         return Err(Refusal::unsupported("blocked quantization is not supported"));
     }
-    let default = default_store(n)?;
-    Ok(Stated { default, ..Stated::at(n, 1, Some(n.int("axis")?.unwrap_or(1)))? })
+    let (default, narrow) = default_store(n)?;
+    let stated = Stated::at(n, 1, Some(n.int("axis")?.unwrap_or(1)))?;
+    Ok(Stated { default, narrow: stated.narrow.or(narrow), ..stated })
 }
 
 fn unsupported_store(elem: Elem) -> Refusal {
-    Refusal::unsupported(format!("quantization to {} is not supported", elem.word().unwrap_or("this type")))
-        .remedy("quantize the model to uint8 or int8")
+    let word = match elem {
+        Elem::F32 => "8-bit floats",
+        other => other.word().unwrap_or("this type"),
+    };
+    Refusal::unsupported(format!("quantization to {word} is not supported"))
+        .remedy("quantize the model to uint8, int8, uint16 or int16")
 }
 
-fn default_store(n: &Node<'_>) -> Result<Store> {
+/// The storage that `output_dtype` states, and the bounds of its integers if they have 16 bits.
+fn default_store(n: &Node<'_>) -> Result<(Store, Option<(i32, i32)>)> {
     match n.int("output_dtype")?.unwrap_or(2) {
-        0 | 2 => Ok(Store::U8),
-        3 => Ok(Store::I8),
+        0 | 2 => Ok((Store::U8, None)),
+        3 => Ok((Store::I8, None)),
+        4 => Ok((Store::I32, tensor::narrow_bounds(4))),
+        5 => Ok((Store::I32, tensor::narrow_bounds(5))),
         other => Err(Refusal::unsupported(format!("output_dtype {other} is not supported"))),
     }
 }
@@ -112,14 +132,17 @@ pub(super) fn quantized(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Result
     g.expect_f32(x)?;
     let dims = g.dims(x);
     let quant = stated.format(&dims, None)?;
-    if quant.store == Store::I32 {
-        return Err(unsupported_store(Elem::I32));
+    if quant.store == Store::I32 && stated.narrow.is_none() {
+        return Err(Refusal::invalid("integers are quantized to 8 or 16 bits, not to 32"));
+    }
+    if quant.store == Store::I32 || (quant.axis.is_some() && x.known().is_none()) {
+        return Ok(stored_in_floats(g, x, &quant, &dims)?.into());
     }
     let id = g.quant(quant, &dims)?;
-    if let Value::Known(k) = x {
+    if let (Some(t), Some(name)) = (x.known(), x.name()) {
         let quant = g.m.quant(id).clone();
-        let stored = quantize::quantize_tensor(&quant, &k.tensor).map_err(Refusal::invalid)?;
-        let value = g.quant_constant(&k.name, stored, quant)?;
+        let stored = quantize::quantize_tensor(&quant, t).map_err(Refusal::invalid)?;
+        let value = g.quant_constant(name, stored.into(), quant)?;
         return Ok(Lowered::identity(value, "the constant is stored quantized"));
     }
     Ok(g.emit_f32(graph::Quantize::DEF, &[Some(x)], attrs! { quant: id })?.into())
@@ -137,6 +160,12 @@ pub(super) fn dequantized(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Resu
     let dims = g.dims(x);
     if let Value::Known(k) = x {
         let elem = k.tensor.data().elem();
+        if elem == Elem::F32 {
+            // Floats of 8 bits, which have no zero point but 0.
+            let (store, zero) = (Some(Store::I32), None);
+            let quant = Stated { zero, ..*stated }.format(&dims, store)?;
+            return g.arith(Arith::Mul, x, &along(&quant, &dims, |i| quant.scale(i)));
+        }
         let store = store_of(elem).ok_or_else(|| unsupported_store(elem))?;
         let quant = stated.format(&dims, Some(store))?;
         let (quant, tensor) = without_zero_scales(quant, &k.tensor);
@@ -157,6 +186,36 @@ fn same_format(a: &Quant, b: &Quant) -> bool {
     a.store == b.store && a.axis == b.axis && a.scales == b.scales && same_zeros(&a.zeros, &b.zeros)
 }
 
+/// Adding this and taking it away rounds a number below `2^22` to a whole one, half to even.
+pub(super) const MAGIC: f32 = 12_582_912.0;
+
+/// One number of a format, or one per index of its axis, for tensors of `dims`.
+fn along(quant: &Quant, dims: &[usize], value: impl Fn(usize) -> f32) -> Value {
+    let Some(axis) = quant.axis else { return scalar(value(0)) };
+    let mut shape = vec![1; dims.len()];
+    shape[axis] = dims[axis];
+    HostTensor::f32(shape, (0..dims[axis]).map(value).collect()).into()
+}
+
+/// `clamp(round(x / scale) + zero)` in floats, for formats that no kernel stores: of 16 bits, or with several scales.
+fn stored_in_floats(g: &mut Graph, x: &Value, quant: &Quant, dims: &[usize]) -> Result<Value> {
+    g.quant(quant.clone(), dims)?;
+    let zero = |i: usize| quant.zero(i) as f32;
+    let steps = g.arith(Arith::Div, x, &along(quant, dims, |i| quant.scale(i)))?;
+    // The clamp comes first: its bounds are whole numbers, and below 2^22.
+    let steps = g.arith(Arith::Max, &steps, &along(quant, dims, |i| quant.lo as f32 - zero(i)))?;
+    let steps = g.arith(Arith::Min, &steps, &along(quant, dims, |i| quant.hi as f32 - zero(i)))?;
+    let steps = g.plus(&steps, MAGIC)?;
+    let steps = g.plus(&steps, -MAGIC)?;
+    let stored = g.arith(Arith::Add, &steps, &along(quant, dims, zero))?;
+    let elem = match quant.store {
+        Store::U8 => Elem::U8,
+        Store::I8 => Elem::I8,
+        Store::I32 => Elem::I32,
+    };
+    g.cast(&stored, elem)
+}
+
 /// Integers that the model is fed with, or computes without saying what they mean: `(x - zero) * scale` in floats. Bytes
 /// are quantized again, which is exact, so that integer ops can read them.
 fn dequantized_plain(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Result<Value> {
@@ -164,14 +223,10 @@ fn dequantized_plain(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Result<Va
     let store = store_of(elem).ok_or_else(|| unsupported_store(elem))?;
     let dims = g.dims(x);
     let quant = stated.format(&dims, Some(store))?;
-    if quant.axis.is_some() || quant.zeros.len() != 1 {
-        return Err(Refusal::unsupported("integers that the model computes have one scale per channel"));
-    }
-    let (scale, zero) = (quant.scales[0], quant.zeros[0] as f32);
     let real = g.cast(x, Elem::F32)?;
-    let real = g.plus(&real, -zero)?;
-    let real = g.times(&real, scale)?;
-    if store == Store::I32 {
+    let real = g.arith(Arith::Sub, &real, &along(&quant, &dims, |i| quant.zero(i) as f32))?;
+    let real = g.arith(Arith::Mul, &real, &along(&quant, &dims, |i| quant.scale(i)))?;
+    if store == Store::I32 || quant.axis.is_some() {
         return Ok(real);
     }
     let stored = g.quantize(&real, quant)?;
@@ -202,4 +257,114 @@ fn without_zero_scales(quant: Quant, t: &HostTensor) -> (Quant, HostTensor) {
 fn ones(quant: &Quant) -> Quant {
     let scales = quant.scales.iter().map(|&s| if s == 0.0 { 1.0 } else { s }).collect();
     Quant { scales, ..quant.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Model, bytes, float, floats, int, ints, longs};
+
+    /// A constant `r` of real numbers that is stored as integers of an ONNX type.
+    fn stored(data_type: i32, dims: &[i64], values: &[i32]) -> Model {
+        Model::new(21, &[1, 2]).constant(bytes("w", data_type, dims, values)).constant(floats("s", &[], &[0.5])).node(
+            "DequantizeLinear",
+            "w s > r",
+            &[],
+        )
+    }
+
+    #[test]
+    fn stored_constants_are_constants_of_any_storage() {
+        for data_type in [2, 3, 4, 5, 6] {
+            let moved = stored(data_type, &[2, 2], &[1, 2, 3, 4])
+                .constant(longs("at", &[1, 0, 1]))
+                .node("Transpose", "r > t", &[ints("perm", &[1, 0])])
+                .node("Gather", "t at > g", &[int("axis", 0)])
+                .node("Relu", "g > p", &[])
+                .node("Add", "p x > y", &[]);
+            let imported = moved.import(&Default::default()).unwrap();
+            assert_eq!(imported.outputs[0].dims, [3, 2], "{data_type}");
+            assert_eq!(moved.run(&[0.0, 0.0]).1, [1.0, 2.0, 0.5, 1.5, 1.0, 2.0], "{data_type}");
+        }
+        // 1.5 and -2 as E4M3.
+        let eight = stored(17, &[2], &[0x3c, 0xc0]).node("Mul", "r x > y", &[]);
+        assert_eq!(eight.run(&[1.0, 1.0]).1, [0.75, -1.0]);
+    }
+
+    #[test]
+    fn weights_that_move_stay_integers() {
+        let one = stored(3, &[2, 1], &[1, -2]).constant(longs("to", &[1, 2]));
+        let one = one.node("Reshape", "r to > t", &[]).node("Transpose", "t > c", &[]).node("MatMul", "x c > y", &[]);
+        assert_eq!(one.run(&[2.0, 1.0]).1, [0.0]);
+        let per_axis = Model::new(13, &[1, 2])
+            .constant(bytes("w", 3, &[2, 2], &[1, 2, 3, 4]))
+            .constant(floats("s", &[2], &[0.5, 2.0]))
+            .node("DequantizeLinear", "w s > r", &[int("axis", 0)])
+            .node("Transpose", "r > t", &[])
+            .node("MatMul", "x t > y", &[]);
+        assert_eq!(per_axis.run(&[1.0, 1.0]).1, [1.5, 14.0]);
+        for model in [one, per_axis] {
+            let dump = qc_ir::print(&model.import(&Default::default()).unwrap().module, Default::default());
+            assert_eq!(dump.matches("graph.dequantize").count(), 1, "{dump}");
+            assert!(!dump.contains("graph.transpose") && !dump.contains("graph.reshape"), "{dump}");
+        }
+    }
+
+    #[test]
+    fn normalizations_take_stored_parameters() {
+        let model = Model::new(13, &[1, 2])
+            .constant(bytes("w", 3, &[2], &[2, 4]))
+            .constant(floats("s", &[], &[0.5]))
+            .constant(floats("none", &[2], &[0.0, 0.0]))
+            .constant(floats("ones", &[2], &[1.0, 1.0]))
+            .node("DequantizeLinear", "w s > scale", &[])
+            .node("BatchNormalization", "x scale none none ones > y", &[float("epsilon", 0.0)]);
+        assert_eq!(model.run(&[3.0, 5.0]).1, [3.0, 10.0]);
+        let dump = qc_ir::print(&model.import(&Default::default()).unwrap().module, Default::default());
+        assert!(!dump.contains("graph.dequantize"), "{dump}");
+    }
+
+    #[test]
+    fn pairs_of_16_bits_round_and_clamp() {
+        for (data_type, zero, low, high) in [(5, 0, -32768.0, 32767.0), (4, 100, -100.0, 65435.0)] {
+            let model = Model::new(21, &[4])
+                .constant(floats("s", &[], &[0.5]))
+                .constant(bytes("z", data_type, &[], &[zero]))
+                .node("QuantizeLinear", "x s z > q", &[])
+                .node("DequantizeLinear", "q s z > y", &[]);
+            let y = model.run(&[0.74, 1.3, -1e6, 1e6]).1;
+            assert_eq!(y, [0.5, 1.5, low * 0.5, high * 0.5], "{data_type}");
+        }
+        let wide = Model::new(21, &[4]).constant(floats("s", &[], &[0.5])).constant(bytes("z", 6, &[], &[0]));
+        let wide = wide.node("QuantizeLinear", "x s z > y", &[]);
+        assert!(wide.import(&Default::default()).unwrap_err()[0].to_string().contains("not to 32"));
+    }
+
+    #[test]
+    fn activations_may_have_several_scales() {
+        let pair = |scales: &[f32; 2]| {
+            Model::new(13, &[1, 2])
+                .constant(floats("s", &[2], scales))
+                .constant(bytes("z", 3, &[2], &[0, 0]))
+                .node("QuantizeLinear", "x s z > q", &[int("axis", 1)])
+                .node("DequantizeLinear", "q s z > y", &[int("axis", 1)])
+        };
+        assert_eq!(pair(&[0.5, 2.0]).run(&[0.7, 2.9]).1, [0.5, 2.0]);
+        assert_eq!(pair(&[0.5, 2.0]).run(&[-100.0, 900.0]).1, [-64.0, 254.0]);
+        let equal = pair(&[0.5, 0.5]);
+        assert_eq!(equal.run(&[0.7, 2.9]).1, [0.5, 3.0]);
+        let dump = qc_ir::print(&equal.import(&Default::default()).unwrap().module, Default::default());
+        assert!(dump.contains("q<i8, [0.5], [0]"), "{dump}");
+    }
+
+    #[test]
+    fn signed_bytes_are_repeated() {
+        let model = Model::new(13, &[1, 2])
+            .constant(floats("s", &[], &[0.5]))
+            .constant(bytes("z", 3, &[], &[3]))
+            .constant(longs("times", &[1, 2]))
+            .node("QuantizeLinear", "x s z > q", &[])
+            .node("Tile", "q times > t", &[])
+            .node("DequantizeLinear", "t s z > y", &[]);
+        assert_eq!(model.run(&[0.7, -2.9]).1, [0.5, -3.0, 0.5, -3.0]);
+    }
 }

@@ -30,8 +30,7 @@ fn float_of(g: &mut Graph, n: &Node<'_>, operands: Vec<Option<Value>>, float: Lo
     if n.int("channels_last")?.unwrap_or(0) != 0 {
         return Err(Refusal::unsupported("its tensors are channels-last").remedy("export the model in NCHW layout"));
     }
-    let node =
-        Node { proto: n.proto, inputs: operands, reals: Vec::new(), used: n.used.clone(), opset, files: n.files };
+    let node = Node { proto: n.proto, inputs: operands, used: n.used.clone(), opset, files: n.files };
     let lowered = float(g, &node)?;
     lowered.values.into_iter().next().ok_or_else(|| Refusal::invalid("it has no result"))
 }

@@ -2,7 +2,7 @@
 
 use super::node::{Lowered, Node};
 use crate::elements::{bounded, checked_dims};
-use crate::emit::{Graph, Value, gather as gather_known, known_i64s};
+use crate::emit::{Graph, Known, Value, gather as gather_known, known_i64s};
 use crate::error::Refusal;
 use crate::shape as resolve;
 use qc_dialects::graph::matmul::{broadcast, broadcast_index};
@@ -16,8 +16,8 @@ fn too_large(dims: &[usize]) -> Refusal {
 }
 
 pub(super) fn constant(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    if let Some(t) = n.tensor("value")? {
-        return Ok(Value::from(t).into());
+    if let Some((t, narrow)) = n.tensor("value")? {
+        return Ok(Value::Known(Known { name: "".into(), tensor: t.into(), narrow }).into());
     }
     let t = if let Some(f) = n.float("value_float")? {
         HostTensor::f32(Vec::new(), vec![f])
@@ -51,7 +51,7 @@ pub(super) fn constant_of_shape(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> 
     let dims = n.known_ints(0, "the dims")?.ok_or_else(|| Refusal::invalid("it has no shape"))?;
     let impossible = || Refusal::invalid(format!("the shape {dims:?} is impossible"));
     let (sizes, len) = checked_dims(&dims).ok_or_else(impossible)?;
-    let value = n.tensor("value")?.unwrap_or_else(|| HostTensor::f32(vec![1], vec![0.0]));
+    let value = n.tensor("value")?.map_or_else(|| HostTensor::f32(vec![1], vec![0.0]), |(t, _)| t);
     let filled = g.folded(8 * len, || gather_known(&value, sizes.clone(), std::iter::repeat_n(0, len)));
     Ok(filled.ok_or_else(|| too_large(&sizes))?.into())
 }
@@ -67,31 +67,41 @@ pub(super) fn expand(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     if dims == from {
         return Ok(Lowered::identity(x.clone(), "the shape stays the same"));
     }
-    if let Some(t) = x.known() {
+    let picked = |g: &mut Graph, x: &Value| {
+        let t = x.known().ok_or_else(|| too_large(&dims))?;
         let make = || gather_known(t, dims.clone(), broadcast_index(&from, &dims));
-        return Ok(g.folded(8 * len, make).ok_or_else(|| too_large(&dims))?.into());
+        g.folded(8 * len, make).ok_or_else(|| too_large(&dims))
+    };
+    if x.known().is_some() {
+        let moved = g.moved(x, None, picked);
+        return Ok(moved.map_or_else(|| picked(g, x), Ok)?.into());
     }
     let mut aligned = vec![1; dims.len() - from.len()];
     aligned.extend(&from);
     let x = g.reshape(x, &aligned)?;
     let times: Vec<usize> = dims.iter().zip(&aligned).map(|(d, a)| if d == a { 1 } else { *d }).collect();
-    repeated(g, &x, &times)
+    Ok(repeated(g, &x, &times)?.into())
 }
 
 /// A tensor is repeated at most this often.
 const MAX_COPIES: usize = 4096;
 
 /// The tensor repeated along every axis.
-fn repeated(g: &mut Graph, x: &Value, times: &[usize]) -> Result<Lowered> {
+fn repeated(g: &mut Graph, x: &Value, times: &[usize]) -> Result<Value> {
     let copies = times.iter().try_fold(1usize, |a, &t| a.checked_mul(t).filter(|&n| n <= MAX_COPIES && t > 0));
     if copies.is_none() {
         return Err(Refusal::unsupported(format!("it repeats computed values {times:?} times")));
+    }
+    if let Some(format) = g.quant_of(x).cloned() {
+        let real = g.dequantize(x)?;
+        let value = repeated(g, &real, times)?;
+        return g.quantize(&value, format);
     }
     let mut value = x.clone();
     for (axis, &count) in times.iter().enumerate() {
         value = g.concat(&vec![value; count], axis)?;
     }
-    Ok(Lowered::identity(value, "the shape stays the same"))
+    Ok(value)
 }
 
 pub(super) fn tile(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -100,7 +110,7 @@ pub(super) fn tile(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let times: Option<Vec<usize>> = times.iter().map(|&t| usize::try_from(t).ok()).collect();
     let times = times.filter(|t| t.len() == g.dims(x).len());
     let times = times.ok_or_else(|| Refusal::invalid("the repeats do not fit its shape"))?;
-    repeated(g, x, &times)
+    Ok(Lowered::identity(repeated(g, x, &times)?, "the shape stays the same"))
 }
 
 /// Gathering along an axis: on known data, or a single index or a run of indices of computed data.
@@ -120,7 +130,8 @@ pub(super) fn gather(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let mut out = dims.clone();
     out.splice(axis..=axis, indices.dims().iter().copied());
     let len = bounded(&out).ok_or_else(|| too_large(&out))?;
-    if let Some(t) = x.known() {
+    let picked = |g: &mut Graph, x: &Value| {
+        let t = x.known().ok_or_else(|| too_large(&out))?;
         let inner: usize = dims[axis + 1..].iter().product();
         let outer: usize = dims[..axis].iter().product();
         let row = |o: usize| {
@@ -128,9 +139,12 @@ pub(super) fn gather(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
             at.iter().flat_map(move |&i| (0..inner).map(move |k| (o * t.dims()[axis] + i) * inner + k))
         };
         let make = || gather_known(t, out.clone(), (0..outer).flat_map(row));
-        if let Some(v) = g.folded(8 * len, make) {
-            return Ok(v.into());
-        }
+        g.folded(8 * len, make).ok_or_else(|| too_large(&out))
+    };
+    if x.known().is_some()
+        && let Ok(v) = g.moved(x, None, picked).map_or_else(|| picked(g, x), Ok)
+    {
+        return Ok(v.into());
     }
     if at.is_empty() || at.windows(2).any(|w| w[1] != w[0] + 1) {
         return Err(Refusal::unsupported("only a run of consecutive indices can be gathered from computed values"));

@@ -1,7 +1,7 @@
 //! ONNX `TensorProto` to a host tensor: raw bytes, typed fields, or bytes in another file.
 
 use super::proto::TensorProto;
-use crate::elements::{Stored, checked_dims, tensor_from_bytes};
+use crate::elements::{F8, Stored, checked_dims, tensor_from_bytes};
 use crate::files::{Files, check_external_path};
 use qc_ir::{Data, HostTensor};
 
@@ -14,6 +14,7 @@ pub(crate) fn stored_type(data_type: i32) -> Result<Stored, String> {
         1 => Stored::F32,
         2 => Stored::U8,
         3 => Stored::I8,
+        4 => Stored::U16,
         5 => Stored::I16,
         6 => Stored::I32,
         7 => Stored::I64,
@@ -21,20 +22,31 @@ pub(crate) fn stored_type(data_type: i32) -> Result<Stored, String> {
         10 => Stored::F16,
         11 => Stored::F64,
         16 => Stored::Bf16,
+        17 => Stored::F8(F8::E4M3Fn),
+        18 => Stored::F8(F8::E4M3FnUz),
+        19 => Stored::F8(F8::E5M2),
+        20 => Stored::F8(F8::E5M2FnUz),
         other => return Err(format!("element type {} is not supported", type_name(other))),
     })
+}
+
+/// Least and largest number of an ONNX type of 16-bit integers.
+pub(crate) fn narrow_bounds(data_type: i32) -> Option<(i32, i32)> {
+    match data_type {
+        4 => Some((0, i32::from(u16::MAX))),
+        5 => Some((i32::from(i16::MIN), i32::from(i16::MAX))),
+        _ => None,
+    }
 }
 
 fn type_name(data_type: i32) -> String {
     match data_type {
         0 => "undefined".into(),
-        4 => "uint16".into(),
         8 => "string".into(),
         12 => "uint32".into(),
         13 => "uint64".into(),
         14 => "complex64".into(),
         15 => "complex128".into(),
-        17..=20 => "float8".into(),
         21 => "uint4".into(),
         22 => "int4".into(),
         other => format!("number {other}"),
@@ -71,6 +83,8 @@ fn typed_fields(t: &TensorProto, stored: Stored) -> Data {
         Stored::I8 => Data::I8(ints.iter().map(|&x| x as i8).collect()),
         Stored::U8 => Data::U8(ints.iter().map(|&x| x as u8).collect()),
         Stored::I16 | Stored::I32 => Data::I32(ints.clone()),
+        Stored::U16 => Data::I32(ints.iter().map(|&x| i32::from(x as u16)).collect()),
+        Stored::F8(kind) => Data::F32(ints.iter().map(|&x| kind.value(x as u8)).collect()),
         Stored::I64 => Data::I64(t.int64_data.clone()),
         Stored::Bool => Data::Bool(ints.iter().map(|&x| x != 0).collect()),
     }

@@ -255,6 +255,46 @@ fn a_split_is_one_slice_per_output() {
 }
 
 #[test]
+fn a_window_that_begins_inside_a_smaller_map_counts() {
+    let attrs = [ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), int("ceil_mode", 1)];
+    let x = [1.0, 2.0, 3.0, 4.0];
+    for (op, counted, y) in [("MaxPool", None, 4.0), ("AveragePool", Some(0), 2.5), ("AveragePool", Some(1), 2.5)] {
+        let attrs: Vec<_> = attrs.iter().cloned().chain(counted.map(|c| int("count_include_pad", c))).collect();
+        let model = Model::new(22, &[1, 1, 2, 2]).node(op, "x > y", &attrs);
+        assert_eq!(model.run(&x), (vec![1, 1, 1, 1], vec![y]), "{op}");
+        // Without a window there is no result; that is no fault of the model.
+        let none = Model::new(22, &[1, 1, 1, 1]).node(op, "x > y", &attrs).reasons();
+        assert!(none[0].contains("finds no window in 1 x 1") && !none[0].contains("not valid"), "{none:?}");
+    }
+}
+
+#[test]
+fn an_empty_part_of_a_split_does_no_harm() {
+    let model = Model::new(13, &[2]).constant(longs("sizes", &[0, 2])).node("Split", "x sizes > a y", &[]);
+    assert_eq!(model.run(&[1.0, 2.0]).1, [1.0, 2.0]);
+    let read = Model::new(13, &[2]).constant(longs("sizes", &[0, 2])).node("Split", "x sizes > a b", &[]);
+    assert_eq!(read.node("Concat", "a b > y", &[int("axis", 0)]).run(&[1.0, 2.0]).1, [1.0, 2.0]);
+}
+
+#[test]
+fn a_bound_that_is_no_number_is_not_the_models_fault() {
+    let nan = Model::new(13, &[2]).constant(floats("low", &[], &[f32::NAN])).node("Clip", "x low > y", &[]);
+    assert!(nan.reasons()[0].contains("a bound is NaN; give it numbers as bounds"), "{:?}", nan.reasons());
+}
+
+#[test]
+fn dims_that_the_user_states_are_blamed_before_the_model() {
+    let model = || Model::new(13, &[-1, 4]).constant(longs("to", &[2, 6])).node("Reshape", "x to > y", &[]);
+    let text = model().reasons().join("");
+    assert!(text.contains("batch 1: state another with `--shape x=?,4`") && !text.contains("not valid"), "{text}");
+    let options = Options { shapes: [("x".to_string(), vec![5, 4])].into(), ..Options::default() };
+    let text = model().import(&options).unwrap_err()[0].to_string();
+    assert!(text.contains("`--shape` states may not fit; the model says [?, 4] for \"x\""), "{text}");
+    let fixed = Model::new(13, &[1, 4]).constant(longs("to", &[2, 6])).node("Reshape", "x to > y", &[]);
+    assert!(fixed.reasons()[0].contains("the model is not valid"));
+}
+
+#[test]
 fn lrn_divides_alpha_by_the_window() {
     let attrs = [int("size", 3), float("alpha", 0.3), float("beta", 1.0), float("bias", 1.0)];
     let model = Model::new(13, &[1, 1, 1, 1]).node("LRN", "x > y", &attrs);

@@ -256,7 +256,7 @@ impl<'a> Importer<'a> {
         for v in &self.block.vars {
             if let Some(tensor) = params.remove(&v.name) {
                 self.g.grant(&tensor);
-                let known = Known { name: v.name.as_str().into(), tensor: Arc::new(tensor) };
+                let known = Known { name: v.name.as_str().into(), tensor: Arc::new(tensor), narrow: None };
                 self.env.insert(&v.name, Slot::Ready(Tensor::Plain(Value::Known(known))));
             }
         }

@@ -157,7 +157,14 @@ pub(super) fn pool2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     }
     let (window, pads) = window(op, [height, width], kernel, [1, 1])?;
     let ceil_mode = op.flag("ceil_mode", false)?;
-    let pool = Pool { kernel: window.kernel, strides: window.strides, pads, ceil_mode };
+    let mut pool = Pool { kernel: window.kernel, strides: window.strides, pads, ceil_mode };
+    for (d, input) in [height as i64, width as i64].into_iter().enumerate().filter(|_| ceil_mode) {
+        let room = input + pads[d] + pads[2 + d] - window.kernel[d];
+        // The size formula of Paddle rounds towards 0, so there is one window where less than two strides are missing.
+        if room < 0 && room + window.strides[d] - 1 > -window.strides[d] {
+            pool.pads[2 + d] -= room;
+        }
+    }
     if !average {
         return Ok(g.max_pool(x, &pool)?.into());
     }

@@ -68,14 +68,12 @@ fn pair(g: &mut Graph, x: &Value, quant: Quant) -> Result<Value> {
 fn quantized(g: &mut Graph, x: &Value, quant: Quant) -> Result<Value> {
     g.expect_f32(x)?;
     let id = g.quant(quant, &g.dims(x))?;
-    match x {
-        Value::Known(k) => {
-            let quant = g.m.quant(id).clone();
-            let stored = quantize::quantize_tensor(&quant, &k.tensor).map_err(Refusal::invalid)?;
-            g.quant_constant(&k.name, stored, quant)
-        }
-        Value::Runtime(_) => g.emit_f32(graph::Quantize::DEF, &[Some(x)], attrs! { quant: id }),
+    if let (Some(t), Some(name)) = (x.known(), x.name()) {
+        let quant = g.m.quant(id).clone();
+        let stored = quantize::quantize_tensor(&quant, t).map_err(Refusal::invalid)?;
+        return g.quant_constant(name, stored.into(), quant);
     }
+    g.emit_f32(graph::Quantize::DEF, &[Some(x)], attrs! { quant: id })
 }
 
 /// `fake_quantize_range_abs_max`, `fake_quantize_moving_average_abs_max`: integers written as floats.
@@ -337,7 +335,7 @@ pub(super) fn dequantize_linear(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let dims = g.dims(x);
     let Some(quant) = linear_format(op, &dims)? else {
         return match (x, g.quant_of(x)) {
-            (Value::Runtime(_), None) => Ok(Lowered::identity(x.clone(), NO_SCALE)),
+            (Value::Runtime(_) | Value::Dequantized(_), None) => Ok(Lowered::identity(x.clone(), NO_SCALE)),
             _ => Err(Refusal::invalid("it has no Scale for the integers it reads")),
         };
     };

@@ -2,34 +2,36 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
-use qc_ir::{Elem, HostTensor, Module, OpDef, OpId, PhaseDef, Registry, TensorTy, Type, ValueId, parse, run_region};
+use qc_ir::{
+    Elem, HostTensor, Kind, Module, OpDef, OpId, PhaseDef, Registry, TensorTy, Type, ValueId, parse, run_region,
+};
 use std::collections::HashMap;
 
 qc_ir::ops! { dialect TOY = "toy";
     /// A number in every element.
     op Fill = "toy.fill"() -> (out) { value: Float, dims: Ints } [PURE CONST_LIKE] infer(infer_fill) eval(eval_fill);
     /// The sum.
-    op Add = "toy.add"(lhs, rhs) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_same) eval(eval_add);
+    op Add = "toy.add"(lhs: Tensor, rhs: Tensor) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_same) eval(eval_add);
     /// `x * factor + offset`.
-    op Scale = "toy.scale"(x, offset: Optional) -> (out) { factor: Float = 2.0, note: Str = "" } [PURE ELEMENTWISE]
+    op Scale = "toy.scale"(x: Tensor, offset: Optional Tensor) -> (out) { factor: Float = 2.0, note: Str = "" } [PURE ELEMENTWISE]
         infer(infer_same) verify(verify_scale) eval(eval_scale);
     /// The sum of all operands.
-    op Sum = "toy.sum"(first, rest: Variadic) -> (out) {} [PURE] infer(infer_same) eval(eval_sum);
+    op Sum = "toy.sum"(first: Tensor, rest: Variadic Tensor) -> (out) {} [PURE] infer(infer_same) eval(eval_sum);
     /// Has an effect and no result.
-    op Effect = "toy.effect"(x) {} [NONE];
+    op Effect = "toy.effect"(x: Tensor) {} [NONE];
     /// A region; its result type is stated.
-    op Block = "toy.block"(x) -> (out) {} [NONE];
+    op Block = "toy.block"(x: Tensor) -> (out) {} [NONE];
     /// The larger and the smaller of two.
-    op Order = "toy.order"(lhs, rhs) -> (high, low) {} [PURE] infer(infer_order);
+    op Order = "toy.order"(lhs: Tensor, rhs: Tensor) -> (high, low) {} [PURE] infer(infer_order);
 }
 
 /// What can be parsed.
 pub static REGISTRY: Registry = Registry {
     dialects: &[TOY],
     phases: &[
-        PhaseDef { name: "raw", dialects: &["toy"], verify: |_| Vec::new() },
-        PhaseDef { name: "done", dialects: &["toy"], verify: |_| Vec::new() },
-        PhaseDef { name: "empty", dialects: &[], verify: |_| Vec::new() },
+        PhaseDef { name: "raw", dialects: &["toy"], kinds: &[Kind::Tensor], verify: |_| Vec::new() },
+        PhaseDef { name: "done", dialects: &["toy"], kinds: &[Kind::Tensor], verify: |_| Vec::new() },
+        PhaseDef { name: "empty", dialects: &[], kinds: &[Kind::Tensor], verify: |_| Vec::new() },
     ],
     interpret: |m, inputs| run_region(m, m.body(), inputs, &mut |_, _, _| {}),
     unrounded: |_| None,

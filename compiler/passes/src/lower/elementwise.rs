@@ -11,7 +11,7 @@ use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{Clip, Dequantize, Quantize};
 use qc_dialects::quant::{QAdd, QLut, QMul};
 use qc_ir::{Diag, HostTensor, OpId, Quant, ValueId};
-use qc_kernels::Variant;
+use qc_kernels::{Family, Variant};
 
 impl Lower<'_> {
     /// A view of `v` for an element-wise kernel over `out`: broadcast, and contiguous or repeated where `out` is
@@ -119,8 +119,11 @@ impl Lower<'_> {
         let x = self.src.operand(op, 0).ok_or_else(|| Diag::bug("no operand"))?;
         let (out, quant) = self.real_destination(self.src.result(op))?;
         let mut call = stored_as(Call::new(&format!("unary.{}", variant.name())), quant);
-        for (field, value) in ["p0", "p1", "p2"].into_iter().zip(parameters).filter(|(_, p)| *p != 0.0) {
-            call = call.set(field, value);
+        let needed = |name| Family::Unary.field(name).is_some_and(|f| f.is_needed(variant, |_| false));
+        for (field, value) in ["p0", "p1", "p2"].into_iter().zip(parameters) {
+            if value != 0.0 || needed(field) {
+                call = call.set(field, value);
+            }
         }
         let (x, call) = self.real_operand(x, call, "a_scale", "a_zero");
         self.unary_sweep(x, &out, call)

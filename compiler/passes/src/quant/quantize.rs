@@ -258,6 +258,10 @@ fn quantize_weights(m: &mut Module, op: OpId) -> Result<bool, Diag> {
     Ok(true)
 }
 
+/// Weights this small, compared with the largest of their tensor, are 0: what they add is lost in the first digit of
+/// any sum, and in one step of the result by many orders of magnitude. Training leaves channels of `1e-20`.
+const DEAD: f32 = 1e-12;
+
 /// `max |w| / 127` per index of `axis`; a channel of zeros gets scale 1, which its bias is free to change later.
 fn weight_format(values: &[f32], dims: &[usize], axis: usize) -> Quant {
     let (inner, size) = (dims[axis + 1..].iter().product::<usize>().max(1), dims[axis]);
@@ -266,7 +270,8 @@ fn weight_format(values: &[f32], dims: &[usize], axis: usize) -> Quant {
         let slot = &mut largest[i / inner % size];
         *slot = slot.max(w.abs());
     }
-    let scale = |x: f32| if (x / 127.0).is_normal() { x / 127.0 } else { 1.0 };
+    let all = largest.iter().copied().fold(0.0, f32::max);
+    let scale = |x: f32| if (x / 127.0).is_normal() && x > all * DEAD { x / 127.0 } else { 1.0 };
     let format = Quant::per_axis(Store::I8, axis, largest.into_iter().map(scale).collect());
     Quant { lo: -127, ..format }
 }

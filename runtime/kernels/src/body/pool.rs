@@ -201,7 +201,10 @@ pub unsafe fn max_f32<S: Simd>(s: S, args: *const u8) {
 
 #[inline(always)]
 unsafe fn largest<S: Simd, L: Largest<S>>(s: S, p: &PoolArgs, of: L) {
-    if p.cover_w == 0 && (p.kw == 2 || p.kw == 3) {
+    // A sweep visits a row once per vector of channels, which pays where windows share columns, or where one vector holds
+    // most pixels.
+    let shares = p.stride_x < p.kw || L::BYTES == 1;
+    if p.cover_w == 0 && shares && (p.kw == 2 || p.kw == 3) {
         for r in 0..p.rows {
             let y = ((p.oy_begin + r) * p.stride_y) as isize - p.pad_top as isize;
             let (first, height, _) = span(y, p.kh, p.in_h, 0);

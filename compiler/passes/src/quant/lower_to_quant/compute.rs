@@ -72,6 +72,9 @@ struct Accumulator {
     shifts: Vec<i32>,
 }
 
+/// From here on, a bias in units of the accumulator hides all that the weights add to it, which is less than `2^31`.
+const DEAD: f64 = (1u64 << 60) as f64;
+
 /// Digits of the bias of a channel without weights: all that a float has but one.
 const BIAS_BITS: i32 = 23;
 
@@ -81,7 +84,7 @@ const BIAS_BITS: i32 = 23;
 /// stored weights are halved and rounded, the scale doubled. The bias is beyond `2^30` units there, so what rounding
 /// takes from the weights is under 0.05 % of it, a fraction of one quantization step.
 ///
-/// A channel whose weights are all 0, as pruning leaves them, is its bias. Any unit is right for its weights, so it gets
+/// A channel whose weights are all 0, as pruning leaves them, or too small to matter, as training leaves them, is its bias. Any unit is right for its weights, so it gets
 /// one that holds the bias; that of a scale nobody chose could be as coarse as the result.
 ///
 /// Elsewhere the unit is what the scales of input and weight make it. Where they are so wide, compared with the result,
@@ -101,12 +104,14 @@ fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
     if reach > f64::from(i32::MAX / 2) {
         return Err("its accumulator could overflow 32 bits".into());
     }
-    if !bias.iter().all(|b| b.is_finite() && b.abs() < 2f64.powi(60)) {
+    if !bias.iter().all(|b| b.is_finite()) {
         return Err("its bias does not fit its scales".into());
     }
     let axis = usize::from(l.transposed);
     let empty = empty_channels(wq, &tensor, axis);
-    let shift = |c: usize| match empty[c] {
+    // All its weights together are less than 2^-29 of its bias: it is its bias, and weights that small shift to 0.
+    let dead = |c: usize| empty[c] || bias[c].abs() > DEAD;
+    let shift = |c: usize| match dead(c) {
         true => shift_of_bias(bias[c], unit(c).min(f64::from(wq.scale(c)))),
         false => (bias[c].abs() / (f64::from(i32::MAX) - reach)).log2().ceil().clamp(0.0, 31.0) as i32,
     };
