@@ -3,9 +3,9 @@
  *
  *     qc compile examples/digits/digits_qdq.onnx --name digits -o digits.so
  *     cc -I. examples/c/predict.c digits.so -Wl,-rpath,. -o predict
- *     ./predict picture.f32
+ *     ./predict examples/digits/seven.f32
  *
- * picture.f32 holds the model's input as raw 32-bit floats, here 8 x 8 grey values from 0 to 1.
+ * The file holds the model's input as raw 32-bit floats, here 8 x 8 grey values from 0 to 1.
  */
 #include "digits.h"
 

@@ -1,19 +1,21 @@
 """Classifies a picture with a model that qc compiled, by ctypes alone: no package is needed.
 
     qc compile examples/digits/digits_qdq.onnx --name digits -o digits.so
-    python3 examples/python/predict.py digits.so picture.f32
+    python3 examples/python/predict.py digits.so examples/digits/seven.f32
 
-picture.f32 holds the model's input as raw 32-bit floats, here 8 x 8 grey values from 0 to 1.
+The file holds the model's input as raw 32-bit floats, here 8 x 8 grey values from 0 to 1.
 """
 import ctypes
 import json
+import os
 import sys
 from array import array
 
 
 def load(path, prefix):
     """The functions of a compiled model, with the types ctypes cannot know."""
-    lib = ctypes.CDLL(path)
+    # A name without a folder would be looked for among the libraries of the system.
+    lib = ctypes.CDLL(os.path.abspath(path))
     signatures = {
         "create": (ctypes.c_int, [ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p]),
         "destroy": (None, [ctypes.c_void_p]),

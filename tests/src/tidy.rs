@@ -135,6 +135,33 @@ pub fn no_network(files: &[File], lock: &str) -> Vec<String> {
     out
 }
 
+/// Users build with Rust and a linker: no crate compiles C, or binds to a library in C that it brings along. `lock` is
+/// `Cargo.lock`.
+pub fn no_c(lock: &str) -> Vec<String> {
+    const BUILDERS: [&str; 7] = ["autotools", "bindgen", "cc", "cmake", "nasm-rs", "pkg-config", "vcpkg"];
+    // Declarations of system calls and of other systems, in Rust.
+    const DECLARATIONS: [&str; 3] = ["js-sys", "linux-raw-sys", "windows-sys"];
+    let names = lock.lines().filter_map(|l| l.strip_prefix("name = \"")?.strip_suffix('"'));
+    let brings_c = |name: &&str| BUILDERS.contains(name) || name.ends_with("-sys") && !DECLARATIONS.contains(name);
+    names.filter(brings_c).map(|name| format!("Cargo.lock: `{name}` brings C code")).collect()
+}
+
+/// Skips are printed as `.ci/run` counts them: `SKIPPED`, a number, a colon and the reason.
+pub fn skips(files: &[File]) -> Vec<String> {
+    let mut out = Vec::new();
+    for f in rust(files).filter(|f| f.path != "tests/src/tidy.rs") {
+        for (i, line) in f.text.lines().enumerate() {
+            let Some((_, said)) = line.split_once("println!(\"") else { continue };
+            let counted = said.strip_prefix("SKIPPED ").and_then(|rest| rest.split_once(": "));
+            let counted = counted.is_some_and(|(n, _)| n.parse::<u32>().is_ok() || n.starts_with('{'));
+            if said.to_ascii_lowercase().starts_with("skip") && !counted {
+                out.push(format!("{}:{}: a skip that is not counted; print `SKIPPED n: why`", f.path, i + 1));
+            }
+        }
+    }
+    out
+}
+
 struct Functions<'f> {
     path: &'f str,
     found: Vec<String>,

@@ -57,6 +57,23 @@ fn nothing_uses_the_network() {
     none(tidy::no_network(&tidy::files(), &lock));
 }
 
+#[test]
+fn nothing_brings_c_code() {
+    let lock = std::fs::read_to_string(tidy::root().join("Cargo.lock")).unwrap();
+    none(tidy::no_c(&lock));
+    let lock = "[[package]]\nname = \"linux-raw-sys\"\n[[package]]\nname = \"cc\"\n[[package]]\nname = \"zstd-sys\"\n";
+    assert_eq!(tidy::no_c(lock).len(), 2);
+}
+
+#[test]
+fn skips_are_counted() {
+    none(tidy::skips(&tidy::files()));
+    let file = |text: &str| tidy::File { path: "a.rs".into(), text: text.into() };
+    let text =
+        "println!(\"SKIPPED {n}: x\");\nprintln!(\"SKIP x\");\nprintln!(\"skipped: x\");\nprintln!(\"SKIPPED 3: x\");";
+    assert_eq!(tidy::skips(&[file(text)]).len(), 2);
+}
+
 fn cargo(args: &[&str]) -> Output {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     Command::new(cargo).args(args).current_dir(tidy::root()).output().unwrap()

@@ -107,7 +107,7 @@ fn loads_calls_and_jumps_through_slots() {
     for relax in ["-Wa,-mrelax-relocations=no", "-Wa,-mrelax-relocations=yes"] {
         let mut command = std::process::Command::new("cc");
         let Ok(built) = command.args(["-c", relax, "-o"]).arg(&object).arg(&source).output() else {
-            println!("SKIP cc is not installed");
+            println!("SKIPPED 1: cc is not installed");
             assert!(std::env::var_os("QC_REQUIRE_TOOLS").is_none(), "cc is required");
             return;
         };

@@ -128,7 +128,7 @@ fn tool(name: &str, command: &mut Command) -> Option<std::process::Output> {
     match command.output() {
         Ok(output) => Some(output),
         Err(_) => {
-            println!("SKIP {name} is not installed");
+            println!("SKIPPED 1: {name} is not installed");
             assert!(std::env::var_os("QC_REQUIRE_TOOLS").is_none(), "{name} is required");
             None
         }

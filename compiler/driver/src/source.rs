@@ -5,6 +5,7 @@ use qc_frontend::{Bytes, FileError, Files, Source};
 use qc_ir::{Exceeded, Limits};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -69,7 +70,13 @@ impl ModelFile {
 
     /// Forgets how much was read beside the model: what is read for another batch counts anew.
     pub(crate) fn start_reading(&self) {
-        *self.directory.state.borrow_mut() = State::default();
+        let files = std::mem::take(&mut self.directory.state.borrow_mut().files);
+        *self.directory.state.borrow_mut() = State { files, ..State::default() };
+    }
+
+    /// The files beside the model that were read so far: its parameters, if they lie in files of their own.
+    pub fn files_read(&self) -> Vec<PathBuf> {
+        self.directory.state.borrow().files.iter().cloned().collect()
     }
 
     /// Hash of the model file and its combined parameters.
@@ -169,6 +176,8 @@ struct Directory {
 #[derive(Default)]
 struct State {
     bytes: u64,
+    /// The files that were read.
+    files: BTreeSet<PathBuf>,
     exceeded: Option<Exceeded>,
 }
 
@@ -224,6 +233,7 @@ impl Files for Directory {
             return Err(FileError::Short { has: metadata.len(), wants: end });
         }
         self.count(wanted)?;
+        self.state.borrow_mut().files.insert(path);
         file.seek(SeekFrom::Start(offset)).map_err(other)?;
         let mut bytes = Vec::with_capacity(wanted as usize);
         file.take(wanted).read_to_end(&mut bytes).map_err(other)?;

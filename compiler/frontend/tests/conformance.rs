@@ -21,7 +21,7 @@ fn shared() -> PathBuf {
 fn unpack(name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
     let path = shared().join("models/conformance").join(name);
     let Ok(file) = std::fs::File::open(&path) else {
-        println!("skipped: {} is not there", path.display());
+        println!("SKIPPED 1: {} is not there (QC_SHARED)", path.display());
         return None;
     };
     let mut files = BTreeMap::new();

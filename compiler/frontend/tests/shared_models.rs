@@ -27,7 +27,7 @@ fn shared() -> Option<PathBuf> {
     let folder = std::env::var_os("QC_SHARED").map_or(beside, PathBuf::from);
     let found = folder.join("models/INDEX.md").exists();
     if !found {
-        println!("skipped: {} is not there", folder.display());
+        println!("SKIPPED 1: {} is not there (QC_SHARED)", folder.display());
     }
     found.then_some(folder)
 }

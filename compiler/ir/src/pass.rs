@@ -88,7 +88,7 @@ impl PassCx {
     /// Applies patterns to the body of every function.
     ///
     /// # Errors
-    /// As [`rewrite`].
+    /// As `rewrite`.
     pub fn rewrite(&mut self, m: &mut Module, patterns: &[Pattern]) -> Result<(), Diag> {
         let bodies: Vec<RegionId> = m.funcs().map(|(_, f)| f.body).collect();
         for body in bodies {

@@ -22,6 +22,11 @@ fn inputs_are_never_written_over() {
         std::fs::copy(digits().join("paddle_float").join(name), shell.path("paddle").join(name)).unwrap();
     }
     shell.ok("opt m.onnx --to imported -o m.qir");
+    std::fs::create_dir(shell.path("qat")).unwrap();
+    for entry in std::fs::read_dir(digits().join("paddle_qat")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, shell.path("qat").join(path.file_name().unwrap())).unwrap();
+    }
     let text = "this is an input of the same command; write to another file";
     for (line, path) in [
         ("compile m.so -o m.so", "m.so"),
@@ -30,6 +35,8 @@ fn inputs_are_never_written_over() {
         ("calibrate m.onnx --data x.npz -o m.onnx", "m.onnx"),
         ("calibrate m.onnx --data x.npz -o x.npz", "x.npz"),
         ("calibrate paddle --data x.npz -o paddle/params", "paddle/params"),
+        // Files of parameters, which are known when the model has been read.
+        ("opt qat/__model__ --to imported -o qat/c1_w", "qat/c1_w"),
         ("run m.onnx -i x.npz -o x.npz", "x.npz"),
         ("run m.onnx -i image:x.npz -o m.onnx", "m.onnx"),
         ("opt m.qir -o m.qir", "m.qir"),

@@ -2,7 +2,7 @@
 //!
 //! before  %c = graph.conv2d(%x, %w, %b)      %y = graph.batch_norm(%c, %scale, %bias, %mean, %var) {epsilon}
 //! after   %y = graph.conv2d(%x, %w2, %b2)
-//! where   g = scale / sqrt(var + epsilon);  w2[o,..] = w[o,..] * g[o];  b2[o] = (b[o] - mean[o]) * g[o] + bias[o]
+//! where   `g = scale / sqrt(var + epsilon);  w2[o,..] = w[o,..] * g[o];  b2[o] = (b[o] - mean[o]) * g[o] + bias[o]`
 //!
 //! Needs constant parameters and a producer with no other user. Quantized weights keep their integers: `|g|` goes into
 //! the scales, and the integers of a channel with negative `g` change sign. Without such a producer the batch norm

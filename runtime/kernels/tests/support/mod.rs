@@ -269,7 +269,7 @@ fn host_has(isa: Isa) -> bool {
 fn skip(kernel: &'static UKernel) {
     SKIPPED.with_borrow_mut(|skipped| {
         if skipped.insert(kernel.name) {
-            println!("SKIP {} (host lacks {}), {} so far", kernel.name, kernel.isa.name(), skipped.len());
+            println!("SKIPPED 1: {}: this CPU lacks {}", kernel.name, kernel.isa.name());
         }
     });
     let required = std::env::var("QC_REQUIRE_ISA").ok().and_then(|name| Isa::from_name(&name));

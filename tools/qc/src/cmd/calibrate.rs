@@ -79,6 +79,7 @@ impl Calibrate {
         let options = ModelArgs { params, shape, limits, ..ModelArgs::default() }.options()?;
         let file = ModelFile::open_within(&self.model, self.params.as_deref(), &options.limits)?;
         let calibrator = Compiler::new(options).calibrator(&file)?;
+        self.paths().reads(&file.files_read()).check()?;
         let start = Instant::now();
         let (ranges, runs, warnings) = self.observe(&calibrator, ui)?;
         qc_compiler::write_whole(&self.out, ranges.to_json().as_bytes())?;

@@ -72,6 +72,7 @@ impl Compile {
         let mut dumps = Dumps::new(&self.debug);
         let compiled = Compiler::new(options).compile_file(&file, &mut dumps);
         let compiled = dumps.finish(compiled)?;
+        self.paths().reads(&file.files_read()).check()?;
         let header = write_artefact(&compiled, &self.out)?;
         let can_be_int8 = self.options.ranges.is_none() && self.options.precision == PrecisionArg::Auto;
         let done = Done {

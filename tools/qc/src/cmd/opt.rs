@@ -129,7 +129,9 @@ impl Opt {
             Some(text) => (self.parse(input, text)?, reproducer_pipeline(text)),
             None => {
                 let file = self.options.open(input, options)?;
-                (compiler.import(&file, None)?.module, None)
+                let module = compiler.import(&file, None)?.module;
+                self.paths().reads(&file.files_read()).check()?;
+                (module, None)
             }
         };
         let passes = self.pass_pipeline.as_deref().or(own.filter(|_| self.to.is_none()));
