@@ -107,13 +107,13 @@ pub fn batch_of(io: &IoInfo, tensor: &HostTensor) -> Outcome<usize> {
 /// What makes an array fit that holds the same numbers in another order or without the batch; none for other arrays.
 fn advice(wanted: &[usize], given: &[usize]) -> Option<&'static str> {
     let &[_, c, h, w] = wanted else { return (wanted.get(1..) == Some(given)).then_some("add the batch with x[None]") };
-    match given {
+    match *given {
         // Pictures as wide as high as deep are of one order.
-        &[_, a, b, d] if (a, b, d) == (h, w, c) => Some("its channels are last; transpose it: x.transpose(0, 3, 1, 2)"),
-        &[a, b, d] if (a, b, d) == (h, w, c) && (a, b, d) != (c, h, w) => {
+        [_, a, b, d] if (a, b, d) == (h, w, c) => Some("its channels are last; transpose it: x.transpose(0, 3, 1, 2)"),
+        [a, b, d] if (a, b, d) == (h, w, c) && (a, b, d) != (c, h, w) => {
             Some("its channels are last and it has no batch; transpose it: x.transpose(2, 0, 1)[None]")
         }
-        &[a, b, d] if (a, b, d) == (c, h, w) => Some("add the batch with x[None]"),
+        [a, b, d] if (a, b, d) == (c, h, w) => Some("add the batch with x[None]"),
         _ => None,
     }
 }
