@@ -7,7 +7,7 @@
 
 use crate::CompileError;
 use qc_frontend::{ImportError, Imported, Port};
-use qc_ir::{Attr, Elem, Follow, Items, Module, OpId, Traits, ValueId, repeats_along};
+use qc_ir::{Attr, Elem, Follow, Items, Module, OpId, Traits, Type, ValueId, repeats_along};
 use std::collections::HashMap;
 
 /// Batches at which items are followed: primes, the largest at which a model can be imported.
@@ -70,9 +70,7 @@ fn difference(own: &Module, probe: &Module, batch: usize) -> Option<OpId> {
 fn same_op(own: &Module, x: OpId, probe: &Module, y: OpId, batch: usize, same: &HashMap<ValueId, ValueId>) -> bool {
     let (ops, moves) = ((own.operands(x), probe.operands(y)), own.def(x).traits.has(Traits::MOVEMENT));
     let operand = |(a, b): (&Option<ValueId>, &Option<ValueId>)| a.map(|a| same.get(&a).copied()) == b.map(Some);
-    // A value repeated along the batch is a concatenation of as many inputs.
-    let repeated = ops.1.len() == ops.0.len() * batch || (ops.0.len() == 1 && ops.1.len() == batch);
-    let operands = ops.0.len() == ops.1.len() && ops.0.iter().zip(ops.1).all(operand) || (moves && repeated);
+    let operands = ops.0.len() == ops.1.len() && ops.0.iter().zip(ops.1).all(operand);
     let (a, b) = (own.attrs(x), probe.attrs(y));
     let attrs = a.iter().count() == b.iter().count()
         && a.iter().all(|(name, v)| b.get(name).is_some_and(|w| same_attr(own, v, probe, w, moves.then_some(batch))));
@@ -87,10 +85,9 @@ fn same_attr(own: &Module, a: &Attr, probe: &Module, b: &Attr, batch: Option<usi
             a.dims() == b.dims() && a.data().to_bytes() == b.data().to_bytes() || repeated(a, b)
         }
         (Attr::Quant(a), Attr::Quant(b)) => own.quant(*a) == probe.quant(*b),
-        (Attr::Type(a), Attr::Type(b)) => {
-            qc_ir::print_type(own, a) == qc_ir::print_type(probe, b)
-                && !matches!(a, qc_ir::Type::Scalar(Elem::Quant(_)))
-        }
+        // Ids of formats are those of their module; no op of an imported program names one by a type.
+        (Attr::Type(Type::Scalar(a)), Attr::Type(Type::Scalar(b))) => a == b && !matches!(a, Elem::Quant(_)),
+        (Attr::Type(_), _) => false,
         (Attr::Ints(a), Attr::Ints(b)) => {
             let grows = |(a, b): (&i64, &i64)| a == b || batch.is_some_and(|n| *b == *a * n as i64);
             a.len() == b.len() && a.iter().zip(b.iter()).all(grows)

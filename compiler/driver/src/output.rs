@@ -8,7 +8,7 @@ use crate::CompileError;
 use std::fs::{FileType, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::{Builder, NamedTempFile, TempPath};
 
@@ -115,7 +115,7 @@ fn fits(path: &Path) -> Result<(), CompileError> {
         Err(e) => return Err(io(path)(e)),
     };
     if kind.is_symlink() {
-        let to = std::fs::read_link(path).unwrap_or_else(|_| PathBuf::from("elsewhere"));
+        let to = std::fs::read_link(path).unwrap_or_else(|_| "elsewhere".into());
         return refuse(format!("this is a link to {}; name the file itself", to.display()));
     }
     match kind.is_file() {

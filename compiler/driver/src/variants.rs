@@ -155,6 +155,10 @@ impl Compiler {
         found.ok_or(error)
     }
 
+    fn is_late(&self) -> bool {
+        self.options.manager.deadline.is_some_and(|d| d.check().is_err())
+    }
+
     /// Why only whole batches of a model can be computed, if so; and which outputs have items.
     fn items(
         &self,
@@ -171,8 +175,9 @@ impl Compiler {
         }
         for batch in batch::PROBES {
             match import(Some(batch)) {
-                Err(e) if batch::may_fit_another(&e) || matches!(e, CompileError::Import { .. }) => {}
-                Err(CompileError::Limit { text }) if !text.contains("time") => {}
+                // What a batch is too large for, or does not fit, may do for a smaller one; time that is over does not return.
+                Err(e @ CompileError::Limit { .. }) if self.is_late() => return Err(e),
+                Err(CompileError::Import { .. } | CompileError::Limit { .. }) => {}
                 Err(e) => return Err(e),
                 Ok(probe) => {
                     return match batch::apart(first, &probe, batch) {

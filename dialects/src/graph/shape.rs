@@ -126,14 +126,12 @@ fn infer_concat(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     same_elem(m, op, dims)
 }
 
-/// One value repeated along a dim makes items that are all alike; else all inputs have their items along one dim, which
-/// is not that of the concatenation.
+/// All inputs have their items along one dim, which is not that of the concatenation.
 fn items_concat(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
-    let (inputs, axis) = (Concat(op).inputs(m), Concat(op).axis(m) as usize);
     if f.all_same(m, op) {
-        let repeated = inputs.len().is_multiple_of(f.batch()) && inputs.iter().all(|v| *v == inputs[0]);
-        return Some(if repeated && f.batch() > 1 { Items::Along(axis) } else { Items::Same });
+        return Some(Items::Same);
     }
+    let (inputs, axis) = (Concat(op).inputs(m), Concat(op).axis(m) as usize);
     let along = (0..inputs.len()).find_map(|i| f.along(m, op, i))?;
     let fits = |(i, &v): (usize, &qc_ir::ValueId)| match f.along(m, op, i) {
         Some(own) => own == along,

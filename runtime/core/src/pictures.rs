@@ -22,9 +22,11 @@ use std::path::{Path, PathBuf};
 
 /// Most pixels of a picture that is decoded.
 const MAX_PIXELS: usize = 1 << 27;
-/// Most pixels for every byte of a file: a PNG of one bit per pixel that is all black has some 8000.
-const PIXELS_PER_BYTE: usize = 10_000;
-/// The same of a JPEG: a progressive one of a bit per block has 512.
+/// Most pixels of a picture that is scaled: a strip whose short side becomes a model's is long.
+const MAX_SCALED_PIXELS: usize = 1 << 23;
+/// Most pixels for every byte of a PNG file: one of one bit per pixel that is all black has some 8000.
+const PNG_PIXELS_PER_BYTE: usize = 10_000;
+/// Most pixels for every byte of a JPEG file: the first coefficient of 64 pixels takes a bit, whatever the others take.
 const JPEG_PIXELS_PER_BYTE: usize = 512;
 
 /// Which channels the model sees, in which order.
@@ -217,7 +219,7 @@ impl Preset {
     pub fn load_bytes(&self, bytes: &[u8], size: Size, out: &mut [f32]) -> Result<(), String> {
         let picture = decode(bytes)?;
         let (width, height) = scaled((picture.width(), picture.height()), size);
-        if self.fit == Fit::CenterCrop && pixels(width, height) > MAX_PIXELS {
+        if self.fit == Fit::CenterCrop && pixels(width, height) > MAX_SCALED_PIXELS {
             let (w, h) = (picture.width(), picture.height());
             return Err(format!("{w} x {h} pixels are too narrow a strip to be scaled"));
         }
@@ -283,10 +285,9 @@ fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
     Ok(picture)
 }
 
-/// Refuses pictures of more pixels than are read, or than a file of that size can hold: deflate gives up to some thousand
-/// pixels per byte, and a JPEG has at least a bit for each block of 64.
+/// Refuses pictures of more pixels than are read, or than a file of that size can hold.
 fn check_size(bytes: &[u8], width: usize, height: usize) -> Result<(), String> {
-    let per_byte = if bytes.starts_with(&[0xff, 0xd8]) { JPEG_PIXELS_PER_BYTE } else { PIXELS_PER_BYTE };
+    let per_byte = if bytes.starts_with(b"\xff\xd8") { JPEG_PIXELS_PER_BYTE } else { PNG_PIXELS_PER_BYTE };
     let possible = bytes.len().saturating_mul(per_byte);
     if width.saturating_mul(height) > MAX_PIXELS.min(possible) {
         return Err(format!("{width} x {height} pixels are too many for its {} bytes", bytes.len()));

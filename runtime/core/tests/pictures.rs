@@ -122,3 +122,18 @@ fn what_is_no_picture_is_refused() {
     let reason = RAW.load_bytes(&large, size, &mut out).unwrap_err();
     assert!(reason.contains("65535 x 65535 pixels are too many"), "{reason}");
 }
+
+#[test]
+fn strips_that_would_be_scaled_to_millions_of_pixels_are_refused() {
+    let cropped = Preset { fit: Fit::CenterCrop, ..RAW };
+    let size = Size { height: 224, width: 224 };
+    let mut out = vec![0.0; cropped.values(size)];
+    let mut strip = |width: u32| {
+        let mut png = Vec::new();
+        let pixels = vec![9; 2 * width as usize];
+        PngEncoder::new(&mut png).write_image(&pixels, width, 2, ExtendedColorType::L8).unwrap();
+        cropped.load_bytes(&png, size, &mut out)
+    };
+    assert_eq!(strip(40), Ok(()));
+    assert_eq!(strip(400), Err("400 x 2 pixels are too narrow a strip to be scaled".into()));
+}

@@ -199,8 +199,12 @@ impl Pair {
     }
 }
 
-/// Patterns that leave at most one Relu or Clip in a row, and none that is idle.
-pub const PATTERNS: [Pattern; 4] = [
+/// `own` patterns of a pass, and those that leave at most one Relu or Clip in a row, and none that is idle.
+pub fn with_own<const N: usize>(own: [Pattern; N]) -> Vec<Pattern> {
+    own.into_iter().chain(ACTIVATIONS).collect()
+}
+
+const ACTIVATIONS: [Pattern; 4] = [
     Pattern { name: "idle-relu", root: Relu::DEF, apply: idle },
     Pattern { name: "idle-clip", root: Clip::DEF, apply: idle },
     Pattern { name: "relu-of-activation", root: Relu::DEF, apply: merge },

@@ -26,7 +26,7 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    let own = [
+    let patterns = super::bounds::with_own([
         Pattern { name: "constant-to-the-right", root: Add::DEF, apply: constant_to_the_right },
         Pattern { name: "constant-to-the-right", root: Mul::DEF, apply: constant_to_the_right },
         Pattern { name: "sub-to-add", root: Sub::DEF, apply: sub_to_add },
@@ -43,8 +43,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         Pattern { name: "whole-slice", root: Slice::DEF, apply: whole_slice },
         Pattern { name: "mean-to-pool", root: ReduceMean::DEF, apply: mean_to_pool },
         Pattern { name: "adaptive-to-global", root: AdaptiveAvgPool::DEF, apply: adaptive_to_global },
-    ];
-    let patterns: Vec<Pattern> = own.into_iter().chain(super::bounds::PATTERNS).collect();
+    ]);
     cx.rewrite(m, &patterns)?;
     if m.phase == phase::IMPORTED {
         m.phase = phase::CANONICAL;

@@ -68,7 +68,10 @@ impl View {
             v.border = [0; 4];
         }
         v.dims[axis] = count;
-        v.strides[axis] *= step as i64;
+        // Of a single element the step is no distance, and may be any number.
+        if count > 1 {
+            v.strides[axis] *= step as i64;
+        }
         v
     }
 

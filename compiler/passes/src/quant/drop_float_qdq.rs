@@ -7,7 +7,7 @@
 //! time and accuracy and wins nothing. The clamp stays, unless it is known to be idle (`graph/bounds.rs`).
 //! `--exact-qdq` leaves this pass out.
 
-use crate::graph::bounds::{PATTERNS, Pair, is_returned};
+use crate::graph::bounds::{Pair, is_returned, with_own};
 use qc_dialects::graph::Dequantize;
 use qc_dialects::phase;
 use qc_ir::{Diag, Keeps, OpId, Pass, PassCx, Pattern, Rewriter};
@@ -23,8 +23,7 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut qc_ir::Module, cx: &mut PassCx) -> Result<(), Diag> {
-    let own = [Pattern { name: "pair", root: Dequantize::DEF, apply: pair }];
-    let patterns: Vec<Pattern> = own.into_iter().chain(PATTERNS).collect();
+    let patterns = with_own([Pattern { name: "pair", root: Dequantize::DEF, apply: pair }]);
     cx.rewrite(m, &patterns)
 }
 

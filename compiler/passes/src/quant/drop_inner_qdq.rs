@@ -9,7 +9,7 @@
 //! sum must be quantized itself, its other side too. Of two convolutions that meet in an addition, the later one takes
 //! it. `--exact-qdq` keeps all pairs (`pairs_as_written.rs`).
 
-use crate::graph::bounds::{PATTERNS, Pair};
+use crate::graph::bounds::{Pair, with_own};
 use crate::graph::{from_constant, unclamped};
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
@@ -25,12 +25,11 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    let own = [
+    let patterns = with_own([
         Pattern { name: "before-add", root: Add::DEF, apply: before_add },
         Pattern { name: "before-relu", root: Relu::DEF, apply: before_activation },
         Pattern { name: "before-clip", root: Clip::DEF, apply: before_activation },
-    ];
-    let patterns: Vec<Pattern> = own.into_iter().chain(PATTERNS).collect();
+    ]);
     cx.rewrite(m, &patterns)
 }
 

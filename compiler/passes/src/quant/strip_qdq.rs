@@ -5,7 +5,7 @@
 //!
 //! The clamp of a pair stays, unless it is known to be idle (`graph/bounds.rs`).
 
-use crate::graph::bounds::{PATTERNS, Pair};
+use crate::graph::bounds::{Pair, with_own};
 use crate::graph::{add_f32, constant};
 use qc_dialects::graph::quantize::dequantize_tensor;
 use qc_dialects::graph::{Dequantize, Observe};
@@ -22,12 +22,11 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    let own = [
+    let patterns = with_own([
         Pattern { name: "pair", root: Dequantize::DEF, apply: pair },
         Pattern { name: "constant", root: Dequantize::DEF, apply: stored_constant },
         Pattern { name: "observation", root: Observe::DEF, apply: observation },
-    ];
-    let patterns: Vec<Pattern> = own.into_iter().chain(PATTERNS).collect();
+    ]);
     cx.rewrite(m, &patterns)
 }
 
