@@ -173,12 +173,7 @@ fn c_type(elem: Elem) -> &'static str {
 
 fn batch_comment(note: &Note) -> String {
     let tiers = comment_text(&note.tiers.join(", "));
-    let batches: Vec<String> = note.batches.iter().map(u32::to_string).collect();
-    let batches = batches.join(", ");
-    match &note.whole_batches {
-        None => format!("Runs any batch (code for {batches}); instruction tiers: {tiers}."),
-        Some(why) => format!("Runs batch {batches} only: {}; instruction tiers: {tiers}.", comment_text(why)),
-    }
+    format!("Runs {}; instruction tiers: {tiers}.", comment_text(&note.runs()))
 }
 
 /// Text that can be in a comment: printable ASCII without the comment's end.

@@ -168,7 +168,7 @@ impl Compiler {
     ) -> Result<(Option<String>, Vec<bool>), CompileError> {
         let whole = |why: String| Ok((Some(why), vec![true; first.outputs.len()]));
         if first.fixed_batch.is_some() || first.inputs.iter().all(|p| !p.batched) {
-            return Ok((Some("the model fixes its shapes".into()), vec![false; first.outputs.len()]));
+            return Ok((Some("the shapes that the model fixes".into()), vec![false; first.outputs.len()]));
         }
         if own != 1 {
             return whole(format!("its nodes cannot be computed for batch 1, the least is {own}"));

@@ -99,6 +99,19 @@ pub struct OpNote {
     pub macs: u64,
 }
 
+impl Note {
+    /// Which batches the model runs, and why no others.
+    pub fn runs(&self) -> String {
+        let code: Vec<String> = self.batches.iter().map(u32::to_string).collect();
+        let code = code.join(", ");
+        match &self.whole_batches {
+            None => format!("any batch (code for {code})"),
+            Some(why) if self.inputs.iter().all(|io| !io.batched) => why.clone(),
+            Some(why) => format!("batch {code} only: {why}"),
+        }
+    }
+}
+
 impl IoNote {
     /// Shape as people write it, the batch as `n`: `[n, 3, 224, 224]`.
     pub fn shape_text(&self) -> String {

@@ -35,7 +35,7 @@ pub struct Compile {
     /// Instruction tiers: host, scalar, avx2, avxvnni, avx512vnni, or fat for all, chosen when the file is loaded
     #[arg(long, value_name = "CPU", default_value = "host", value_parser = TargetCpu::parse, help_heading = "Compilation")]
     target_cpu: TargetCpu,
-    /// Batch sizes with code of their own; any batch runs
+    /// Batch sizes with code of their own; any batch runs, unless items of a batch meet in the model
     #[arg(long, value_name = "N,...", value_delimiter = ',', help_heading = "Compilation",
           value_parser = clap::value_parser!(u16).range(1..))]
     batch: Vec<u16>,
@@ -110,6 +110,7 @@ impl Done<'_> {
             "name": note.name,
             "tiers": note.tiers,
             "batches": note.batches,
+            "whole_batches": note.whole_batches,
             "file_bytes": size_of_file(self.out),
             "weights_bytes": note.weights_bytes,
             "time_ms": self.time.as_secs_f64() * 1e3,
@@ -126,6 +127,7 @@ impl Done<'_> {
         let out = self.out.display();
         let mut text = format!("import   {}\n", self.compiled.format);
         text += &summary(&self.compiled.account);
+        text += &format!("runs     {}\n", note.runs());
         text += "\n";
         text += &account_table(&self.compiled.account);
         text += &float_table(&self.compiled.account, verbose);

@@ -161,12 +161,7 @@ impl Inspect {
 fn add_io(report: &mut Report, note: &Note) {
     let line = |kind: &str, io: &IoNote| vec![kind.to_string(), io.name.clone(), io.elem.to_string(), io.shape_text()];
     let rows = note.inputs.iter().map(|io| line("input", io)).chain(note.outputs.iter().map(|io| line("output", io)));
-    let batches: Vec<String> = note.batches.iter().map(u32::to_string).collect();
-    let batch = match &note.whole_batches {
-        None => "n is any batch".to_string(),
-        Some(why) => format!("n is {} and no other batch: {why}", batches.join(", ")),
-    };
-    let text = table(&["", "name", "type", "shape"], rows) + &batch + "\n";
+    let text = table(&["", "name", "type", "shape"], rows) + "runs " + &note.runs() + "\n";
     report.add(
         "io",
         json!({"inputs": note.inputs, "outputs": note.outputs, "whole_batches": note.whole_batches}),
