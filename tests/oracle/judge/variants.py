@@ -127,6 +127,11 @@ def quantization_noise(
             step = float(max(finite.max(initial=0.0), 0.0) - min(finite.min(initial=0.0), 0.0)) / 255
             nodes.extend(with_noise(r, node, array, np.float32(step), steps))
             continue
+        zero = r.stored.get(node.input[2]) if len(node.input) > 2 else None
+        if zero is not None and zero.dtype.itemsize == 2:
+            # Pairs of 16 bits are computed as written, whatever the options.
+            nodes.append(node)
+            continue
         followers = readers[node.output[0]]
         pairs = [f for f in followers if is_pair(r, node, f)]
         if pairs and len(pairs) == len(followers) and node.output[0] not in outputs and rng.random() < clamps:

@@ -74,13 +74,14 @@ pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         Some(bound) => Ok(Some(bound)),
         None => n.float(name),
     };
-    let min = bound("min", 1)?.unwrap_or(f32::NEG_INFINITY);
-    let max = bound("max", 2)?.unwrap_or(f32::INFINITY);
+    // ONNX's own defaults: what has no bound stops at the largest number, infinities included.
+    let min = bound("min", 1)?.unwrap_or(f32::MIN);
+    let max = bound("max", 2)?.unwrap_or(f32::MAX);
     if min > max {
         // ONNX defines this case: everything becomes the maximum.
         return Ok(g.clip(n.input(0)?, max, max)?.into());
     }
-    Ok(Lowered::identity(g.clip(n.input(0)?, min, max)?, "it has no bounds"))
+    Ok(g.clip(n.input(0)?, min, max)?.into())
 }
 
 /// A function without parameters.

@@ -79,11 +79,11 @@ functions! {
         s.mul(x, s.mul(gate, factor))
     };
     /// Another slope below 0.
-    LeakyRelu(s, x, [slope, ..]) = s.fma(s.min(s.splat(0.0), x), slope, s.max(s.splat(0.0), x));
+    LeakyRelu(s, x, [slope, ..]) = s.if_less(x, s.splat(0.0), s.mul(x, slope), x);
     /// Exponential below 0.
     Elu(s, x, [depth, ..]) = {
         let below = expm1(s, s.min(s.splat(0.0), x));
-        s.fma(below, depth, s.max(s.splat(0.0), x))
+        s.if_less(x, s.splat(0.0), s.mul(below, depth), x)
     };
     /// `x` times the normal distribution.
     Gelu(s, x, _) = {

@@ -1,7 +1,7 @@
 //! Functions of single elements: the definitions behind [`crate::args::UnaryArgs`].
 
 use super::norm::{exp, expm1};
-use super::numbers::{clamp_f32, maximum, minimum};
+use super::numbers::clamp_f32;
 use crate::numbers::{ERF_POLY, ERFC_POLY, ERFC_STEP, FRAC_1_SQRT_2, fma_exact};
 use crate::table::Variant;
 
@@ -47,7 +47,6 @@ pub fn sqrt(x: f32) -> f32 {
 /// The function of a unary variant at `x` with parameters `p`; `x` itself for a variant that is no function.
 pub fn function(variant: Variant, x: f32, p: [f32; 3]) -> f32 {
     let size = f32::from_bits(x.to_bits() & 0x7fff_ffff);
-    let (above, below) = (maximum(0.0, x), minimum(0.0, x));
     match variant {
         Variant::ClampF32 => clamp_f32(x, p[0], p[1]),
         Variant::SigmoidF32 => 1.0 / (exp(0.0 - x) + 1.0),
@@ -66,8 +65,8 @@ pub fn function(variant: Variant, x: f32, p: [f32; 3]) -> f32 {
         }
         Variant::HardSigmoidF32 => clamp_f32(fma_exact(x, p[0], p[1]), 0.0, 1.0),
         Variant::HardSwishF32 => x * (clamp_f32(x + p[0], 0.0, p[1]) * p[2]),
-        Variant::LeakyReluF32 => fma_exact(below, p[0], above),
-        Variant::EluF32 => fma_exact(expm1(below), p[0], above),
+        Variant::LeakyReluF32 if x < 0.0 => x * p[0],
+        Variant::EluF32 if x < 0.0 => expm1(x) * p[0],
         Variant::GeluF32 => {
             let tail = erfc(size * FRAC_1_SQRT_2);
             x * 0.5 * if x < 0.0 { tail } else { 2.0 - tail }
