@@ -492,7 +492,7 @@ args! {
     /// - `hard_sigmoid_f32`: `fma(x, p0, p1)` clamped to `0 ..= 1`, 0.5 u.
     /// - `hard_swish_f32`: `x * (x + p0 clamped to 0 ..= p1) * p2`, the last two first; the sum rounded to f32, then 1.5 u.
     /// - `leaky_relu_f32`: `x * p0` below 0, else `x`, 0.5 u.
-    /// - `elu_f32`: `fma(M(min(0, x)), p0, max(0, x))`, 4 u.
+    /// - `elu_f32`: `M(x) * p0` below 0, else `x`, 4 u.
     /// - `gelu_f32`: `x * 0.5 * t` with `t = T(|x| * sqrt(1/2))` for `x < 0`, else 2 less that; `8 + 2x²` u.
     /// - `gelu_tanh_f32`: `x / (1 + E(0 - y))` with `y = fma(x * x, p1, p0) * x`; `5 + 2 |y|` u.
     ///

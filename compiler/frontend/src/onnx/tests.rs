@@ -449,3 +449,13 @@ fn old_broadcasting_begins_at_an_axis() {
     let slopes = Model::new(6, &[1, 2, 1, 2]).constant(floats("s", &[2], &[0.5, 2.0])).node("PRelu", "x s > y", &[]);
     assert_eq!(slopes.run(&[-2.0, 2.0, -2.0, 2.0]).1, [-1.0, 2.0, -4.0, 2.0]);
 }
+
+/// ONNX's defaults of the bounds are the lowest and the largest number.
+#[test]
+fn a_clip_without_a_bound_stops_infinities() {
+    let x = [f32::NEG_INFINITY, -2.0, 3.0, f32::INFINITY];
+    let clip =
+        |bounds: &str| Model::new(13, &[4]).constant(floats("b", &[], &[0.5])).node("Clip", bounds, &[]).run(&x).1;
+    assert_eq!(clip("x b > y"), [0.5, 0.5, 3.0, f32::MAX]);
+    assert_eq!(clip("x > y"), [f32::MIN, -2.0, 3.0, f32::MAX]);
+}
