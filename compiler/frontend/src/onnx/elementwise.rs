@@ -5,7 +5,7 @@ use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
 use crate::shape;
 use qc_dialects::graph::activation::Function;
-use qc_ir::HostTensor;
+use qc_ir::{Elem, HostTensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -74,9 +74,12 @@ pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         Some(bound) => Ok(Some(bound)),
         None => n.float(name),
     };
+    let (min, max) = (bound("min", 1)?, bound("max", 2)?);
+    if min.is_none() && max.is_none() && g.elem(n.input(0)?) != Elem::F32 {
+        return Ok(Lowered::identity(n.input(0)?.clone(), "all integers are within its bounds"));
+    }
     // ONNX's own defaults: what has no bound stops at the largest number, infinities included.
-    let min = bound("min", 1)?.unwrap_or(f32::MIN);
-    let max = bound("max", 2)?.unwrap_or(f32::MAX);
+    let (min, max) = (min.unwrap_or(f32::MIN), max.unwrap_or(f32::MAX));
     if min > max {
         // ONNX defines this case: everything becomes the maximum.
         return Ok(g.clip(n.input(0)?, max, max)?.into());
