@@ -10,7 +10,7 @@
 use crate::graph::bounds::{Pair, is_returned, with_own};
 use qc_dialects::graph::Dequantize;
 use qc_dialects::phase;
-use qc_ir::{Diag, Keeps, OpId, Pass, PassCx, Pattern, Rewriter};
+use qc_ir::{Diag, Keeps, OpId, Pass, PassCx, Pattern, Rewriter, Use};
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -28,7 +28,9 @@ fn run(m: &mut qc_ir::Module, cx: &mut PassCx) -> Result<(), Diag> {
 }
 
 fn pair(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
-    // A result of the model that is rounded stays rounded: its reader sees it.
-    (!is_returned(rw.m, rw.m.result(op))).then_some(())?;
+    // A result of the model that is rounded stays rounded: its reader sees it. Then so do the others, since a difference of
+    // two readings of one tensor is 0.
+    let seen = |u: &Use| matches!(u, Use::Operand(reader, _) if is_returned(rw.m, rw.m.result(*reader)));
+    (!rw.m.uses(Dequantize(op).q(rw.m)).iter().any(seen)).then_some(())?;
     Pair::ending(rw.m, op)?.remove(rw)
 }
