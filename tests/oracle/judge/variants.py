@@ -20,6 +20,9 @@ from models.net import Array
 #: Noise of float values, relative: the spacing of f32 above 1.
 FLOAT_NOISE = 2.0**-23
 
+#: Part of a step of 16 bits that float arithmetic in another order may make.
+WIDE_STEPS = 0.05
+
 #: Operands that are parameters and not values, by op: noise on them changes what a model means.
 PARAMETERS = {
     "QuantizeLinear": (1, 2),
@@ -128,13 +131,12 @@ def quantization_noise(
             nodes.extend(with_noise(r, node, array, np.float32(step), steps))
             continue
         zero = r.stored.get(node.input[2]) if len(node.input) > 2 else None
-        if zero is not None and zero.dtype.itemsize == 2:
-            # Pairs of 16 bits are computed as written, whatever the options.
-            nodes.append(node)
-            continue
+        # Pairs of 16 bits are computed as written, whatever the options; their steps are small, so that float arithmetic
+        # in another order is a part of one.
+        wide = zero is not None and zero.dtype.itemsize == 2
         followers = readers[node.output[0]]
         pairs = [f for f in followers if is_pair(r, node, f)]
-        if pairs and len(pairs) == len(followers) and node.output[0] not in outputs and rng.random() < clamps:
+        if not wide and pairs and len(pairs) == len(followers) and node.output[0] not in outputs and rng.random() < clamps:
             clip = r.node("Clip", node.input[0], *(r.constant(b) for b in bounds(r, node)))
             nodes.append(clip)
             for pair in pairs:
@@ -147,7 +149,7 @@ def quantization_noise(
             nodes.append(node)
             continue
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-        nodes.extend(with_noise(r, node, array, along(scale, array, axis), steps))
+        nodes.extend(with_noise(r, node, array, along(scale, array, axis), WIDE_STEPS if wide else steps))
     r.set_nodes(nodes)
     return r.model
 

@@ -3,12 +3,14 @@
 //! before  %c = graph.constant() {value = @a}   %d = graph.transpose(%c) {perm = [1, 0]}
 //! after   %d = graph.constant() {value = @a.1}
 //!
-//! A dequantized constant stays as it is: the stored integers are what integer kernels want. What folding makes and how
-//! much it computes is in proportion to the constants that are there; what goes beyond stays an op of the model.
+//! A dequantized constant stays as it is: the stored integers are what integer kernels want, and movement of it goes on with
+//! them. An op that computes with dequantized constants only is computed. What folding makes and how much it computes is in
+//! proportion to the constants that are there; what goes beyond stays an op of the model.
 
-use qc_dialects::graph::{AvgPool, Constant, Conv2d, Dequantize, Matmul, MaxPool};
+use qc_dialects::graph::quantize::dequantize_tensor;
+use qc_dialects::graph::{AvgPool, Constant, Conv2d, Dequantize, Matmul, MaxPool, Quantize};
 use qc_dialects::phase;
-use qc_ir::{Attrs, Builder, Diag, HostTensor, Keeps, Module, OpId, Pass, PassCx, Traits, ValueId};
+use qc_ir::{Attrs, Builder, Diag, HostTensor, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
 use std::sync::Arc;
 
 /// The pass.
@@ -98,8 +100,11 @@ fn fold(m: &Module, op: OpId, budget: &mut Budget) -> Result<Option<Vec<HostTens
     let skip = def.traits.has(Traits::CONST_LIKE) || m.is(op, Dequantize::DEF) || !def.traits.has(Traits::PURE);
     let Some(eval) = def.eval.filter(|_| !skip && !m.operands(op).is_empty()) else { return Ok(None) };
     let mut tensors = Vec::new();
+    // What moves between a stored constant and a quantize keeps the integers either way.
+    let stays = def.traits.has(Traits::MOVEMENT) && !only_quantized(m, m.result(op));
     for operand in m.operands(op) {
-        match operand.map(|v| super::constant(m, v)) {
+        let real = |v: ValueId| if stays { super::constant(m, v) } else { real_constant(m, v) };
+        match operand.map(real) {
             None => tensors.push(None),
             Some(Some(t)) => tensors.push(Some(t)),
             Some(None) => return Ok(None),
@@ -110,6 +115,18 @@ fn fold(m: &Module, op: OpId, budget: &mut Budget) -> Result<Option<Vec<HostTens
     }
     let args: Vec<Option<&HostTensor>> = tensors.iter().map(Option::as_deref).collect();
     eval(m, op, &args).map(Some).map_err(|e| Diag::error(format!("{}: {e}", def.name)).at(m.loc(op)))
+}
+
+/// The tensor of a constant, dequantized if it is a stored one.
+fn real_constant(m: &Module, v: ValueId) -> Option<Arc<HostTensor>> {
+    let Some(dequantize) = Dequantize::producing(m, v) else { return super::constant(m, v) };
+    let stored = dequantize.q(m);
+    Some(Arc::new(dequantize_tensor(m.quant_of(stored)?, super::constant(m, stored)?.as_ref())))
+}
+
+/// Whether nothing but quantizes read a value.
+fn only_quantized(m: &Module, v: ValueId) -> bool {
+    m.uses(v).iter().all(|u| matches!(u, Use::Operand(reader, _) if m.is(*reader, Quantize::DEF)))
 }
 
 fn replace(m: &mut Module, op: OpId, results: Vec<HostTensor>) -> Result<(), Diag> {
