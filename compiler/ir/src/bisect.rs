@@ -1,7 +1,7 @@
 //! Finds the rewrite that changes what a module computes: the first pass that does, then within it, by halving, the
 //! number of rewrites after which the results are wrong.
 
-use crate::check::{check, seeded_inputs};
+use crate::check::{SAMPLES, check, samples, seeded_inputs};
 use crate::diag::{Diag, Severity};
 use crate::manager::{ManagerOptions, run_step};
 use crate::module::Module;
@@ -77,7 +77,7 @@ fn attempt(m: &Module, step: &Step, limit: usize, registry: &Registry) -> Trial 
     let options = ManagerOptions { verify_each: true, ..ManagerOptions::default() };
     let (hits, wrong) = match run_step(&mut after, step, limit, registry, &options) {
         Ok(done) => {
-            let checked = check(m, &after, step.pass.keeps, &seeded_inputs(m), registry);
+            let checked = check(m, &after, step.pass.keeps, &samples(m, SAMPLES), registry);
             (done.hits, checked.err().map(|d| Diag { severity: Severity::Bug, ..d }))
         }
         Err(diag) => (BTreeMap::new(), Some(diag)),

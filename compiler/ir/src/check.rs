@@ -10,10 +10,19 @@ use crate::types::{Elem, Type};
 /// Inputs for checking: the same on every machine, spread over [-1, 1] for floats. In loop code the outputs' buffers
 /// follow the inputs' in the signature.
 pub fn seeded_inputs(m: &Module) -> Vec<HostTensor> {
+    samples(m, 1).swap_remove(0)
+}
+
+/// `count` sets of inputs, the first of them that of [`seeded_inputs`].
+pub fn samples(m: &Module, count: usize) -> Vec<Vec<HostTensor>> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    (0..count).map(|_| sample(m, &mut state)).collect()
+}
+
+fn sample(m: &Module, state: &mut u64) -> Vec<HostTensor> {
     let mut next = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u32
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) as u32
     };
     let mut make = |ty: &Type| {
         let (elem, dims) = match ty {
@@ -39,7 +48,8 @@ pub fn seeded_inputs(m: &Module) -> Vec<HostTensor> {
     args[..args.len().saturating_sub(outputs)].iter().filter_map(|&v| make(m.ty(v))).collect()
 }
 
-/// Compares the results of two modules on `inputs`.
+/// Compares the results of two modules on `samples` of their inputs: on the first, and where it takes more than one to know
+/// what rounding does, on all.
 ///
 /// # Errors
 /// The first output that differs more than `keeps` allows, or what an interpreter says.
@@ -47,33 +57,56 @@ pub fn check(
     before: &Module,
     after: &Module,
     keeps: Keeps,
-    inputs: &[HostTensor],
+    samples: &[Vec<HostTensor>],
     registry: &Registry,
 ) -> Result<(), Diag> {
-    let old = (registry.interpret)(before, inputs)?;
-    let new = (registry.interpret)(after, inputs)?;
+    let first = check_on(before, after, keeps, &samples[..samples.len().min(1)], registry);
+    let measured = matches!(keeps, Keeps::OneStep | Keeps::Clamps) && samples.len() > 1;
+    if first.is_err() && measured { check_on(before, after, keeps, samples, registry) } else { first }
+}
+
+fn check_on(
+    before: &Module,
+    after: &Module,
+    keeps: Keeps,
+    samples: &[Vec<HostTensor>],
+    registry: &Registry,
+) -> Result<(), Diag> {
+    let run = |m: &Module| samples.iter().map(|x| (registry.interpret)(m, x)).collect::<Result<Vec<_>, Diag>>();
+    let (old, new) = (run(before)?, run(after)?);
+    for (a, b) in old.iter().zip(&new) {
+        same_types(a, b)?;
+    }
+    let outputs = old.first().map_or(0, Vec::len);
+    let noise = match keeps {
+        Keeps::OneStep | Keeps::Clamps => noise(&[(before, &old), (after, &new)], samples, registry)?,
+        _ => vec![Spread::default(); outputs],
+    };
+    for i in 0..outputs {
+        let pairs: Vec<(&HostTensor, &HostTensor)> = old.iter().zip(&new).map(|(a, b)| (&a[i], &b[i])).collect();
+        let refused = match keeps {
+            Keeps::Exact => pairs.iter().find_map(|(a, b)| beyond(a, b, 0.0)),
+            Keeps::F32Rounding(tolerance) => pairs.iter().find_map(|(a, b)| beyond(a, b, tolerance)),
+            Keeps::OneStep | Keeps::Clamps => louder(&pairs, noise[i]),
+            Keeps::Decibels(least) => quieter(&pairs, least),
+        };
+        if let Some(text) = refused {
+            return Err(Diag::bug(format!("result {i} {text}")));
+        }
+    }
+    Ok(())
+}
+
+fn same_types(old: &[HostTensor], new: &[HostTensor]) -> Result<(), Diag> {
     if old.len() != new.len() {
         return Err(Diag::bug(format!("{} results became {}", old.len(), new.len())));
     }
-    let noise = match keeps {
-        Keeps::OneStep | Keeps::Clamps => noise(&[(before, &old), (after, &new)], inputs, registry)?,
-        _ => vec![Spread::default(); old.len()],
-    };
-    for (i, (a, b)) in old.iter().zip(&new).enumerate() {
+    for (i, (a, b)) in old.iter().zip(new).enumerate() {
         if a.dims() != b.dims() {
             return Err(Diag::bug(format!("result {i}: shape {:?} became {:?}", a.dims(), b.dims())));
         }
         if a.data().elem() != b.data().elem() {
             return Err(Diag::bug(format!("result {i} changed its type")));
-        }
-        let refused = match keeps {
-            Keeps::Exact => beyond(a, b, 0.0),
-            Keeps::F32Rounding(tolerance) => beyond(a, b, tolerance),
-            Keeps::OneStep | Keeps::Clamps => louder(a, b, noise[i]),
-            Keeps::Decibels(least) => quieter(a, b, least),
-        };
-        if let Some(text) = refused {
-            return Err(Diag::bug(format!("result {i} {text}")));
         }
     }
     Ok(())
@@ -107,42 +140,55 @@ fn number(t: &HostTensor, i: usize) -> f64 {
     t.as_f32().map_or_else(|| t.int(i).unwrap_or(0) as f64, |v| f64::from(v[i]))
 }
 
-/// The difference of two tensors of one shape; equal numbers, infinities and NaN do not differ.
-fn difference(a: &HostTensor, b: &HostTensor) -> Spread {
-    let one = |i: usize| match (number(a, i), number(b, i)) {
+/// The difference of tensors of one shape each; equal numbers, infinities and NaN do not differ.
+fn difference(pairs: &[(&HostTensor, &HostTensor)]) -> Spread {
+    let one = |a: &HostTensor, b: &HostTensor, i: usize| match (number(a, i), number(b, i)) {
         (x, y) if x == y || (x.is_nan() && y.is_nan()) => 0.0,
         (x, y) => x - y,
     };
-    Spread::of((0..a.len()).map(one))
+    Spread::of(pairs.iter().flat_map(|(a, b)| (0..a.len()).map(move |i| one(a, b, i))))
+}
+
+/// The size of the finite elements of the first of each pair.
+fn size(pairs: &[(&HostTensor, &HostTensor)]) -> Spread {
+    let finite = |x: f64| if x.is_finite() { x } else { 0.0 };
+    Spread::of(pairs.iter().flat_map(|(a, _)| (0..a.len()).map(move |i| finite(number(a, i)))))
 }
 
 /// What the rounding of quantize/dequantize pairs does to each result: the difference to the same program with clamps
 /// instead of pairs, in whichever of the programs it is larger.
 fn noise(
-    programs: &[(&Module, &Vec<HostTensor>)],
-    inputs: &[HostTensor],
+    programs: &[(&Module, &Vec<Vec<HostTensor>>)],
+    samples: &[Vec<HostTensor>],
     registry: &Registry,
 ) -> Result<Vec<Spread>, Diag> {
-    let mut noise = vec![Spread::default(); programs.first().map_or(0, |(_, results)| results.len())];
+    let outputs = programs.first().and_then(|(_, results)| results.first()).map_or(0, Vec::len);
+    let mut noise = vec![Spread::default(); outputs];
     for (m, results) in programs {
         let Some(unrounded) = (registry.unrounded)(m) else { continue };
-        for (slot, (a, b)) in noise.iter_mut().zip(results.iter().zip((registry.interpret)(&unrounded, inputs)?)) {
-            let own = difference(a, &b);
+        let other: Vec<Vec<HostTensor>> =
+            samples.iter().map(|x| (registry.interpret)(&unrounded, x)).collect::<Result<_, Diag>>()?;
+        for (i, slot) in noise.iter_mut().enumerate() {
+            let pairs: Vec<(&HostTensor, &HostTensor)> =
+                results.iter().zip(&other).map(|(a, b)| (&a[i], &b[i])).collect();
+            let own = difference(&pairs);
             *slot = Spread { rms: slot.rms.max(own.rms), most: slot.most.max(own.most) };
         }
     }
     Ok(noise)
 }
 
+/// Sets of inputs on which a pass is judged that changes roundings.
+pub const SAMPLES: usize = 6;
 /// How often the noise of rounding a pass may change results by: it may take all roundings away, or place them otherwise.
 const TIMES_NOISE: f64 = 4.0;
 /// Float rounding as a fraction of the largest magnitude.
 const FLOAT_NOISE: f64 = 1e-5;
 
-fn louder(a: &HostTensor, b: &HostTensor, noise: Spread) -> Option<String> {
-    let size = Spread::of((0..a.len()).map(|i| number(a, i)).map(|x| if x.is_finite() { x } else { 0.0 }));
-    let step = if a.as_f32().is_some() { 0.0 } else { 1.0 };
-    let (found, floor) = (difference(a, b), size.most * FLOAT_NOISE + step);
+fn louder(pairs: &[(&HostTensor, &HostTensor)], noise: Spread) -> Option<String> {
+    let size = size(pairs);
+    let step = if pairs.iter().all(|(a, _)| a.as_f32().is_some()) { 0.0 } else { 1.0 };
+    let (found, floor) = (difference(pairs), size.most * FLOAT_NOISE + step);
     let (rms, most) = (TIMES_NOISE * noise.rms + floor, TIMES_NOISE * noise.most + floor);
     (found.rms > rms || found.most > most).then(|| {
         let (found, noise) = (decibels(size.rms, found.rms), decibels(size.rms, noise.rms));
@@ -152,9 +198,8 @@ fn louder(a: &HostTensor, b: &HostTensor, noise: Spread) -> Option<String> {
     })
 }
 
-fn quieter(a: &HostTensor, b: &HostTensor, least: f32) -> Option<String> {
-    let size = Spread::of((0..a.len()).map(|i| number(a, i)));
-    let db = decibels(size.rms, difference(a, b).rms);
+fn quieter(pairs: &[(&HostTensor, &HostTensor)], least: f32) -> Option<String> {
+    let db = decibels(size(pairs).rms, difference(pairs).rms);
     (db.is_nan() || db < f64::from(least)).then(|| format!("keeps {db:.1} dB; {least} are demanded"))
 }
 
@@ -163,10 +208,10 @@ fn decibels(signal: f64, noise: f64) -> f64 {
     if noise == 0.0 { f64::INFINITY } else { 20.0 * (signal / noise).log10() }
 }
 
-/// The largest difference as a fraction of the largest magnitude of `a`; `None` for different element types.
+/// The largest difference as a fraction of the largest finite magnitude of `a`; `None` for different element types.
 pub fn distance(a: &HostTensor, b: &HostTensor) -> Option<f32> {
     if let (Some(a), Some(b)) = (a.as_f32(), b.as_f32()) {
-        let magnitude = a.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        let magnitude = a.iter().filter(|x| x.is_finite()).fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
         let differ = |x: &f32, y: &f32| if x == y || (x.is_nan() && y.is_nan()) { 0.0 } else { (x - y).abs() };
         let worst = a.iter().zip(b).map(|(x, y)| differ(x, y));
         return Some(worst.fold(0.0f32, |m, d| if d.is_nan() || d > m { d } else { m }) / magnitude);

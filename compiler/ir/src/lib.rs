@@ -31,7 +31,7 @@ mod verify;
 
 pub use attr::{Attr, AttrKind, Attrs};
 pub use bisect::{Culprit, GuiltyRewrite, bisect};
-pub use check::{check, distance, seeded_inputs};
+pub use check::{SAMPLES, check, distance, samples, seeded_inputs};
 pub use class::{Class, Kind};
 pub use consts::{Const, ConstPool, content_hash};
 pub use diag::{Diag, Severity};

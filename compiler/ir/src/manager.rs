@@ -1,6 +1,6 @@
 //! The pass manager: runs a pipeline, verifies, dumps, times, checks, and leaves a reproducer when a pass fails.
 
-use crate::check::{check, seeded_inputs};
+use crate::check::{SAMPLES, check, samples};
 use crate::diag::{Diag, Severity};
 use crate::id::LocId;
 use crate::limits::Deadline;
@@ -128,7 +128,7 @@ pub fn run(
         dump_file(m, sink, 0, "import");
         sink.file("pipeline.txt", print_pipeline(steps).as_bytes());
     }
-    let mut inputs = None;
+    let mut inputs: Option<Vec<Vec<crate::HostTensor>>> = None;
     for (n, step) in steps.iter().enumerate() {
         let pass = step.pass;
         if !pass.from.is_empty() && pass.from != m.phase {
@@ -150,7 +150,7 @@ pub fn run(
         let report = PassReport { pass: pass.name, time, ops: (before.op_count(), m.op_count()), hits, remarks };
         show(m, &before, n + 1, &report, options, sink);
         if options.check_each {
-            let inputs = inputs.get_or_insert_with(|| seeded_inputs(&before));
+            let inputs = inputs.get_or_insert_with(|| samples(&before, SAMPLES));
             if let Err(diag) = check(&before, m, pass.keeps, inputs, registry) {
                 let diag = diag.note(format!("pass `{}` ({:03}) changed the results", pass.name, n + 1));
                 return Err(reproduce(&before, &steps[n..], sink, diag));

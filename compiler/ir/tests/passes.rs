@@ -232,7 +232,7 @@ fn pipelines_are_text() {
 fn results_of_another_shape_or_count_are_refused() {
     let a = module("%a = toy.add(%x, %y)\nreturn(%a)");
     let b = module("return(%x, %y)");
-    let inputs = qc_ir::seeded_inputs(&a);
+    let inputs = qc_ir::samples(&a, 2);
     let check = |x: &Module, y: &Module, keeps| qc_ir::check(x, y, keeps, &inputs, &toy::REGISTRY);
     check(&a, &a, Keeps::Exact).unwrap();
     assert!(check(&a, &b, Keeps::Clamps).unwrap_err().message.contains("1 results became 2"));

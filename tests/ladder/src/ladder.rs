@@ -6,6 +6,7 @@
 //! | graph interpreter, canonical graph | float rounding |
 //! | graph interpreter, before integer ops | equal, unless the lossy step or the dropping of inner pairs is between |
 //! | quant interpreter, fused graph | every op by itself within a quantization step ([`crate::stepwise`]) |
+//! | quant interpreter, whatever the options | pairs as written, but for their rounding |
 //! | loop interpreter, planned loop code | equal if everything between the borders is integer, else float rounding |
 //! | the same with a step for every conversion | equal ([`crate::borders`]) |
 //! | JIT, every tier, threads and batch | equal |
@@ -14,15 +15,18 @@
 //! Rounding in a float op can flip a quantization behind it, and a network can make much of that. How much is measured:
 //! the bound of a rung with float rounding is what noise of that size does to the very model.
 
+pub use crate::everywhere::{first, item, run, same, shared_object, tiers};
+
+use crate::everywhere::{self, Case, everywhere};
 use crate::stepwise::Noise;
 use crate::{batch, borders, stepwise};
 use qc_compiler::{
-    CompileError, CompileOptions, Compiled, Compiler, ContextOptions, Guard, ModelFile, Precision, Predictor, REGISTRY,
-    TargetCpu, interpret, pipeline,
+    CompileError, CompileOptions, Compiled, Compiler, Guard, ModelFile, Precision, REGISTRY, TargetCpu, interpret,
+    pipeline,
 };
+use qc_dialects::graph::Observe;
 use qc_frontend::{Imported, Port};
-use qc_ir::{Data, Elem, HostTensor, ManagerOptions, Module, NoSink, distance, seeded_inputs};
-use qc_runtime::{Check, TrustOfUser};
+use qc_ir::{Elem, HostTensor, Keeps, ManagerOptions, Module, NoSink, distance, seeded_inputs};
 
 /// Batch sizes that are tried: one with code of its own at either end, one that must be split.
 pub const BATCHES: [usize; 3] = [8, 3, 1];
@@ -75,7 +79,8 @@ impl std::fmt::Display for Failure {
     }
 }
 
-fn fail(rung: impl Into<String>, text: impl ToString) -> Failure {
+/// A failure at a rung.
+pub fn fail(rung: impl Into<String>, text: impl ToString) -> Failure {
     Failure { rung: rung.into(), text: text.to_string() }
 }
 
@@ -161,22 +166,61 @@ pub fn is_integer(m: &Module) -> bool {
 /// # Errors
 /// The first rung that does not hold.
 pub fn climb(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Result<Levels, Failure> {
+    let inputs = seeded_inputs(&make(BATCHES[0]));
+    climb_with(make, options, &inputs)
+}
+
+/// Climbs with inputs of the largest of [`BATCHES`].
+///
+/// # Errors
+/// The first rung that does not hold.
+pub fn climb_with(
+    make: &dyn Fn(usize) -> Module,
+    options: &CompileOptions,
+    whole: &[HostTensor],
+) -> Result<Levels, Failure> {
     let r = levels(make, options)?;
     let all = BATCHES[0];
-    let whole = seeded_inputs(&make(all));
     let items: Vec<Vec<HostTensor>> = (0..all).map(|i| whole.iter().map(|t| item(t, all, i)).collect()).collect();
     let made = make(1);
     for inputs in &items[..ITEMS_BY_OP] {
         compare_levels(&made, &r, inputs, options)?;
     }
-    let planned = |inputs: &Vec<HostTensor>| interpreted(&r.planned, inputs, "loop interpreter");
-    let expected = items.iter().map(planned).collect::<Result<Vec<_>, Failure>>()?;
+    if !made.ops(made.body()).iter().any(|&op| made.is(op, Observe::DEF)) && options.ranges.is_none() {
+        compare_written(&made, &r.fused, &items)?;
+    }
     let compiled = compile_module(make, options)?;
     let jit = compiled.jit().map_err(|e| fail("jit", e))?;
-    everywhere(&jit, "JIT", &whole, &expected)?;
     let (_dir, loaded) = shared_object(&compiled).map_err(|e| fail("shared object", e))?;
-    everywhere(&loaded, "shared object", &whole, &expected)?;
+    let ends = [(&jit, "JIT"), (&loaded, "shared object")];
+    if jit.whole_batches().is_some() {
+        for &batch in &BATCHES {
+            let own = levels(&|_| make(batch), options)?;
+            let inputs: Vec<HostTensor> = whole.iter().map(|t| first(t, all, batch)).collect();
+            compare_levels(&make(batch), &own, &inputs, options)?;
+            let expected = [interpreted(&own.planned, &inputs, "loop interpreter")?];
+            let case = Case { batch, inputs, expected: &expected };
+            ends.iter().try_for_each(|(p, end)| everywhere(p, end, std::slice::from_ref(&case)))?;
+        }
+        return Ok(r);
+    }
+    apart(&make(all), &made, whole, &items)?;
+    let planned = |inputs: &Vec<HostTensor>| interpreted(&r.planned, inputs, "loop interpreter");
+    let expected = items.iter().map(planned).collect::<Result<Vec<_>, Failure>>()?;
+    ends.iter().try_for_each(|(p, end)| everywhere::items(p, end, whole, &expected))?;
     Ok(r)
+}
+
+/// Whether the model computes each item as if it were alone. Otherwise it may not be split, whatever analysis says.
+fn apart(whole_model: &Module, model: &Module, whole: &[HostTensor], items: &[Vec<HostTensor>]) -> Result<(), Failure> {
+    let rung = "items of a batch that is split";
+    let together = interpreted(whole_model, whole, rung)?;
+    for (n, inputs) in items.iter().enumerate() {
+        for (a, b) in interpreted(model, inputs, rung)?.iter().zip(&together) {
+            same(a, &item(b, items.len(), n)).map_err(|e| fail(rung, format!("item {n}: {e}")))?;
+        }
+    }
+    Ok(())
 }
 
 fn interpreted(m: &Module, inputs: &[HostTensor], rung: &str) -> Result<Vec<HostTensor>, Failure> {
@@ -213,6 +257,20 @@ fn compare_levels(made: &Module, r: &Levels, inputs: &[HostTensor], options: &Co
     }
 }
 
+/// Compares a program under whatever options with its pairs computed as written: what it leaves out must be rounding.
+fn compare_written(written: &Module, fused: &Module, items: &[Vec<HostTensor>]) -> Result<(), Failure> {
+    let rung = "options against pairs as written";
+    let Err(diag) = qc_ir::check(written, fused, Keeps::Clamps, items, &REGISTRY) else { return Ok(()) };
+    // Float ops that make much of a rounding error do so with and without pairs.
+    for inputs in items {
+        let reference = interpreted(written, inputs, rung)?;
+        let explained = FLOAT_TOLERANCE + noise(written, inputs, &reference, rung)?;
+        let found = interpreted(fused, inputs, rung)?;
+        within(&reference, &found, explained, rung).map_err(|_| fail(rung, &diag.message))?;
+    }
+    Ok(())
+}
+
 /// How far rounding errors of float ops move the results of a model.
 fn noise(m: &Module, inputs: &[HostTensor], results: &[HostTensor], rung: &str) -> Result<f32, Failure> {
     let mut worst = 0.0f32;
@@ -222,123 +280,6 @@ fn noise(m: &Module, inputs: &[HostTensor], results: &[HostTensor], rung: &str) 
         worst = far.fold(worst, |a, b| if b > a || b.is_nan() { b } else { a });
     }
     Ok(if worst.is_nan() { f32::INFINITY } else { NOISE_MARGIN * worst })
-}
-
-/// Runs a predictor on every tier of this machine, with 1 and 2 threads and at all [`BATCHES`], and compares bits.
-fn everywhere(p: &Predictor, end: &str, whole: &[HostTensor], expected: &[Vec<HostTensor>]) -> Result<(), Failure> {
-    for tier in tiers() {
-        for threads in [1, 2] {
-            let rung = format!("{end} on {tier}, {threads} threads");
-            let options = ContextOptions { threads: Some(threads), cpu: Some(tier.into()) };
-            let mut cx = p.context(&options).map_err(|e| fail(rung.as_str(), e))?;
-            for batch in BATCHES {
-                let rung = format!("{rung}, batch {batch}");
-                let inputs: Vec<HostTensor> = whole.iter().map(|t| first(t, expected.len(), batch)).collect();
-                let out = run(&mut cx, &inputs, batch).map_err(|e| fail(rung.as_str(), e))?;
-                for (i, out) in out.iter().enumerate() {
-                    for (n, e) in expected[..batch].iter().enumerate() {
-                        same(&e[i], &item(out, batch, n)).map_err(|e| fail(rung.as_str(), format!("item {n}: {e}")))?;
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The tiers of this machine, highest first.
-pub fn tiers() -> Vec<&'static str> {
-    qc_compiler::options::here().into_iter().rev().map(|t| t.name()).collect()
-}
-
-/// Writes, loads and hands back a shared object; the folder must live as long as it is in use.
-///
-/// # Errors
-/// A sentence.
-pub fn shared_object(compiled: &Compiled) -> Result<(tempfile::TempDir, Predictor), String> {
-    let bytes = compiled.shared_object("model.so").map_err(|e| e.to_string())?;
-    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let path = dir.path().join("model.so");
-    std::fs::write(&path, bytes).map_err(|e| e.to_string())?;
-    // The file was just written by our own linker into a folder of our own, and is not changed afterwards.
-    let predictor = Predictor::load_named_by_user(&path, Check::All, TrustOfUser).map_err(|e| e.to_string())?;
-    Ok((dir, predictor))
-}
-
-/// Item `i` of a tensor that holds `batch` of them.
-pub fn item(t: &HostTensor, batch: usize, i: usize) -> HostTensor {
-    rows(t, batch, i, 1)
-}
-
-/// The first `count` items of a tensor that holds `batch`.
-pub fn first(t: &HostTensor, batch: usize, count: usize) -> HostTensor {
-    rows(t, batch, 0, count)
-}
-
-fn rows(t: &HostTensor, batch: usize, start: usize, count: usize) -> HostTensor {
-    let mut dims = t.dims().to_vec();
-    dims[0] = dims[0] / batch * count;
-    let n = t.len() / batch;
-    let range = start * n..(start + count) * n;
-    let data = match t.data() {
-        Data::F32(v) => Data::F32(v[range].to_vec()),
-        Data::I8(v) => Data::I8(v[range].to_vec()),
-        Data::U8(v) => Data::U8(v[range].to_vec()),
-        Data::I32(v) => Data::I32(v[range].to_vec()),
-        Data::I64(v) => Data::I64(v[range].to_vec()),
-        Data::Bool(v) => Data::Bool(v[range].to_vec()),
-    };
-    HostTensor::new(dims, data).expect("invariant: whole rows")
-}
-
-/// Runs a context on inputs that hold `batch` items.
-///
-/// # Errors
-/// A sentence.
-pub fn run(cx: &mut qc_compiler::Context, inputs: &[HostTensor], batch: usize) -> Result<Vec<HostTensor>, String> {
-    for (i, input) in inputs.iter().enumerate() {
-        match input.data() {
-            Data::F32(v) => cx.input_mut::<f32>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::I64(v) => cx.input_mut::<i64>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::I32(v) => cx.input_mut::<i32>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::U8(v) => cx.input_mut::<u8>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::I8(v) => cx.input_mut::<i8>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::Bool(_) => return Err("inputs of truth values are not supported".into()),
-        }
-        .map_err(|e| e.to_string())?;
-    }
-    cx.run().map_err(|e| e.to_string())?;
-    let outputs = cx.outputs().to_vec();
-    let one = |(i, info): (usize, &qc_runtime::IoInfo)| {
-        let data = match info.elem {
-            qc_runtime::Elem::F32 => cx.output::<f32>(i).map(|v| Data::F32(v.to_vec())),
-            qc_runtime::Elem::U8 => cx.output::<u8>(i).map(|v| Data::U8(v.to_vec())),
-            qc_runtime::Elem::I8 => cx.output::<i8>(i).map(|v| Data::I8(v.to_vec())),
-            qc_runtime::Elem::I32 => cx.output::<i32>(i).map(|v| Data::I32(v.to_vec())),
-            qc_runtime::Elem::I64 => cx.output::<i64>(i).map(|v| Data::I64(v.to_vec())),
-        };
-        HostTensor::new(info.shape_at(batch), data.map_err(|e| e.to_string())?)
-            .ok_or("an output has a wrong size".into())
-    };
-    outputs.iter().enumerate().map(one).collect()
-}
-
-/// Whether two tensors have the same bits; any NaN equals any other.
-///
-/// # Errors
-/// The first element that differs, and how many do.
-pub fn same(a: &HostTensor, b: &HostTensor) -> Result<(), String> {
-    let differ: Vec<usize> = match (a.as_f32(), b.as_f32()) {
-        (Some(x), Some(y)) if x.len() == y.len() => {
-            let equal = |i: &usize| x[*i].to_bits() == y[*i].to_bits() || (x[*i].is_nan() && y[*i].is_nan());
-            (0..x.len()).filter(|i| !equal(i)).collect()
-        }
-        (None, None) if a.len() == b.len() => (0..a.len()).filter(|&i| a.int(i) != b.int(i)).collect(),
-        _ => return Err(format!("{:?} {:?} against {:?} {:?}", a.data().elem(), a.dims(), b.data().elem(), b.dims())),
-    };
-    let Some(&i) = differ.first() else { return Ok(()) };
-    let show = |t: &HostTensor| t.as_f32().map_or_else(|| format!("{:?}", t.int(i)), |v| format!("{:?}", v[i]));
-    Err(format!("{} of {} elements differ, first {i}: {} against {}", differ.len(), a.len(), show(a), show(b)))
 }
 
 fn within(a: &[HostTensor], b: &[HostTensor], tolerance: f32, rung: &str) -> Result<(), Failure> {
@@ -422,10 +363,27 @@ mod tests {
     fn a_wrong_variant_is_seen() {
         let (right, wrong) =
             (0..).map(|seed| Recipe::random(seed, Mode::Float)).map(with_other_numbers).find(differ).unwrap();
-        let make = |batch: usize| build(if batch == 1 { &right } else { &wrong }, batch);
-        assert!(climb(&|batch| build(&right, batch), &right.options()).is_ok());
-        let failure = climb(&make, &right.options()).unwrap_err();
+        let make = |batch: usize| build(if batch == 8 { &wrong } else { &right }, batch);
+        let r = climb(&|batch| build(&right, batch), &right.options()).unwrap();
+        let failure = climb(&make, &right.options()).map(|_| ()).unwrap_err();
+        assert_eq!(failure.rung, "items of a batch that is split", "{failure}");
+        let whole = seeded_inputs(&make(BATCHES[0]));
+        let one = |i: usize| whole.iter().map(|t| item(t, BATCHES[0], i)).collect::<Vec<_>>();
+        let expected: Vec<_> = (0..BATCHES[0]).map(|i| interpret(&r.planned, &one(i)).unwrap()).collect();
+        let jit = compile_module(&make, &right.options()).unwrap().jit().unwrap();
+        let failure = everywhere::items(&jit, "JIT", &whole, &expected).unwrap_err();
         assert!(failure.rung.starts_with("JIT on") && failure.rung.ends_with("batch 8"), "{failure}");
+    }
+
+    #[test]
+    fn some_random_models_mix_their_items() {
+        let mixes = |seed: &u64| {
+            let recipe = Recipe::random(*seed, Mode::Float);
+            let compiled = compile_module(&|batch| build(&recipe, batch), &recipe.options()).unwrap();
+            compiled.jit().unwrap().whole_batches().is_some()
+        };
+        let found = (0..60).filter(mixes).count();
+        assert!((1..30).contains(&found), "{found} of 60");
     }
 
     /// A recipe and the same with other constants.
@@ -443,27 +401,10 @@ mod tests {
     }
 
     #[test]
-    fn bits_are_compared() {
-        let t = |v: &[f32]| HostTensor::f32([v.len()], v.to_vec());
-        same(&t(&[1.0, f32::NAN]), &t(&[1.0, f32::NAN])).unwrap();
-        same(&t(&[0.0]), &t(&[-0.0])).unwrap_err();
-        same(&t(&[1.0]), &t(&[1.0, 2.0])).unwrap_err();
-        let i = |v: Vec<u8>| HostTensor::u8([v.len()], v);
-        assert!(same(&i(vec![1, 2]), &i(vec![1, 3])).unwrap_err().contains("1 of 2 elements differ, first 1"));
-    }
-
-    #[test]
     fn tolerances_do_not_forgive_nan() {
         let t = |v: f32| vec![HostTensor::f32([1], vec![v])];
         within(&t(1.0), &t(1.05), 0.1, "r").unwrap();
         within(&t(1.0), &t(1.2), 0.1, "r").unwrap_err();
         within(&t(1.0), &t(f32::NAN), 0.1, "r").unwrap_err();
-    }
-
-    #[test]
-    fn items_are_rows() {
-        let t = HostTensor::f32([6, 2], (0..12).map(|x| x as f32).collect());
-        assert_eq!(item(&t, 3, 1), HostTensor::f32([2, 2], vec![4.0, 5.0, 6.0, 7.0]));
-        assert_eq!(first(&t, 3, 2).dims(), [4, 2]);
     }
 }

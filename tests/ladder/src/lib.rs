@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod borders;
+pub mod everywhere;
 pub mod ladder;
 pub mod random;
 pub mod stepwise;

@@ -5,7 +5,7 @@
 //! that exists; a test compares the table with the declarations.
 
 use super::build::Graph;
-use super::{elementwise, linear, movement, pattern, window};
+use super::{elementwise, linear, mixing, movement, pattern, window};
 use qc_dialects::graph::{
     Abs, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Concat, Constant, Conv2d, Dequantize, Div, Elu, Erf,
     Exp, Gelu, GlobalAvgPool, GlobalMaxPool, HardSigmoid, HardSwish, KeepFloat, LeakyRelu, Lrn, Matmul, Max, MaxPool,
@@ -79,6 +79,7 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 1, ops: &[Lrn::DEF], make: window::lrn },
     Maker { weight: 1, ops: &[ReduceMean::DEF], make: window::mean },
     Maker { weight: 2, ops: &[BatchNorm::DEF], make: linear::batch_norm },
+    Maker { weight: 1, ops: &[Softmax::DEF, ReduceMean::DEF, Sub::DEF], make: mixing::items },
 ];
 
 #[cfg(test)]

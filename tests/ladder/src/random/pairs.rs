@@ -4,11 +4,17 @@ use super::Numbers;
 use qc_ir::{Data, HostTensor, Quant, Store};
 
 /// A format for values seen between `lo` and `hi`: sometimes too narrow, sometimes too wide, zero point off the middle;
-/// now and then a scale of 1, which quantizers give to what was always 0.
+/// now and then a scale of 1, which quantizers give to what was always 0. In one of six an activation is folded into the
+/// range, of which quantizers take the op out.
 pub fn activation(lo: f32, hi: f32, pick: u32) -> Quant {
     let mut n = Numbers::new(u64::from(pick));
     let stretch = 0.7 + 0.3 * (n.unit() + 1.0);
     let (lo, hi) = (lo.min(0.0), hi.max(0.0));
+    match pick / 64 % 12 {
+        0 => return Quant::per_tensor(Store::U8, (hi / 255.0).max(1e-4), 0),
+        1 => return Quant::per_tensor(Store::I8, (hi.min(6.0) / 255.0).max(1e-4), -128),
+        _ => {}
+    }
     let scale = if pick % 64 == 63 { 1.0 } else { ((hi - lo) * stretch / 255.0).max(1e-4) };
     let zero = ((-lo / scale).round() as i32 + n.below(9) as i32 - 4).clamp(0, 255);
     match n.below(4) {
