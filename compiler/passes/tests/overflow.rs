@@ -2,15 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use qc_dialects::REGISTRY;
-use qc_ir::{Data, HostTensor, ManagerOptions, NoSink, parse, parse_pipeline};
+use qc_ir::{ManagerOptions, NoSink, parse, parse_pipeline};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The ops of a product over `taps`, every weight of which is 127, after `lower-to-quant`.
 fn lowered(taps: usize) -> Vec<&'static str> {
+    let weights = vec!["127"; taps].join(", ");
     let text = format!(
         "module \"m\" phase quantized
-const @w : tensor<{taps}x1x!q1>
+const @w : tensor<{taps}x1x!q1> = [{weights}]
 quant !q0 = q<u8, [0.02], [0], 0, 255>
 quant !q1 = q<i8, [0.02], [0], -128, 127>
 quant !q2 = q<u8, [1000.0], [0], 0, 255>
@@ -26,9 +26,7 @@ func @main(%x : tensor<1x{taps}xf32>) outputs [\"y\"] {{
 }}
 "
     );
-    let weights = HostTensor::new([taps, 1], Data::I8(vec![127; taps])).unwrap();
-    let consts = HashMap::from([("w".to_string(), Arc::new(weights))]);
-    let mut m = parse(&text, &REGISTRY, &consts).unwrap();
+    let mut m = parse(&text, &REGISTRY, &HashMap::new()).unwrap();
     let steps = parse_pipeline("lower-to-quant", qc_passes::ALL).unwrap();
     qc_ir::run(&mut m, &steps, &REGISTRY, &ManagerOptions::default(), &mut NoSink).unwrap();
     m.ops(m.body()).iter().map(|&op| m.def(op).name).collect()
