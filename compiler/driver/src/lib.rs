@@ -274,7 +274,7 @@ impl Compiled {
         let steps = m.ops(m.body()).iter().filter_map(|&op| Parallel::of(m, op).map(|p| (op, p)));
         let one = |(op, p): (qc_ir::OpId, Parallel)| {
             let nodes = m.locs.nodes(m.loc(op));
-            let join = |f: fn(&qc_ir::Node) -> &str| nodes.iter().map(f).collect::<Vec<_>>().join("+");
+            let join = |f: fn(&qc_ir::Node) -> &str| nodes.iter().map(|&n| f(n)).collect::<Vec<_>>().join("+");
             let inner = m.regions(op).iter().flat_map(|&r| m.walk(r));
             let mut kernel =
                 inner.filter_map(|o| qc_dialects::loops::Ukernel::of(m, o)).map(|k| k.kernel(m).to_string());

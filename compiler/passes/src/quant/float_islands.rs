@@ -19,8 +19,8 @@ use qc_dialects::graph::{Constant, Dequantize, Quantize};
 use qc_dialects::phase;
 use qc_dialects::quant::QLut;
 use qc_dialects::work::macs;
-use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use qc_ir::{Diag, DisjointSets, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
+use std::collections::{BTreeMap, HashSet};
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -84,7 +84,7 @@ fn trial(m: &Module, ops: &[OpId]) -> Result<Module, Diag> {
 
 /// The positions of the ops that an op of the trial was.
 fn sources(fused: &Module, op: OpId) -> impl Iterator<Item = usize> {
-    fused.locs.nodes(fused.loc(op)).iter().filter_map(|n| n.name.parse().ok())
+    fused.locs.nodes(fused.loc(op)).into_iter().filter_map(|n| n.name.parse().ok())
 }
 
 fn time(ps: u64) -> String {
@@ -106,14 +106,6 @@ fn integer(m: &Module, op: OpId) -> bool {
     touches && special.iter().all(|d| !m.is(op, d))
 }
 
-/// The tensor that stands for all that are joined with `v`.
-fn root(parent: &HashMap<ValueId, ValueId>, mut v: ValueId) -> ValueId {
-    while let Some(&up) = parent.get(&v).filter(|&&up| up != v) {
-        v = up;
-    }
-    v
-}
-
 /// The ops of all islands: what quantized tensors connect, in program order.
 fn islands(m: &Module) -> Vec<Vec<OpId>> {
     let ops: Vec<OpId> = m.ops(m.body()).iter().copied().filter(|&op| integer(m, op)).collect();
@@ -121,17 +113,16 @@ fn islands(m: &Module) -> Vec<Vec<OpId>> {
         let all = m.operands(op).iter().flatten().chain(m.results(op)).copied();
         all.filter(|&v| quantized(m, v) && !constant(m, v)).collect()
     };
-    let mut parent: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut joined = DisjointSets::default();
     for &op in &ops {
         for pair in tensors(op).windows(2) {
-            let (a, b) = (root(&parent, pair[0]), root(&parent, pair[1]));
-            parent.insert(b, a);
+            joined.join(pair[0], pair[1]);
         }
     }
     let mut by_root: BTreeMap<ValueId, Vec<OpId>> = BTreeMap::new();
     for &op in &ops {
         if let Some(&v) = tensors(op).first() {
-            by_root.entry(root(&parent, v)).or_default().push(op);
+            by_root.entry(joined.root(v)).or_default().push(op);
         }
     }
     by_root.into_values().collect()

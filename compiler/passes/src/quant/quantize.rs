@@ -25,7 +25,8 @@ use qc_dialects::graph::{
 };
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy, Use, ValueId,
+    Attrs, Builder, Diag, DisjointSets, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy,
+    Use, ValueId,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -153,13 +154,12 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
     let Some(other) = other.filter(|&o| o != v && m.ty(o) == m.ty(v)) else { return false };
     let takes_sum = |p| (m.is(p, Conv2d::DEF) || m.is(p, Matmul::DEF)) && unclamped(m, p);
     let rival = sole_producer(m, other, user).is_some_and(takes_sum);
-    let position = super::drop_inner_qdq::position;
-    constant_f32(m, other).is_none() && (!rival || position(m, v) > position(m, other))
+    constant_f32(m, other).is_none() && (!rival || super::drop_inner_qdq::is_later(m, v, other))
 }
 
 /// A format per value, if its range gives one: values joined by movement share the union of their ranges.
 fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId, Option<Quant>> {
-    let mut groups = Groups::default();
+    let mut groups = DisjointSets::default();
     for op in m.ops(m.body()) {
         if is_movement(m, *op) && !m.is(*op, Constant::DEF) {
             for &v in m.operands(*op).iter().flatten() {
@@ -186,29 +186,10 @@ pub fn activation_format((lo, hi): (f32, f32)) -> Option<Quant> {
     scale.is_normal().then(|| Quant::per_tensor(Store::U8, scale, zero as i32))
 }
 
-#[derive(Default)]
-struct Groups(HashMap<ValueId, ValueId>);
-
-impl Groups {
-    fn root(&self, mut v: ValueId) -> ValueId {
-        while let Some(&up) = self.0.get(&v) {
-            v = up;
-        }
-        v
-    }
-
-    fn join(&mut self, a: ValueId, b: ValueId) {
-        let (a, b) = (self.root(a), self.root(b));
-        if a != b {
-            self.0.insert(a, b);
-        }
-    }
-}
-
 fn quantize_edge(m: &mut Module, v: ValueId, format: &Quant) -> Result<(), Diag> {
     let users: Vec<Use> = m.uses(v).to_vec();
     let first = match m.producer(v) {
-        Some(op) => next_op(m, op),
+        Some(op) => m.next_op(op),
         None => m.ops(m.body()).first().copied(),
     };
     let Some(first) = first else { return Ok(()) };
@@ -225,11 +206,6 @@ fn quantize_edge(m: &mut Module, v: ValueId, format: &Quant) -> Result<(), Diag>
         }
     }
     Ok(())
-}
-
-fn next_op(m: &Module, op: OpId) -> Option<OpId> {
-    let ops = m.ops(m.parent(op)?);
-    ops.get(ops.iter().position(|&o| o == op)? + 1).copied()
 }
 
 /// Replaces the constant weight of a convolution or matrix product by its quantized form. Says whether there is one:
