@@ -133,8 +133,7 @@ impl Compiler {
         let mut variants = Vec::new();
         for (&isa, programs) in tiers.iter().zip(copies) {
             for mut program in programs {
-                let pass = format!("select-kernels{{isa={}}}", isa.name());
-                self.run(&mut program.module, &pass, &mut NoSink)?;
+                self.run(&mut program.module, &crate::pipeline::select(isa), &mut NoSink)?;
                 variants.push((isa, program));
             }
         }

@@ -42,7 +42,7 @@ pub use id::{ConstId, FuncId, LocId, NodeId, OpId, QuantId, RegionId, ValueId};
 pub use interp::run_region;
 pub use items::{Follow, Items, ItemsFn, repeats_along};
 pub use layout::Ops;
-pub use limits::{Deadline, Exceeded, Limits};
+pub use limits::{Deadline, Exceeded, Limit, Limits};
 pub use loc::{LocTable, Node};
 pub use manager::{ManagerOptions, NoSink, PassReport, Select, Sink, reproducer_pipeline, round_trips, run};
 pub use module::{Func, Module, Op, Region, Use, Value, ValueDef, store_of};
