@@ -14,6 +14,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let body = m.body();
     let mut seen: HashMap<String, OpId> = HashMap::new();
     for op in m.ops(body).to_vec() {
+        cx.check_time()?;
         if !m.def(op).traits.has(Traits::PURE) || !m.regions(op).is_empty() {
             continue;
         }

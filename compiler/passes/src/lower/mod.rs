@@ -28,8 +28,8 @@ use emit::{Call, Emit};
 use place::Placement;
 use qc_dialects::{graph, loops, phase, quant};
 use qc_ir::{
-    Attr, Attrs, BufferTy, Builder, Data, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx, Quant,
-    TensorTy, Traits, Type, ValueId,
+    Attr, Attrs, BufferTy, Builder, Data, Deadline, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx,
+    Quant, TensorTy, Traits, Type, ValueId,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,13 +45,15 @@ pub const PASS: Pass = Pass {
     run,
 };
 
-fn run(m: &mut Module, _: &mut PassCx) -> Result<(), Diag> {
+fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let mut out = Module::new(m.name.clone(), phase::LOOPS);
     out.locs = m.locs.clone();
     let place = Placement::of(m);
-    let mut lower = Lower { src: m, place, out, views: HashMap::new(), outputs: Vec::new(), loc: m.locs.unknown() };
+    let (views, outputs, loc) = (HashMap::new(), Vec::new(), m.locs.unknown());
+    let mut lower = Lower { src: m, place, out, views, outputs, loc, deadline: cx.deadline };
     lower.signature()?;
     for &op in m.ops(m.body()) {
+        cx.check_time()?;
         lower.loc = m.loc(op);
         lower.op(op).map_err(|d| if d.loc.is_none() { d.at(m.loc(op)) } else { d })?;
     }
@@ -68,6 +70,7 @@ struct Lower<'s> {
     views: HashMap<ValueId, View>,
     outputs: Vec<View>,
     loc: LocId,
+    deadline: Option<Deadline>,
 }
 
 impl Lower<'_> {
@@ -120,7 +123,7 @@ impl Lower<'_> {
 
     fn emit(&mut self) -> Emit<'_> {
         let body = self.out.body();
-        Emit::new(&mut self.out, body, self.loc)
+        Emit::new(&mut self.out, body, self.loc).until(self.deadline)
     }
 
     fn op(&mut self, op: OpId) -> Result<(), Diag> {

@@ -45,7 +45,7 @@ const CONVERSION_BYTES: u64 = 5;
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let ops = m.ops(m.body()).to_vec();
-    let fused = trial(m, &ops)?;
+    let fused = trial(m, &ops, cx)?;
     let is_function: Vec<bool> = ops.iter().map(|&op| Function::of(m, op).is_some()).collect();
     let mut kept: BTreeMap<usize, String> = BTreeMap::new();
     let free = Borders::of(&fused);
@@ -72,13 +72,15 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
 }
 
 /// The module with integer ops, whose locations are the positions in `ops` of the ops that they were.
-fn trial(m: &Module, ops: &[OpId]) -> Result<Module, Diag> {
+fn trial(m: &Module, ops: &[OpId], cx: &PassCx) -> Result<Module, Diag> {
     let mut fused = m.clone();
     for (i, &op) in ops.iter().enumerate() {
         let loc = fused.locs.node(&i.to_string(), "");
         fused.set_loc(op, loc);
     }
-    (lower_to_quant::PASS.run)(&mut fused, &mut PassCx::new(Vec::new(), usize::MAX))?;
+    let mut inner = PassCx::new(Vec::new(), usize::MAX);
+    inner.deadline = cx.deadline;
+    (lower_to_quant::PASS.run)(&mut fused, &mut inner)?;
     Ok(fused)
 }
 

@@ -52,12 +52,14 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     wanted.sort_by_key(|(v, _)| *v);
     let known: HashSet<ValueId> = wanted.iter().filter(|(_, format)| format.is_some()).map(|(v, _)| *v).collect();
     for op in m.ops(m.body()).to_vec() {
+        cx.check_time()?;
         let integer = has_integer_kernel(m, op) && m.operand(op, 0).is_some_and(|x| known.contains(&x));
         if integer && !quantize_weights(m, op)? {
             cx.remark(m.loc(op), "its weight holds numbers that are infinite or none");
         }
     }
     for (v, format) in wanted {
+        cx.check_time()?;
         match format {
             Some(format) => {
                 quantize_edge(m, v, &format)?;
