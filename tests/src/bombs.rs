@@ -501,7 +501,6 @@ pub static BOMBS: &[Bomb] = &[
     Bomb { name: "diamonds", make: diamonds },
     Bomb { name: "Add of a result to itself", make: doubled },
     Bomb { name: "Sum with very many inputs", make: |n| wide(n, "Sum", &[]) },
-    Bomb { name: "Max with very many inputs", make: |n| wide(n, "Max", &[]) },
     Bomb { name: "Concat with very many inputs", make: |n| wide(n, "Concat", &[int("axis", 1)]) },
     Bomb { name: "Sum of many results", make: |n| gathered(n, "Sum", &[]) },
     Bomb { name: "Concat of many results", make: |n| gathered(n, "Concat", &[int("axis", 1)]) },

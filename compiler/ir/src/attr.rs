@@ -98,9 +98,11 @@ impl<const N: usize> From<[i64; N]> for Attr {
     }
 }
 
-/// The attributes of an op, sorted by name; shared between clones until one of them is changed.
+/// The attributes of an op, sorted by name. Clones share them; where one is changed, they share the others.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Attrs(Option<Arc<Vec<(&'static str, Attr)>>>);
+pub struct Attrs(Option<Arc<Vec<Named>>>);
+
+type Named = (&'static str, Arc<Attr>);
 
 impl Attrs {
     /// No attributes.
@@ -118,20 +120,20 @@ impl Attrs {
     pub fn set(&mut self, name: &'static str, value: Attr) {
         let list = Arc::make_mut(self.0.get_or_insert_default());
         match list.binary_search_by(|(n, _)| (*n).cmp(name)) {
-            Ok(i) => list[i].1 = value,
-            Err(i) => list.insert(i, (name, value)),
+            Ok(i) => list[i].1 = Arc::new(value),
+            Err(i) => list.insert(i, (name, Arc::new(value))),
         }
     }
 
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&Attr> {
         let list = self.list();
-        list.binary_search_by(|(n, _)| (*n).cmp(name)).ok().map(|i| &list[i].1)
+        list.binary_search_by(|(n, _)| (*n).cmp(name)).ok().map(|i| &*list[i].1)
     }
 
     /// All attributes in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Attr)> {
-        self.list().iter().map(|(n, a)| (*n, a))
+        self.list().iter().map(|(n, a)| (*n, &**a))
     }
 
     /// Whether there is none.
@@ -139,7 +141,7 @@ impl Attrs {
         self.list().is_empty()
     }
 
-    fn list(&self) -> &[(&'static str, Attr)] {
+    fn list(&self) -> &[Named] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 }
