@@ -3,8 +3,9 @@
 //! `QC_KEEP_BOMBS=DIR` writes the models, of one and of two sizes, for measuring the command line.
 #![allow(clippy::unwrap_used)]
 
+use qc_compiler::ranges::{MinMax, Ranges, SCHEMA, observe};
 use qc_compiler::{CompileOptions, Compiler, ModelFile, TargetCpu};
-use qc_ir::NoSink;
+use qc_ir::{NoSink, seeded_inputs};
 use qc_kernels::Isa;
 use qc_tests::bombs::BOMBS;
 use std::time::{Duration, Instant};
@@ -72,4 +73,37 @@ fn code_that_is_generated_quickly_computes_the_same() {
     // The inputs are x and 0.5 in turn, six bytes for both.
     let sum = (bytes / 6) as f32 * 2.0;
     assert_eq!(context.output::<f32>(0).unwrap(), [sum; 8]);
+}
+
+#[test]
+fn what_is_nested_as_deep_as_a_model_is_long_takes_no_stack() {
+    let bomb = BOMBS.iter().find(|b| b.name == "Concat that grows").unwrap();
+    let compile = || {
+        let file = ModelFile::from_bytes("bomb.onnx", (bomb.make)(300_000), None);
+        let options = CompileOptions { batches: vec![1], ..CompileOptions::default() };
+        Compiler::new(options).compile_file(&file, &mut NoSink).map(drop)
+    };
+    let thread = std::thread::Builder::new().stack_size(1 << 20);
+    std::thread::scope(|scope| thread.spawn_scoped(scope, compile).unwrap().join().unwrap()).unwrap();
+}
+
+#[test]
+fn ranges_of_movement_in_diamonds_take_no_exponential_time() {
+    let bomb = BOMBS.iter().find(|b| b.name == "tensor cut and joined").unwrap();
+    let file = ModelFile::from_bytes("bomb.onnx", (bomb.make)(20_000), None);
+    let m = Compiler::default().canonical(&file).unwrap().module;
+    let mut seen = MinMax::default();
+    observe(&m, &seeded_inputs(&m), &mut seen).unwrap();
+    let ranges = Ranges {
+        schema: SCHEMA.into(),
+        generator: "qc tests".into(),
+        model_sha256: String::new(),
+        method: "min-max".into(),
+        preprocess: None,
+        samples: 1,
+        tensors: seen.into_tensors(),
+    };
+    assert!(ranges.tensors.len() > 100, "as many levels as would take for ever");
+    let options = CompileOptions { ranges: Some(ranges), batches: vec![1], ..CompileOptions::default() };
+    Compiler::new(options).compile_file(&file, &mut NoSink).unwrap();
 }

@@ -282,14 +282,27 @@ impl Lower<'_> {
 
     /// Where an op is to write its result `v`.
     fn destination(&mut self, v: ValueId) -> Result<View, Diag> {
+        // Parts may be nested as deep as the model is long, so no recursion.
+        let (mut parts, mut at) = (Vec::new(), v);
+        while let Some(part) = self.place.part(at).filter(|_| !self.views.contains_key(&at)) {
+            parts.push((at, part));
+            at = part.whole;
+        }
+        let mut view = self.whole_destination(at)?;
+        for (v, part) in parts.into_iter().rev() {
+            view = view.narrow(part.axis, part.start, self.src.dims(v)[part.axis], 1);
+            self.views.insert(v, view.clone());
+        }
+        Ok(view)
+    }
+
+    /// As [`Lower::destination`], of a tensor that is no part of another.
+    fn whole_destination(&mut self, v: ValueId) -> Result<View, Diag> {
         if let Some(view) = self.views.get(&v) {
             return Ok(view.clone());
         }
         let t = self.src.tensor_ty(v).clone();
-        let view = if let Some(part) = self.place.part(v) {
-            let whole = self.destination(part.whole)?;
-            whole.narrow(part.axis, part.start, t.dims[part.axis], 1)
-        } else if let Some(i) = self.place.output(v) {
+        let view = if let Some(i) = self.place.output(v) {
             self.outputs[i].clone()
         } else {
             let name = self.src.name(v).unwrap_or("t").to_string();

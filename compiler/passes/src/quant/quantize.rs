@@ -48,7 +48,8 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     }
     // Decided on the float graph: a quantized weight is no float constant any more.
     let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
-    wanted.retain(|(v, _)| wants_format(m, *v));
+    let leading = leading_to_compute(m);
+    wanted.retain(|(v, _)| wants_format(m, *v, &leading));
     wanted.sort_by_key(|(v, _)| *v);
     let known: HashSet<ValueId> = wanted.iter().filter(|(_, format)| format.is_some()).map(|(v, _)| *v).collect();
     for op in m.ops(m.body()).to_vec() {
@@ -118,27 +119,36 @@ fn is_movement(m: &Module, op: OpId) -> bool {
 }
 
 /// Whether a value should be quantized: read by an op with an integer kernel, and not inside an epilogue.
-fn wants_format(m: &Module, v: ValueId) -> bool {
+fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
     let is_constant = constant_f32(m, v).is_some();
     let reads = |u: &Use| match u {
         Use::Operand(op, i) => {
             let data = *i == 0 || !(m.is(*op, Conv2d::DEF) || m.is(*op, Matmul::DEF));
             // Sums and products choose the form of their constants themselves.
             let data = data && !(is_constant && (m.is(*op, Add::DEF) || m.is(*op, Mul::DEF)));
-            data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leads_to_compute(m, m.result(*op)))
+            data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leading.contains(&m.result(*op)))
         }
         Use::Return(..) => false,
     };
     m.uses(v).iter().any(reads) && !inside_epilogue(m, v) && m.tensor_ty(v).elem == Elem::F32
 }
 
-/// Whether moving `v` around ends at an op that computes with it, rather than at the model's results.
-fn leads_to_compute(m: &Module, v: ValueId) -> bool {
-    m.uses(v).iter().any(|u| match u {
-        Use::Operand(op, _) if is_movement(m, *op) => leads_to_compute(m, m.result(*op)),
-        Use::Operand(op, _) => has_integer_kernel(m, *op),
-        Use::Return(..) => false,
-    })
+/// The results of movement that end, moved further or not, at an op that computes with them, rather than at the model's
+/// results.
+fn leading_to_compute(m: &Module) -> HashSet<ValueId> {
+    let mut leading = HashSet::new();
+    for &op in m.ops(m.body()).iter().rev().filter(|op| is_movement(m, **op)) {
+        let v = m.result(op);
+        let leads = m.uses(v).iter().any(|u| match u {
+            Use::Operand(op, _) if is_movement(m, *op) => leading.contains(&m.result(*op)),
+            Use::Operand(op, _) => has_integer_kernel(m, *op),
+            Use::Return(..) => false,
+        });
+        if leads {
+            leading.insert(v);
+        }
+    }
+    leading
 }
 
 /// Whether `v` is an accumulator whose only user becomes part of its kernel's epilogue.
