@@ -2,6 +2,7 @@
 
 use crate::loops::{Alloc, reach};
 use qc_ir::{Diag, Kind, Module, OpId, PhaseDef, Type};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Ops as the model has them.
 pub const IMPORTED: &str = "imported";
@@ -47,21 +48,28 @@ fn verify_loops(m: &Module) -> Vec<Diag> {
 /// Buffers that live at the same time do not overlap, and all are aligned.
 fn verify_planned(m: &Module) -> Vec<Diag> {
     let mut errors = verify_loops(m);
-    let lives = buffer_lives(m);
-    for (i, a) in lives.iter().enumerate() {
-        let start = Alloc(a.op).offset(m);
+    // Lives come by their first use. Those that are not over are disjoint, unless an error was found, so the neighbours of a
+    // new one are all that it can overlap.
+    let mut over: BTreeSet<(usize, i64)> = BTreeSet::new();
+    let mut taken: BTreeMap<i64, i64> = BTreeMap::new();
+    for life in buffer_lives(m).into_iter().filter(|l| l.bytes > 0) {
+        let (start, end) = (Alloc(life.op).offset(m), Alloc(life.op).offset(m).saturating_add(life.bytes as i64));
         if start < 0 || start % 64 != 0 {
-            errors.push(Diag::error(format!("loop.alloc: offset {start} is no multiple of 64")).at(m.loc(a.op)));
+            errors.push(Diag::error(format!("loop.alloc: offset {start} is no multiple of 64")).at(m.loc(life.op)));
         }
-        for b in &lives[..i] {
-            let other = Alloc(b.op).offset(m);
-            let in_time = a.first <= b.last && b.first <= a.last;
-            let in_space = start < other + b.bytes as i64 && other < start + a.bytes as i64;
-            if in_time && in_space {
-                let text = format!("loop.alloc: bytes at {start} and {other} are used at the same time");
-                errors.push(Diag::error(text).at(m.loc(a.op)));
-            }
+        while let Some(&(last, at)) = over.first().filter(|(last, _)| *last < life.first) {
+            over.remove(&(last, at));
+            taken.remove(&at);
         }
+        let before = taken.range(..=start).next_back().filter(|(_, e)| **e > start);
+        let behind = taken.range(start..end).next();
+        if let Some((other, _)) = before.or(behind) {
+            let text = format!("loop.alloc: bytes at {start} and {other} are used at the same time");
+            errors.push(Diag::error(text).at(m.loc(life.op)));
+            continue;
+        }
+        over.insert((life.last, start));
+        taken.insert(start, end);
     }
     errors
 }
@@ -79,7 +87,7 @@ pub struct Life {
     pub last: usize,
 }
 
-/// The lives of all buffers that are used, in program order.
+/// The lives of all buffers that are used, by their first use.
 pub fn buffer_lives(m: &Module) -> Vec<Life> {
     let body = m.body();
     let mut lives: Vec<Life> = Vec::new();

@@ -138,8 +138,8 @@ fn errors(text: &str) -> Result<Vec<(usize, String)>, String> {
     }
     let head = text.lines().position(|l| l.starts_with("module")).map_or(1, |i| i + 1);
     let place = |d: &Diag| {
-        let node = d.loc.and_then(|loc| m.locs.nodes(loc).first());
-        node.and_then(|n| n.name.parse().ok()).unwrap_or(head)
+        let nodes = d.loc.map(|loc| m.locs.nodes(loc)).unwrap_or_default();
+        nodes.first().and_then(|n| n.name.parse().ok()).unwrap_or(head)
     };
     Ok(qc_ir::verify(&m, &REGISTRY).into_iter().map(|d| (place(&d), d.message)).collect())
 }

@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bombs;
 pub mod filecheck;
 pub mod filetest;
 pub mod golden;

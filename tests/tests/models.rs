@@ -306,7 +306,7 @@ fn interpreters(
     compiler.run(&mut m, &pipeline::int8(options), &mut NoSink).map_err(fail)?;
     let integer = ladder::is_integer(&m);
     let quant = check(&m, "fused graph")?;
-    compiler.run(&mut m, pipeline::LOOPS, &mut NoSink).map_err(fail)?;
+    compiler.run(&mut m, &pipeline::loops(), &mut NoSink).map_err(fail)?;
     let loops = check(&m, "loop code")?;
     all_same(&[loops], &[jit.to_vec()], "JIT against the loop interpreter")?;
     for (a, b) in quant.iter().zip(jit) {

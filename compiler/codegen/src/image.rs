@@ -59,6 +59,14 @@ pub struct ImageInput<'a> {
     pub deadline: Deadline,
 }
 
+impl ImageInput<'_> {
+    /// How many functions the image will have, one for each step.
+    pub fn functions(&self) -> usize {
+        let steps = |m: &Module| m.ops(m.body()).filter(|op| Parallel::of(m, **op).is_some()).count();
+        self.variants.iter().map(|v| steps(v.module)).sum()
+    }
+}
+
 /// Packed weights of all variants, each distinct constant once.
 #[derive(Default)]
 pub struct Weights {

@@ -7,14 +7,21 @@ use crate::CodegenError;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 
-/// The target for generated code; shared objects need position-independent code, the JIT wants the other kind.
+/// Functions from which on code is generated quickly: twenty times what large networks have in all variants. Without
+/// optimization the addresses of a call take a few instructions more, which do not show beside the kernel.
+const MANY_FUNCTIONS: usize = 5000;
+
+/// The target for generated code; shared objects need position-independent code, the JIT wants the other kind. `functions`
+/// says how many there will be.
 ///
 /// # Errors
 /// When this build of Cranelift lacks it, which would be a defect.
-pub fn target(position_independent: bool) -> Result<OwnedTargetIsa, CodegenError> {
+pub fn target(position_independent: bool, functions: usize) -> Result<OwnedTargetIsa, CodegenError> {
     let mut flags = settings::builder();
+    let many = functions >= MANY_FUNCTIONS;
     let options = [
-        ("opt_level", "speed"),
+        ("opt_level", if many { "none" } else { "speed" }),
+        ("regalloc_algorithm", if many { "single_pass" } else { "backtracking" }),
         ("is_pic", if position_independent { "true" } else { "false" }),
         ("use_colocated_libcalls", "false"),
         ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),

@@ -64,7 +64,7 @@ impl AlignedBytes {
 pub fn jit(input: &ImageInput<'_>, dump: Option<&mut String>) -> Result<JitModel, CodegenError> {
     let (weights, places) = Weights::collect(input.variants);
     let aligned = AlignedBytes::new(weights.bytes());
-    let mut builder = JITBuilder::with_isa(target(false)?, default_libcall_names());
+    let mut builder = JITBuilder::with_isa(target(false, input.functions())?, default_libcall_names());
     for row in table::rows() {
         builder.symbol(format!("qc_k_{}", row.name), row.run as *const u8);
     }

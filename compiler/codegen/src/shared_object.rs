@@ -14,7 +14,7 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 /// Loop code that cannot be compiled, or a failure inside Cranelift or the linker.
 pub fn shared_object(input: &ImageInput<'_>, soname: &str, dump: Option<&mut String>) -> Result<Vec<u8>, CodegenError> {
     let (weights, places) = Weights::collect(input.variants);
-    let mut builder = ObjectBuilder::new(target(true)?, "model", default_libcall_names())?;
+    let mut builder = ObjectBuilder::new(target(true, input.functions())?, "model", default_libcall_names())?;
     builder.per_function_section(true).per_data_object_section(true);
     let mut module = ObjectModule::new(builder);
     define(&mut module, input, &places, weights.bytes().len(), dump)?;

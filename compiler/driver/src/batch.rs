@@ -64,7 +64,7 @@ fn difference(own: &Module, probe: &Module, batch: usize) -> Option<OpId> {
         }
         same.extend(own.results(x).iter().copied().zip(probe.results(y).iter().copied()));
     }
-    (a.len() != b.len()).then(|| b.last().copied()).flatten()
+    (a.len() != b.len()).then(|| b.iter().next_back().copied()).flatten()
 }
 
 fn same_op(own: &Module, x: OpId, probe: &Module, y: OpId, batch: usize, same: &HashMap<ValueId, ValueId>) -> bool {

@@ -17,7 +17,7 @@
 //! ```
 
 use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
-use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, ports};
+use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, pipeline, ports};
 use qc_codegen::image::Port;
 use qc_dialects::graph::{Constant, Conv2d, Matmul};
 use qc_ir::{Elem, Module, NoSink, OpId, Use, ValueId};
@@ -69,15 +69,15 @@ impl Compiler {
         let constants = constants(&m);
         let args: Vec<Option<String>> = m.args(m.body()).iter().map(|&v| m.name(v).map(str::to_string)).collect();
         let outputs = watch(&mut m);
-        compiler.run(&mut m, crate::pipeline::INT8, &mut NoSink)?;
-        compiler.run(&mut m, crate::pipeline::LOOPS, &mut NoSink)?;
+        compiler.run(&mut m, &pipeline::plain(pipeline::INT8), &mut NoSink)?;
+        compiler.run(&mut m, &pipeline::loops(), &mut NoSink)?;
         compiler.check_planned(&m)?;
         let tiers = compiler.options.target.tiers();
         let shapes: Vec<Vec<usize>> = inputs.iter().chain(&outputs).map(|p: &Port| p.dims.clone()).collect();
         let mut variants = Vec::new();
         for &isa in &tiers {
             let mut selected = m.clone();
-            compiler.run(&mut selected, &format!("select-kernels{{isa={}}}", isa.name()), &mut NoSink)?;
+            compiler.run(&mut selected, &pipeline::select(isa), &mut NoSink)?;
             variants.push((isa, Program { batch: 1, module: selected, shapes: shapes.clone() }));
         }
         let names = args.into_iter().map(|name| name.unwrap_or_default()).collect();

@@ -44,7 +44,7 @@ pub(crate) use variants::Program;
 use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
 use qc_dialects::loops::Parallel;
 use qc_frontend::{Imported, Options};
-use qc_ir::{Diag, Module, NoSink, PassReport, Sink};
+use qc_ir::{Module, NoSink, PassReport, Sink, Step};
 use qc_kernels::table::Isa;
 use qc_runtime::note::{IoNote, Note, OpNote};
 use std::collections::BTreeSet;
@@ -194,7 +194,7 @@ impl Compiler {
             };
             return Err(CompileError::Model { text: text.into() });
         }
-        passes.extend(self.run(&mut m, pipeline::LOOPS, sink)?);
+        passes.extend(self.run(&mut m, &pipeline::loops(), sink)?);
         self.check_planned(&m)?;
         Ok((account, passes, m))
     }
@@ -206,8 +206,8 @@ impl Compiler {
         let arena = qc_dialects::phase::arena_bytes(m) as u64;
         let weights = m.consts.iter().map(|c| (c.tensor.len() * m.elem_bytes(c.tensor.data().elem())) as u64).sum();
         limits
-            .check("memory", arena, || "the compiled model needs working memory of".into())
-            .and_then(|()| limits.check("artefact", weights, || "the shared object would need".into()))
+            .check(qc_ir::Limit::Memory, arena, || "the compiled model needs working memory of".into())
+            .and_then(|()| limits.check(qc_ir::Limit::Artefact, weights, || "the shared object would need".into()))
             .map_err(|e| CompileError::limit(&m.name, &e))
     }
 
@@ -215,10 +215,8 @@ impl Compiler {
     ///
     /// # Errors
     /// What a pass says.
-    pub fn run(&self, m: &mut Module, text: &str, sink: &mut dyn Sink) -> Result<Vec<PassReport>, CompileError> {
-        let from_diag = |d: Diag, m: &Module| CompileError::from_diag(&d, m);
-        let steps = qc_ir::parse_pipeline(text, qc_passes::ALL).map_err(|d| from_diag(d, m))?;
-        qc_ir::run(m, &steps, &REGISTRY, &self.options.manager, sink).map_err(|d| from_diag(d, m))
+    pub fn run(&self, m: &mut Module, steps: &[Step], sink: &mut dyn Sink) -> Result<Vec<PassReport>, CompileError> {
+        qc_ir::run(m, steps, &REGISTRY, &self.options.manager, sink).map_err(|d| CompileError::from_diag(&d, m))
     }
 }
 
@@ -274,7 +272,7 @@ impl Compiled {
         let steps = m.ops(m.body()).iter().filter_map(|&op| Parallel::of(m, op).map(|p| (op, p)));
         let one = |(op, p): (qc_ir::OpId, Parallel)| {
             let nodes = m.locs.nodes(m.loc(op));
-            let join = |f: fn(&qc_ir::Node) -> &str| nodes.iter().map(f).collect::<Vec<_>>().join("+");
+            let join = |f: fn(&qc_ir::Node) -> &str| nodes.iter().map(|&n| f(n)).collect::<Vec<_>>().join("+");
             let inner = m.regions(op).iter().flat_map(|&r| m.walk(r));
             let mut kernel =
                 inner.filter_map(|o| qc_dialects::loops::Ukernel::of(m, o)).map(|k| k.kernel(m).to_string());
@@ -332,7 +330,7 @@ impl Compiled {
     /// The limit on its size, or a defect of qc.
     pub fn shared_object(&self, soname: &str) -> Result<Vec<u8>, CompileError> {
         let bytes = self.with_image(|image| qc_codegen::shared_object::shared_object(image, soname, None))?;
-        let within = self.limits.check("artefact", bytes.len() as u64, || "the shared object has".into());
+        let within = self.limits.check(qc_ir::Limit::Artefact, bytes.len() as u64, || "the shared object has".into());
         within.map_err(|e| CompileError::limit(&self.name, &e))?;
         Ok(bytes)
     }

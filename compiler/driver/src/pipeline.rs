@@ -1,54 +1,139 @@
-//! The pipelines, as text that the command line, reproducers and tests read alike.
+//! The pipelines: lists of passes.
 
 use crate::options::{CompileOptions, Guard, Precision};
-use qc_passes::quant::keep_float::list;
+use qc_dialects::phase;
+use qc_ir::{Pass, Step};
+use qc_kernels::table::Isa;
+use qc_passes::graph::{canonicalize, const_fold, cse, fold_batch_norm, fuse_activation, raise_functions};
+use qc_passes::loops::{pack_weights, plan_memory, select_kernels};
+use qc_passes::quant::{
+    activations_to_u8, drop_float_qdq, drop_inner_qdq, float_islands, hoist_quantize, keep_float, lower_to_quant,
+    pairs_as_written, quantize, sink_dequantize, strip_qdq,
+};
 
 /// Brings an imported graph into one form; names of tensors in ranges files are those of its result.
-pub const FLOAT: &str = "canonicalize,const-fold,fold-batch-norm,canonicalize,const-fold,raise-functions,cse";
+pub const FLOAT: &[Pass] = &[
+    canonicalize::PASS,
+    const_fold::PASS,
+    fold_batch_norm::PASS,
+    canonicalize::PASS,
+    const_fold::PASS,
+    raise_functions::PASS,
+    cse::PASS,
+];
 
 /// Removes quantization.
-pub const STRIP: &str = "strip-qdq,const-fold,fold-batch-norm,canonicalize,raise-functions,cse";
+pub const STRIP: &[Pass] =
+    &[strip_qdq::PASS, const_fold::PASS, fold_batch_norm::PASS, canonicalize::PASS, raise_functions::PASS, cse::PASS];
 
 /// From a canonical graph to integer ops.
-pub const INT8: &str = "quantize,activations-to-u8,hoist-quantize,sink-dequantize,cse,drop-inner-qdq,float-islands,\
-                        lower-to-quant,drop-float-qdq,fuse-activation,cse";
+pub const INT8: &[Pass] = &[
+    quantize::PASS,
+    activations_to_u8::PASS,
+    hoist_quantize::PASS,
+    sink_dequantize::PASS,
+    cse::PASS,
+    drop_inner_qdq::PASS,
+    float_islands::PASS,
+    lower_to_quant::PASS,
+    drop_float_qdq::PASS,
+    fuse_activation::PASS,
+    cse::PASS,
+];
 
 /// From a canonical graph to one that computes every quantize/dequantize pair as written.
-pub const AS_WRITTEN: &str = "quantize,activations-to-u8,pairs-as-written,fuse-activation,cse";
+pub const AS_WRITTEN: &[Pass] =
+    &[quantize::PASS, activations_to_u8::PASS, pairs_as_written::PASS, fuse_activation::PASS, cse::PASS];
 
 /// From integer ops to planned loop code.
-pub const LOOPS: &str = "lower-to-loops,pack-weights,plan-memory";
+pub const LOOPS: &[Pass] = &[qc_passes::lower::PASS, pack_weights::PASS, plan_memory::PASS];
+
+/// Passes without options.
+pub fn plain(passes: &[Pass]) -> Vec<Step> {
+    passes.iter().map(|&pass| Step { pass, options: Vec::new() }).collect()
+}
 
 /// The part before ranges are attached.
-pub fn float(options: &CompileOptions) -> String {
+pub fn float(options: &CompileOptions) -> Vec<Step> {
     match options.precision {
-        Precision::Fp32 => format!("{FLOAT},{STRIP}"),
-        Precision::Auto | Precision::Int8 => FLOAT.into(),
+        Precision::Fp32 => plain(&[FLOAT, STRIP].concat()),
+        Precision::Auto | Precision::Int8 => plain(FLOAT),
     }
 }
 
 /// The part up to integer ops, or to floats between pairs.
-pub fn int8(options: &CompileOptions) -> String {
+pub fn int8(options: &CompileOptions) -> Vec<Step> {
     if options.exact_qdq {
-        return AS_WRITTEN.into();
+        return plain(AS_WRITTEN);
     }
-    let text = match options.guard {
-        Guard::NeverSlower if !options.strict_int8 => INT8.into(),
-        _ => INT8.replace("float-islands,", ""),
-    };
-    match keep_float(options) {
-        Some(pass) => format!("{pass},{text}"),
-        None => text,
-    }
+    let guarded = options.guard == Guard::NeverSlower && !options.strict_int8;
+    let mut steps = plain(INT8);
+    steps.retain(|step| guarded || step.pass.name != float_islands::PASS.name);
+    keep_float(options).into_iter().chain(steps).collect()
+}
+
+/// The part from integer ops to planned loop code.
+pub fn loops() -> Vec<Step> {
+    plain(LOOPS)
+}
+
+/// Chooses the kernels of one instruction tier.
+pub fn select(isa: Isa) -> Vec<Step> {
+    vec![Step { pass: select_kernels::PASS, options: vec![("isa".into(), isa.name().into())] }]
+}
+
+/// `steps` cut around the one that makes the ops of the fused phase: those before it, itself, those behind it.
+pub fn around_fusing(steps: &[Step]) -> (&[Step], &[Step], &[Step]) {
+    let at = steps.iter().position(|step| step.pass.to == phase::FUSED).unwrap_or(steps.len());
+    let behind = (at + 1).min(steps.len());
+    (&steps[..at], &steps[at..behind], &steps[behind..])
 }
 
 /// The pass that marks what the options want in f32.
-fn keep_float(options: &CompileOptions) -> Option<String> {
+fn keep_float(options: &CompileOptions) -> Option<Step> {
     let (types, nodes): (Vec<&String>, Vec<&String>) = options.keep_fp32.iter().partition(|k| k.starts_with("op:"));
     let types: Vec<String> = types.into_iter().map(|t| t.trim_start_matches("op:").to_string()).collect();
     let nodes: Vec<String> = nodes.into_iter().cloned().collect();
     let all = [("nodes", &nodes), ("types", &types), ("only", &options.quantize_ops)];
     let given = all.iter().filter(|(_, items)| !items.is_empty());
-    let words: Vec<String> = given.map(|(name, items)| format!("{name}={}", list(items))).collect();
-    (!words.is_empty()).then(|| format!("keep-float{{{}}}", words.join(" ")))
+    let given: Vec<_> = given.map(|(name, items)| (name.to_string(), keep_float::list(items))).collect();
+    (!given.is_empty()).then_some(Step { pass: keep_float::PASS, options: given })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(steps: &[Step]) -> Vec<&'static str> {
+        steps.iter().map(|step| step.pass.name).collect()
+    }
+
+    #[test]
+    fn without_a_guard_nothing_but_the_guard_is_missing() {
+        let guarded = names(&int8(&CompileOptions::default()));
+        assert_eq!(guarded, names(&plain(INT8)));
+        let mut rest = guarded.clone();
+        rest.retain(|name| *name != "float-islands");
+        assert_eq!(rest.len() + 1, guarded.len());
+        assert_eq!(names(&int8(&CompileOptions { guard: Guard::None, ..Default::default() })), rest);
+        assert_eq!(names(&int8(&CompileOptions { strict_int8: true, ..Default::default() })), rest);
+    }
+
+    #[test]
+    fn pipelines_are_cut_around_the_pass_that_fuses() {
+        for exact_qdq in [false, true] {
+            let steps = int8(&CompileOptions { exact_qdq, ..Default::default() });
+            let (before, fusing, behind) = around_fusing(&steps);
+            assert_eq!(names(fusing), [if exact_qdq { "pairs-as-written" } else { "lower-to-quant" }]);
+            assert_eq!([names(before), names(fusing), names(behind)].concat(), names(&steps));
+        }
+        assert_eq!(names(around_fusing(&loops()).0), names(&loops()));
+    }
+
+    #[test]
+    fn what_stays_float_is_marked_first() {
+        let options = CompileOptions { keep_fp32: vec!["op:Add".into(), "a,b".into()], ..Default::default() };
+        let text = qc_ir::print_pipeline(&int8(&options)[..1]);
+        assert_eq!(text, "keep-float{nodes=a%2cb types=Add}");
+    }
 }

@@ -153,7 +153,7 @@ fn read_within(path: &Path, limits: &Limits) -> Result<Vec<u8>, CompileError> {
         return Err(CompileError::NoModel { path: path.into(), reason });
     }
     let refuse = |e| CompileError::limit(path.display(), &e);
-    limits.check("file", metadata.len(), || "the file has".into()).map_err(refuse)?;
+    limits.check(qc_ir::Limit::File, metadata.len(), || "the file has".into()).map_err(refuse)?;
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     // A file that grows meanwhile is cut off.
     let file = File::open(path).map_err(io_error(path))?;
@@ -190,7 +190,7 @@ impl Directory {
     fn count(&self, bytes: u64) -> Result<(), FileError> {
         let mut state = self.state.borrow_mut();
         let total = state.bytes.saturating_add(bytes);
-        match self.limits.check("params", total, || "the files beside the model have".into()) {
+        match self.limits.check(qc_ir::Limit::Params, total, || "the files beside the model have".into()) {
             Ok(()) => {
                 state.bytes = total;
                 Ok(())

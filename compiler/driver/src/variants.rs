@@ -64,7 +64,7 @@ impl Compiler {
             outputs,
             whole_batches: whole,
             sha256,
-            variants: self.selected(&tiers, &programs)?,
+            variants: self.selected(&tiers, programs)?,
             tiers,
             record: self.options.record(),
             limits: self.options.limits.clone(),
@@ -128,14 +128,13 @@ impl Compiler {
     }
 
     /// The programs with kernels for every tier.
-    fn selected(&self, tiers: &[Isa], programs: &[Program]) -> Result<Vec<(Isa, Program)>, CompileError> {
+    fn selected(&self, tiers: &[Isa], programs: Vec<Program>) -> Result<Vec<(Isa, Program)>, CompileError> {
+        let copies = vec![programs; tiers.len()];
         let mut variants = Vec::new();
-        for &isa in tiers {
-            for program in programs {
-                let mut module = program.module.clone();
-                let pass = format!("select-kernels{{isa={}}}", isa.name());
-                self.run(&mut module, &pass, &mut NoSink)?;
-                variants.push((isa, Program { module, ..program.clone() }));
+        for (&isa, programs) in tiers.iter().zip(copies) {
+            for mut program in programs {
+                self.run(&mut program.module, &crate::pipeline::select(isa), &mut NoSink)?;
+                variants.push((isa, program));
             }
         }
         Ok(variants)

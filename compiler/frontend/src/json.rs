@@ -9,7 +9,7 @@ use qc_ir::{Exceeded, Limits};
 /// # Errors
 /// [`Exceeded`].
 pub(crate) fn check(text: &[u8], limits: &Limits) -> Result<(), Exceeded> {
-    limits.check("depth", depth(text), || "JSON objects and lists are nested to a depth of".into())
+    limits.check(qc_ir::Limit::Depth, depth(text), || "JSON objects and lists are nested to a depth of".into())
 }
 
 /// The greatest number of objects and lists that are open at once.

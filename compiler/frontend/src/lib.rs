@@ -72,7 +72,7 @@ pub fn import(source: &Source<'_>, options: &Options) -> Result<Imported, Import
             "give the .onnx, .pdmodel, .json or __model__ file",
         ),
     }?;
-    options.limits.check("nodes", imported.report.len() as u64, || "the number of nodes is".into())?;
+    options.limits.check(qc_ir::Limit::Nodes, imported.report.len() as u64, || "the number of nodes is".into())?;
     options.limits.check_module(&imported.module)?;
     Ok(imported)
 }

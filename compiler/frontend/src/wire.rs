@@ -141,8 +141,8 @@ pub(crate) fn check(bytes: &[u8], root: &'static Message) -> Result<(), WireErro
 pub(crate) fn check_model(bytes: &[u8], root: &'static Message, limits: &Limits) -> Result<(), ImportErrors> {
     let broken = |e: WireError| ImportErrors::from(ImportError::Broken { reason: e.to_string() });
     let counts = check_and_count(bytes, root).map_err(broken)?;
-    limits.check("nodes", counts.nodes, || "the number of nodes is".into())?;
-    limits.check("tensors", counts.tensors, || "the number of tensors is".into())?;
+    limits.check(qc_ir::Limit::Nodes, counts.nodes, || "the number of nodes is".into())?;
+    limits.check(qc_ir::Limit::Tensors, counts.tensors, || "the number of tensors is".into())?;
     Ok(())
 }
 

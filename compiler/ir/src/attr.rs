@@ -2,6 +2,7 @@
 
 use crate::id::{ConstId, QuantId};
 use crate::types::Type;
+use std::sync::Arc;
 
 /// One attribute value.
 #[derive(Clone, PartialEq, Debug)]
@@ -97,9 +98,11 @@ impl<const N: usize> From<[i64; N]> for Attr {
     }
 }
 
-/// The attributes of an op, sorted by name.
+/// The attributes of an op, sorted by name. Clones share them; where one is changed, they share the others.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Attrs(Vec<(&'static str, Attr)>);
+pub struct Attrs(Option<Arc<Vec<Named>>>);
+
+type Named = (&'static str, Arc<Attr>);
 
 impl Attrs {
     /// No attributes.
@@ -115,25 +118,31 @@ impl Attrs {
 
     /// Sets `name`.
     pub fn set(&mut self, name: &'static str, value: Attr) {
-        match self.0.binary_search_by(|(n, _)| (*n).cmp(name)) {
-            Ok(i) => self.0[i].1 = value,
-            Err(i) => self.0.insert(i, (name, value)),
+        let list = Arc::make_mut(self.0.get_or_insert_default());
+        match list.binary_search_by(|(n, _)| (*n).cmp(name)) {
+            Ok(i) => list[i].1 = Arc::new(value),
+            Err(i) => list.insert(i, (name, Arc::new(value))),
         }
     }
 
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&Attr> {
-        self.0.binary_search_by(|(n, _)| (*n).cmp(name)).ok().map(|i| &self.0[i].1)
+        let list = self.list();
+        list.binary_search_by(|(n, _)| (*n).cmp(name)).ok().map(|i| &*list[i].1)
     }
 
     /// All attributes in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Attr)> {
-        self.0.iter().map(|(n, a)| (*n, a))
+        self.list().iter().map(|(n, a)| (*n, &**a))
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list().is_empty()
+    }
+
+    fn list(&self) -> &[Named] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 }
 

@@ -28,14 +28,17 @@ pub struct ConstPool {
 }
 
 impl ConstPool {
-    /// Adds a constant; a name that is taken gets a number appended.
+    /// Adds a constant; a name that is taken gets a number appended, or another number than it ends with: names that grow
+    /// with every constant made from another would take quadratic memory.
     pub fn add(&mut self, name: &str, ty: TensorTy, tensor: Arc<HostTensor>) -> ConstId {
         let mut unique: Box<str> = name.into();
         if self.names.contains_key(&unique) {
             // The next number is kept by name: counting from one each time takes quadratic time.
-            let n = self.next.entry(unique.clone()).or_insert(1);
+            let numbered = name.rsplit_once('.').filter(|(_, end)| end.bytes().all(|b| b.is_ascii_digit()));
+            let base = numbered.map_or(name, |(base, _)| base);
+            let n = self.next.entry(base.into()).or_insert(1);
             while self.names.contains_key(&unique) {
-                unique = format!("{name}.{n}").into();
+                unique = format!("{base}.{n}").into();
                 *n += 1;
             }
         }

@@ -107,13 +107,14 @@ impl Module {
 
     /// Sets the results of a region.
     pub fn set_returns(&mut self, region: RegionId, values: &[ValueId]) {
-        for (i, v) in std::mem::take(&mut self.regions[region].results).into_iter().enumerate() {
-            self.drop_use(v, Use::Return(region, i));
-        }
-        for (i, &v) in values.iter().enumerate() {
-            self.values[v].uses.push(Use::Return(region, i));
+        for i in 0..self.regions[region].results.len() {
+            self.drop_use(self.regions[region].results[i], Use::Return(region, i));
         }
         self.regions[region].results = values.to_vec();
+        self.regions[region].places = vec![0; values.len()];
+        for (i, &v) in values.iter().enumerate() {
+            self.add_use(v, Use::Return(region, i));
+        }
     }
 
     /// Names a value; a hint, made unique when printed.
@@ -142,7 +143,7 @@ impl Module {
             self.drop_use(old, Use::Operand(op, i));
         }
         if let Some(new) = v {
-            self.values[new].uses.push(Use::Operand(op, i));
+            self.add_use(new, Use::Operand(op, i));
         }
         self.ops[op].operands[i] = v;
     }
@@ -154,7 +155,7 @@ impl Module {
                 Use::Operand(op, i) => self.ops[op].operands[i] = Some(new),
                 Use::Return(region, i) => self.regions[region].results[i] = new,
             }
-            self.values[new].uses.push(used);
+            self.add_use(new, used);
         }
     }
 
@@ -163,21 +164,21 @@ impl Module {
         debug_assert!(self.ops[op].results.iter().all(|&v| self.values[v].uses.is_empty()), "erased op has users");
         for region in self.ops[op].regions.clone() {
             self.set_returns(region, &[]);
-            for inner in self.regions[region].ops.clone().into_iter().rev() {
+            while let Some(inner) = self.regions[region].last {
                 self.erase(inner);
             }
         }
         for i in 0..self.ops[op].operands.len() {
             self.set_operand(op, i, None);
         }
-        if let Some(parent) = self.ops[op].parent.take() {
-            self.regions[parent].ops.retain(|&o| o != op);
-        }
+        self.unlink(op);
     }
 
-    /// Removes from `region` every op for which `dead` holds; cheaper than erasing one by one.
+    /// Removes from `region` every op for which `dead` holds, from the last to the first.
     pub fn erase_all(&mut self, region: RegionId, dead: impl Fn(&Module, OpId) -> bool) {
-        for op in self.regions[region].ops.clone().into_iter().rev() {
+        let mut at = self.regions[region].last;
+        while let Some(op) = at {
+            at = self.ops[op].prev;
             if dead(self, op) {
                 self.erase(op);
             }
@@ -186,26 +187,13 @@ impl Module {
 
     /// Moves an op to another place.
     pub fn move_op(&mut self, op: OpId, at: Insert) {
-        if let Some(parent) = self.ops[op].parent.take() {
-            self.regions[parent].ops.retain(|&o| o != op);
+        if let Insert::Before(next) = at
+            && next == op
+        {
+            return;
         }
+        self.unlink(op);
         self.insert(op, at);
-    }
-
-    fn insert(&mut self, op: OpId, at: Insert) {
-        match at {
-            Insert::End(region) => {
-                self.regions[region].ops.push(op);
-                self.ops[op].parent = Some(region);
-            }
-            Insert::Before(next) => {
-                let region = self.ops[next].parent.expect("invariant: insertion point is attached");
-                let i = self.regions[region].ops.iter().position(|&o| o == next);
-                let i = i.expect("invariant: an attached op is listed in its region");
-                self.regions[region].ops.insert(i, op);
-                self.ops[op].parent = Some(region);
-            }
-        }
     }
 
     pub(crate) fn detached(
@@ -218,15 +206,19 @@ impl Module {
         let op = self.ops.alloc(Op {
             def,
             operands: operands.to_vec(),
+            places: vec![0; operands.len()],
             results: Vec::new(),
             attrs,
             regions: Vec::new(),
             loc,
             parent: None,
+            prev: None,
+            next: None,
+            order: 0,
         });
         for (i, v) in operands.iter().enumerate() {
             if let Some(v) = *v {
-                self.values[v].uses.push(Use::Operand(op, i));
+                self.add_use(v, Use::Operand(op, i));
             }
         }
         op
@@ -277,10 +269,25 @@ impl Module {
         }
     }
 
+    fn place(&mut self, used: Use) -> &mut u32 {
+        match used {
+            Use::Operand(op, i) => &mut self.ops[op].places[i],
+            Use::Return(region, i) => &mut self.regions[region].places[i],
+        }
+    }
+
+    fn add_use(&mut self, v: ValueId, used: Use) {
+        *self.place(used) = self.values[v].uses.len() as u32;
+        self.values[v].uses.push(used);
+    }
+
+    /// Takes a use out of the list; the last one of the list takes its place.
     fn drop_use(&mut self, v: ValueId, used: Use) {
+        let place = *self.place(used);
         let uses = &mut self.values[v].uses;
-        if let Some(i) = uses.iter().position(|u| *u == used) {
-            uses.remove(i);
+        uses.swap_remove(place as usize);
+        if let Some(&moved) = uses.get(place as usize) {
+            *self.place(moved) = place;
         }
     }
 }

@@ -70,3 +70,7 @@ entity!(
     /// An interned source location.
     LocId
 );
+entity!(
+    /// A node of the user's model.
+    NodeId
+);

@@ -33,8 +33,75 @@ pub struct Limits {
     pub artefact: u64,
 }
 
-/// The greatest rank and number of elements that the compiler is made for.
-const MOST: [(&str, u64); 3] = [("rank", 8), ("elements", 1 << 31), ("depth", 120)];
+/// One limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Limit {
+    File,
+    Nodes,
+    Tensors,
+    Rank,
+    Elements,
+    Params,
+    Depth,
+    Time,
+    Memory,
+    Artefact,
+}
+
+impl Limit {
+    /// All limits, in the order of [`Limits`].
+    pub const ALL: [Limit; 10] = [
+        Limit::File,
+        Limit::Nodes,
+        Limit::Tensors,
+        Limit::Rank,
+        Limit::Elements,
+        Limit::Params,
+        Limit::Depth,
+        Limit::Time,
+        Limit::Memory,
+        Limit::Artefact,
+    ];
+
+    /// Name in options and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::File => "file",
+            Limit::Nodes => "nodes",
+            Limit::Tensors => "tensors",
+            Limit::Rank => "rank",
+            Limit::Elements => "elements",
+            Limit::Params => "params",
+            Limit::Depth => "depth",
+            Limit::Time => "time",
+            Limit::Memory => "memory",
+            Limit::Artefact => "artefact",
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Limit> {
+        Limit::ALL.into_iter().find(|limit| limit.name() == name)
+    }
+
+    fn unit(self) -> Unit {
+        match self {
+            Limit::File | Limit::Params | Limit::Memory | Limit::Artefact => Unit::Bytes,
+            Limit::Nodes | Limit::Tensors | Limit::Rank | Limit::Elements | Limit::Depth => Unit::Count,
+            Limit::Time => Unit::Seconds,
+        }
+    }
+
+    /// The most that can be asked for: what the compiler is made for.
+    fn most(self) -> u64 {
+        match self {
+            Limit::Rank => 8,
+            Limit::Elements => 1 << 31,
+            Limit::Depth => 120,
+            _ => u64::MAX,
+        }
+    }
+}
 
 impl Default for Limits {
     fn default() -> Limits {
@@ -64,62 +131,65 @@ enum Unit {
 /// A model goes beyond a limit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Exceeded {
-    /// Name of the limit.
-    pub limit: &'static str,
+    /// The limit.
+    pub limit: Limit,
     /// What has the value, such as "the model has".
     pub subject: String,
     /// The value, or the least that it would be.
     pub found: u64,
-    /// The limit.
+    /// What is allowed.
     pub allowed: u64,
 }
 
 impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Exceeded { limit, subject, found, allowed } = self;
-        let unit = match unit_of(limit) {
-            Some(Unit::Bytes) => " bytes",
-            Some(Unit::Seconds) => " s",
-            _ => "",
+        let (name, most) = (limit.name(), limit.most());
+        let unit = match limit.unit() {
+            Unit::Bytes => " bytes",
+            Unit::Seconds => " s",
+            Unit::Count => "",
         };
-        write!(f, "{subject} {found}{unit}; the limit `{limit}` is {allowed}{unit}")?;
-        match MOST.iter().find(|(name, most)| name == limit && found > most) {
-            Some((_, most)) => write!(f, " and can be raised to {most} at most"),
-            None => write!(f, "; raise it with --limit {limit}={found}"),
+        write!(f, "{subject} {found}{unit}; the limit `{name}` is {allowed}{unit}")?;
+        match *found > most {
+            true => write!(f, " and can be raised to {most} at most"),
+            false => write!(f, "; raise it with --limit {name}={found}"),
         }
     }
 }
 
 impl std::error::Error for Exceeded {}
 
-fn unit_of(name: &str) -> Option<Unit> {
-    Some(match name {
-        "file" | "params" | "memory" | "artefact" => Unit::Bytes,
-        "nodes" | "tensors" | "rank" | "elements" | "depth" => Unit::Count,
-        "time" => Unit::Seconds,
-        _ => return None,
-    })
-}
-
 impl Limits {
-    /// Names of all limits, in the order of the struct.
-    pub const NAMES: [&'static str; 10] =
-        ["file", "nodes", "tensors", "rank", "elements", "params", "depth", "time", "memory", "artefact"];
+    /// The value of a limit.
+    pub fn get(&self, limit: Limit) -> u64 {
+        match limit {
+            Limit::File => self.file,
+            Limit::Nodes => self.nodes,
+            Limit::Tensors => self.tensors,
+            Limit::Rank => self.rank,
+            Limit::Elements => self.elements,
+            Limit::Params => self.params,
+            Limit::Depth => self.depth,
+            Limit::Time => self.time,
+            Limit::Memory => self.memory,
+            Limit::Artefact => self.artefact,
+        }
+    }
 
-    fn slot(&mut self, name: &str) -> Option<&mut u64> {
-        Some(match name {
-            "file" => &mut self.file,
-            "nodes" => &mut self.nodes,
-            "tensors" => &mut self.tensors,
-            "rank" => &mut self.rank,
-            "elements" => &mut self.elements,
-            "params" => &mut self.params,
-            "depth" => &mut self.depth,
-            "time" => &mut self.time,
-            "memory" => &mut self.memory,
-            "artefact" => &mut self.artefact,
-            _ => return None,
-        })
+    fn slot(&mut self, limit: Limit) -> &mut u64 {
+        match limit {
+            Limit::File => &mut self.file,
+            Limit::Nodes => &mut self.nodes,
+            Limit::Tensors => &mut self.tensors,
+            Limit::Rank => &mut self.rank,
+            Limit::Elements => &mut self.elements,
+            Limit::Params => &mut self.params,
+            Limit::Depth => &mut self.depth,
+            Limit::Time => &mut self.time,
+            Limit::Memory => &mut self.memory,
+            Limit::Artefact => &mut self.artefact,
+        }
     }
 
     /// Sets a limit from `NAME=VALUE`. Counts and bytes take the suffixes K, M and G (powers of 1024 for bytes, of 1000
@@ -129,27 +199,27 @@ impl Limits {
     /// A sentence: an unknown name, with those that exist, or a value that is none.
     pub fn set(&mut self, text: &str) -> Result<(), String> {
         let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-        let names = Limits::NAMES.join(", ");
-        let unknown = || format!("there is no limit `{name}`; limits are {names}");
-        let unit = unit_of(name).ok_or_else(unknown)?;
-        let number = parse_value(unit, value).ok_or_else(|| format!("`{value}` is no value of the limit `{name}`"))?;
-        if let Some((_, most)) = MOST.iter().find(|(n, most)| *n == name && number > *most) {
-            return Err(format!("the limit `{name}` can be {most} at most"));
+        let names = Limit::ALL.map(Limit::name).join(", ");
+        let limit = Limit::of_name(name).ok_or_else(|| format!("there is no limit `{name}`; limits are {names}"))?;
+        let number = parse_value(limit.unit(), value);
+        let number = number.ok_or_else(|| format!("`{value}` is no value of the limit `{name}`"))?;
+        if number > limit.most() {
+            return Err(format!("the limit `{name}` can be {} at most", limit.most()));
         }
-        *self.slot(name).ok_or_else(unknown)? = number;
+        *self.slot(limit) = number;
         Ok(())
     }
 
-    /// Refuses a value above the limit called `name`. `subject` says what has the value, such as "the model has".
+    /// Refuses a value above a limit. `subject` says what has the value, such as "the model has".
     ///
     /// # Errors
     /// [`Exceeded`].
-    pub fn check(&self, name: &'static str, found: u64, subject: impl FnOnce() -> String) -> Result<(), Exceeded> {
-        let allowed = self.clone().slot(name).map_or(u64::MAX, |value| *value);
+    pub fn check(&self, limit: Limit, found: u64, subject: impl FnOnce() -> String) -> Result<(), Exceeded> {
+        let allowed = self.get(limit);
         if found <= allowed {
             return Ok(());
         }
-        Err(Exceeded { limit: name, subject: subject(), found, allowed })
+        Err(Exceeded { limit, subject: subject(), found, allowed })
     }
 
     /// Checks the tensors of a module: ranks, elements, bytes of constants.
@@ -162,12 +232,12 @@ impl Limits {
         for v in ops.iter().flat_map(|&op| m.results(op)).chain(inputs) {
             let Some(ty) = m.ty(*v).tensor() else { continue };
             let name = || format!("the tensor \"{}\" has", m.name(*v).unwrap_or("?"));
-            self.check("rank", ty.dims.len() as u64, || format!("{} a rank of", name()))?;
+            self.check(Limit::Rank, ty.dims.len() as u64, || format!("{} a rank of", name()))?;
             let elements = ty.dims.iter().try_fold(1u64, |a, &d| a.checked_mul(d as u64)).unwrap_or(u64::MAX);
-            self.check("elements", elements, || format!("{} elements:", name()))?;
+            self.check(Limit::Elements, elements, || format!("{} elements:", name()))?;
         }
         let bytes = m.consts.iter().map(|c| (c.tensor.len() * m.elem_bytes(c.tensor.data().elem())) as u64);
-        self.check("params", bytes.sum(), || "the constants have".into())
+        self.check(Limit::Params, bytes.sum(), || "the constants have".into())
     }
 
     /// The point in time at which a compilation that starts now has to end.
@@ -212,7 +282,7 @@ impl Deadline {
         }
         // What it would have taken is not known; twice the limit is a next try.
         let found = (2 * self.seconds).max(1);
-        Err(Exceeded { limit: "time", subject: "compiling may need".into(), found, allowed: self.seconds })
+        Err(Exceeded { limit: Limit::Time, subject: "compiling may need".into(), found, allowed: self.seconds })
     }
 }
 
@@ -226,8 +296,8 @@ mod tests {
         for (text, value) in [("memory=4G", 4 << 30), ("memory=12KiB", 12 << 10), ("nodes=2K", 2000), ("time=10m", 600)]
         {
             limits.set(text).expect("a good value");
-            let name = text.split('=').next().expect("a name");
-            assert_eq!(*limits.slot(name).expect("a limit"), value, "{text}");
+            let limit = text.split('=').next().and_then(Limit::of_name).expect("a name");
+            assert_eq!(limits.get(limit), value, "{text}");
         }
         for bad in ["memory", "memory=", "memory=-1", "memory=4T", "time=4G", "nodes=99999999999999999999", "x=1"] {
             assert!(limits.set(bad).is_err(), "{bad}");
@@ -236,17 +306,18 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_has_a_name_a_unit_and_a_default() {
-        for name in Limits::NAMES {
-            assert!(unit_of(name).is_some(), "{name}");
-            let mut limits = Limits::default();
-            let default = *limits.slot(name).expect("a limit");
-            assert!(limits.check(name, default, String::new).is_ok());
-            let text = limits.check(name, default + 1, || "it has".into()).expect_err("above the limit").to_string();
+    fn every_limit_can_be_set_and_is_checked() {
+        for limit in Limit::ALL {
+            let (name, mut limits) = (limit.name(), Limits::default());
+            assert_eq!(Limit::of_name(name), Some(limit));
+            let default = limits.get(limit);
+            assert!(limits.check(limit, default, String::new).is_ok());
+            let text = limits.check(limit, default + 1, || "it has".into()).expect_err("above the limit").to_string();
             assert!(text.contains(&format!("the limit `{name}` is {default}")), "{text}");
-            assert_eq!(text.contains("--limit"), !matches!(name, "rank" | "elements"), "{text}");
+            assert_eq!(text.contains("--limit"), default < limit.most(), "{text}");
             limits.set(&format!("{name}=1")).expect("a good value");
-            assert!(limits.check(name, 2, String::new).is_err());
+            assert_eq!(limits.get(limit), 1);
+            assert!(limits.check(limit, 2, String::new).is_err());
         }
     }
 

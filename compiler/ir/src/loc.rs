@@ -1,10 +1,12 @@
 //! Source locations: which nodes of the user's model an op comes from.
 //!
 //! A location is a list of model nodes. An imported op has one; fusing two ops joins their lists, so every step of the
-//! compiled program still names the nodes it computes.
+//! compiled program still names the nodes it computes. A fused location refers to those that it was fused from: a list that
+//! grows with every fusion would take quadratic memory.
 
-use crate::id::LocId;
+use crate::id::{LocId, NodeId};
 use id_arena::Arena;
+use std::collections::{HashMap, HashSet};
 
 /// A node of the user's model.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -15,57 +17,97 @@ pub struct Node {
     pub op_type: Box<str>,
 }
 
+/// A location.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Loc {
+    Node(NodeId),
+    /// Two or more; none for the location that says nothing.
+    Fused(Box<[LocId]>),
+}
+
 /// Interned locations.
 #[derive(Clone, Debug)]
 pub struct LocTable {
-    locs: Arena<Box<[Node]>, LocId>,
-    index: std::collections::HashMap<Box<[Node]>, LocId>,
+    nodes: Arena<Node, NodeId>,
+    node_ids: HashMap<Node, NodeId>,
+    locs: Arena<Loc, LocId>,
+    index: HashMap<Loc, LocId>,
+    unknown: LocId,
 }
 
 impl Default for LocTable {
     fn default() -> LocTable {
-        let mut table = LocTable { locs: Arena::new(), index: std::collections::HashMap::new() };
-        table.intern(Box::new([]));
-        table
+        let (mut locs, nothing) = (Arena::new(), Loc::Fused(Box::new([])));
+        let unknown = locs.alloc(nothing.clone());
+        let index = HashMap::from([(nothing, unknown)]);
+        LocTable { nodes: Arena::new(), node_ids: HashMap::new(), locs, index, unknown }
     }
 }
 
 impl LocTable {
     /// The location that says nothing.
     pub fn unknown(&self) -> LocId {
-        self.index[&[] as &[Node]]
+        self.unknown
     }
 
     /// The location of one model node.
     pub fn node(&mut self, name: &str, op_type: &str) -> LocId {
-        self.intern(Box::new([Node { name: name.into(), op_type: op_type.into() }]))
-    }
-
-    /// The location of a list of nodes.
-    pub fn intern(&mut self, nodes: Box<[Node]>) -> LocId {
-        if let Some(&id) = self.index.get(&nodes) {
-            return id;
-        }
-        let id = self.locs.alloc(nodes.clone());
-        self.index.insert(nodes, id);
-        id
+        let node = Node { name: name.into(), op_type: op_type.into() };
+        let id = match self.node_ids.get(&node) {
+            Some(&id) => id,
+            None => {
+                let id = self.nodes.alloc(node.clone());
+                self.node_ids.insert(node, id);
+                id
+            }
+        };
+        self.intern(Loc::Node(id))
     }
 
     /// The nodes of all `locs`, each once, in order of first appearance.
     pub fn fuse(&mut self, locs: &[LocId]) -> LocId {
-        let mut nodes: Vec<Node> = Vec::new();
-        for &loc in locs {
-            for node in self.nodes(loc) {
-                if !nodes.contains(node) {
-                    nodes.push(node.clone());
-                }
+        let mut parts: Vec<LocId> = Vec::with_capacity(locs.len());
+        let mut seen = HashSet::with_capacity(locs.len());
+        for &loc in locs.iter().filter(|&&loc| loc != self.unknown) {
+            // What the part before was fused from, it names already.
+            let within =
+                parts.last().is_some_and(|&last| matches!(&self.locs[last], Loc::Fused(l) if l.contains(&loc)));
+            if !within && seen.insert(loc) {
+                parts.push(loc);
             }
         }
-        self.intern(nodes.into())
+        match parts[..] {
+            [] => self.unknown,
+            [only] => only,
+            _ => self.intern(Loc::Fused(parts.into())),
+        }
     }
 
-    /// The nodes of a location.
-    pub fn nodes(&self, loc: LocId) -> &[Node] {
-        &self.locs[loc]
+    fn intern(&mut self, loc: Loc) -> LocId {
+        if let Some(&id) = self.index.get(&loc) {
+            return id;
+        }
+        let id = self.locs.alloc(loc.clone());
+        self.index.insert(loc, id);
+        id
+    }
+
+    /// The nodes of a location, each once. Takes time in proportion to the fusions that made it.
+    pub fn nodes(&self, loc: LocId) -> Vec<&Node> {
+        match &self.locs[loc] {
+            Loc::Node(id) => vec![&self.nodes[*id]],
+            Loc::Fused(parts) if parts.is_empty() => Vec::new(),
+            Loc::Fused(_) => {
+                let (mut seen, mut open, mut nodes) = (HashSet::new(), vec![loc], Vec::new());
+                while let Some(loc) = open.pop() {
+                    match &self.locs[loc] {
+                        _ if !seen.insert(loc) => {}
+                        Loc::Node(id) => nodes.push(&self.nodes[*id]),
+                        Loc::Fused(parts) => open.extend(parts.iter().rev()),
+                    }
+                }
+                nodes
+            }
+        }
     }
 }

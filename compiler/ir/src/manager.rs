@@ -129,6 +129,9 @@ pub fn run(
         sink.file("pipeline.txt", print_pipeline(steps).as_bytes());
     }
     let mut inputs: Option<Vec<Vec<crate::HostTensor>>> = None;
+    // What a defective pass began with is made again from here; only what compares the states needs each of them.
+    let start = m.clone();
+    let compares = options.check_each || options.print_after_change;
     for (n, step) in steps.iter().enumerate() {
         let pass = step.pass;
         if !pass.from.is_empty() && pass.from != m.phase {
@@ -137,19 +140,23 @@ pub fn run(
         if options.print_before.hits(pass.name) {
             sink.text(&format!("// ---- before {:03} {}\n{}", n + 1, pass.name, print(m, PrintOptions::default())));
         }
-        let before = m.clone();
+        let before = compares.then(|| m.clone());
+        let ops_before = m.op_count();
         let started = Instant::now();
         let result = run_step(m, step, left, registry, options);
         let time = started.elapsed();
         let PassCx { hits, remarks, .. } = match result {
             Ok(done) => done,
             Err(diag) if diag.severity != Severity::Bug => return Err(diag),
-            Err(diag) => return Err(reproduce(&before, &steps[n..], sink, diag)),
+            Err(diag) => {
+                let before = before.map_or_else(|| again(start, &steps[..n], registry, options), Ok)?;
+                return Err(reproduce(&before, &steps[n..], sink, diag));
+            }
         };
         left = left.saturating_sub(hits.values().sum());
-        let report = PassReport { pass: pass.name, time, ops: (before.op_count(), m.op_count()), hits, remarks };
-        show(m, &before, n + 1, &report, options, sink);
-        if options.check_each {
+        let report = PassReport { pass: pass.name, time, ops: (ops_before, m.op_count()), hits, remarks };
+        show(m, before.as_ref(), n + 1, &report, options, sink);
+        if let Some(before) = before.filter(|_| options.check_each) {
             let inputs = inputs.get_or_insert_with(|| samples(&before, SAMPLES));
             if let Err(diag) = check(&before, m, pass.keeps, inputs, registry) {
                 let diag = diag.note(format!("pass `{}` ({:03}) changed the results", pass.name, n + 1));
@@ -160,6 +167,17 @@ pub fn run(
     }
     summarize(&reports, options, sink);
     Ok(reports)
+}
+
+/// The module after `steps`, which went well once.
+fn again(mut m: Module, steps: &[Step], registry: &Registry, options: &ManagerOptions) -> Result<Module, Diag> {
+    let mut left = options.rewrite_limit;
+    let options = ManagerOptions { verify_each: false, deadline: None, ..options.clone() };
+    for step in steps {
+        let done = run_step(&mut m, step, left, registry, &options)?;
+        left = left.saturating_sub(done.hits.values().sum());
+    }
+    Ok(m)
 }
 
 /// Runs one pass, and the verifier behind it.
@@ -214,13 +232,13 @@ fn dump_file(m: &Module, sink: &mut dyn Sink, n: usize, name: &str) {
     sink.file(&format!("{n:03}_{name}.consts"), &sidecar(m));
 }
 
-fn show(m: &Module, before: &Module, n: usize, r: &PassReport, options: &ManagerOptions, sink: &mut dyn Sink) {
+fn show(m: &Module, before: Option<&Module>, n: usize, r: &PassReport, options: &ManagerOptions, sink: &mut dyn Sink) {
     let hits: usize = r.hits.values().sum();
     let head = format!("// ---- after {n:03} {} ({hits} hits, {:.1} ms)", r.pass, r.time.as_secs_f64() * 1e3);
     if options.print_after.hits(r.pass) {
         sink.text(&format!("{head}\n{}", print(m, PrintOptions::default())));
     }
-    if options.print_after_change {
+    if let Some(before) = before.filter(|_| options.print_after_change) {
         let (old, new) = (print(before, PrintOptions::default()), print(m, PrintOptions::default()));
         if old != new {
             let diff = similar::TextDiff::from_lines(&old, &new);

@@ -28,8 +28,12 @@ pub struct Func {
 #[derive(Clone, Debug, Default)]
 pub struct Region {
     pub(crate) args: Vec<ValueId>,
-    pub(crate) ops: Vec<OpId>,
     pub(crate) results: Vec<ValueId>,
+    /// The place of each result in its value's list of uses.
+    pub(crate) places: Vec<u32>,
+    pub(crate) first: Option<OpId>,
+    pub(crate) last: Option<OpId>,
+    pub(crate) len: usize,
     pub(crate) parent: Option<OpId>,
 }
 
@@ -38,11 +42,17 @@ pub struct Region {
 pub struct Op {
     pub(crate) def: &'static OpDef,
     pub(crate) operands: Vec<Option<ValueId>>,
+    /// The place of each operand in its value's list of uses.
+    pub(crate) places: Vec<u32>,
     pub(crate) results: Vec<ValueId>,
     pub(crate) attrs: Attrs,
     pub(crate) regions: Vec<RegionId>,
     pub(crate) loc: LocId,
     pub(crate) parent: Option<RegionId>,
+    pub(crate) prev: Option<OpId>,
+    pub(crate) next: Option<OpId>,
+    /// Grows along the region.
+    pub(crate) order: u64,
 }
 
 /// Who defines a value.
@@ -130,11 +140,6 @@ impl Module {
     /// Arguments of a region.
     pub fn args(&self, region: RegionId) -> &[ValueId] {
         &self.regions[region].args
-    }
-
-    /// Ops of a region, in program order.
-    pub fn ops(&self, region: RegionId) -> &[OpId] {
-        &self.regions[region].ops
     }
 
     /// Results of a region.
@@ -245,7 +250,7 @@ impl Module {
         }
     }
 
-    /// All uses of a value.
+    /// All uses of a value, in no particular order.
     pub fn uses(&self, v: ValueId) -> &[Use] {
         &self.values[v].uses
     }
@@ -307,7 +312,7 @@ impl Module {
     }
 
     fn walk_into(&self, region: RegionId, out: &mut Vec<OpId>) {
-        for &op in &self.regions[region].ops {
+        for &op in self.ops(region) {
             out.push(op);
             for &inner in &self.ops[op].regions {
                 self.walk_into(inner, out);
@@ -318,6 +323,15 @@ impl Module {
     /// The number of ops in all functions.
     pub fn op_count(&self) -> usize {
         self.funcs.iter().map(|(_, f)| self.walk(f.body).len()).sum()
+    }
+
+    /// Whether a use is where its op or region says it is in the list of its value.
+    pub(crate) fn is_listed(&self, v: ValueId, used: Use) -> bool {
+        let place = match used {
+            Use::Operand(op, i) => self.ops[op].places[i],
+            Use::Return(region, i) => self.regions[region].places[i],
+        };
+        self.values[v].uses.get(place as usize) == Some(&used)
     }
 }
 

@@ -5,7 +5,6 @@ use crate::diag::Diag;
 use crate::edit::Insert;
 use crate::id::{LocId, QuantId, RegionId, ValueId};
 use crate::lex::{Spanned, Token, lex};
-use crate::loc::Node;
 use crate::module::Module;
 use crate::opdef::{OpDef, Registry};
 use crate::tensor::{Data, HostTensor};
@@ -344,11 +343,12 @@ impl Parser<'_> {
         }
         self.punct('(')?;
         let nodes = self.list(')', |p| {
-            let name = p.string()?.into();
+            let name = p.string()?;
             p.punct(':')?;
-            Ok(Node { name, op_type: p.string()?.into() })
+            let op_type = p.string()?;
+            Ok(p.m.locs.node(&name, &op_type))
         })?;
-        Ok(self.m.locs.intern(nodes.into()))
+        Ok(self.m.locs.fuse(&nodes))
     }
 
     fn attrs(&mut self, def: &'static OpDef) -> Result<Attrs> {

@@ -109,7 +109,7 @@ pub fn rewrite(
     while let Some(op) = work.pop_front() {
         queued.remove(&op);
         visited += 1;
-        if visited % 256 == 0 {
+        if visited % 16 == 0 {
             deadline.map_or(Ok(()), |d| d.check()).map_err(|e| Diag::limit(&e))?;
         }
         if m.parent(op).is_none() {

@@ -90,7 +90,7 @@ fn verify_region(m: &Module, region: RegionId, seen: &mut HashSet<ValueId>, erro
             if !seen.contains(&v) {
                 fail(format!("operand {i} is used before it is defined"));
             }
-            if !m.uses(v).contains(&Use::Operand(op, i)) {
+            if !m.is_listed(v, Use::Operand(op, i)) {
                 fail(format!("operand {i} is missing from its use list"));
             }
         }

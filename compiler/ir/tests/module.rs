@@ -4,7 +4,9 @@
 
 mod toy;
 
-use qc_ir::{Attr, AttrKind, Attrs, Builder, Insert, OpId, PrintOptions, SlotKind, Traits, Use, ValueId, verify};
+use qc_ir::{
+    Attr, AttrKind, Attrs, Builder, Insert, Module, OpId, PrintOptions, SlotKind, Traits, Use, ValueId, verify,
+};
 use toy::{Add, Fill, Scale, Sum, module, op, value};
 
 #[test]
@@ -166,4 +168,42 @@ fn a_cloned_module_keeps_its_ids() {
     let (a, x) = (value(&m, "a"), value(&m, "x"));
     copy.replace_uses(a, x);
     assert_eq!((m.returns(m.body()), copy.returns(copy.body())), (&[a][..], &[x][..]));
+}
+
+#[test]
+fn ops_keep_their_order_wherever_they_are_inserted() {
+    let mut m = module("return(%x)");
+    let (body, x) = (m.body(), m.args(m.body())[0]);
+    let mut list = Vec::new();
+    let insert = |m: &mut Module, list: &mut Vec<OpId>, at: usize| {
+        let mut b = match list.get(at) {
+            Some(&next) => Builder::before(m, next),
+            None => Builder::at_end(m, body),
+        };
+        let op = b.create(Scale::DEF, &[Some(x), None], Attrs::new()).unwrap();
+        list.insert(at, op);
+    };
+    // At the end, at the front, before the same op, behind the same op, anywhere.
+    let mut random = 1usize;
+    for round in 0..5 {
+        for _ in 0..400 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let at = [list.len(), 0, list.len() / 2, 7, (random >> 33) % (list.len() + 1)][round];
+            let at = at.min(list.len());
+            insert(&mut m, &mut list, at);
+        }
+        assert_eq!(m.ops(body).to_vec(), list);
+        assert!(m.ops(body).iter().rev().eq(list.iter().rev()));
+        assert!(list.windows(2).all(|w| m.comes_before(w[0], w[1]) && !m.comes_before(w[1], w[0])), "round {round}");
+    }
+    for i in (0..list.len()).step_by(3).rev() {
+        m.erase(list.remove(i));
+    }
+    m.move_op(list[5], Insert::Before(list[900]));
+    let moved = list.remove(5);
+    list.insert(899, moved);
+    assert_eq!(m.ops(body).to_vec(), list);
+    assert_eq!(m.ops(body).len(), list.len());
+    assert!(list.windows(2).all(|w| m.comes_before(w[0], w[1])));
+    assert!(verify(&m, &toy::REGISTRY).is_empty());
 }

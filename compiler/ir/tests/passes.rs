@@ -54,7 +54,7 @@ fn passes() -> Vec<Pass> {
         pass("double", |m, cx| cx.rewrite(m, &[DOUBLE])),
         pass("idle", |_, _| Ok(())),
         pass("mistype", |m, _| {
-            let v = m.result(m.ops(m.body())[0]);
+            let v = m.result(*m.ops(m.body()).first().unwrap());
             m.set_type(v, qc_ir::Type::Index);
             Ok(())
         }),

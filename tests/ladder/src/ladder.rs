@@ -26,7 +26,7 @@ use qc_compiler::{
 };
 use qc_dialects::graph::Observe;
 use qc_frontend::{Imported, Port};
-use qc_ir::{Elem, HostTensor, Keeps, ManagerOptions, Module, NoSink, distance, seeded_inputs};
+use qc_ir::{Elem, HostTensor, Keeps, ManagerOptions, Module, NoSink, Step, distance, seeded_inputs};
 
 /// Batch sizes that are tried: one with code of its own at either end, one that must be split.
 pub const BATCHES: [usize; 3] = [8, 3, 1];
@@ -109,7 +109,7 @@ fn compiler(options: &CompileOptions) -> Compiler {
 /// The rung at which it stops.
 pub fn levels(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Result<Levels, Failure> {
     let compiler = compiler(options);
-    let run = |m: &mut Module, text: &str| compiler.run(m, text, &mut NoSink).map(|_| ());
+    let run = |m: &mut Module, steps: &[Step]| compiler.run(m, steps, &mut NoSink).map(|_| ());
     let mut m = make(1);
     if let Some(d) = qc_ir::verify(&m, &REGISTRY).first() {
         return Err(fail("made", d.render(&m)));
@@ -123,22 +123,21 @@ pub fn levels(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Resul
         qc_compiler::ranges::attach(&mut m, ranges).map_err(|d| fail("ranges", d))?;
     }
     let observed = m.clone();
-    let fusing = if options.exact_qdq { "pairs-as-written" } else { "lower-to-quant" };
-    let text = pipeline::int8(options);
-    let (pairs, rest) = text.split_once(fusing).unwrap_or_default();
+    let steps = pipeline::int8(options);
+    let (pairs, fusing, rest) = pipeline::around_fusing(&steps);
     run(&mut m, pairs).map_err(|e| fail("pairs", e))?;
     keeps_text(&m, "text of the graph with pairs")?;
     let paired = m.clone();
     run(&mut m, fusing).map_err(|e| fail("integer ops", e))?;
     let integer = m.clone();
-    run(&mut m, rest.trim_start_matches(',')).map_err(|e| fail("fused", e))?;
+    run(&mut m, rest).map_err(|e| fail("fused", e))?;
     keeps_text(&m, "text of the fused graph")?;
     let fused = m.clone();
-    run(&mut m, pipeline::LOOPS).map_err(|e| fail("loops", e))?;
+    run(&mut m, &pipeline::loops()).map_err(|e| fail("loops", e))?;
     keeps_text(&m, "text of the loop code")?;
     let mut apart = borders::apart(&fused);
     if let Some(twin) = &mut apart {
-        run(twin, pipeline::LOOPS).map_err(|e| fail("conversions apart", e))?;
+        run(twin, &pipeline::loops()).map_err(|e| fail("conversions apart", e))?;
     }
     Ok(Levels { canonical, observed, paired, integer, fused, planned: m, apart })
 }

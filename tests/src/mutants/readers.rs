@@ -2,7 +2,7 @@
 
 use super::split;
 use qc_compiler::{CompileError, CompileOptions, Compiler, ModelFile, Ranges, TargetCpu, pipeline};
-use qc_ir::{Module, NoSink};
+use qc_ir::{Module, NoSink, Step};
 use qc_kernels::Isa;
 use qc_runtime::pictures::{Preset, Size};
 use std::path::Path;
@@ -102,16 +102,16 @@ fn compile(file: ModelFile) -> Result<(), String> {
 }
 
 /// The passes that follow a phase, up to planned loop code.
-fn rest_of_pipeline(phase: &str) -> String {
+fn rest_of_pipeline(phase: &str) -> Vec<Step> {
     let options = CompileOptions::default();
-    let parts = [pipeline::float(&options), pipeline::int8(&options), pipeline::LOOPS.to_string()];
+    let parts = [pipeline::float(&options), pipeline::int8(&options), pipeline::loops()];
     let from = match phase {
         "imported" | "canonical" => 0,
         "quantized" => 1,
         "fused" => 2,
         _ => 3,
     };
-    parts[from..].join(",")
+    parts[from..].concat()
 }
 
 fn module(bytes: &[u8]) -> Result<(), String> {

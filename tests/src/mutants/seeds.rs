@@ -107,7 +107,7 @@ fn shared_object(file: &ModelFile) -> Vec<u8> {
 fn modules() -> Vec<(String, String)> {
     let options = CompileOptions::default();
     let compiler = Compiler::new(options.clone());
-    let stages = [pipeline::float(&options), pipeline::int8(&options), pipeline::LOOPS.to_string()];
+    let stages = [pipeline::float(&options), pipeline::int8(&options), pipeline::loops()];
     let mut out = Vec::new();
     for seed in 0..6 {
         let recipe = Recipe::random(seed, if seed % 2 == 0 { Mode::Pairs } else { Mode::Float });

@@ -15,8 +15,8 @@ use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, Data, Elem, FuncId, HostTensor, Insert, LocId, Module, OpDef, Quant, QuantId, RegionId, Store,
-    TensorTy, Type, ValueId, attrs,
+    Attrs, Builder, Data, Deadline, Elem, FuncId, HostTensor, Insert, LocId, Module, OpDef, Quant, QuantId, RegionId,
+    Store, TensorTy, Type, ValueId, attrs,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -131,6 +131,8 @@ pub(crate) struct Graph {
     quants: HashMap<QuantKey, QuantId>,
     /// Bytes that folding may still produce.
     fold_bytes: usize,
+    /// When the import has to be done; one node may become very many ops.
+    pub deadline: Option<Deadline>,
 }
 
 type QuantKey = (Store, Option<usize>, Vec<u32>, Vec<i32>, i32, i32);
@@ -163,6 +165,7 @@ impl Graph {
             stored: HashMap::new(),
             quants: HashMap::new(),
             fold_bytes,
+            deadline: None,
         }
     }
 
@@ -357,6 +360,10 @@ impl Graph {
     /// # Errors
     /// What the op's declaration says, or a result that is empty or of too high a rank.
     pub fn emit(&mut self, def: &'static OpDef, operands: &[Option<&Value>], attrs: Attrs) -> Result<Value, Refusal> {
+        if self.made.is_multiple_of(64) && self.deadline.is_some_and(|d| d.check().is_err()) {
+            // The walk over the nodes looks at the deadline, too, and says that it has passed.
+            return Err(Refusal::unsupported("the time is over"));
+        }
         let value = |(i, v): (usize, &Option<&Value>)| v.map(|v| self.operand(def, i, v)).transpose();
         let operands: Vec<Option<ValueId>> = operands.iter().enumerate().map(value).collect::<Result<_, _>>()?;
         let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc: self.loc };

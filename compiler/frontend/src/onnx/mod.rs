@@ -80,6 +80,7 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
         report: Vec::new(),
     };
     let inputs = importer.inputs(&ports, &shapes);
+    importer.g.deadline = options.deadline;
     importer.nodes(graph, &nodes, options.deadline);
     let imported = importer.finish(graph, inputs, &shapes, describe(&model, opset));
     imported.map_err(|e| inputs::blame_options(e, &declared, options))
@@ -195,10 +196,6 @@ impl<'a> Importer<'a> {
             if self.errors.len() >= MAX_ERRORS {
                 break;
             }
-            if let Some(Err(over)) = deadline.map(|d| d.check()) {
-                self.errors.push(over.into());
-                break;
-            }
             let disposition = if live {
                 self.node(node, &read)
             } else {
@@ -207,6 +204,10 @@ impl<'a> Importer<'a> {
             if let Some(disposition) = disposition {
                 let op_type = node.op_type.clone();
                 self.report.push(NodeReport { node: node_name(node), op_type, disposition });
+            }
+            if let Some(Err(over)) = deadline.map(|d| d.check()) {
+                self.errors.push(over.into());
+                break;
             }
         }
     }

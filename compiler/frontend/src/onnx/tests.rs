@@ -431,7 +431,7 @@ fn names_and_locations_are_the_models_own() {
     model.graph.node[0].name = "first".into();
     let imported = model.import(&Options::default()).unwrap();
     let m = &imported.module;
-    let ops = m.ops(m.body());
+    let ops = m.ops(m.body()).to_vec();
     assert_eq!(m.name(m.result(ops[0])), Some("a"));
     assert_eq!(&*m.locs.nodes(m.loc(ops[0]))[0].name, "first");
     assert_eq!(&*m.locs.nodes(m.loc(ops[1]))[0].name, "Relu:y");

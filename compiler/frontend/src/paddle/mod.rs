@@ -145,6 +145,7 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
     };
     importer.parameters(params);
     let inputs = importer.inputs(&feeds, &vars, &shapes);
+    importer.g.deadline = options.deadline;
     importer.ops(&live, options.deadline);
     if importer.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
         importer.errors.extend(inner_ops(program, &live));
@@ -286,10 +287,6 @@ impl<'a> Importer<'a> {
             if self.errors.len() >= MAX_ERRORS {
                 break;
             }
-            if let Some(Err(over)) = deadline.map(|d| d.check()) {
-                self.errors.push(over.into());
-                break;
-            }
             let disposition = if live[i] {
                 self.op(i, op)
             } else {
@@ -298,6 +295,10 @@ impl<'a> Importer<'a> {
             if let Some(disposition) = disposition {
                 let Label { node, op_type } = self.program.labels[i].clone();
                 self.report.push(NodeReport { node, op_type, disposition });
+            }
+            if let Some(Err(over)) = deadline.map(|d| d.check()) {
+                self.errors.push(over.into());
+                break;
             }
         }
     }

@@ -3,6 +3,7 @@
 //! before  %a = graph.relu(%x)   %b = graph.relu(%x)   %c = graph.add(%a, %b)
 //! after   %a = graph.relu(%x)   %c = graph.add(%a, %a)
 
+use bumpalo::format;
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Traits};
 use std::collections::HashMap;
 
@@ -12,13 +13,16 @@ pub const PASS: Pass =
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let body = m.body();
-    let mut seen: HashMap<String, OpId> = HashMap::new();
+    // Of most keys nothing is left but a look-up that failed, so they live in memory that is freed at once.
+    let scratch = std::mem::take(&mut cx.scratch);
+    let mut seen: HashMap<&str, OpId> = HashMap::new();
     for op in m.ops(body).to_vec() {
+        cx.check_time()?;
         if !m.def(op).traits.has(Traits::PURE) || !m.regions(op).is_empty() {
             continue;
         }
-        let key = format!("{:?} {:?} {:?}", m.def(op), m.operands(op), m.attrs(op));
-        match seen.get(&key) {
+        let key = format!(in &scratch, "{:?} {:?} {:?}", m.def(op), m.operands(op), m.attrs(op)).into_bump_str();
+        match seen.get(key) {
             None => {
                 seen.insert(key, op);
             }

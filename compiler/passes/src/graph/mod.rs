@@ -21,7 +21,8 @@ pub fn constant(m: &Module, v: ValueId) -> Option<Arc<HostTensor>> {
 /// Whether a value is a constant behind any number of ops with one operand, such as a quantized pair. It has no batch,
 /// so at batch 1 it may have the shape of a tensor that it does not have at others.
 pub fn from_constant(m: &Module, mut v: ValueId) -> bool {
-    while let Some(op) = m.producer(v) {
+    for _ in 0..LOOKED_AT {
+        let Some(op) = m.producer(v) else { return false };
         match m.operands(op) {
             [Some(x)] => v = *x,
             _ => return m.is(op, Constant::DEF),
@@ -29,6 +30,9 @@ pub fn from_constant(m: &Module, mut v: ValueId) -> bool {
     }
     false
 }
+
+/// Ops that are looked at for one answer, so that questions about every op of a chain do not take quadratic time.
+const LOOKED_AT: usize = 32;
 
 /// The elements of a constant f32 value.
 pub fn constant_f32(m: &Module, v: ValueId) -> Option<Vec<f32>> {

@@ -23,6 +23,7 @@ pub const PASS: Pass = Pass {
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     for op in m.ops(m.body()).to_vec() {
+        cx.check_time()?;
         let Some(data) = ConstBuffer::of(m, op) else { continue };
         let fields = data.pack(m);
         if fields.is_empty() {

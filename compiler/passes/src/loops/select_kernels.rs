@@ -27,6 +27,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         Diag::error(format!("there is no instruction tier `{name}`")).help(format!("tiers are: {}", known.join(", ")))
     })?;
     for op in m.walk(m.body()) {
+        cx.check_time()?;
         let Some(call) = Ukernel::of(m, op) else { continue };
         let (family, variant) = kernel_of(m, call).ok_or_else(|| Diag::bug("unknown kernel").at(m.loc(op)))?;
         let row = table::select(family, variant, isa).ok_or_else(|| {

@@ -2,7 +2,7 @@
 
 use super::view::{Level, View};
 use qc_dialects::loops::{Arith, For, Index, Parallel, Ukernel};
-use qc_ir::{Attr, Attrs, Builder, Diag, LocId, Module, RegionId, Type, ValueId};
+use qc_ir::{Attr, Attrs, Builder, Deadline, Diag, LocId, Module, RegionId, Type, ValueId};
 
 /// A kernel call being put together.
 #[derive(Clone, Default)]
@@ -83,17 +83,24 @@ pub struct Emit<'m> {
     region: RegionId,
     loc: LocId,
     macs: usize,
+    deadline: Option<Deadline>,
 }
 
 impl<'m> Emit<'m> {
     /// Appends to `region` with location `loc`.
     pub fn new(m: &'m mut Module, region: RegionId, loc: LocId) -> Emit<'m> {
-        Emit { m, region, loc, macs: 0 }
+        Emit { m, region, loc, macs: 0, deadline: None }
     }
 
     /// Notes the multiply-accumulates of the next step.
     pub fn with_macs(mut self, macs: usize) -> Emit<'m> {
         self.macs = macs;
+        self
+    }
+
+    /// Refuses to begin a step once the time is over: one op may become very many.
+    pub fn until(mut self, deadline: Option<Deadline>) -> Emit<'m> {
+        self.deadline = deadline;
         self
     }
 
@@ -109,6 +116,7 @@ impl<'m> Emit<'m> {
         tasks: usize,
         body: impl FnOnce(&mut Emit<'_>, ValueId, ValueId) -> Result<(), Diag>,
     ) -> Result<(), Diag> {
+        self.deadline.map_or(Ok(()), |d| d.check()).map_err(|e| Diag::limit(&e))?;
         let mut attrs = Attrs::new().with("tasks", tasks);
         if self.macs > 0 {
             attrs.set("macs", Attr::from(self.macs));
@@ -118,7 +126,7 @@ impl<'m> Emit<'m> {
         let [begin, end] = [self.m.args(region)[0], self.m.args(region)[1]];
         self.m.set_name(begin, "begin");
         self.m.set_name(end, "end");
-        body(&mut Emit { m: self.m, region, loc: self.loc, macs: 0 }, begin, end)
+        body(&mut Emit { m: self.m, region, loc: self.loc, macs: 0, deadline: None }, begin, end)
     }
 
     /// A loop over `lo..hi`.
@@ -144,7 +152,7 @@ impl<'m> Emit<'m> {
         let region = self.m.regions(op)[0];
         let i = self.m.args(region)[0];
         self.m.set_name(i, "i");
-        body(&mut Emit { m: self.m, region, loc: self.loc, macs: 0 }, i)
+        body(&mut Emit { m: self.m, region, loc: self.loc, macs: 0, deadline: None }, i)
     }
 
     /// A loop over `0..count`; none for a single iteration, whose index is the constant 0.

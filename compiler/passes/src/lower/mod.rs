@@ -28,8 +28,8 @@ use emit::{Call, Emit};
 use place::Placement;
 use qc_dialects::{graph, loops, phase, quant};
 use qc_ir::{
-    Attr, Attrs, BufferTy, Builder, Data, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx, Quant,
-    TensorTy, Traits, Type, ValueId,
+    Attr, Attrs, BufferTy, Builder, Data, Deadline, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx,
+    Quant, TensorTy, Traits, Type, ValueId,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,13 +45,15 @@ pub const PASS: Pass = Pass {
     run,
 };
 
-fn run(m: &mut Module, _: &mut PassCx) -> Result<(), Diag> {
+fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let mut out = Module::new(m.name.clone(), phase::LOOPS);
     out.locs = m.locs.clone();
     let place = Placement::of(m);
-    let mut lower = Lower { src: m, place, out, views: HashMap::new(), outputs: Vec::new(), loc: m.locs.unknown() };
+    let (views, outputs, loc) = (HashMap::new(), Vec::new(), m.locs.unknown());
+    let mut lower = Lower { src: m, place, out, views, outputs, loc, deadline: cx.deadline };
     lower.signature()?;
     for &op in m.ops(m.body()) {
+        cx.check_time()?;
         lower.loc = m.loc(op);
         lower.op(op).map_err(|d| if d.loc.is_none() { d.at(m.loc(op)) } else { d })?;
     }
@@ -68,6 +70,7 @@ struct Lower<'s> {
     views: HashMap<ValueId, View>,
     outputs: Vec<View>,
     loc: LocId,
+    deadline: Option<Deadline>,
 }
 
 impl Lower<'_> {
@@ -120,7 +123,7 @@ impl Lower<'_> {
 
     fn emit(&mut self) -> Emit<'_> {
         let body = self.out.body();
-        Emit::new(&mut self.out, body, self.loc)
+        Emit::new(&mut self.out, body, self.loc).until(self.deadline)
     }
 
     fn op(&mut self, op: OpId) -> Result<(), Diag> {
@@ -279,14 +282,27 @@ impl Lower<'_> {
 
     /// Where an op is to write its result `v`.
     fn destination(&mut self, v: ValueId) -> Result<View, Diag> {
+        // Parts may be nested as deep as the model is long, so no recursion.
+        let (mut parts, mut at) = (Vec::new(), v);
+        while let Some(part) = self.place.part(at).filter(|_| !self.views.contains_key(&at)) {
+            parts.push((at, part));
+            at = part.whole;
+        }
+        let mut view = self.whole_destination(at)?;
+        for (v, part) in parts.into_iter().rev() {
+            view = view.narrow(part.axis, part.start, self.src.dims(v)[part.axis], 1);
+            self.views.insert(v, view.clone());
+        }
+        Ok(view)
+    }
+
+    /// As [`Lower::destination`], of a tensor that is no part of another.
+    fn whole_destination(&mut self, v: ValueId) -> Result<View, Diag> {
         if let Some(view) = self.views.get(&v) {
             return Ok(view.clone());
         }
         let t = self.src.tensor_ty(v).clone();
-        let view = if let Some(part) = self.place.part(v) {
-            let whole = self.destination(part.whole)?;
-            whole.narrow(part.axis, part.start, t.dims[part.axis], 1)
-        } else if let Some(i) = self.place.output(v) {
+        let view = if let Some(i) = self.place.output(v) {
             self.outputs[i].clone()
         } else {
             let name = self.src.name(v).unwrap_or("t").to_string();

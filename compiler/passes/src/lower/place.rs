@@ -10,8 +10,8 @@
 use super::borders::Borders;
 use qc_dialects::graph::{Concat, Constant, Conv2d, Reshape, Slice, Transpose};
 use qc_dialects::quant::QConv2d;
-use qc_ir::{Module, OpId, Use, ValueId};
-use std::collections::HashMap;
+use qc_ir::{Module, OpId, ValueId};
+use std::collections::{HashMap, HashSet};
 
 /// A tensor that is written into part of another.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +39,11 @@ impl Placement {
     pub fn of(m: &Module) -> Placement {
         let mut p = Placement { conversions: Borders::of(m), ..Placement::default() };
         let body = m.body();
+        let whole = Whole::of(m);
         // Later concats first, so that a concat inside a concat knows its whole.
         for &op in m.ops(body).iter().rev() {
             if Concat::of(m, op).is_some() {
-                p.place_parts(m, op);
+                p.place_parts(m, op, &whole);
             }
         }
         for &op in m.ops(body) {
@@ -82,14 +83,15 @@ impl Placement {
         self.conversions.read.get(&v).copied()
     }
 
-    fn place_parts(&mut self, m: &Module, op: OpId) {
+    fn place_parts(&mut self, m: &Module, op: OpId, own: &Whole) {
         let concat = Concat(op);
         let (whole, axis) = (concat.out(m), concat.axis(m) as usize);
         let mut start = 0;
+        let mut times: HashMap<ValueId, usize> = HashMap::new();
+        concat.inputs(m).into_iter().for_each(|v| *times.entry(v).or_default() += 1);
         for v in concat.inputs(m) {
-            let once = m.uses(v).iter().filter(|u| matches!(u, Use::Operand(o, _) if *o == op)).count() == 1;
-            let elsewhere = self.parts.contains_key(&v) || returned(m, v);
-            if once && !elsewhere && computes(m, v) && (axis == 1 || !read_by_padded_conv(m, v)) {
+            let elsewhere = self.parts.contains_key(&v) || own.returned.contains(&v);
+            if times[&v] == 1 && !elsewhere && computes(m, v) && (axis == 1 || !own.padded.contains(&v)) {
                 self.parts.insert(v, Part { whole, axis, start });
             }
             start += m.dims(v)[axis];
@@ -138,17 +140,23 @@ fn computes(m: &Module, v: ValueId) -> bool {
     m.producer(v).is_some_and(|op| views.iter().all(|d| !m.is(op, d)))
 }
 
-fn returned(m: &Module, v: ValueId) -> bool {
-    m.uses(v).iter().any(|u| matches!(u, Use::Return(..)))
+/// What keeps tensors from being parts of others.
+struct Whole {
+    /// Results of the model.
+    returned: HashSet<ValueId>,
+    /// What padded convolutions read.
+    padded: HashSet<ValueId>,
 }
 
-fn read_by_padded_conv(m: &Module, v: ValueId) -> bool {
-    m.uses(v).iter().any(|u| match u {
-        Use::Operand(op, _) if m.is(*op, Conv2d::DEF) || m.is(*op, QConv2d::DEF) => {
-            Conv2d(*op).pads(m).iter().any(|&p| p != 0)
+impl Whole {
+    fn of(m: &Module) -> Whole {
+        let conv = |op: &OpId| m.is(*op, Conv2d::DEF) || m.is(*op, QConv2d::DEF);
+        let padded = m.ops(m.body()).filter(|op| conv(op) && Conv2d(**op).pads(m).iter().any(|&p| p != 0));
+        Whole {
+            returned: m.returns(m.body()).iter().copied().collect(),
+            padded: padded.flat_map(|&op| m.operands(op).iter().flatten().copied()).collect(),
         }
-        _ => false,
-    })
+    }
 }
 
 /// Whether a slice takes whole planes, so that it keeps the border of its operand.

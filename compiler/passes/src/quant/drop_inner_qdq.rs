@@ -53,10 +53,12 @@ fn ends_quantized(m: &Module, v: ValueId) -> bool {
     m.is(user, Quantize::DEF)
 }
 
-/// Position of the op that computes `v` in its region, for choosing the later of two.
-pub fn position(m: &Module, v: ValueId) -> usize {
-    let place = |op: OpId| m.parent(op).and_then(|r| m.ops(r).iter().position(|&o| o == op));
-    m.producer(v).and_then(place).unwrap_or(0)
+/// Whether `a` is computed behind `b`, for choosing the later of two.
+pub fn is_later(m: &Module, a: ValueId, b: ValueId) -> bool {
+    match (m.producer(a), m.producer(b)) {
+        (Some(a), Some(b)) => m.comes_before(b, a),
+        (a, _) => a.is_some(),
+    }
 }
 
 fn before_add(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
@@ -68,7 +70,7 @@ fn before_add(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     // The residual is added before an epilogue's bounds, so the convolution must have none of its own.
     let free = |v: ValueId| accumulator(m, v, op).filter(|&acc| m.producer(acc).is_some_and(|p| unclamped(m, p)));
     let pick = match (free(a), free(b)) {
-        (Some(x), Some(y)) if position(m, x) > position(m, y) => (0, x),
+        (Some(x), Some(y)) if is_later(m, x, y) => (0, x),
         (_, Some(y)) => (1, y),
         (Some(x), None) => (0, x),
         (None, None) => return None,

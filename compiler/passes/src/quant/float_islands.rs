@@ -19,8 +19,8 @@ use qc_dialects::graph::{Constant, Dequantize, Quantize};
 use qc_dialects::phase;
 use qc_dialects::quant::QLut;
 use qc_dialects::work::macs;
-use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use qc_ir::{Diag, DisjointSets, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
+use std::collections::{BTreeMap, HashSet};
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -45,7 +45,7 @@ const CONVERSION_BYTES: u64 = 5;
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let ops = m.ops(m.body()).to_vec();
-    let fused = trial(m, &ops)?;
+    let fused = trial(m, &ops, cx)?;
     let is_function: Vec<bool> = ops.iter().map(|&op| Function::of(m, op).is_some()).collect();
     let mut kept: BTreeMap<usize, String> = BTreeMap::new();
     let free = Borders::of(&fused);
@@ -72,19 +72,21 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
 }
 
 /// The module with integer ops, whose locations are the positions in `ops` of the ops that they were.
-fn trial(m: &Module, ops: &[OpId]) -> Result<Module, Diag> {
+fn trial(m: &Module, ops: &[OpId], cx: &PassCx) -> Result<Module, Diag> {
     let mut fused = m.clone();
     for (i, &op) in ops.iter().enumerate() {
         let loc = fused.locs.node(&i.to_string(), "");
         fused.set_loc(op, loc);
     }
-    (lower_to_quant::PASS.run)(&mut fused, &mut PassCx::new(Vec::new(), usize::MAX))?;
+    let mut inner = PassCx::new(Vec::new(), usize::MAX);
+    inner.deadline = cx.deadline;
+    (lower_to_quant::PASS.run)(&mut fused, &mut inner)?;
     Ok(fused)
 }
 
 /// The positions of the ops that an op of the trial was.
 fn sources(fused: &Module, op: OpId) -> impl Iterator<Item = usize> {
-    fused.locs.nodes(fused.loc(op)).iter().filter_map(|n| n.name.parse().ok())
+    fused.locs.nodes(fused.loc(op)).into_iter().filter_map(|n| n.name.parse().ok())
 }
 
 fn time(ps: u64) -> String {
@@ -106,14 +108,6 @@ fn integer(m: &Module, op: OpId) -> bool {
     touches && special.iter().all(|d| !m.is(op, d))
 }
 
-/// The tensor that stands for all that are joined with `v`.
-fn root(parent: &HashMap<ValueId, ValueId>, mut v: ValueId) -> ValueId {
-    while let Some(&up) = parent.get(&v).filter(|&&up| up != v) {
-        v = up;
-    }
-    v
-}
-
 /// The ops of all islands: what quantized tensors connect, in program order.
 fn islands(m: &Module) -> Vec<Vec<OpId>> {
     let ops: Vec<OpId> = m.ops(m.body()).iter().copied().filter(|&op| integer(m, op)).collect();
@@ -121,17 +115,16 @@ fn islands(m: &Module) -> Vec<Vec<OpId>> {
         let all = m.operands(op).iter().flatten().chain(m.results(op)).copied();
         all.filter(|&v| quantized(m, v) && !constant(m, v)).collect()
     };
-    let mut parent: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut joined = DisjointSets::default();
     for &op in &ops {
         for pair in tensors(op).windows(2) {
-            let (a, b) = (root(&parent, pair[0]), root(&parent, pair[1]));
-            parent.insert(b, a);
+            joined.join(pair[0], pair[1]);
         }
     }
     let mut by_root: BTreeMap<ValueId, Vec<OpId>> = BTreeMap::new();
     for &op in &ops {
         if let Some(&v) = tensors(op).first() {
-            by_root.entry(root(&parent, v)).or_default().push(op);
+            by_root.entry(joined.root(v)).or_default().push(op);
         }
     }
     by_root.into_values().collect()

@@ -109,7 +109,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         }
         let follows = m.def(op).traits.has(Traits::MOVEMENT) || m.is(op, Relu::DEF) || m.is(op, Clip::DEF);
         let own = m.def(op).name.trim_start_matches("graph.");
-        let nodes = m.locs.nodes(m.loc(op)).iter().map(|n| (&*n.name, &*n.op_type));
+        let nodes = m.locs.nodes(m.loc(op)).into_iter().map(|n| (&*n.name, &*n.op_type));
         if let Some(reason) = choice.reason(nodes, own, follows) {
             cx.remark(m.loc(op), reason.clone());
             cx.count("kept");

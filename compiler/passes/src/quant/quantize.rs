@@ -25,7 +25,8 @@ use qc_dialects::graph::{
 };
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy, Use, ValueId,
+    Attrs, Builder, Diag, DisjointSets, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy,
+    Use, ValueId,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -47,16 +48,19 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     }
     // Decided on the float graph: a quantized weight is no float constant any more.
     let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
-    wanted.retain(|(v, _)| wants_format(m, *v));
+    let leading = leading_to_compute(m);
+    wanted.retain(|(v, _)| wants_format(m, *v, &leading));
     wanted.sort_by_key(|(v, _)| *v);
     let known: HashSet<ValueId> = wanted.iter().filter(|(_, format)| format.is_some()).map(|(v, _)| *v).collect();
     for op in m.ops(m.body()).to_vec() {
+        cx.check_time()?;
         let integer = has_integer_kernel(m, op) && m.operand(op, 0).is_some_and(|x| known.contains(&x));
         if integer && !quantize_weights(m, op)? {
             cx.remark(m.loc(op), "its weight holds numbers that are infinite or none");
         }
     }
     for (v, format) in wanted {
+        cx.check_time()?;
         match format {
             Some(format) => {
                 quantize_edge(m, v, &format)?;
@@ -115,27 +119,36 @@ fn is_movement(m: &Module, op: OpId) -> bool {
 }
 
 /// Whether a value should be quantized: read by an op with an integer kernel, and not inside an epilogue.
-fn wants_format(m: &Module, v: ValueId) -> bool {
+fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
     let is_constant = constant_f32(m, v).is_some();
     let reads = |u: &Use| match u {
         Use::Operand(op, i) => {
             let data = *i == 0 || !(m.is(*op, Conv2d::DEF) || m.is(*op, Matmul::DEF));
             // Sums and products choose the form of their constants themselves.
             let data = data && !(is_constant && (m.is(*op, Add::DEF) || m.is(*op, Mul::DEF)));
-            data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leads_to_compute(m, m.result(*op)))
+            data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leading.contains(&m.result(*op)))
         }
         Use::Return(..) => false,
     };
     m.uses(v).iter().any(reads) && !inside_epilogue(m, v) && m.tensor_ty(v).elem == Elem::F32
 }
 
-/// Whether moving `v` around ends at an op that computes with it, rather than at the model's results.
-fn leads_to_compute(m: &Module, v: ValueId) -> bool {
-    m.uses(v).iter().any(|u| match u {
-        Use::Operand(op, _) if is_movement(m, *op) => leads_to_compute(m, m.result(*op)),
-        Use::Operand(op, _) => has_integer_kernel(m, *op),
-        Use::Return(..) => false,
-    })
+/// The results of movement that end, moved further or not, at an op that computes with them, rather than at the model's
+/// results.
+fn leading_to_compute(m: &Module) -> HashSet<ValueId> {
+    let mut leading = HashSet::new();
+    for &op in m.ops(m.body()).iter().rev().filter(|op| is_movement(m, **op)) {
+        let v = m.result(op);
+        let leads = m.uses(v).iter().any(|u| match u {
+            Use::Operand(op, _) if is_movement(m, *op) => leading.contains(&m.result(*op)),
+            Use::Operand(op, _) => has_integer_kernel(m, *op),
+            Use::Return(..) => false,
+        });
+        if leads {
+            leading.insert(v);
+        }
+    }
+    leading
 }
 
 /// Whether `v` is an accumulator whose only user becomes part of its kernel's epilogue.
@@ -153,13 +166,12 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
     let Some(other) = other.filter(|&o| o != v && m.ty(o) == m.ty(v)) else { return false };
     let takes_sum = |p| (m.is(p, Conv2d::DEF) || m.is(p, Matmul::DEF)) && unclamped(m, p);
     let rival = sole_producer(m, other, user).is_some_and(takes_sum);
-    let position = super::drop_inner_qdq::position;
-    constant_f32(m, other).is_none() && (!rival || position(m, v) > position(m, other))
+    constant_f32(m, other).is_none() && (!rival || super::drop_inner_qdq::is_later(m, v, other))
 }
 
 /// A format per value, if its range gives one: values joined by movement share the union of their ranges.
 fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId, Option<Quant>> {
-    let mut groups = Groups::default();
+    let mut groups = DisjointSets::default();
     for op in m.ops(m.body()) {
         if is_movement(m, *op) && !m.is(*op, Constant::DEF) {
             for &v in m.operands(*op).iter().flatten() {
@@ -186,29 +198,10 @@ pub fn activation_format((lo, hi): (f32, f32)) -> Option<Quant> {
     scale.is_normal().then(|| Quant::per_tensor(Store::U8, scale, zero as i32))
 }
 
-#[derive(Default)]
-struct Groups(HashMap<ValueId, ValueId>);
-
-impl Groups {
-    fn root(&self, mut v: ValueId) -> ValueId {
-        while let Some(&up) = self.0.get(&v) {
-            v = up;
-        }
-        v
-    }
-
-    fn join(&mut self, a: ValueId, b: ValueId) {
-        let (a, b) = (self.root(a), self.root(b));
-        if a != b {
-            self.0.insert(a, b);
-        }
-    }
-}
-
 fn quantize_edge(m: &mut Module, v: ValueId, format: &Quant) -> Result<(), Diag> {
     let users: Vec<Use> = m.uses(v).to_vec();
     let first = match m.producer(v) {
-        Some(op) => next_op(m, op),
+        Some(op) => m.next_op(op),
         None => m.ops(m.body()).first().copied(),
     };
     let Some(first) = first else { return Ok(()) };
@@ -225,11 +218,6 @@ fn quantize_edge(m: &mut Module, v: ValueId, format: &Quant) -> Result<(), Diag>
         }
     }
     Ok(())
-}
-
-fn next_op(m: &Module, op: OpId) -> Option<OpId> {
-    let ops = m.ops(m.parent(op)?);
-    ops.get(ops.iter().position(|&o| o == op)? + 1).copied()
 }
 
 /// Replaces the constant weight of a convolution or matrix product by its quantized form. Says whether there is one:

@@ -9,7 +9,7 @@ use crate::table::table;
 use crate::ui::Ui;
 use clap::Args;
 use qc_compiler::{CompileError, CompileOptions, Compiler, Precision, REGISTRY, pipeline, ranges};
-use qc_ir::{Culprit, Module, PrintOptions, Sink, print, read_sidecar, reproducer_pipeline, sidecar};
+use qc_ir::{Culprit, Module, PrintOptions, Sink, Step, print, read_sidecar, reproducer_pipeline, sidecar};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -85,7 +85,7 @@ impl Opt {
 
     fn transform(&self, input: &Path, options: &CompileOptions, sink: &mut dyn Sink) -> Outcome<Module> {
         let compiler = Compiler::new(options.clone());
-        let mut run = |m: &mut Module, passes: &str| compiler.run(m, passes, sink).map(|_| ()).map_err(Failure::from);
+        let mut run = |m: &mut Module, steps: &[Step]| compiler.run(m, steps, sink).map(|_| ()).map_err(Failure::from);
         self.each_part(input, options, self.to.as_deref(), &mut run)
     }
 
@@ -93,10 +93,9 @@ impl Opt {
     fn find(&self, input: &Path, options: &CompileOptions, ui: Ui) -> Outcome {
         let mut before = 0;
         let mut found = None;
-        let mut run = |m: &mut Module, passes: &str| {
+        let mut run = |m: &mut Module, steps: &[Step]| {
             let refuse = |d: qc_ir::Diag, m: &Module| Failure::from(CompileError::from_diag(&d, m));
-            let steps = qc_ir::parse_pipeline(passes, qc_passes::ALL).map_err(|d| refuse(d, m))?;
-            if let Some(culprit) = qc_ir::bisect(m, &steps, &REGISTRY).map_err(|d| refuse(d, m))? {
+            if let Some(culprit) = qc_ir::bisect(m, steps, &REGISTRY).map_err(|d| refuse(d, m))? {
                 let text = explain(&culprit, before, m);
                 found = Some(text.clone());
                 return Err(Failure::new(CHECK, text));
@@ -121,7 +120,7 @@ impl Opt {
         input: &Path,
         options: &CompileOptions,
         phase: Option<&str>,
-        run: &mut dyn FnMut(&mut Module, &str) -> Outcome,
+        run: &mut dyn FnMut(&mut Module, &[Step]) -> Outcome,
     ) -> Outcome<Module> {
         let compiler = Compiler::new(options.clone());
         let text = module_text(input)?;
@@ -136,7 +135,11 @@ impl Opt {
         };
         let passes = self.pass_pipeline.as_deref().or(own.filter(|_| self.to.is_none()));
         match (passes, phase) {
-            (Some(passes), _) => run(&mut m, passes)?,
+            (Some(passes), _) => {
+                let steps = qc_ir::parse_pipeline(passes, qc_passes::ALL);
+                let steps = steps.map_err(|d| CompileError::from_diag(&d, &m))?;
+                run(&mut m, &steps)?;
+            }
             (None, Some(phase)) => lower_to(options, &mut m, phase, run)?,
             (None, None) => {}
         }
@@ -217,7 +220,7 @@ fn lower_to(
     options: &CompileOptions,
     m: &mut Module,
     phase: &str,
-    run: &mut dyn FnMut(&mut Module, &str) -> Outcome,
+    run: &mut dyn FnMut(&mut Module, &[Step]) -> Outcome,
 ) -> Outcome {
     let order = ["imported", "canonical", "quantized", "fused", "loops", "planned"];
     let at = |name: &str| order.iter().position(|p| *p == name).unwrap_or(0);
@@ -231,22 +234,16 @@ fn lower_to(
             ranges::attach(m, found).map_err(|d| CompileError::from_diag(&d, m))?;
         }
     }
-    let int8 = pipeline::int8(options);
-    let parts = [(int8, "canonical", "quantized"), (pipeline::LOOPS.to_string(), "fused", "loops")];
-    for (passes, start, middle) in parts {
+    let parts = [(pipeline::int8(options), "canonical", "quantized"), (pipeline::loops(), "fused", "loops")];
+    for (steps, start, middle) in parts {
         // A pipeline may move through two phases; it is cut behind the pass that reaches the wanted one.
         if at(m.phase) != at(start) || to <= at(start) {
             continue;
         }
-        let until = if to == at(middle) { cut(&passes, phase)? } else { passes };
-        run(m, &until)?;
+        // In the middle phase, up to its last pass: before the pass that leaves it.
+        let leaves = |s: &Step| s.pass.from == phase && !s.pass.to.is_empty();
+        let end = steps.iter().position(leaves).filter(|_| to == at(middle)).unwrap_or(steps.len());
+        run(m, &steps[..end])?;
     }
     Ok(())
-}
-
-/// `passes` up to the last pass in `phase`: before the pass that leaves it.
-fn cut(passes: &str, phase: &str) -> Outcome<String> {
-    let steps = qc_ir::parse_pipeline(passes, qc_passes::ALL).map_err(|d| Failure::new(MODEL, d.to_string()))?;
-    let end = steps.iter().position(|s| s.pass.from == phase && !s.pass.to.is_empty()).unwrap_or(steps.len());
-    Ok(qc_ir::print_pipeline(&steps[..end]))
 }
