@@ -18,6 +18,7 @@ pub mod args;
 #[cfg(any(qc_embed, clippy))]
 mod body;
 mod field;
+mod functions;
 pub mod host;
 mod isa;
 mod numbers;

@@ -4,6 +4,7 @@
 //! selects by family, variant and tier; tests and benchmarks walk [`ALL`].
 
 use crate::args::{self, Field};
+use crate::functions::functions;
 use crate::isa::{rows_avx2, rows_avx512vnni, rows_avxvnni, rows_scalar};
 
 /// Kernel families; one argument struct each.
@@ -42,7 +43,7 @@ pub enum Family {
 }
 
 macro_rules! families {
-    ($($family:ident $name:literal $args:ident [$($variant:ident)*];)*) => {
+    ($($family:ident $name:literal $args:ident $variants:expr;)*) => {
         impl Family {
             /// All families.
             pub const ALL: &'static [Family] = &[$(Family::$family),*];
@@ -64,31 +65,29 @@ macro_rules! families {
 
             /// Variants of the family; each exists at least in the scalar tier.
             pub const fn variants(self) -> &'static [Variant] {
-                match self { $(Family::$family => &[$(Variant::$variant),*]),* }
+                use Variant::*;
+                match self { $(Family::$family => $variants),* }
             }
         }
     };
 }
 
 families! {
-    Gemm "gemm" GemmArgs [U8 U8Res F32 I32];
-    GemmF32 "gemm_f32" GemmF32Args [F32 U8];
-    Dw "dw" DwArgs [U8];
-    DwF32 "dw_f32" DwF32Args [F32 U8];
-    Pool "pool" PoolArgs [MaxU8 AvgU8 MaxF32 AvgF32];
-    BinaryU8 "binary_u8" BinaryU8Args [AddU8 MulU8];
-    BinaryF32 "binary_f32" BinaryF32Args [AddF32 SubF32 MulF32 DivF32 MaxF32 MinF32];
-    Unary "unary" UnaryArgs [
-        LutU8 ClampF32 SigmoidF32 TanhF32 ExpF32 SqrtF32 AbsF32 ErfF32 HardSigmoidF32 HardSwishF32 LeakyReluF32 EluF32
-        SwishF32 GeluF32 GeluTanhF32
-    ];
-    Quantize "quantize" QuantizeArgs [U8];
-    Dequantize "dequantize" DequantizeArgs [F32];
-    Move "move" MoveArgs [B1 B4];
-    Fill "fill" FillArgs [B1 B4];
-    Softmax "softmax" SoftmaxArgs [F32];
-    Mean "mean" MeanArgs [F32];
-    Lrn "lrn" LrnArgs [F32];
+    Gemm "gemm" GemmArgs &[U8, U8Res, F32, I32];
+    GemmF32 "gemm_f32" GemmF32Args &[F32, U8];
+    Dw "dw" DwArgs &[U8];
+    DwF32 "dw_f32" DwF32Args &[F32, U8];
+    Pool "pool" PoolArgs &[MaxU8, AvgU8, MaxF32, AvgF32];
+    BinaryU8 "binary_u8" BinaryU8Args &[AddU8, MulU8];
+    BinaryF32 "binary_f32" BinaryF32Args &[AddF32, SubF32, MulF32, DivF32, MaxF32, MinF32];
+    Unary "unary" UnaryArgs UNARY;
+    Quantize "quantize" QuantizeArgs &[U8];
+    Dequantize "dequantize" DequantizeArgs &[F32];
+    Move "move" MoveArgs &[B1, B4];
+    Fill "fill" FillArgs &[B1, B4];
+    Softmax "softmax" SoftmaxArgs &[F32];
+    Mean "mean" MeanArgs &[F32];
+    Lrn "lrn" LrnArgs &[F32];
 }
 
 impl Family {
@@ -104,24 +103,33 @@ impl Family {
 }
 
 macro_rules! variants {
-    ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
+    ({ $($(#[$fixed_doc:meta])* $fixed:ident $fixed_name:literal,)* } $($(#[$doc:meta])* $kernel:ident $variant:ident $name:ident {
+        reference($rx:ident, $rp:pat) => $reference:expr;
+        vectors($s:ident, $x:ident, $p:pat) => $vectors:expr;
+    })*) => {
         /// What a kernel of a family computes or stores; the family's argument struct defines each.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-        pub enum Variant { $($(#[$doc])* $variant,)* }
+        pub enum Variant { $($(#[$fixed_doc])* $fixed,)* $($(#[$doc])* $variant,)* }
 
         impl Variant {
             /// All variants of all families.
-            pub const ALL: &'static [Variant] = &[$(Variant::$variant),*];
+            pub const ALL: &'static [Variant] = &[$(Variant::$fixed,)* $(Variant::$variant),*];
 
             /// Name as written in dumps.
             pub const fn name(self) -> &'static str {
-                match self { $(Variant::$variant => $name),* }
+                match self {
+                    $(Variant::$fixed => $fixed_name,)*
+                    $(Variant::$variant => stringify!($kernel),)*
+                }
             }
         }
+
+        /// Those of the family `unary`: the table of bytes, and every function.
+        const UNARY: &[Variant] = &[Variant::LutU8, $(Variant::$variant),*];
     };
 }
 
-variants! {
+functions! { variants, {
     /// Quantized to u8.
     U8 "u8",
     /// Requantized to u8 after adding a residual.
@@ -154,39 +162,11 @@ variants! {
     MinF32 "min_f32",
     /// Map of bytes by table.
     LutU8 "lut_u8",
-    /// Clamp of floats.
-    ClampF32 "clamp_f32",
-    /// Logistic function.
-    SigmoidF32 "sigmoid_f32",
-    /// Hyperbolic tangent.
-    TanhF32 "tanh_f32",
-    /// Exponential.
-    ExpF32 "exp_f32",
-    /// Square root.
-    SqrtF32 "sqrt_f32",
-    /// Absolute value.
-    AbsF32 "abs_f32",
-    /// Error function.
-    ErfF32 "erf_f32",
-    /// Piecewise linear sigmoid.
-    HardSigmoidF32 "hard_sigmoid_f32",
-    /// `x` times a piecewise linear gate.
-    HardSwishF32 "hard_swish_f32",
-    /// Another slope below 0.
-    LeakyReluF32 "leaky_relu_f32",
-    /// Exponential below 0.
-    EluF32 "elu_f32",
-    /// `x` times its sigmoid.
-    SwishF32 "swish_f32",
-    /// `x` times the normal distribution.
-    GeluF32 "gelu_f32",
-    /// Its approximation by tanh.
-    GeluTanhF32 "gelu_tanh_f32",
     /// Elements of one byte.
     B1 "b1",
     /// Elements of four bytes.
     B4 "b4",
-}
+} }
 
 impl Variant {
     /// The variant called `name`.
