@@ -91,6 +91,7 @@ functions! {
     }
     Sigmoid { onnx "Sigmoid" |_| Function::Sigmoid; paddle "sigmoid" "sigmoid" |_| Function::Sigmoid; }
     Silu { paddle "silu" "silu" |_| Function::Swish { beta: 1.0 }; }
+    Softsign { onnx "Softsign" |_| Function::Softsign; paddle "softsign" "softsign" |_| Function::Softsign; }
     Sqrt { onnx "Sqrt" |_| Function::Sqrt; paddle "sqrt" "sqrt" |_| Function::Sqrt; }
     Swish {
         onnx "Swish" |n| Function::Swish { beta: n.float("alpha")?.unwrap_or(1.0) };

@@ -118,6 +118,8 @@ activations! {
             (Variant::GeluTanhF32, [linear as f32, (linear * 0.044_715) as f32, 0.0])
         }
     };
+    /// `x / (1 + |x|)`.
+    Softsign = "graph.softsign" in [-1.0, 1.0] => (Variant::SoftsignF32, [0.0; 3]);
     /// The error function.
     Erf = "graph.erf" in [-1.0, 1.0] => (Variant::ErfF32, [0.0; 3]);
 }

@@ -96,6 +96,11 @@ macro_rules! functions {
                 reference(x, [beta, ..]) => x / (exp(0.0 - x * beta) + 1.0);
                 vectors(s, x, [beta, ..]) => s.div(x, one_and_exp(s, negated(s, s.mul(x, beta))));
             }
+            /// `x / (1 + |x|)`, 1.5 u.
+            softsign_f32 SoftsignF32 Softsign {
+                reference(x, _) => x / (1.0 + size(x));
+                vectors(s, x, _) => s.div(x, s.add(s.splat(1.0), size(s, x)));
+            }
             /// `x * 0.5 * t` with `t = T(|x| * sqrt(1/2))` for `x < 0`, else 2 less that; `8 + 2x²` u.
             gelu_f32 GeluF32 Gelu {
                 reference(x, _) => {

@@ -140,14 +140,6 @@ pub(super) fn reciprocal(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.arith(Arith::Div, &scalar(1.0), n.input(0)?)?.into())
 }
 
-/// `x / (1 + |x|)`.
-pub(super) fn softsign(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = n.input(0)?;
-    let size = g.function(Function::Abs, x)?;
-    let below = g.plus(&size, 1.0)?;
-    Ok(g.arith(Arith::Div, x, &below)?.into())
-}
-
 /// Powers that products and roots give.
 pub(super) fn pow(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;

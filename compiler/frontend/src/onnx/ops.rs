@@ -64,7 +64,6 @@ static OPS: &[(&str, Lower)] = &[
     ("Size", shapes::size),
     ("Slice", movement::slice),
     ("Softmax", nn::softmax),
-    ("Softsign", elementwise::softsign),
     ("SpaceToDepth", movement::space_to_depth),
     ("Split", movement::split),
     ("Squeeze", movement::squeeze),
