@@ -5,7 +5,7 @@ use crate::{CompileError, Compiled, Compiler, batch, ports};
 use qc_codegen::image::Port;
 use qc_frontend::{Imported, NodeReport};
 use qc_ir::{Module, NoSink, PassReport, Sink};
-use qc_kernels::table::Isa;
+use qc_kernels::Tier;
 use std::collections::BTreeSet;
 
 /// Batch sizes that get code of their own unless the options say otherwise.
@@ -128,14 +128,14 @@ impl Compiler {
     }
 
     /// The programs with kernels for every tier.
-    fn selected(&self, tiers: &[Isa], programs: &[Program]) -> Result<Vec<(Isa, Program)>, CompileError> {
+    fn selected(&self, tiers: &[Tier], programs: &[Program]) -> Result<Vec<(Tier, Program)>, CompileError> {
         let mut variants = Vec::new();
-        for &isa in tiers {
+        for &tier in tiers {
             for program in programs {
                 let mut module = program.module.clone();
-                let pass = format!("select-kernels{{isa={}}}", isa.name());
+                let pass = format!("select-kernels{{tier={}}}", tier.name());
                 self.run(&mut module, &pass, &mut NoSink)?;
-                variants.push((isa, Program { module, ..program.clone() }));
+                variants.push((tier, Program { module, ..program.clone() }));
             }
         }
         Ok(variants)

@@ -3,10 +3,10 @@
 use crate::note::{self, Check, OWNER, Seal, TYPE_SEAL};
 use crate::{Context, ContextOptions, IoInfo, LoadError, RunError};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-use qc_embed::abi::{ABI_VERSION, Api, ENTRY_SYMBOL, ISA_NAMES, Model};
+use qc_embed::abi::{ABI_VERSION, Api, ENTRY_SYMBOL, Model};
 use qc_embed::text::Text;
 use qc_embed::view::ModelView;
-use qc_kernels::{Isa, host};
+use qc_kernels::{Tier, host};
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -171,7 +171,7 @@ impl Predictor {
     /// The code that exists: pairs of tier name and batch size, in model order.
     pub fn variants(&self) -> Vec<(&'static str, u32)> {
         let variants = self.shared.model.variants().iter();
-        variants.map(|v| (crate::tier::tier_name(v.isa), v.batch)).collect()
+        variants.map(|v| (crate::tier::tier_name(v.tier), v.batch)).collect()
     }
 
     /// The batches the model runs, ascending; none when it runs any.
@@ -193,18 +193,17 @@ impl Predictor {
 /// Refuses a model none of whose tiers this CPU has.
 ///
 /// # Errors
-/// [`LoadError::IsaMismatch`] with `path`.
+/// [`LoadError::TierMismatch`] with `path`.
 pub fn check_tiers(path: &Path, tiers: &[String]) -> Result<(), LoadError> {
-    let host = host::tiers();
-    let rank = |tier: &String| ISA_NAMES.iter().position(|name| name.to_bytes() == tier.as_bytes());
-    if tiers.iter().any(|tier| rank(tier).is_some_and(|rank| host >> rank & 1 == 1)) {
+    let known = |name: &String| Tier::from_name(name);
+    if tiers.iter().filter_map(known).any(host::has) {
         return Ok(());
     }
-    let least = tiers.iter().min_by_key(|tier| rank(tier).unwrap_or(usize::MAX));
-    Err(LoadError::IsaMismatch {
+    let least = tiers.iter().min_by_key(|name| known(name).map_or(usize::MAX, Tier::rank));
+    Err(LoadError::TierMismatch {
         path: path.into(),
         needed: least.map_or("no tier at all", |tier| tier.as_str()).to_string(),
-        found: host::detect(Isa::Avx512Vnni).name().to_string(),
+        found: host::best(None).name().to_string(),
     })
 }
 

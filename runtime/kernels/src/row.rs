@@ -10,13 +10,13 @@
 /// }
 /// ```
 ///
-/// gives `ROWS` and the functions, here one with the symbol `qc_k_add_u8_scalar`. A body is `unsafe fn(witness, *const u8)`; it
+/// gives `NAME`, `NEEDS`, `ROWS` and the functions, here one with the symbol `qc_k_add_u8_scalar`. A body is `unsafe fn(witness, *const u8)`; it
 /// is inlined, so that it is compiled with the tier's features.
 macro_rules! rows {
-    ($isa:ident $tier:literal ($witness:ty) $features:literal; $($kernel:ident: $family:ident $variant:ident [$mr:literal x $nr:literal] = $body:expr;)*) => {
+    ($tier:ident $name:literal ($witness:ty) $features:literal; $($kernel:ident: $family:ident $variant:ident [$mr:literal x $nr:literal] = $body:expr;)*) => {
         $(
             #[cfg(any(qc_embed, clippy))]
-            #[unsafe(export_name = concat!("qc_k_", stringify!($kernel), "_", $tier))]
+            #[unsafe(export_name = concat!("qc_k_", stringify!($kernel), "_", $name))]
             #[target_feature(enable = $features)]
             unsafe extern "C" fn $kernel(args: *const u8) {
                 // SAFETY: the table's contract: the host has the tier, and `args` is the family's filled struct.
@@ -27,17 +27,30 @@ macro_rules! rows {
         #[cfg(not(any(qc_embed, clippy)))]
         unsafe extern "C" {
             $(
-                #[link_name = concat!("qc_k_", stringify!($kernel), "_", $tier)]
+                #[link_name = concat!("qc_k_", stringify!($kernel), "_", $name)]
                 fn $kernel(args: *const u8);
             )*
         }
 
+        /// Name of the tier.
+        pub const NAME: &str = $name;
+
+        /// The name for C.
+        pub const C_NAME: &core::ffi::CStr = match core::ffi::CStr::from_bytes_with_nul(concat!($name, "\0").as_bytes()) {
+            Ok(name) => name,
+            Err(_) => panic!("a name has no NUL"),
+        };
+
+        /// What every row needs of the host.
+        pub const NEEDS: $crate::tier::Features = $crate::tier::Features::of($features);
+
         /// Rows of this tier.
         pub static ROWS: &[$crate::table::UKernel] = &[$($crate::table::UKernel {
-            name: concat!(stringify!($kernel), "_", $tier),
+            name: concat!(stringify!($kernel), "_", $name),
             family: $crate::table::Family::$family,
             variant: $crate::table::Variant::$variant,
-            isa: $crate::table::Isa::$isa,
+            tier: $crate::tier::Tier::$tier,
+            needs: NEEDS,
             tile: $crate::table::Tile { mr: $mr, nr: $nr },
             run: $kernel,
         },)*];

@@ -1,11 +1,11 @@
 //! The table of kernels: what exists, what it needs, and which row to call.
 //!
 //! A row is stamped together with its function (see `row.rs`), so a kernel cannot exist without its entry. The compiler
-//! selects by family, variant and tier; tests and benchmarks walk [`ALL`].
+//! selects by family, variant and tier; tests and benchmarks walk [`rows`].
 
 use crate::args::{self, Field};
 use crate::functions::functions;
-use crate::isa::{rows_avx2, rows_avx512vnni, rows_avxvnni, rows_scalar};
+use crate::tier::{Features, Tier};
 
 /// Kernel families; one argument struct each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
@@ -175,40 +175,6 @@ impl Variant {
     }
 }
 
-/// Instruction tiers, lowest first. A host of one tier can run every lower one, with one exception: `avx512vnni` does not
-/// imply `avxvnni`. Therefore a variant with a row for the latter also has one for the former.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub enum Isa {
-    /// Any x86-64 (SSE2).
-    Scalar,
-    /// AVX2 and FMA.
-    Avx2,
-    /// AVX2, FMA and 256-bit dot products.
-    AvxVnni,
-    /// AVX-512 F, BW, DQ, VL and 512-bit dot products.
-    Avx512Vnni,
-}
-
-impl Isa {
-    /// All tiers, lowest first.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
-
-    /// Name as in kernel names and options.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Isa::Scalar => "scalar",
-            Isa::Avx2 => "avx2",
-            Isa::AvxVnni => "avxvnni",
-            Isa::Avx512Vnni => "avx512vnni",
-        }
-    }
-
-    /// The tier called `name`.
-    pub fn from_name(name: &str) -> Option<Isa> {
-        Isa::ALL.into_iter().find(|i| i.name() == name)
-    }
-}
-
 /// The block of results that a kernel computes at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tile {
@@ -220,27 +186,26 @@ pub struct Tile {
 
 /// A kernel.
 pub struct UKernel {
-    /// `family_types_[MRxNR_]isa`; the symbol is `qc_k_` and this name.
+    /// `family_types_[MRxNR_]tier`; the symbol is `qc_k_` and this name.
     pub name: &'static str,
     /// Which argument struct it takes.
     pub family: Family,
     /// What it computes.
     pub variant: Variant,
+    /// The tier it belongs to.
+    pub tier: Tier,
     /// What the host must offer.
-    pub isa: Isa,
+    pub needs: Features,
     /// Its block of results.
     pub tile: Tile,
-    /// The function. Its argument points to the family's struct, filled as that struct's documentation says; the host has
-    /// tier `isa`.
+    /// The function. Its argument points to the family's struct, filled as that struct's documentation says; the host
+    /// offers `needs`.
     pub run: unsafe extern "C" fn(*const u8),
 }
 
-/// Every kernel, one slice per tier, highest tier first.
-pub static ALL: &[&[UKernel]] = &[rows_avx512vnni::ROWS, rows_avxvnni::ROWS, rows_avx2::ROWS, rows_scalar::ROWS];
-
-/// All kernels, highest tier first.
+/// All kernels, those of the most preferred tier first.
 pub fn rows() -> impl Iterator<Item = &'static UKernel> {
-    ALL.iter().copied().flatten()
+    Tier::ALL.iter().rev().flat_map(|t| t.rows())
 }
 
 /// The kernel called `name`.
@@ -248,8 +213,9 @@ pub fn by_name(name: &str) -> Option<&'static UKernel> {
     rows().find(|k| k.name == name)
 }
 
-/// The best kernel of `family` and `variant` that a host of tier `isa` can run; `None` only if the family has no such
-/// variant.
-pub fn select(family: Family, variant: Variant, isa: Isa) -> Option<&'static UKernel> {
-    rows().find(|k| k.family == family && k.variant == variant && k.isa <= isa)
+/// The first kernel of `family` and `variant` in the table that needs no more than a host of `tier` offers; `None` only if
+/// the family has no such variant.
+pub fn select(family: Family, variant: Variant, tier: Tier) -> Option<&'static UKernel> {
+    let offered = tier.needs();
+    rows().find(|k| k.family == family && k.variant == variant && offered.contain(k.needs))
 }

@@ -115,10 +115,10 @@ fn reports_are_json() {
     }
     assert!(bench["median_ms"].as_f64() <= bench["p90_ms"].as_f64());
     assert!(!bench["steps"].as_array().unwrap().is_empty());
-    let inspect = shell.json("inspect model.so --show io,ops,memory,isa");
+    let inspect = shell.json("inspect model.so --show io,ops,memory,tier");
     assert_eq!(inspect["io"]["inputs"][0]["name"], "image");
     assert!(inspect["ops"].as_array().unwrap().len() >= 6);
-    let inspect = shell.json("inspect D/digits_qdq.onnx --show io,ops,params,quant,memory,isa");
+    let inspect = shell.json("inspect D/digits_qdq.onnx --show io,ops,params,quant,memory,tier");
     assert_eq!(inspect["quant"].as_array().map(|q| !q.is_empty()), Some(true));
     assert_eq!(shell.json("doctor")["schema"], "qc.doctor/1");
     shell.ok("inspect model.so --json=report.json -q");
