@@ -9,7 +9,7 @@ use qc_embed::view::ModelView;
 use qc_kernels::{Tier, host};
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_void};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -210,25 +210,15 @@ pub fn check_tiers(path: &Path, tiers: &[String]) -> Result<(), LoadError> {
 /// The seal of the library that has `symbol`, as it is in memory. The system's loader gives the library it already has
 /// when a path is opened twice, even if the file has been replaced.
 fn loaded_seal(symbol: *const c_void) -> Option<Seal> {
-    #[repr(C)]
-    struct Place {
-        file: *const c_char,
-        base: *const c_void,
-        name: *const c_char,
-        address: *const c_void,
-    }
-    unsafe extern "C" {
-        fn dladdr(address: *const c_void, place: *mut Place) -> c_int;
-    }
-    use std::ptr::null;
-    let mut place = Place { file: null(), base: null(), name: null(), address: null() };
-    // SAFETY: `place` is writable.
-    if unsafe { dladdr(symbol, &mut place) } == 0 || place.base.is_null() {
+    let mut place = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: `place` is writable; any bytes, zeros before the call, are one.
+    let (known, place) = unsafe { (libc::dladdr(symbol, place.as_mut_ptr()), place.assume_init()) };
+    if known == 0 || place.dli_fbase.is_null() {
         return None;
     }
     // SAFETY: a loaded library begins with its headers and notes, which our linker puts into its first, page-aligned
     // segment before anything else; a page is always readable.
-    let head = unsafe { std::slice::from_raw_parts(place.base.cast::<u8>(), 4096) };
+    let head = unsafe { std::slice::from_raw_parts(place.dli_fbase.cast::<u8>(), 4096) };
     seal_in(head)
 }
 

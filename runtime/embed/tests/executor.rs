@@ -228,7 +228,9 @@ fn contexts_that_cannot_be_made_say_why() {
     assert_eq!(with(Options { options_bytes: 1, ..Options::new() }).0, Status::BadOption);
     let (status, text) = with(Options { cpu: c"sse9".as_ptr(), ..Options::new() });
     assert_eq!(status, Status::BadOption);
-    assert_eq!(text, "the cpu option is 'sse9'; known are scalar, avx2, avxvnni and avx512vnni");
+    let names: Vec<&str> = qc_kernels::Tier::ALL.iter().map(|tier| tier.name()).collect();
+    let (last, others) = names.split_last().unwrap();
+    assert_eq!(text, format!("the cpu option is 'sse9'; known are {} and {last}", others.join(", ")));
     let huge = toy::model(vec![Variant { arena_bytes: 1 << 61, ..toy::variant(0, 1) }]);
     assert_eq!(refusal(&huge, Options::new()).0, Status::OutOfMemory);
 }
