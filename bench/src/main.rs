@@ -9,7 +9,7 @@ mod worker;
 
 use clap::Parser;
 use qc_compiler::{CompileOptions, Compiler, Precision, TargetCpu, write_artefact};
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use report::{Report, Row};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
@@ -45,7 +45,7 @@ struct Cli {
     /// Let qc compute in f32 and give the peak of f32; peers compute what the model says.
     #[arg(long)]
     fp32: bool,
-    /// Hold engines to an instruction tier: scalar, avx2, avxvnni, avx512vnni. OpenVINO follows; ONNX Runtime cannot be
+    /// Hold engines to an instruction tier, by its name. OpenVINO follows; ONNX Runtime cannot be
     /// held and is left out.
     #[arg(long)]
     cpu: Option<String>,
@@ -93,8 +93,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let baseline = cli.compare.as_deref().map(Report::read).transpose()?;
     let target = cli.cpu.as_deref().map_or(Ok(TargetCpu::Host), TargetCpu::parse)?;
-    let isa = target.tiers().last().copied().unwrap_or(Isa::Scalar);
-    let mut report = Report::new(isa.name(), cli.fp32, cli.threads, worker::peak_gmacs(isa, cli.fp32));
+    let tier = target.tiers().last().copied().unwrap_or(Tier::Scalar);
+    let mut report = Report::new(tier.name(), cli.fp32, cli.threads, worker::peak_gmacs(tier, cli.fp32));
     for model in &cli.models {
         report.rows.extend(measure_model(&cli, &target, python.as_deref(), model)?);
     }

@@ -12,7 +12,7 @@ const NOISE: f64 = 0.05;
 #[derive(Serialize, Deserialize)]
 pub struct Report {
     schema: String,
-    isa: String,
+    tier: String,
     arithmetic: String,
     threads: u32,
     /// Measured peak of the threads together.
@@ -74,11 +74,11 @@ const COLUMNS: [&str; 9] = [
 
 impl Report {
     /// A report without rows.
-    pub fn new(isa: &str, fp32: bool, threads: u32, peak_gmacs: f64) -> Report {
+    pub fn new(tier: &str, fp32: bool, threads: u32, peak_gmacs: f64) -> Report {
         let arithmetic = if fp32 { "f32" } else { "int8" };
         Report {
             schema: "qc.bench-peers/2".into(),
-            isa: isa.into(),
+            tier: tier.into(),
             arithmetic: arithmetic.into(),
             threads,
             peak_gmacs: peak_gmacs * f64::from(threads),
@@ -96,7 +96,7 @@ impl Report {
         let (plural, peak) = (if self.threads == 1 { "" } else { "s" }, self.peak_gmacs);
         format!(
             "{} thread{plural}, batch 1, {}; measured peak {peak:.0} GMAC/s {}",
-            self.threads, self.isa, self.arithmetic
+            self.threads, self.tier, self.arithmetic
         )
     }
 

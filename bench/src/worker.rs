@@ -1,7 +1,7 @@
 //! What runs inside one measuring process of qc.
 
 use crate::Sample;
-use qc_kernels::{Isa, peak};
+use qc_kernels::{Tier, peak};
 use qc_runtime::{ContextOptions, Predictor};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -51,11 +51,11 @@ fn resident_mb() -> f64 {
 }
 
 /// Multiply-accumulates per second of one core, in 10^9: the best of a few short runs.
-pub fn peak_gmacs(isa: Isa, fp32: bool) -> f64 {
+pub fn peak_gmacs(tier: Tier, fp32: bool) -> f64 {
     let run = if fp32 { peak::peak_f32 } else { peak::peak_int8 };
     let one = |_| {
         let start = Instant::now();
-        let macs = run(isa, 2_000_000).unwrap_or(0);
+        let macs = run(tier, 2_000_000).unwrap_or(0);
         macs as f64 / start.elapsed().as_secs_f64() / 1e9
     };
     (0..10).map(one).fold(0.0, f64::max)

@@ -63,7 +63,7 @@ int main(int argc, char **argv)
     for (i = 1; i < classes; i++)
         if (scores[i] > scores[best])
             best = i;
-    printf("class %zu, score %.9g, computed on %s\n", best, scores[best], digits_isa(ctx));
+    printf("class %zu, score %.9g, computed on %s\n", best, scores[best], digits_tier(ctx));
     digits_destroy(ctx);
     return 0;
 }

@@ -61,7 +61,7 @@ int main(int argc, char **argv) try {
     const float *scores = digits_out_prob(context.get());
     const float *best = std::max_element(scores, scores + 10);
     std::printf("class %d, score %.9g, computed on %s\n", static_cast<int>(best - scores), *best,
-                digits_isa(context.get()));
+                digits_tier(context.get()));
     return 0;
 } catch (const std::exception &error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -24,7 +24,7 @@ def load(path, prefix):
         "run": (ctypes.c_int, [ctypes.c_void_p]),
         "last_error": (ctypes.c_char_p, [ctypes.c_void_p]),
         "strerror": (ctypes.c_char_p, [ctypes.c_int]),
-        "isa": (ctypes.c_char_p, [ctypes.c_void_p]),
+        "tier": (ctypes.c_char_p, [ctypes.c_void_p]),
         "json": (ctypes.c_char_p, []),
     }
     functions = {}
@@ -62,7 +62,7 @@ def main():
     classes = about["outputs"][0]["shape"][-1]
     scores = (ctypes.c_float * classes).from_address(model["output"](context, 0))
     best = max(range(classes), key=lambda i: scores[i])
-    print(f"class {best}, score {scores[best]:.9g}, computed on {model['isa'](context).decode()}")
+    print(f"class {best}, score {scores[best]:.9g}, computed on {model['tier'](context).decode()}")
     model["destroy"](context)
 
 

@@ -25,7 +25,19 @@ const FLAGS: &[&str] = &[
 ];
 
 /// Sources that the object is made of.
-const SOURCES: &[&str] = &["lib.rs", "args.rs", "body", "host.rs", "isa", "numbers.rs", "row.rs", "table.rs"];
+const SOURCES: &[&str] = &[
+    "lib.rs",
+    "args.rs",
+    "body",
+    "field.rs",
+    "functions.rs",
+    "host.rs",
+    "isa",
+    "numbers.rs",
+    "row.rs",
+    "table.rs",
+    "tier.rs",
+];
 
 fn main() {
     let variable = |name: &str| PathBuf::from(env::var_os(name).expect("cargo sets it"));

@@ -6,7 +6,7 @@
 use qc_compiler::ranges::{MinMax, Ranges, SCHEMA, observe};
 use qc_compiler::{CompileOptions, Compiler, ModelFile, TargetCpu};
 use qc_ir::{NoSink, seeded_inputs};
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use qc_tests::bombs::BOMBS;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 /// Compiles a model as `qc compile` does; says what it took.
 fn compile(model: Vec<u8>) -> (Result<(), String>, Duration, f32) {
     let file = ModelFile::from_bytes("bomb.onnx", model, None);
-    let options = CompileOptions { target: TargetCpu::Tier(Isa::Scalar), ..CompileOptions::default() };
+    let options = CompileOptions { target: TargetCpu::Tier(Tier::Scalar), ..CompileOptions::default() };
     MEMORY.reset_peak_usage();
     let (before, start) = (MEMORY.current_usage_as_mb(), Instant::now());
     let compiled = Compiler::new(options).compile_file(&file, &mut NoSink);

@@ -3,13 +3,13 @@
 
 use qc_compiler::{CompileOptions, Compiler, Fate, Guard, ModelFile, TargetCpu};
 use qc_ir::NoSink;
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use qc_tests::bombs::BOMBS;
 
 fn integer_ops(guard: Guard) -> usize {
     let bomb = BOMBS.iter().find(|b| b.name == "quantized additions between float ops").unwrap();
     let file = ModelFile::from_bytes("adds.onnx", (bomb.make)(1000), None);
-    let target = TargetCpu::Tier(Isa::Scalar);
+    let target = TargetCpu::Tier(Tier::Scalar);
     let options = CompileOptions { guard, target, batches: vec![1], ..CompileOptions::default() };
     let compiled = Compiler::new(options).compile_file(&file, &mut NoSink).unwrap();
     let adds = compiled.account.ops.iter().filter(|o| o.op_type == "Add");

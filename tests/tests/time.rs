@@ -3,7 +3,7 @@
 
 use qc_compiler::{CompileError, CompileOptions, Compiler, ModelFile, TargetCpu};
 use qc_ir::{Limits, NoSink};
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use qc_tests::bombs::BOMBS;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ fn additions(n: usize) -> ModelFile {
 
 fn compile(n: usize, seconds: u64) -> (Duration, Result<(), CompileError>) {
     let limits = Limits { time: seconds, ..Limits::default() };
-    let target = TargetCpu::Tier(Isa::Scalar);
+    let target = TargetCpu::Tier(Tier::Scalar);
     let options = CompileOptions { limits, target, batches: vec![1], ..CompileOptions::default() };
     let (file, start) = (additions(n), Instant::now());
     let result = Compiler::new(options).compile_file(&file, &mut NoSink).map(drop);
@@ -77,7 +77,7 @@ fn a_deadline_is_looked_at_inside_nodes_passes_and_code_generation() {
         let bomb = BOMBS.iter().find(|b| b.name == name).unwrap();
         let file = ModelFile::from_bytes("bomb.onnx", (bomb.make)(1_500_000), None);
         let limits = Limits { time: 1, ..Limits::default() };
-        let options = CompileOptions { limits, target: TargetCpu::Tier(Isa::Scalar), ..CompileOptions::default() };
+        let options = CompileOptions { limits, target: TargetCpu::Tier(Tier::Scalar), ..CompileOptions::default() };
         let start = Instant::now();
         let result = Compiler::new(options).compile_file(&file, &mut NoSink).and_then(|c| c.shared_object("b.so"));
         println!("{name}: ended after {:?}", start.elapsed());
@@ -132,7 +132,7 @@ fn constants_are_not_blown_up_at_compile_time() {
         node(b"MaxPool", from, to, attrs)
     });
     for file in [pad, pool] {
-        let options = CompileOptions { target: TargetCpu::Tier(Isa::Scalar), batches: vec![1], ..Default::default() };
+        let options = CompileOptions { target: TargetCpu::Tier(Tier::Scalar), batches: vec![1], ..Default::default() };
         let start = Instant::now();
         let result = Compiler::new(options).compile_file(&file, &mut NoSink).map(drop);
         println!("{:?} after {:?}", result.map_err(|e| e.to_string()), start.elapsed());

@@ -26,7 +26,7 @@ const WORDS: &[&str] = &[
     "last_error",
     "strerror",
     "abi",
-    "isa",
+    "tier",
     "json",
     "sha256",
     "n_inputs",

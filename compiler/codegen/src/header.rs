@@ -3,6 +3,7 @@
 //! The header declares what the shared object exports under the model's prefix, numbers inputs and outputs by name, and
 //! adds typed wrappers, so that binding a `uint8_t` buffer to a float input does not compile.
 
+use qc_kernels::Tier;
 use qc_runtime::note::IoNote;
 use qc_runtime::{Elem, Note};
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ pub fn c_header(note: &Note) -> String {
     }
     TEMPLATE
         .replace("@BATCH@", &batch_comment(note))
+        .replace("@TIERS@", &tier_words())
         .replace("@GENERATOR@", &comment_text(&note.generator))
         .replace("@MODEL_SHA256@", &comment_text(&note.model_sha256))
         .replace("@ENUMS@", &enums)
@@ -171,6 +173,11 @@ fn c_type(elem: Elem) -> &'static str {
     }
 }
 
+/// The names of all tiers as words of C.
+fn tier_words() -> String {
+    Tier::ALL.iter().map(|tier| format!("\"{}\"", tier.name())).collect::<Vec<_>>().join(", ")
+}
+
 fn batch_comment(note: &Note) -> String {
     let tiers = comment_text(&note.tiers.join(", "));
     format!("Runs {}; instruction tiers: {tiers}.", comment_text(&note.runs()))
@@ -253,7 +260,7 @@ enum {
     @U@_MISALIGNED = 4,      /* an address is not a multiple of the element size */
     @U@_UNBOUND = 5,         /* an input is not bound */
     @U@_BATCH_MISMATCH = 6,  /* tensors are bound with different batches */
-    @U@_ISA_UNSUPPORTED = 7, /* this CPU, or QC_CPU, does not offer what the model needs */
+    @U@_TIER_UNSUPPORTED = 7, /* this CPU, or QC_CPU, does not offer what the model needs */
     @U@_OUT_OF_MEMORY = 8,
     @U@_BAD_OPTION = 9,      /* an option or environment variable has an unknown value */
     @U@_BAD_MODEL = 10,
@@ -264,7 +271,7 @@ enum {
 typedef struct @P@_options {
     uint32_t options_bytes; /* sizeof of this struct, or 0 */
     uint32_t threads;       /* 0: QC_NUM_THREADS, OMP_NUM_THREADS, else what the process may use */
-    const char *cpu;        /* highest tier: "scalar", "avx2", "avxvnni", "avx512vnni"; NULL: QC_CPU, else no cap */
+    const char *cpu;        /* highest tier: @TIERS@; NULL: QC_CPU, else no cap */
     void *(*alloc)(void *user, size_t bytes, size_t align); /* NULL: the C library; set both or neither */
     void (*free)(void *user, void *block, size_t bytes);
     void *user;             /* passed to alloc and free */
@@ -274,7 +281,7 @@ typedef struct @P@_options {
 
 /** Describes a context. */
 typedef struct @P@_context_info {
-    uint32_t isa;         /* tier in use, as a number; @P@_isa() has the name */
+    uint32_t tier;        /* tier in use, as a number; @P@_tier() has the name */
     uint32_t threads;     /* threads in use, the caller's included */
     uint64_t arena_bytes; /* working memory */
     uint64_t batch;       /* bound batch, 0 before the first */
@@ -335,7 +342,7 @@ const char *@P@_strerror(int status);
 uint32_t @P@_abi(void);
 
 /** Name of the instruction tier a context uses. */
-const char *@P@_isa(const @P@_ctx *ctx);
+const char *@P@_tier(const @P@_ctx *ctx);
 
 /** Metadata of the model as JSON. */
 const char *@P@_json(void);

@@ -10,7 +10,7 @@ use qc_dialects::loops::{Alloc, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
 use qc_ir::{Deadline, Elem, Module, OpId, ValueId, content_hash};
-use qc_kernels::table::{self, Isa};
+use qc_kernels::{Tier, table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{offset_of, size_of};
 
@@ -32,7 +32,7 @@ pub struct VariantInput<'a> {
     /// The program.
     pub module: &'a Module,
     /// Its instruction tier.
-    pub isa: Isa,
+    pub tier: Tier,
     /// Batch items it computes.
     pub batch: usize,
     /// Shapes of the inputs, then of the outputs.
@@ -147,7 +147,7 @@ pub fn define<T: Target>(
                 continue;
             }
             input.deadline.check()?;
-            let name = format!("step_{}_{}_{}", v.isa.name(), v.batch, steps.len());
+            let name = format!("step_{}_{}_{}", v.tier.name(), v.batch, steps.len());
             let mut compiler = StepCompiler {
                 target: &mut *tables.target,
                 m: v.module,
@@ -160,7 +160,7 @@ pub fn define<T: Target>(
         let (table, shapes) = (tables.steps(v.module, &steps)?, tables.shapes(v.shapes)?);
         let base = n * size_of::<Variant>();
         variants.data(base + offset_of!(Variant, shapes), shapes);
-        variants.u32(base + offset_of!(Variant, isa), v.isa as u32);
+        variants.u32(base + offset_of!(Variant, tier), v.tier as u32);
         variants.u32(base + offset_of!(Variant, batch), v.batch as u32);
         variants.u64(base + offset_of!(Variant, arena_bytes), arena_bytes(v.module) as u64);
         variants.u64(base + offset_of!(Variant, n_steps), steps.len() as u64);

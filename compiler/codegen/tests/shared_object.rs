@@ -34,7 +34,7 @@ fn runs_after_loading() {
     assert_eq!(serde_json::from_str::<qc_runtime::Note>(model.json()).unwrap(), toy::note());
     for threads in 1..=3 {
         let mut context = model.context(&ContextOptions { threads: Some(threads), ..Default::default() }).unwrap();
-        assert_eq!((context.threads(), context.isa()), (threads, "scalar"));
+        assert_eq!((context.threads(), context.tier()), (threads, "scalar"));
         for batch in 1..=21 {
             let x = ramp(batch);
             context.input_mut::<f32>("x", batch).unwrap().copy_from_slice(&x);
@@ -160,7 +160,7 @@ int main(void)
     CHECK(toy_create(&ctx, &options) == TOY_OK);
     toy_context_info info;
     CHECK(toy_info(ctx, &info) == 0 && info.threads == 2 && info.batch == 0 && info.profile_len == 2);
-    CHECK(toy_abi() == 2 && strcmp(toy_isa(ctx), "scalar") == 0 && toy_sha256()[31] == 0xab);
+    CHECK(toy_abi() == 2 && strcmp(toy_tier(ctx), "scalar") == 0 && toy_sha256()[31] == 0xab);
     CHECK(strstr(toy_json(), "\"generator\":\"qc test\""));
     CHECK(toy_n_inputs() == TOY_N_INPUTS && toy_n_outputs() == 1 && toy_input_info(1) == NULL);
     CHECK(strcmp(toy_input_info(0)->name, "x") == 0 && toy_output_info(0)->dims[1] == 4);

@@ -75,10 +75,10 @@ impl Compiler {
         let tiers = compiler.options.target.tiers();
         let shapes: Vec<Vec<usize>> = inputs.iter().chain(&outputs).map(|p: &Port| p.dims.clone()).collect();
         let mut variants = Vec::new();
-        for &isa in &tiers {
+        for &tier in &tiers {
             let mut selected = m.clone();
-            compiler.run(&mut selected, &pipeline::select(isa), &mut NoSink)?;
-            variants.push((isa, Program { batch: 1, module: selected, shapes: shapes.clone() }));
+            compiler.run(&mut selected, &pipeline::select(tier), &mut NoSink)?;
+            variants.push((tier, Program { batch: 1, module: selected, shapes: shapes.clone() }));
         }
         let names = args.into_iter().map(|name| name.unwrap_or_default()).collect();
         let compiled = Compiled {

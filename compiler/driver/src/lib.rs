@@ -45,7 +45,7 @@ use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
 use qc_dialects::loops::Parallel;
 use qc_frontend::{Imported, Options};
 use qc_ir::{Module, NoSink, PassReport, Sink, Step};
-use qc_kernels::table::Isa;
+use qc_kernels::Tier;
 use qc_runtime::note::{IoNote, Note, OpNote};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -70,9 +70,9 @@ pub struct Compiled {
     outputs: Vec<Port>,
     whole_batches: Option<String>,
     sha256: [u8; 32],
-    tiers: Vec<Isa>,
+    tiers: Vec<Tier>,
     /// Programs with selected kernels, by tier.
-    variants: Vec<(Isa, Program)>,
+    variants: Vec<(Tier, Program)>,
     record: std::collections::BTreeMap<String, String>,
     limits: qc_ir::Limits,
 }
@@ -287,8 +287,8 @@ impl Compiled {
     }
 
     fn inputs_of_variants(&self) -> Vec<VariantInput<'_>> {
-        fn one((isa, p): &(Isa, Program)) -> VariantInput<'_> {
-            VariantInput { module: &p.module, isa: *isa, batch: p.batch, shapes: &p.shapes }
+        fn one((tier, p): &(Tier, Program)) -> VariantInput<'_> {
+            VariantInput { module: &p.module, tier: *tier, batch: p.batch, shapes: &p.shapes }
         }
         self.variants.iter().map(one).collect()
     }
@@ -311,7 +311,7 @@ impl Compiled {
     /// Working memory in bytes by batch size, for the first tier.
     pub fn arenas(&self) -> impl Iterator<Item = (usize, usize)> {
         let first = self.tiers.first().copied();
-        let own = self.variants.iter().filter(move |(isa, ..)| Some(*isa) == first);
+        let own = self.variants.iter().filter(move |(tier, ..)| Some(*tier) == first);
         own.map(|(_, p)| (p.batch, qc_dialects::phase::arena_bytes(&p.module)))
     }
 

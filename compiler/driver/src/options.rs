@@ -3,7 +3,7 @@
 use crate::batch::Data;
 use crate::ranges::Ranges;
 use qc_ir::{Limits, ManagerOptions};
-use qc_kernels::table::Isa;
+use qc_kernels::Tier;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub enum TargetCpu {
     #[default]
     Host,
     /// This one.
-    Tier(Isa),
+    Tier(Tier),
     /// All; the best is chosen when the artefact is loaded.
     Fat,
 }
@@ -40,10 +40,10 @@ impl TargetCpu {
         match word {
             "host" => Ok(TargetCpu::Host),
             "fat" => Ok(TargetCpu::Fat),
-            _ => match Isa::from_name(word) {
-                Some(isa) if tiers().contains(&isa) => Ok(TargetCpu::Tier(isa)),
+            _ => match Tier::from_name(word) {
+                Some(tier) => Ok(TargetCpu::Tier(tier)),
                 _ => {
-                    let names: Vec<&str> = tiers().iter().map(|i| i.name()).collect();
+                    let names: Vec<&str> = Tier::ALL.iter().map(|t| t.name()).collect();
                     Err(format!("unknown target CPU `{word}`; known are host, {}, fat", names.join(", ")))
                 }
             },
@@ -51,24 +51,18 @@ impl TargetCpu {
     }
 
     /// The tiers, lowest first.
-    pub fn tiers(&self) -> Vec<Isa> {
+    pub fn tiers(&self) -> Vec<Tier> {
         match self {
-            TargetCpu::Host => vec![here().last().copied().unwrap_or(Isa::Scalar)],
-            TargetCpu::Tier(isa) => vec![*isa],
-            TargetCpu::Fat => tiers(),
+            TargetCpu::Host => vec![qc_kernels::host::best(None)],
+            TargetCpu::Tier(tier) => vec![*tier],
+            TargetCpu::Fat => Tier::ALL.to_vec(),
         }
     }
 }
 
 /// The tiers of this machine, lowest first.
-pub fn here() -> Vec<Isa> {
-    tiers().into_iter().filter(|&isa| qc_kernels::host::has(isa)).collect()
-}
-
-/// The tiers that have kernels of their own, lowest first.
-pub fn tiers() -> Vec<Isa> {
-    let has_rows = |isa: &Isa| qc_kernels::table::rows().any(|r| r.isa == *isa);
-    Isa::ALL.into_iter().filter(has_rows).collect()
+pub fn here() -> Vec<Tier> {
+    Tier::ALL.iter().copied().filter(|&tier| qc_kernels::host::has(tier)).collect()
 }
 
 /// Whether integer arithmetic must pay.

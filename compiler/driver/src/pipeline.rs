@@ -3,7 +3,7 @@
 use crate::options::{CompileOptions, Guard, Precision};
 use qc_dialects::phase;
 use qc_ir::{Pass, Step};
-use qc_kernels::table::Isa;
+use qc_kernels::Tier;
 use qc_passes::graph::{canonicalize, const_fold, cse, fold_batch_norm, fuse_activation, raise_functions};
 use qc_passes::loops::{pack_weights, plan_memory, select_kernels};
 use qc_passes::quant::{
@@ -78,8 +78,8 @@ pub fn loops() -> Vec<Step> {
 }
 
 /// Chooses the kernels of one instruction tier.
-pub fn select(isa: Isa) -> Vec<Step> {
-    vec![Step { pass: select_kernels::PASS, options: vec![("isa".into(), isa.name().into())] }]
+pub fn select(tier: Tier) -> Vec<Step> {
+    vec![Step { pass: select_kernels::PASS, options: vec![("tier".into(), tier.name().into())] }]
 }
 
 /// `steps` cut around the one that makes the ops of the fused phase: those before it, itself, those behind it.

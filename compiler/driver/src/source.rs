@@ -161,10 +161,6 @@ fn read_within(path: &Path, limits: &Limits) -> Result<Vec<u8>, CompileError> {
     Ok(bytes)
 }
 
-/// Flags of `open` on x86-64 Linux.
-const O_NOFOLLOW: i32 = 0o400_000;
-const O_NONBLOCK: i32 = 0o4_000;
-
 /// Reads files below one directory and nothing else.
 struct Directory {
     root: PathBuf,
@@ -218,7 +214,8 @@ impl Files for Directory {
         }
         // What is opened is what was resolved, whatever happened in between, and is looked at before it is read. Pipes
         // and devices do not block.
-        let mut file = File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path).map_err(other)?;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let mut file = File::options().read(true).custom_flags(flags).open(&path).map_err(other)?;
         let metadata = file.metadata().map_err(other)?;
         if !metadata.is_file() {
             return Err(FileError::Other("this is no regular file".into()));

@@ -5,7 +5,7 @@ use crate::{CompileError, Compiled, Compiler, batch, ports};
 use qc_codegen::image::Port;
 use qc_frontend::{Imported, NodeReport};
 use qc_ir::{Module, NoSink, PassReport, Sink};
-use qc_kernels::table::Isa;
+use qc_kernels::Tier;
 use std::collections::BTreeSet;
 
 /// Batch sizes that get code of their own unless the options say otherwise.
@@ -128,13 +128,13 @@ impl Compiler {
     }
 
     /// The programs with kernels for every tier.
-    fn selected(&self, tiers: &[Isa], programs: Vec<Program>) -> Result<Vec<(Isa, Program)>, CompileError> {
+    fn selected(&self, tiers: &[Tier], programs: Vec<Program>) -> Result<Vec<(Tier, Program)>, CompileError> {
         let copies = vec![programs; tiers.len()];
         let mut variants = Vec::new();
-        for (&isa, programs) in tiers.iter().zip(copies) {
+        for (&tier, programs) in tiers.iter().zip(copies) {
             for mut program in programs {
-                self.run(&mut program.module, &crate::pipeline::select(isa), &mut NoSink)?;
-                variants.push((isa, program));
+                self.run(&mut program.module, &crate::pipeline::select(tier), &mut NoSink)?;
+                variants.push((tier, program));
             }
         }
         Ok(variants)

@@ -12,6 +12,7 @@ mod elements;
 mod emit;
 mod error;
 mod files;
+mod functions;
 mod inputs;
 mod json;
 mod onnx;

@@ -1,146 +1,130 @@
 //! Functions of single elements beyond `relu` and `clip`.
 //!
-//! The kernels' reference defines their values. Here stand their names, their parameters, and which kernel computes them
-//! with which constants. Quantized forms are tables of the values.
+//! A function is one row of `activations!`: the op, its parameters, the bounds of its values, and the kernel that computes
+//! it with which constants. Its values are the kernels' (`functions.rs` of `qc-kernels`). Quantized forms are tables of the
+//! values.
 
 use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_ir::{Attr, Attrs, HostTensor, Module, OpDef, OpId, Type};
 use qc_kernels::{Variant, reference};
 
-qc_ir::ops! { dialect ACTIVATION = "graph";
-    /// `1 / (1 + exp(-x))`.
-    op Sigmoid = "graph.sigmoid"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// The hyperbolic tangent.
-    op Tanh = "graph.tanh"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// `e^x`.
-    op Exp = "graph.exp"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// The square root; NaN for negative numbers.
-    op Sqrt = "graph.sqrt"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// The error function.
-    op Erf = "graph.erf"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// `max(x, -x)`.
-    op Abs = "graph.abs"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// `clip(alpha * x + beta, 0, 1)`.
-    op HardSigmoid = "graph.hard_sigmoid"(x: F32) -> (out) { alpha: Float, beta: Float } [PURE ELEMENTWISE]
-        infer(infer) eval(eval);
-    /// `x * clip(x + offset, 0, threshold) / scale`.
-    op HardSwish = "graph.hard_swish"(x: F32) -> (out) { offset: Float = 3.0, threshold: Float = 6.0, scale: Float = 6.0 }
-        [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// `x` where it is not negative, `alpha * x` elsewhere.
-    op LeakyRelu = "graph.leaky_relu"(x: F32) -> (out) { alpha: Float } [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// `x` where it is positive, `alpha * (exp(x) - 1)` elsewhere.
-    op Elu = "graph.elu"(x: F32) -> (out) { alpha: Float = 1.0 } [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// `x * sigmoid(beta * x)`.
-    op Swish = "graph.swish"(x: F32) -> (out) { beta: Float = 1.0 } [PURE ELEMENTWISE] infer(infer) eval(eval);
-    /// `x * Φ(x)` with the normal distribution's `Φ`; its usual approximation by tanh if `tanh`.
-    op Gelu = "graph.gelu"(x: F32) -> (out) { tanh: Bool = false } [PURE ELEMENTWISE] infer(infer) eval(eval);
+/// Declares functions: the op of each, its form as a [`Function`], and the ways between the two.
+///
+/// ```text
+/// activations! {
+///     /// What it is.
+///     Name = "graph.name" { attribute: Kind = default, .. } in least .. most => (Variant, parameters);
+/// }
+/// ```
+///
+/// Attributes are numbers (`Float`, f32 in the function) or truth values (`Bool`); a function without any has no braces.
+/// `in` gives bounds of all values, where there are some; behind the arrow stands the kernel, of the attributes.
+macro_rules! activations {
+    ($( $(#[doc = $doc:literal])* $name:ident = $op:literal $({ $($attr:ident: $kind:ident $(= $default:literal)?),+ })?
+        $(in [$least:expr, $most:expr])? => $kernel:expr; )*) => {
+        qc_ir::ops! { dialect ACTIVATION = "graph";
+            $( $(#[doc = $doc])* op $name = $op(x: F32) -> (out) { $($($attr: $kind $(= $default)?),+)? }
+                [PURE ELEMENTWISE] infer(infer) eval(eval); )*
+        }
+
+        /// One of the functions with its parameters.
+        #[derive(Clone, Copy, PartialEq, Debug)]
+        pub enum Function {
+            $(#[doc = concat!("[`", stringify!($name), "`].")]
+            $name $({ $(#[doc = concat!("Its attribute `", stringify!($attr), "`.")] $attr: activations!(@type $kind)),+ })?,)*
+        }
+
+        impl Function {
+            /// The function that ops of `def` compute, if it is one of these, with the attributes that `given` tells.
+            pub fn with(def: &OpDef, given: &dyn Fn(&str) -> Option<Attr>) -> Option<Function> {
+                match def.name {
+                    $($op => Some(Function::$name {
+                        $($($attr: activations!(@from $kind, given(stringify!($attr)))),+)?
+                    }),)*
+                    _ => None,
+                }
+            }
+
+            /// The function that an op computes, if it is one of these.
+            pub fn of(m: &Module, op: OpId) -> Option<Function> {
+                Function::with(m.def(op), &|name| m.attr(op, name))
+            }
+
+            /// The op that computes the function, and its attributes.
+            pub fn op(self) -> (&'static OpDef, Attrs) {
+                match self {
+                    $(Function::$name { $($($attr),+)? } => {
+                        ($name::DEF, Attrs::new()$($(.with(stringify!($attr), $attr))+)?)
+                    })*
+                }
+            }
+
+            /// The kernel that computes the function, and its parameters.
+            pub fn kernel(self) -> (Variant, [f32; 3]) {
+                match self {
+                    $(Function::$name { $($($attr),+)? } => $kernel,)*
+                }
+            }
+
+            /// The least and the largest value whatever the operand; NaN is beside them.
+            pub fn range(self) -> [f32; 2] {
+                match self {
+                    $(Function::$name { .. } => activations!(@range $($least, $most)?),)*
+                }
+            }
+        }
+    };
+    (@type Float) => { f32 };
+    (@type Bool) => { bool };
+    (@from $kind:ident, $given:expr) => {
+        match $given {
+            Some(Attr::$kind(value)) => value as activations!(@type $kind),
+            _ => return None,
+        }
+    };
+    (@range) => { [f32::NEG_INFINITY, f32::INFINITY] };
+    (@range $least:expr, $most:expr) => { [$least, $most] };
 }
 
-/// One of the functions with its parameters.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Function {
-    /// [`Sigmoid`].
-    Sigmoid,
-    /// [`Tanh`].
-    Tanh,
-    /// [`Exp`].
-    Exp,
-    /// [`Sqrt`].
-    Sqrt,
-    /// [`Erf`].
-    Erf,
-    /// [`Abs`].
-    Abs,
-    /// [`HardSigmoid`].
-    HardSigmoid {
-        /// Factor.
-        alpha: f32,
-        /// Summand.
-        beta: f32,
-    },
-    /// [`HardSwish`].
-    HardSwish {
-        /// Summand.
-        offset: f32,
-        /// Upper bound.
-        threshold: f32,
-        /// Divisor.
-        scale: f32,
-    },
-    /// [`LeakyRelu`].
-    LeakyRelu {
-        /// Slope of the negative side.
-        alpha: f32,
-    },
-    /// [`Elu`].
-    Elu {
-        /// Depth of the negative side.
-        alpha: f32,
-    },
-    /// [`Swish`].
-    Swish {
-        /// Factor inside the sigmoid.
-        beta: f32,
-    },
-    /// [`Gelu`].
-    Gelu {
-        /// Whether by tanh.
-        tanh: bool,
-    },
+activations! {
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid = "graph.sigmoid" in [0.0, 1.0] => (Variant::SigmoidF32, [0.0; 3]);
+    /// The hyperbolic tangent.
+    Tanh = "graph.tanh" in [-1.0, 1.0] => (Variant::TanhF32, [0.0; 3]);
+    /// `e^x`.
+    Exp = "graph.exp" in [0.0, f32::INFINITY] => (Variant::ExpF32, [0.0; 3]);
+    /// The square root; NaN for negative numbers.
+    Sqrt = "graph.sqrt" in [0.0, f32::INFINITY] => (Variant::SqrtF32, [0.0; 3]);
+    /// `max(x, -x)`.
+    Abs = "graph.abs" in [0.0, f32::INFINITY] => (Variant::AbsF32, [0.0; 3]);
+    /// `clip(alpha * x + beta, 0, 1)`.
+    HardSigmoid = "graph.hard_sigmoid" { alpha: Float, beta: Float } in [0.0, 1.0]
+        => (Variant::HardSigmoidF32, [alpha, beta, 0.0]);
+    /// `x * clip(x + offset, 0, threshold) / scale`.
+    HardSwish = "graph.hard_swish" { offset: Float = 3.0, threshold: Float = 6.0, scale: Float = 6.0 }
+        => (Variant::HardSwishF32, [offset, threshold, (1.0 / f64::from(scale)) as f32]);
+    /// `x` where it is not negative, `alpha * x` elsewhere.
+    LeakyRelu = "graph.leaky_relu" { alpha: Float } => (Variant::LeakyReluF32, [alpha, 0.0, 0.0]);
+    /// `x` where it is positive, `alpha * (exp(x) - 1)` elsewhere.
+    Elu = "graph.elu" { alpha: Float = 1.0 } => (Variant::EluF32, [alpha, 0.0, 0.0]);
+    /// `x * sigmoid(beta * x)`.
+    Swish = "graph.swish" { beta: Float = 1.0 } => (Variant::SwishF32, [beta, 0.0, 0.0]);
+    /// `x * Φ(x)` with the normal distribution's `Φ`; its usual approximation by tanh if `tanh`.
+    Gelu = "graph.gelu" { tanh: Bool = false } => match tanh {
+        false => (Variant::GeluF32, [0.0; 3]),
+        // 2 sqrt(2/π) (x + 0.044715 x³), of which the sigmoid is the form with tanh.
+        true => {
+            let linear = 2.0 * (2.0 * std::f64::consts::FRAC_1_PI).sqrt();
+            (Variant::GeluTanhF32, [linear as f32, (linear * 0.044_715) as f32, 0.0])
+        }
+    };
+    /// `x / (1 + |x|)`.
+    Softsign = "graph.softsign" in [-1.0, 1.0] => (Variant::SoftsignF32, [0.0; 3]);
+    /// The error function.
+    Erf = "graph.erf" in [-1.0, 1.0] => (Variant::ErfF32, [0.0; 3]);
 }
 
 impl Function {
-    /// The function that an op computes, if it is one of these.
-    pub fn of(m: &Module, op: OpId) -> Option<Function> {
-        let is = |def| m.is(op, def);
-        Some(match () {
-            () if is(Sigmoid::DEF) => Function::Sigmoid,
-            () if is(Tanh::DEF) => Function::Tanh,
-            () if is(Exp::DEF) => Function::Exp,
-            () if is(Sqrt::DEF) => Function::Sqrt,
-            () if is(Erf::DEF) => Function::Erf,
-            () if is(Abs::DEF) => Function::Abs,
-            () if is(HardSigmoid::DEF) => {
-                Function::HardSigmoid { alpha: HardSigmoid(op).alpha(m) as f32, beta: HardSigmoid(op).beta(m) as f32 }
-            }
-            () if is(HardSwish::DEF) => Function::HardSwish {
-                offset: HardSwish(op).offset(m) as f32,
-                threshold: HardSwish(op).threshold(m) as f32,
-                scale: HardSwish(op).scale(m) as f32,
-            },
-            () if is(LeakyRelu::DEF) => Function::LeakyRelu { alpha: LeakyRelu(op).alpha(m) as f32 },
-            () if is(Elu::DEF) => Function::Elu { alpha: Elu(op).alpha(m) as f32 },
-            () if is(Swish::DEF) => Function::Swish { beta: Swish(op).beta(m) as f32 },
-            () if is(Gelu::DEF) => Function::Gelu { tanh: Gelu(op).tanh(m) },
-            () => return None,
-        })
-    }
-
-    /// The kernel that computes the function, and its parameters.
-    pub fn kernel(self) -> (Variant, [f32; 3]) {
-        match self {
-            Function::Sigmoid => (Variant::SigmoidF32, [0.0; 3]),
-            Function::Tanh => (Variant::TanhF32, [0.0; 3]),
-            Function::Exp => (Variant::ExpF32, [0.0; 3]),
-            Function::Sqrt => (Variant::SqrtF32, [0.0; 3]),
-            Function::Erf => (Variant::ErfF32, [0.0; 3]),
-            Function::Abs => (Variant::AbsF32, [0.0; 3]),
-            Function::HardSigmoid { alpha, beta } => (Variant::HardSigmoidF32, [alpha, beta, 0.0]),
-            Function::HardSwish { offset, threshold, scale } => {
-                (Variant::HardSwishF32, [offset, threshold, (1.0 / f64::from(scale)) as f32])
-            }
-            Function::LeakyRelu { alpha } => (Variant::LeakyReluF32, [alpha, 0.0, 0.0]),
-            Function::Elu { alpha } => (Variant::EluF32, [alpha, 0.0, 0.0]),
-            Function::Swish { beta } => (Variant::SwishF32, [beta, 0.0, 0.0]),
-            Function::Gelu { tanh: false } => (Variant::GeluF32, [0.0; 3]),
-            // 2 sqrt(2/π) (x + 0.044715 x³), of which the sigmoid is the form with tanh.
-            Function::Gelu { tanh: true } => {
-                let linear = 2.0 * (2.0 * std::f64::consts::FRAC_1_PI).sqrt();
-                (Variant::GeluTanhF32, [linear as f32, (linear * 0.044_715) as f32, 0.0])
-            }
-        }
-    }
-
     /// The function's value at one number.
     pub fn value(self, x: f32) -> f32 {
         let (variant, parameters) = self.kernel();

@@ -15,7 +15,7 @@ pub mod quantize;
 pub mod reduce;
 pub mod shape;
 
-pub use activation::{Abs, Elu, Erf, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Sigmoid, Sqrt, Swish, Tanh};
+pub use activation::*;
 pub use constant::Constant;
 pub use conv::Conv2d;
 pub use elementwise::{Add, Clip, Div, Max, Min, Mul, Relu, Sub};
@@ -72,48 +72,41 @@ pub(crate) fn check_size(dims: &[usize]) -> Result<(), String> {
     len.map(|_| ()).ok_or_else(|| format!("shape {dims:?} has more than 2^31 elements"))
 }
 
-/// All ops of the dialect.
-pub static GRAPH: &[&qc_ir::OpDef] = &[
-    Constant::DEF,
-    Conv2d::DEF,
-    Matmul::DEF,
-    Add::DEF,
-    Sub::DEF,
-    Mul::DEF,
-    Div::DEF,
-    Max::DEF,
-    Min::DEF,
-    Relu::DEF,
-    Clip::DEF,
-    Sigmoid::DEF,
-    Tanh::DEF,
-    Exp::DEF,
-    Sqrt::DEF,
-    Abs::DEF,
-    HardSigmoid::DEF,
-    HardSwish::DEF,
-    LeakyRelu::DEF,
-    Elu::DEF,
-    Swish::DEF,
-    Gelu::DEF,
-    Erf::DEF,
-    BatchNorm::DEF,
-    Lrn::DEF,
-    Softmax::DEF,
-    MaxPool::DEF,
-    AvgPool::DEF,
-    GlobalAvgPool::DEF,
-    GlobalMaxPool::DEF,
-    AdaptiveAvgPool::DEF,
-    ReduceMean::DEF,
-    Concat::DEF,
-    Slice::DEF,
-    Pad::DEF,
-    Reshape::DEF,
-    Transpose::DEF,
-    Cast::DEF,
-    Quantize::DEF,
-    Dequantize::DEF,
-    Observe::DEF,
-    KeepFloat::DEF,
+/// The ops of each topic.
+const TOPICS: [&[&qc_ir::OpDef]; 10] = [
+    constant::CONSTANT,
+    conv::CONV,
+    matmul::MATMUL,
+    elementwise::ELEMENTWISE,
+    ACTIVATION,
+    norm::NORM,
+    pool::POOL,
+    reduce::REDUCE,
+    shape::SHAPE,
+    quantize::QUANTIZE,
 ];
+
+const fn number_of_ops() -> usize {
+    let (mut n, mut i) = (0, 0);
+    while i < TOPICS.len() {
+        n += TOPICS[i].len();
+        i += 1;
+    }
+    n
+}
+
+const fn all_ops() -> [&'static qc_ir::OpDef; number_of_ops()] {
+    let (mut ops, mut n, mut i) = ([Constant::DEF; number_of_ops()], 0, 0);
+    while i < TOPICS.len() {
+        let mut k = 0;
+        while k < TOPICS[i].len() {
+            ops[n] = TOPICS[i][k];
+            (n, k) = (n + 1, k + 1);
+        }
+        i += 1;
+    }
+    ops
+}
+
+/// All ops of the dialect.
+pub static GRAPH: &[&qc_ir::OpDef] = &all_ops();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub struct ContextOptions {
     /// Threads, the caller's included; none: `QC_NUM_THREADS`, `OMP_NUM_THREADS`, then what the process may use.
     pub threads: Option<u32>,
-    /// Highest instruction tier: `scalar`, `avx2`, `avxvnni` or `avx512vnni`; none: `QC_CPU`, then no cap.
+    /// The most preferred instruction tier to use, one of the names of [`qc_kernels::Tier`]; none: `QC_CPU`, then no cap.
     pub cpu: Option<String>,
 }
 
@@ -112,8 +112,8 @@ impl Context {
     }
 
     /// Name of the instruction tier in use.
-    pub fn isa(&self) -> &'static str {
-        tier_name(self.info.isa)
+    pub fn tier(&self) -> &'static str {
+        tier_name(self.info.tier)
     }
 
     /// Bytes of working memory, slack included, without input and output buffers.
@@ -188,7 +188,7 @@ impl Context {
 
     /// An empty profile.
     pub fn profile(&self) -> Profile {
-        Profile::new(&self.shared, self.info.isa)
+        Profile::new(&self.shared, self.info.tier)
     }
 
     /// The result of the last run, if it went to the context's own buffers.

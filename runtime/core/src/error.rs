@@ -44,7 +44,7 @@ pub enum LoadError {
     },
     /// The CPU lacks what the model needs.
     #[error("{} needs {needed}, this CPU offers {found}; compile it with --target-cpu {found}, or fat for all", path.display())]
-    IsaMismatch {
+    TierMismatch {
         /// The file.
         path: PathBuf,
         /// The lowest tier in the file.

@@ -3,13 +3,13 @@
 use crate::note::{self, Check, OWNER, Seal, TYPE_SEAL};
 use crate::{Context, ContextOptions, IoInfo, LoadError, RunError};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-use qc_embed::abi::{ABI_VERSION, Api, ENTRY_SYMBOL, ISA_NAMES, Model};
+use qc_embed::abi::{ABI_VERSION, Api, ENTRY_SYMBOL, Model};
 use qc_embed::text::Text;
 use qc_embed::view::ModelView;
-use qc_kernels::{Isa, host};
+use qc_kernels::{Tier, host};
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_void};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -171,7 +171,7 @@ impl Predictor {
     /// The code that exists: pairs of tier name and batch size, in model order.
     pub fn variants(&self) -> Vec<(&'static str, u32)> {
         let variants = self.shared.model.variants().iter();
-        variants.map(|v| (crate::tier::tier_name(v.isa), v.batch)).collect()
+        variants.map(|v| (crate::tier::tier_name(v.tier), v.batch)).collect()
     }
 
     /// The batches the model runs, ascending; none when it runs any.
@@ -193,43 +193,32 @@ impl Predictor {
 /// Refuses a model none of whose tiers this CPU has.
 ///
 /// # Errors
-/// [`LoadError::IsaMismatch`] with `path`.
+/// [`LoadError::TierMismatch`] with `path`.
 pub fn check_tiers(path: &Path, tiers: &[String]) -> Result<(), LoadError> {
-    let host = host::tiers();
-    let rank = |tier: &String| ISA_NAMES.iter().position(|name| name.to_bytes() == tier.as_bytes());
-    if tiers.iter().any(|tier| rank(tier).is_some_and(|rank| host >> rank & 1 == 1)) {
+    let known = |name: &String| Tier::from_name(name);
+    if tiers.iter().filter_map(known).any(host::has) {
         return Ok(());
     }
-    let least = tiers.iter().min_by_key(|tier| rank(tier).unwrap_or(usize::MAX));
-    Err(LoadError::IsaMismatch {
+    let least = tiers.iter().min_by_key(|name| known(name).map_or(usize::MAX, Tier::rank));
+    Err(LoadError::TierMismatch {
         path: path.into(),
         needed: least.map_or("no tier at all", |tier| tier.as_str()).to_string(),
-        found: host::detect(Isa::Avx512Vnni).name().to_string(),
+        found: host::best(None).name().to_string(),
     })
 }
 
 /// The seal of the library that has `symbol`, as it is in memory. The system's loader gives the library it already has
 /// when a path is opened twice, even if the file has been replaced.
 fn loaded_seal(symbol: *const c_void) -> Option<Seal> {
-    #[repr(C)]
-    struct Place {
-        file: *const c_char,
-        base: *const c_void,
-        name: *const c_char,
-        address: *const c_void,
-    }
-    unsafe extern "C" {
-        fn dladdr(address: *const c_void, place: *mut Place) -> c_int;
-    }
-    use std::ptr::null;
-    let mut place = Place { file: null(), base: null(), name: null(), address: null() };
-    // SAFETY: `place` is writable.
-    if unsafe { dladdr(symbol, &mut place) } == 0 || place.base.is_null() {
+    let mut place = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: `place` is writable; any bytes, zeros before the call, are one.
+    let (known, place) = unsafe { (libc::dladdr(symbol, place.as_mut_ptr()), place.assume_init()) };
+    if known == 0 || place.dli_fbase.is_null() {
         return None;
     }
     // SAFETY: a loaded library begins with its headers and notes, which our linker puts into its first, page-aligned
     // segment before anything else; a page is always readable.
-    let head = unsafe { std::slice::from_raw_parts(place.base.cast::<u8>(), 4096) };
+    let head = unsafe { std::slice::from_raw_parts(place.dli_fbase.cast::<u8>(), 4096) };
     seal_in(head)
 }
 

@@ -46,10 +46,10 @@ pub struct ProfileRow<'p> {
 }
 
 impl Profile {
-    /// An empty profile of the steps of tier `isa`, in the order the executor reports them.
-    pub(crate) fn new(shared: &Shared, isa: u32) -> Profile {
+    /// An empty profile of the steps of tier `tier`, in the order the executor reports them.
+    pub(crate) fn new(shared: &Shared, tier: u32) -> Profile {
         let mut rows = Vec::new();
-        for variant in shared.model.variants().iter().filter(|v| v.isa == isa) {
+        for variant in shared.model.variants().iter().filter(|v| v.tier == tier) {
             for step in variant.program() {
                 // SAFETY: strings of a model are NUL-terminated and live as long as it.
                 let text = |text| String::from_utf8_lossy(unsafe { c_bytes(text) }).into_owned();

@@ -1,8 +1,8 @@
 //! Instruction tiers by the numbers of the binary interface.
 
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 
 /// Name of a tier.
-pub(crate) fn tier_name(isa: u32) -> &'static str {
-    Isa::ALL.get(isa as usize).map_or("unknown", |isa| isa.name())
+pub(crate) fn tier_name(number: u32) -> &'static str {
+    Tier::from_number(number).map_or("unknown", Tier::name)
 }

@@ -5,7 +5,8 @@
 #[path = "../../embed/tests/toy/mod.rs"]
 mod toy;
 
-use qc_embed::abi::{ISA_AVX512VNNI, ISA_SCALAR, Model, Status};
+use qc_embed::abi::{Model, Status};
+use qc_kernels::Tier;
 use qc_runtime::{Context, ContextOptions, Elem, LoadError, Predictor, RunError};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -36,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn predictor() -> Predictor {
-    let variants = [1, 4, 8].map(|batch| toy::variant(ISA_SCALAR, batch)).to_vec();
+    let variants = [1, 4, 8].map(|batch| toy::variant(Tier::Scalar as u32, batch)).to_vec();
     let model = Box::leak(Box::new(toy::model(variants)));
     // SAFETY: the tables live for ever.
     unsafe { Predictor::from_raw(Box::new(()), model) }.unwrap()
@@ -54,7 +55,7 @@ fn fill(context: &mut Context, x: &[f32], shift: f32) {
 #[test]
 fn own_buffers() {
     let mut cx = context(2);
-    assert_eq!((cx.threads(), cx.isa(), cx.batch()), (2, "scalar", 0));
+    assert_eq!((cx.threads(), cx.tier(), cx.batch()), (2, "scalar", 0));
     assert!(cx.arena_bytes() >= 8 * COLUMNS as u64 * 4);
     for batch in [3, 21, 1, 8] {
         let x = ramp(batch);
@@ -163,12 +164,12 @@ fn contexts_that_cannot_be_made() {
     let error = with(None, Some("i386")).unwrap_err();
     assert!(error.to_string().contains("the cpu option is 'i386'; known are scalar"), "{error}");
     assert!(with(None, Some("a\0b")).is_err());
-    assert_eq!(with(None, Some("scalar")).unwrap().isa(), "scalar");
-    let tables = Box::leak(Box::new(toy::model(vec![toy::variant(ISA_AVX512VNNI, 1)])));
+    assert_eq!(with(None, Some("scalar")).unwrap().tier(), "scalar");
+    let tables = Box::leak(Box::new(toy::model(vec![toy::variant(Tier::Avx512Vnni as u32, 1)])));
     // SAFETY: the tables live for ever.
     let high = unsafe { Predictor::from_raw(Box::new(()), tables) }.unwrap();
     let error = high.context(&ContextOptions { threads: None, cpu: Some("scalar".into()) }).unwrap_err();
-    assert!(matches!(error, RunError::Refused { status: Status::IsaUnsupported, .. }), "{error}");
+    assert!(matches!(error, RunError::Refused { status: Status::TierUnsupported, .. }), "{error}");
     let broken = Box::leak(Box::new(Model { n_variants: 0, ..*tables }));
     // SAFETY: the tables live for ever.
     let error = unsafe { Predictor::from_raw(Box::new(()), broken) }.unwrap_err();
@@ -208,7 +209,7 @@ fn running_allocates_nothing() {
 fn the_model_lives_as_long_as_a_context() {
     struct Owner(std::sync::Arc<()>);
     let alive = std::sync::Arc::new(());
-    let tables = Box::leak(Box::new(toy::model(vec![toy::variant(ISA_SCALAR, 1)])));
+    let tables = Box::leak(Box::new(toy::model(vec![toy::variant(Tier::Scalar as u32, 1)])));
     let owner = Owner(alive.clone());
     let _ = &owner.0;
     // SAFETY: the tables live for ever.

@@ -5,18 +5,18 @@
 #[path = "../../embed/tests/toy/mod.rs"]
 mod toy;
 
-use qc_embed::abi::{ISA_AVX2, ISA_SCALAR};
+use qc_kernels::Tier;
 use qc_runtime::{ContextOptions, Predictor};
 use std::process::Command;
 
 /// What a context makes of the environment: tier and threads, or the error.
 fn child() -> String {
-    let variants = vec![toy::variant(ISA_SCALAR, 1), toy::variant(ISA_AVX2, 1)];
+    let variants = vec![toy::variant(Tier::Scalar as u32, 1), toy::variant(Tier::Avx2 as u32, 1)];
     let model = Box::leak(Box::new(toy::model(variants)));
     // SAFETY: the tables live for ever.
     let model = unsafe { Predictor::from_raw(Box::new(()), model) }.unwrap();
     match model.context(&ContextOptions::default()) {
-        Ok(context) => format!("{} {}", context.isa(), context.threads()),
+        Ok(context) => format!("{} {}", context.tier(), context.threads()),
         Err(error) => error.to_string(),
     }
 }
@@ -38,7 +38,7 @@ fn the_environment_counts() {
         println!("<<{}>>", child());
         return;
     }
-    let best = qc_kernels::host::detect(qc_kernels::Isa::Avx2).name();
+    let best = qc_kernels::host::best(Some(Tier::Avx2)).name();
     assert_eq!(report(&[("QC_NUM_THREADS", "3"), ("OMP_NUM_THREADS", "2")]), format!("{best} 3"));
     assert_eq!(report(&[("OMP_NUM_THREADS", "2"), ("QC_CPU", "scalar")]), "scalar 2");
     assert_eq!(report(&[("OMP_NUM_THREADS", "nonsense"), ("QC_CPU", "avx512vnni")]).split(' ').next(), Some(best));

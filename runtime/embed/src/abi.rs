@@ -6,7 +6,7 @@
 //!
 //! Strings are NUL-terminated UTF-8. Counts are `u64` so that 64-bit objects need no padding rules.
 
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::{c_char, c_void};
 
 /// Version of every layout in this file; the `v2` of `qc_model_v2`.
 pub const ABI_VERSION: u32 = 2;
@@ -67,8 +67,8 @@ pub struct Step {
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Variant {
-    /// One of the `ISA_*` values.
-    pub isa: u32,
+    /// The number of a tier, see [`crate::host::tiers`].
+    pub tier: u32,
     /// Batch items one call computes; at least 1.
     pub batch: u32,
     /// Shapes of the inputs, then of the outputs, for one call; what is beyond a tensor's rank is 0.
@@ -80,17 +80,6 @@ pub struct Variant {
     /// The program.
     pub steps: *const Step,
 }
-
-/// Plain x86-64. The tiers are `qc_kernels::Isa`, in its order: see there which host runs which.
-pub const ISA_SCALAR: u32 = 0;
-/// AVX2 and FMA.
-pub const ISA_AVX2: u32 = 1;
-/// AVX2, FMA and AVX-VNNI.
-pub const ISA_AVXVNNI: u32 = 2;
-/// AVX-512 with VNNI.
-pub const ISA_AVX512VNNI: u32 = 3;
-/// Names of the tiers, indexed by their value; the words `QC_CPU` takes.
-pub const ISA_NAMES: [&CStr; 4] = [c"scalar", c"avx2", c"avxvnni", c"avx512vnni"];
 
 /// 32-bit IEEE float.
 pub const ELEM_F32: u32 = 0;
@@ -194,7 +183,7 @@ pub enum Status {
     /// Inputs and outputs are bound with different batches.
     BatchMismatch = 6,
     /// The model needs an instruction set that this CPU, or the cap in force, does not offer.
-    IsaUnsupported = 7,
+    TierUnsupported = 7,
     /// Memory could not be allocated.
     OutOfMemory = 8,
     /// An option, or the environment variable standing in for it, has an unknown value.
@@ -214,7 +203,7 @@ pub struct Options {
     /// Threads to run on, the caller's included. 0: `QC_NUM_THREADS`, then `OMP_NUM_THREADS`, then what the process may
     /// use (affinity, cgroup quota, online cores).
     pub threads: u32,
-    /// Highest tier to use, one of [`ISA_NAMES`]; null: the environment variable `QC_CPU`, else no cap.
+    /// Highest tier to use, by its name; null: the environment variable `QC_CPU`, else no cap.
     pub cpu: *const c_char,
     /// Allocates `bytes` at a multiple of `align`; null: the C library. Called when a context is made and when a buffer
     /// of its own grows, never while it runs.
@@ -233,8 +222,8 @@ pub struct Options {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ContextInfo {
-    /// The tier in use.
-    pub isa: u32,
+    /// The number of the tier in use.
+    pub tier: u32,
     /// Threads in use, the caller's included.
     pub threads: u32,
     /// Bytes of arena, slack included.

@@ -57,7 +57,7 @@ impl Status {
         (Status::Misaligned, c"a tensor's address is not a multiple of its element size"),
         (Status::Unbound, c"an input is not bound; bind every input before running"),
         (Status::BatchMismatch, c"inputs and outputs are bound with different batches"),
-        (Status::IsaUnsupported, c"the model needs an instruction set that this CPU, or QC_CPU, does not offer"),
+        (Status::TierUnsupported, c"the model needs an instruction set that this CPU, or QC_CPU, does not offer"),
         (Status::OutOfMemory, c"out of memory"),
         (Status::BadOption, c"an option or an environment variable has an unknown value"),
         (Status::BadModel, c"the model's tables are damaged or of another version"),

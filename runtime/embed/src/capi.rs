@@ -6,6 +6,7 @@
 
 use crate::abi::*;
 use crate::api;
+use crate::host::tier_name;
 use core::ffi::{c_char, c_void};
 
 unsafe extern "C" {
@@ -75,11 +76,11 @@ pub extern "C" fn qc_model_abi() -> u32 {
 /// # Safety
 /// `context` is null or came from [`qc_model_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qc_model_isa(context: *const Context) -> *const c_char {
-    let mut info = ContextInfo { isa: u32::MAX, ..ContextInfo::default() };
+pub unsafe extern "C" fn qc_model_tier(context: *const Context) -> *const c_char {
+    let mut info = ContextInfo { tier: u32::MAX, ..ContextInfo::default() };
     // SAFETY: promised by the caller.
     unsafe { api::info(context, &mut info) };
-    ISA_NAMES.get(info.isa as usize).copied().unwrap_or(c"").as_ptr()
+    tier_name(info.tier).unwrap_or(c"").as_ptr()
 }
 
 /// The model's metadata as JSON.

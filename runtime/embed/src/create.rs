@@ -2,7 +2,7 @@
 
 use crate::abi::*;
 use crate::executor::{Inner, Planned, Slot};
-use crate::host::host_tiers;
+use crate::host::{Tier, host_tiers, tiers};
 use crate::memory::{Allocator, Block};
 use crate::pool::Pool;
 use crate::sys;
@@ -23,10 +23,10 @@ pub unsafe fn create(model: *const Model, options: &Options, why: &mut Text) -> 
     // SAFETY: promised by the caller.
     let model: ModelView<'static> = unsafe { ModelView::new(model, why) }?;
     // SAFETY: promised by the caller.
-    let (allocator, isa) = unsafe { (allocator_of(options, why)?, choose_tier(model, options, why)?) };
+    let (allocator, tier) = unsafe { (allocator_of(options, why)?, choose_tier(model, options, why)?) };
     let threads = choose_threads(options, why)?;
     let mut builder = Builder { allocator, blocks: [Block::EMPTY; 3] };
-    let built = builder.build(model, isa, threads, why);
+    let built = builder.build(model, tier, threads, why);
     if built.is_err() {
         for block in builder.blocks {
             // SAFETY: the blocks came from this allocator, and nothing that used them is left.
@@ -50,7 +50,7 @@ unsafe fn allocator_of(options: &Options, why: &mut Text) -> Result<Allocator, S
     }
 }
 
-/// The highest tier the model has among those the CPU and the cap allow.
+/// The most preferred tier of the model among those the CPU and the cap allow.
 ///
 /// # Safety
 /// `options.cpu` is null or NUL-terminated.
@@ -62,35 +62,59 @@ unsafe fn choose_tier(model: ModelView, options: &Options, why: &mut Text) -> Re
     } else {
         ("the cpu option", asked)
     };
-    let host = host_tiers();
-    let offered = match cap {
-        b"" => host,
-        name => match ISA_NAMES.iter().position(|known| known.to_bytes() == name) {
-            Some(isa) => host & ((2u32 << isa) - 1),
+    let last = match cap {
+        b"" => usize::MAX,
+        name => match tiers().position(|tier| tier.name.to_bytes() == name) {
+            Some(rank) => rank,
             None => {
-                why.str(source).str(" is '").bytes(name).str("'; known are scalar, avx2, avxvnni and avx512vnni");
+                why.str(source).str(" is '").bytes(name).str("'; known are ");
+                name_all(why);
                 return Err(Status::BadOption);
             }
         },
     };
-    let tiers = || model.variants().iter().map(|v| v.isa);
-    let among = |set: u32, isa: u32| set.checked_shr(isa).unwrap_or(0) & 1 == 1;
-    if let Some(isa) = tiers().filter(|&isa| among(offered, isa)).max() {
-        return Ok(isa);
+    let host = host_tiers();
+    let runs = |tier: &Tier| host.checked_shr(tier.number).unwrap_or(0) & 1 == 1;
+    let holds = |tier: &Tier| model.variants().iter().any(|v| v.tier == tier.number);
+    let (mut best, mut least, mut offered) = (None, None, None);
+    for (rank, tier) in tiers().enumerate() {
+        if holds(&tier) && runs(&tier) && rank <= last {
+            best = Some(tier.number);
+        }
+        if holds(&tier) && least.is_none() {
+            least = Some(tier);
+        }
+        if runs(&tier) {
+            offered = Some(tier);
+        }
     }
-    let least = tiers().min().unwrap_or(ISA_SCALAR);
-    why.str("model '").bytes(model.name()).str("' needs ").bytes(tier_name(least)).str(", ");
-    if among(host, least) {
+    if let Some(best) = best {
+        return Ok(best);
+    }
+    let name = |tier: Option<Tier>| tier.map_or(&b"an unknown tier"[..], |t| t.name.to_bytes());
+    why.str("model '").bytes(model.name()).str("' needs ").bytes(name(least)).str(", ");
+    if least.is_some_and(|tier| runs(&tier)) {
         why.str(source).str(" caps it at ").bytes(cap);
     } else {
-        why.str("this CPU offers ").bytes(tier_name(host.checked_ilog2().unwrap_or(ISA_SCALAR)));
+        why.str("this CPU offers ").bytes(name(offered));
         why.str("; compile it for that, or for several tiers");
     }
-    Err(Status::IsaUnsupported)
+    Err(Status::TierUnsupported)
 }
 
-fn tier_name(isa: u32) -> &'static [u8] {
-    ISA_NAMES.get(isa as usize).map_or(b"an unknown tier", |name| name.to_bytes())
+/// The names of all tiers as a list in a sentence.
+fn name_all(why: &mut Text) {
+    let count = tiers().count();
+    for (i, tier) in tiers().enumerate() {
+        let before = if i == 0 {
+            ""
+        } else if i + 1 == count {
+            " and "
+        } else {
+            ", "
+        };
+        why.str(before).bytes(tier.name.to_bytes());
+    }
 }
 
 fn choose_threads(options: &Options, why: &mut Text) -> Result<u32, Status> {
@@ -130,11 +154,11 @@ impl Builder {
     fn build(
         &mut self,
         model: ModelView<'static>,
-        isa: u32,
+        tier: u32,
         threads: u32,
         why: &mut Text,
     ) -> Result<*mut Context, Status> {
-        let usable = |v: &&'static Variant| v.isa == isa;
+        let usable = |v: &&'static Variant| v.tier == tier;
         let n_plan = model.variants().iter().filter(usable).count();
         let arena_bytes = model.variants().iter().filter(usable).map(|v| v.arena_bytes).max().unwrap_or(0) as usize;
         let n_io = model.inputs().len() + model.outputs().len();
@@ -152,7 +176,7 @@ impl Builder {
             }
             let io = slots.add(n_io).cast::<*mut u8>();
             let plan = io.add(n_io).cast::<Planned>();
-            write_plan(plan, model, isa, usable);
+            write_plan(plan, model, tier, usable);
             (
                 core::slice::from_raw_parts_mut(slots, n_io),
                 core::slice::from_raw_parts_mut(io, n_io),
@@ -167,7 +191,7 @@ impl Builder {
                 i -= 1;
             }
         }
-        let profile_len = model.variants().iter().filter(|v| v.isa == isa).map(|v| v.n_steps as usize).sum();
+        let profile_len = model.variants().iter().filter(|v| v.tier == tier).map(|v| v.n_steps as usize).sum();
         let Some(pool) = Pool::new(threads, self.allocator) else {
             why.str("out of memory for the threads");
             return Err(Status::OutOfMemory);
@@ -175,7 +199,7 @@ impl Builder {
         let (allocator, error) = (self.allocator, [0; 256]);
         let mut inner = Inner {
             model,
-            isa,
+            tier,
             allocator,
             own_block,
             tables,
@@ -209,11 +233,11 @@ impl Builder {
 unsafe fn write_plan(
     plan: *mut Planned,
     model: ModelView<'static>,
-    isa: u32,
+    tier: u32,
     usable: impl Fn(&&'static Variant) -> bool,
 ) {
     let (mut len, mut profile_base) = (0, 0);
-    for variant in model.variants().iter().filter(|v| v.isa == isa) {
+    for variant in model.variants().iter().filter(|v| v.tier == tier) {
         if usable(&variant) {
             // SAFETY: promised by the caller.
             unsafe { plan.add(len).write(Planned { variant, profile_base }) };

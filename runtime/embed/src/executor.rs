@@ -28,7 +28,7 @@ pub struct Context {
 /// A context's parts, reached only by the thread that holds `busy`.
 pub(crate) struct Inner {
     pub(crate) model: ModelView<'static>,
-    pub(crate) isa: u32,
+    pub(crate) tier: u32,
     pub(crate) allocator: Allocator,
     pub(crate) own_block: Block,
     pub(crate) tables: Block,
@@ -262,7 +262,7 @@ impl Inner {
 
     /// What a tensor takes at `batch` items.
     fn size(&self, slot: usize, batch: usize) -> Result<Size, Status> {
-        let bytes = self.model.bytes_at(slot, batch, self.isa).ok_or(Status::BadBatch)?;
+        let bytes = self.model.bytes_at(slot, batch, self.tier).ok_or(Status::BadBatch)?;
         Ok(Size { batch, bytes })
     }
 
@@ -386,7 +386,7 @@ impl Inner {
     /// Describes the context.
     pub(crate) fn info(&self) -> ContextInfo {
         ContextInfo {
-            isa: self.isa,
+            tier: self.tier,
             threads: self.pool.threads(),
             arena_bytes: self.arena.bytes as u64,
             batch: self.batch as u64,

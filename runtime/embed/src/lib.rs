@@ -15,7 +15,7 @@ pub mod capi;
 mod create;
 pub mod executor;
 mod fpu;
-mod host;
+pub mod host;
 pub mod memory;
 pub mod pool;
 pub mod sys;

@@ -114,13 +114,13 @@ impl<'m> ModelView<'m> {
     }
 
     /// Bytes of tensor `index`, inputs first, at `batch` items; none when they exceed the address space, or when the
-    /// batch has to be run whole and no variant of tier `isa` does.
-    pub fn bytes_at(&self, index: usize, batch: usize, isa: u32) -> Option<usize> {
+    /// batch has to be run whole and no variant of tier `tier` does.
+    pub fn bytes_at(&self, index: usize, batch: usize, tier: u32) -> Option<usize> {
         let io = self.ios().nth(index)?;
         if !self.whole_batches() || index < self.inputs().len() || io.batched == 0 {
             return io.bytes_at(batch);
         }
-        let variant = self.variants().iter().find(|v| v.isa == isa && v.batch as usize == batch)?;
+        let variant = self.variants().iter().find(|v| v.tier == tier && v.batch as usize == batch)?;
         let elem = *ELEM_BYTES.get(io.elem as usize)?;
         let product = |n: usize, &dim: &i64| n.checked_mul(usize::try_from(dim).ok()?);
         let bytes = self.shape(variant, index).iter().try_fold(elem, product)?;

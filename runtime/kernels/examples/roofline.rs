@@ -10,7 +10,7 @@ use qc_kernels::args::{
     SoftmaxArgs, UnaryArgs,
 };
 use qc_kernels::pack::{GemmShape, PANEL, Taps, dw_bytes};
-use qc_kernels::{Family, Isa, Variant, host, peak, table};
+use qc_kernels::{Family, Tier, Variant, host, peak, table};
 use std::time::{Duration, Instant};
 
 /// Memory at a 64-byte boundary with slack on both sides.
@@ -38,7 +38,7 @@ impl Buffer {
 }
 
 struct Bench {
-    isa: Isa,
+    tier: Tier,
     filter: String,
 }
 
@@ -73,15 +73,15 @@ fn best(mut f: impl FnMut()) -> f64 {
     best
 }
 
-fn peak_int8(isa: Isa) -> f64 {
+fn peak_int8(tier: Tier) -> f64 {
     let mut macs = 0;
-    let seconds = best(|| macs = peak::peak_int8(isa, 400_000).unwrap_or(0));
+    let seconds = best(|| macs = peak::peak_int8(tier, 400_000).unwrap_or(0));
     macs as f64 / seconds
 }
 
-fn peak_f32(isa: Isa) -> f64 {
+fn peak_f32(tier: Tier) -> f64 {
     let mut macs = 0;
-    let seconds = best(|| macs = peak::peak_f32(isa, 400_000).unwrap_or(0));
+    let seconds = best(|| macs = peak::peak_f32(tier, 400_000).unwrap_or(0));
     macs as f64 / seconds
 }
 
@@ -192,8 +192,8 @@ impl Bench {
     }
 
     fn run<A>(&self, family: Family, variant: Variant, args: &A) {
-        let kernel = table::select(family, variant, self.isa).expect("a kernel");
-        // SAFETY: the caller's buffers keep the family's contract; `isa` is not above the host.
+        let kernel = table::select(family, variant, self.tier).expect("a kernel");
+        // SAFETY: the caller's buffers keep the family's contract; `tier` is not above the host.
         unsafe { (kernel.run)(std::ptr::from_ref(args).cast()) };
     }
 
@@ -225,7 +225,7 @@ impl Bench {
                 self.run(Family::Gemm, c.variant, &g);
             }
         };
-        let (seconds, peak) = best_with_peak(run, |n| peak::peak_int8(self.isa, n));
+        let (seconds, peak) = best_with_peak(run, |n| peak::peak_int8(self.tier, n));
         let macs = (pixels * c.cols * c.channels * c.k * c.k) as f64;
         println!(
             "{:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s  {:>6.1} GB/s of weights",
@@ -288,7 +288,7 @@ impl Bench {
                 self.run(Family::GemmF32, Variant::F32, &g);
             }
         };
-        let (seconds, peak) = best_with_peak(run, |n| peak::peak_f32(self.isa, n));
+        let (seconds, peak) = best_with_peak(run, |n| peak::peak_f32(self.tier, n));
         let rate = (pixels * c.cols * c.channels * c.k * c.k) as f64 / seconds;
         println!(
             "{name:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s  {:>6.1} GB/s of weights",
@@ -313,7 +313,7 @@ impl Bench {
         (d.out_px, d.out_row, d.kh, d.kw) = (pixel, image * pixel, k, k);
         (d.rows, d.cols, d.channels, d.clamp_hi) = (image, image, channels, 1e30);
         let run = || self.run(Family::DwF32, Variant::F32, &d);
-        let (seconds, peak) = best_with_peak(run, |n| peak::peak_f32(self.isa, n));
+        let (seconds, peak) = best_with_peak(run, |n| peak::peak_f32(self.tier, n));
         let rate = (image * image * channels * k * k) as f64 / seconds;
         println!("{name:<28} {:>9.1} us {:>6.1} % of {:.0} GMAC/s", seconds * 1e6, 100.0 * rate / peak, peak / 1e9);
     }
@@ -333,7 +333,7 @@ impl Bench {
         (d.out_px, d.out_row, d.kh, d.kw) = (channels, image * channels, k, k);
         (d.rows, d.cols, d.channels, d.hi) = (image, image, channels, 255);
         let (seconds, peak) =
-            best_with_peak(|| self.run(Family::Dw, Variant::U8, &d), |n| peak::peak_int8(self.isa, n));
+            best_with_peak(|| self.run(Family::Dw, Variant::U8, &d), |n| peak::peak_int8(self.tier, n));
         let hertz = peak / 128.0;
         let blocks = (image * image * channels) as f64 / 64.0;
         println!("{name:<28} {:>9.1} us {:>6.1} cycles per 64", seconds * 1e6, seconds * hertz / blocks);
@@ -350,7 +350,7 @@ impl Bench {
         (p.out_px, p.out_row, p.in_h, p.in_w, p.kh, p.kw) = (channels, out * channels, image, image, k, k);
         (p.stride_y, p.stride_x, p.pad_top, p.pad_left) = (stride, stride, pad, pad);
         (p.rows, p.cols, p.channels, p.scale, p.hi) = (out, out, channels, 1.0, 255);
-        let (seconds, peak) = best_with_peak(|| self.run(Family::Pool, variant, &p), |n| peak::peak_int8(self.isa, n));
+        let (seconds, peak) = best_with_peak(|| self.run(Family::Pool, variant, &p), |n| peak::peak_int8(self.tier, n));
         let hertz = peak / 128.0;
         let blocks = (out * out * channels) as f64 / 64.0;
         println!("{name:<28} {:>9.1} us {:>6.1} cycles per 64", seconds * 1e6, seconds * hertz / blocks);
@@ -427,13 +427,13 @@ impl Bench {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let filter = arguments.next().unwrap_or_default();
-    let cap = arguments.next().map_or(Isa::Avx512Vnni, |name| Isa::from_name(&name).expect("a tier"));
-    let bench = Bench { isa: host::detect(cap), filter };
+    let cap = arguments.next().map(|name| Tier::from_name(&name).expect("a tier"));
+    let bench = Bench { tier: host::best(cap), filter };
     println!(
         "tier {}, peak {:.1} GMAC/s int8, {:.1} GMAC/s f32",
-        bench.isa.name(),
-        peak_int8(bench.isa) / 1e9,
-        peak_f32(bench.isa) / 1e9
+        bench.tier.name(),
+        peak_int8(bench.tier) / 1e9,
+        peak_f32(bench.tier) / 1e9
     );
     for c in LAYERS {
         bench.conv(c);

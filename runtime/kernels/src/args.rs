@@ -482,19 +482,8 @@ args! {
     /// quantized, and so is the result: u8 instead of f32. With `E(x)` for `reference::exp`, `M(x)` for `reference::expm1`,
     /// `T(x)` for `reference::erfc`, `fma(..)` rounded once, the `max` and `min` of [`BinaryF32Args`], and `p0`, `p1`, `p2`
     /// the parameters (errors against exact values of the same parameters; `u` is a unit in the last place of the result;
-    /// results below `max(1, |x|) * 2^-126` may be off by that much):
-    ///
-    /// - `clamp_f32`: the clamp to `p0 ..= p1`.
-    /// - `sigmoid_f32`: `1 / (1 + E(0 - x))`, 4 u. `swish_f32`: `x / (1 + E(0 - x * p0))`, `4 + |x * p0|` u.
-    /// - `tanh_f32`: `M(2x) / (M(2x) + 2)`, 5 u.
-    /// - `exp_f32`: `E(x)`, 1.1 u. `sqrt_f32`: the square root, 0.5 u. `abs_f32`: `x` without its sign, exact.
-    /// - `erf_f32`: for `|x| < 1` `x` times a polynomial in `x²`, else `1 - T(|x|)` with the sign of `x`; 3 u.
-    /// - `hard_sigmoid_f32`: `fma(x, p0, p1)` clamped to `0 ..= 1`, 0.5 u.
-    /// - `hard_swish_f32`: `x * (x + p0 clamped to 0 ..= p1) * p2`, the last two first; the sum rounded to f32, then 1.5 u.
-    /// - `leaky_relu_f32`: `x * p0` below 0, else `x`, 0.5 u.
-    /// - `elu_f32`: `M(x) * p0` below 0, else `x`, 4 u.
-    /// - `gelu_f32`: `x * 0.5 * t` with `t = T(|x| * sqrt(1/2))` for `x < 0`, else 2 less that; `8 + 2x²` u.
-    /// - `gelu_tanh_f32`: `x / (1 + E(0 - y))` with `y = fma(x * x, p1, p0) * x`; `5 + 2 |y|` u.
+    /// results below `max(1, |x|) * 2^-126` may be off by that much), the formula of each is said by its
+    /// [`Variant`](crate::table::Variant).
     ///
     /// Infinities give what these formulas make of them, as they do in ONNX Runtime: `gelu(-inf)` and `swish(-inf)` are NaN.
     ///

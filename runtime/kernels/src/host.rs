@@ -1,32 +1,59 @@
-//! Finds the instruction tiers of the host: CPU features, and registers that the operating system saves.
+//! Finds what the host offers: CPU features, and registers that the operating system saves.
 
-use crate::table::Isa;
+use crate::tier::{FEATURES, Features, NO_STATE, Register, Tier};
 use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
 // CPUID leaf 1, ecx.
-const FMA: u32 = 1 << 12;
 const OSXSAVE: u32 = 1 << 27;
 const AVX: u32 = 1 << 28;
-// Leaf 7, ebx.
-const AVX2: u32 = 1 << 5;
-const AVX512: u32 = 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31; // F, DQ, BW, VL
-// Leaf 7, ecx.
-const AVX512_VNNI: u32 = 1 << 11;
-// Leaf 7 subleaf 1, eax.
-const AVX_VNNI: u32 = 1 << 4;
-// XCR0: xmm and ymm; with opmask and both zmm halves.
-const YMM_STATE: u64 = 0x6;
-const ZMM_STATE: u64 = 0xe6;
 
-/// The highest tier of this host, at most `cap`.
-pub fn detect(cap: Isa) -> Isa {
-    Isa::ALL.into_iter().rev().find(|&isa| isa <= cap && has(isa)).unwrap_or(Isa::Scalar)
+/// The features of this host.
+pub fn features() -> Features {
+    let leaves = __cpuid(0).eax;
+    let extensions = __cpuid(1).ecx;
+    // Features with registers of their own mean nothing without AVX, with which their encoding came.
+    let state = if extensions & (OSXSAVE | AVX) == OSXSAVE | AVX {
+        // SAFETY: OSXSAVE says that xgetbv may be executed.
+        unsafe { saved_state() }
+    } else {
+        NO_STATE
+    };
+    let mut found = Features::NONE;
+    for (number, &(_, report, registers)) in FEATURES.iter().enumerate() {
+        // A leaf says in eax how many subleaves it has.
+        let exists = report.0 <= leaves && (report.1 == 0 || report.1 <= __cpuid_count(report.0, 0).eax);
+        if exists && state & registers == registers {
+            let leaf = __cpuid_count(report.0, report.1);
+            let register = match report.2 {
+                Register::Eax => leaf.eax,
+                Register::Ebx => leaf.ebx,
+                Register::Ecx => leaf.ecx,
+                Register::Edx => leaf.edx,
+            };
+            if register >> report.3 & 1 == 1 {
+                found = found.with(number);
+            }
+        }
+    }
+    found
 }
 
-/// The tiers that this host has: bit `isa` for each. It is a set and not a highest tier, since there are processors with
-/// 512-bit dot products but without the 256-bit form of `avxvnni`.
+/// The most preferred tier of this host that is not preferred to `cap`.
+pub fn best(cap: Option<Tier>) -> Tier {
+    let features = features();
+    let fits = |t: &Tier| cap.is_none_or(|cap| t.rank() <= cap.rank()) && features.contain(t.needs());
+    Tier::ALL.iter().copied().rfind(fits).unwrap_or(Tier::Scalar)
+}
+
+/// Whether the host has what a tier needs.
+pub fn has(tier: Tier) -> bool {
+    features().contain(tier.needs())
+}
+
+/// The tiers that this host has: bit `n` for the tier with number `n`.
 pub fn tiers() -> u32 {
-    Isa::ALL.into_iter().filter(|&isa| has(isa)).fold(0, |set, isa| set | 1 << isa as u32)
+    let features = features();
+    Tier::ALL.iter().filter(|t| features.contain(t.needs())).fold(0, |set, &t| set | 1 << t as u32)
 }
 
 /// [`tiers`] under a name that other objects link to.
@@ -36,31 +63,17 @@ pub extern "C" fn qc_host_tiers() -> u32 {
     tiers()
 }
 
-/// Whether the host has a tier's own instructions.
-pub fn has(isa: Isa) -> bool {
-    if isa == Isa::Scalar {
-        return true;
-    }
-    if __cpuid(0).eax < 7 {
-        return false;
-    }
-    let leaf1 = __cpuid(1).ecx;
-    if leaf1 & (OSXSAVE | AVX | FMA) != OSXSAVE | AVX | FMA {
-        return false;
-    }
-    // SAFETY: OSXSAVE says that xgetbv may be executed.
-    let state = unsafe { saved_state() };
-    let leaf7 = __cpuid_count(7, 0);
-    if state & YMM_STATE != YMM_STATE || leaf7.ebx & AVX2 == 0 {
-        return false;
-    }
-    match isa {
-        Isa::Scalar | Isa::Avx2 => true,
-        Isa::AvxVnni => leaf7.eax >= 1 && __cpuid_count(7, 1).eax & AVX_VNNI != 0,
-        Isa::Avx512Vnni => {
-            state & ZMM_STATE == ZMM_STATE && leaf7.ebx & AVX512 == AVX512 && leaf7.ecx & AVX512_VNNI != 0
-        }
-    }
+/// The name of the tier with rank `rank`, and its number by `number`; null beyond the last. For other objects.
+///
+/// # Safety
+/// `number` may be written.
+#[cfg(qc_embed)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_tier(rank: usize, number: *mut u32) -> *const core::ffi::c_char {
+    let Some(&tier) = Tier::ALL.get(rank) else { return core::ptr::null() };
+    // SAFETY: the caller's guarantee.
+    unsafe { number.write(tier as u32) };
+    tier.c_name().as_ptr()
 }
 
 /// Register sets that the operating system saves (XCR0).

@@ -1,7 +1,7 @@
 //! Microkernels, their table and their packers.
 //!
 //! A kernel is a function without state that takes one pointer to the argument struct of its family (`args`). The table
-//! (`table`) lists them all by family, variant and instruction tier; `host` finds the tier of the machine. Every tier
+//! (`table`) lists them all by family, variant and instruction tier; `tier` the tiers, `host` finds those of the machine. Every tier
 //! gives the same bits, and `reference` defines which: plain loops that share no arithmetic with the kernels.
 //!
 //! The kernels themselves are compiled once, by the build script, with `--cfg qc_embed`: into one object ([`OBJECT`]). It
@@ -18,6 +18,7 @@ pub mod args;
 #[cfg(any(qc_embed, clippy))]
 mod body;
 mod field;
+mod functions;
 pub mod host;
 mod isa;
 mod numbers;
@@ -29,11 +30,14 @@ pub mod peak;
 pub mod reference;
 mod row;
 pub mod table;
+pub mod tier;
 
-/// The kernels of all tiers as a relocatable object: symbols `qc_k_<name>`, one section per function, and `qc_host_tiers`.
+/// The kernels of all tiers as a relocatable object: symbols `qc_k_<name>`, one section per function, `qc_host_tiers` and
+/// `qc_tier`.
 #[cfg(not(qc_embed))]
 pub static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.o"));
 
 #[cfg(not(qc_embed))]
 pub use numbers::fma_exact;
-pub use table::{Family, Isa, Tile, UKernel, Variant};
+pub use table::{Family, Tile, UKernel, Variant};
+pub use tier::{Features, Tier};

@@ -5,20 +5,20 @@
 /// Stamps the rows of one tier.
 ///
 /// ```text
-/// rows! { Scalar (isa::Scalar) "sse2";
-///     qc_k_add_u8_scalar: BinaryU8 AddU8 [1x64] = binary::add_u8;
+/// rows! { Scalar "scalar" (isa::Scalar) "sse2";
+///     add_u8: BinaryU8 AddU8 [1 x 64] = binary::add_u8;
 /// }
 /// ```
 ///
-/// gives `ROWS` and the functions, whose symbols are the names written here. A body is `unsafe fn(witness, *const u8)`; it
+/// gives `NAME`, `NEEDS`, `ROWS` and the functions, here one with the symbol `qc_k_add_u8_scalar`. A body is `unsafe fn(witness, *const u8)`; it
 /// is inlined, so that it is compiled with the tier's features.
 macro_rules! rows {
-    ($isa:ident ($witness:ty) $features:literal; $($symbol:ident: $family:ident $variant:ident [$mr:literal x $nr:literal] = $body:expr;)*) => {
+    ($tier:ident $name:literal ($witness:ty) $features:literal; $($kernel:ident: $family:ident $variant:ident [$mr:literal x $nr:literal] = $body:expr;)*) => {
         $(
             #[cfg(any(qc_embed, clippy))]
-            #[unsafe(no_mangle)]
+            #[unsafe(export_name = concat!("qc_k_", stringify!($kernel), "_", $name))]
             #[target_feature(enable = $features)]
-            unsafe extern "C" fn $symbol(args: *const u8) {
+            unsafe extern "C" fn $kernel(args: *const u8) {
                 // SAFETY: the table's contract: the host has the tier, and `args` is the family's filled struct.
                 unsafe { $body(<$witness>::new(), args) }
             }
@@ -26,26 +26,34 @@ macro_rules! rows {
 
         #[cfg(not(any(qc_embed, clippy)))]
         unsafe extern "C" {
-            $(fn $symbol(args: *const u8);)*
+            $(
+                #[link_name = concat!("qc_k_", stringify!($kernel), "_", $name)]
+                fn $kernel(args: *const u8);
+            )*
         }
+
+        /// Name of the tier.
+        pub const NAME: &str = $name;
+
+        /// The name for C.
+        pub const C_NAME: &core::ffi::CStr = match core::ffi::CStr::from_bytes_with_nul(concat!($name, "\0").as_bytes()) {
+            Ok(name) => name,
+            Err(_) => panic!("a name has no NUL"),
+        };
+
+        /// What every row needs of the host.
+        pub const NEEDS: $crate::tier::Features = $crate::tier::Features::of($features);
 
         /// Rows of this tier.
         pub static ROWS: &[$crate::table::UKernel] = &[$($crate::table::UKernel {
-            name: $crate::row::without_prefix(stringify!($symbol)),
+            name: concat!(stringify!($kernel), "_", $name),
             family: $crate::table::Family::$family,
             variant: $crate::table::Variant::$variant,
-            isa: $crate::table::Isa::$isa,
+            tier: $crate::tier::Tier::$tier,
+            needs: NEEDS,
             tile: $crate::table::Tile { mr: $mr, nr: $nr },
-            run: $symbol,
+            run: $kernel,
         },)*];
     };
 }
 pub(crate) use rows;
-
-/// The kernel name of a symbol: what follows `qc_k_`.
-pub(crate) const fn without_prefix(symbol: &'static str) -> &'static str {
-    match symbol.split_at_checked(5) {
-        Some((_, name)) => name,
-        None => symbol,
-    }
-}

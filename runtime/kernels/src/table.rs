@@ -1,10 +1,11 @@
 //! The table of kernels: what exists, what it needs, and which row to call.
 //!
 //! A row is stamped together with its function (see `row.rs`), so a kernel cannot exist without its entry. The compiler
-//! selects by family, variant and tier; tests and benchmarks walk [`ALL`].
+//! selects by family, variant and tier; tests and benchmarks walk [`rows`].
 
 use crate::args::{self, Field};
-use crate::isa::{rows_avx2, rows_avx512vnni, rows_avxvnni, rows_scalar};
+use crate::functions::functions;
+use crate::tier::{Features, Tier};
 
 /// Kernel families; one argument struct each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
@@ -42,7 +43,7 @@ pub enum Family {
 }
 
 macro_rules! families {
-    ($($family:ident $name:literal $args:ident [$($variant:ident)*];)*) => {
+    ($($family:ident $name:literal $args:ident $variants:expr;)*) => {
         impl Family {
             /// All families.
             pub const ALL: &'static [Family] = &[$(Family::$family),*];
@@ -64,31 +65,29 @@ macro_rules! families {
 
             /// Variants of the family; each exists at least in the scalar tier.
             pub const fn variants(self) -> &'static [Variant] {
-                match self { $(Family::$family => &[$(Variant::$variant),*]),* }
+                use Variant::*;
+                match self { $(Family::$family => $variants),* }
             }
         }
     };
 }
 
 families! {
-    Gemm "gemm" GemmArgs [U8 U8Res F32 I32];
-    GemmF32 "gemm_f32" GemmF32Args [F32 U8];
-    Dw "dw" DwArgs [U8];
-    DwF32 "dw_f32" DwF32Args [F32 U8];
-    Pool "pool" PoolArgs [MaxU8 AvgU8 MaxF32 AvgF32];
-    BinaryU8 "binary_u8" BinaryU8Args [AddU8 MulU8];
-    BinaryF32 "binary_f32" BinaryF32Args [AddF32 SubF32 MulF32 DivF32 MaxF32 MinF32];
-    Unary "unary" UnaryArgs [
-        LutU8 ClampF32 SigmoidF32 TanhF32 ExpF32 SqrtF32 AbsF32 ErfF32 HardSigmoidF32 HardSwishF32 LeakyReluF32 EluF32
-        SwishF32 GeluF32 GeluTanhF32
-    ];
-    Quantize "quantize" QuantizeArgs [U8];
-    Dequantize "dequantize" DequantizeArgs [F32];
-    Move "move" MoveArgs [B1 B4];
-    Fill "fill" FillArgs [B1 B4];
-    Softmax "softmax" SoftmaxArgs [F32];
-    Mean "mean" MeanArgs [F32];
-    Lrn "lrn" LrnArgs [F32];
+    Gemm "gemm" GemmArgs &[U8, U8Res, F32, I32];
+    GemmF32 "gemm_f32" GemmF32Args &[F32, U8];
+    Dw "dw" DwArgs &[U8];
+    DwF32 "dw_f32" DwF32Args &[F32, U8];
+    Pool "pool" PoolArgs &[MaxU8, AvgU8, MaxF32, AvgF32];
+    BinaryU8 "binary_u8" BinaryU8Args &[AddU8, MulU8];
+    BinaryF32 "binary_f32" BinaryF32Args &[AddF32, SubF32, MulF32, DivF32, MaxF32, MinF32];
+    Unary "unary" UnaryArgs UNARY;
+    Quantize "quantize" QuantizeArgs &[U8];
+    Dequantize "dequantize" DequantizeArgs &[F32];
+    Move "move" MoveArgs &[B1, B4];
+    Fill "fill" FillArgs &[B1, B4];
+    Softmax "softmax" SoftmaxArgs &[F32];
+    Mean "mean" MeanArgs &[F32];
+    Lrn "lrn" LrnArgs &[F32];
 }
 
 impl Family {
@@ -104,24 +103,33 @@ impl Family {
 }
 
 macro_rules! variants {
-    ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
+    ({ $($(#[$fixed_doc:meta])* $fixed:ident $fixed_name:literal,)* } $($(#[$doc:meta])* $kernel:ident $variant:ident $name:ident {
+        reference($rx:ident, $rp:pat) => $reference:expr;
+        vectors($s:ident, $x:ident, $p:pat) => $vectors:expr;
+    })*) => {
         /// What a kernel of a family computes or stores; the family's argument struct defines each.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-        pub enum Variant { $($(#[$doc])* $variant,)* }
+        pub enum Variant { $($(#[$fixed_doc])* $fixed,)* $($(#[$doc])* $variant,)* }
 
         impl Variant {
             /// All variants of all families.
-            pub const ALL: &'static [Variant] = &[$(Variant::$variant),*];
+            pub const ALL: &'static [Variant] = &[$(Variant::$fixed,)* $(Variant::$variant),*];
 
             /// Name as written in dumps.
             pub const fn name(self) -> &'static str {
-                match self { $(Variant::$variant => $name),* }
+                match self {
+                    $(Variant::$fixed => $fixed_name,)*
+                    $(Variant::$variant => stringify!($kernel),)*
+                }
             }
         }
+
+        /// Those of the family `unary`: the table of bytes, and every function.
+        const UNARY: &[Variant] = &[Variant::LutU8, $(Variant::$variant),*];
     };
 }
 
-variants! {
+functions! { variants, {
     /// Quantized to u8.
     U8 "u8",
     /// Requantized to u8 after adding a residual.
@@ -154,78 +162,16 @@ variants! {
     MinF32 "min_f32",
     /// Map of bytes by table.
     LutU8 "lut_u8",
-    /// Clamp of floats.
-    ClampF32 "clamp_f32",
-    /// Logistic function.
-    SigmoidF32 "sigmoid_f32",
-    /// Hyperbolic tangent.
-    TanhF32 "tanh_f32",
-    /// Exponential.
-    ExpF32 "exp_f32",
-    /// Square root.
-    SqrtF32 "sqrt_f32",
-    /// Absolute value.
-    AbsF32 "abs_f32",
-    /// Error function.
-    ErfF32 "erf_f32",
-    /// Piecewise linear sigmoid.
-    HardSigmoidF32 "hard_sigmoid_f32",
-    /// `x` times a piecewise linear gate.
-    HardSwishF32 "hard_swish_f32",
-    /// Another slope below 0.
-    LeakyReluF32 "leaky_relu_f32",
-    /// Exponential below 0.
-    EluF32 "elu_f32",
-    /// `x` times its sigmoid.
-    SwishF32 "swish_f32",
-    /// `x` times the normal distribution.
-    GeluF32 "gelu_f32",
-    /// Its approximation by tanh.
-    GeluTanhF32 "gelu_tanh_f32",
     /// Elements of one byte.
     B1 "b1",
     /// Elements of four bytes.
     B4 "b4",
-}
+} }
 
 impl Variant {
     /// The variant called `name`.
     pub fn from_name(name: &str) -> Option<Variant> {
         Variant::ALL.iter().copied().find(|v| v.name() == name)
-    }
-}
-
-/// Instruction tiers, lowest first. A host of one tier can run every lower one, with one exception: `avx512vnni` does not
-/// imply `avxvnni`. Therefore a variant with a row for the latter also has one for the former.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub enum Isa {
-    /// Any x86-64 (SSE2).
-    Scalar,
-    /// AVX2 and FMA.
-    Avx2,
-    /// AVX2, FMA and 256-bit dot products.
-    AvxVnni,
-    /// AVX-512 F, BW, DQ, VL and 512-bit dot products.
-    Avx512Vnni,
-}
-
-impl Isa {
-    /// All tiers, lowest first.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
-
-    /// Name as in kernel names and options.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Isa::Scalar => "scalar",
-            Isa::Avx2 => "avx2",
-            Isa::AvxVnni => "avxvnni",
-            Isa::Avx512Vnni => "avx512vnni",
-        }
-    }
-
-    /// The tier called `name`.
-    pub fn from_name(name: &str) -> Option<Isa> {
-        Isa::ALL.into_iter().find(|i| i.name() == name)
     }
 }
 
@@ -240,27 +186,26 @@ pub struct Tile {
 
 /// A kernel.
 pub struct UKernel {
-    /// `family_types_[MRxNR_]isa`; the symbol is `qc_k_` and this name.
+    /// `family_types_[MRxNR_]tier`; the symbol is `qc_k_` and this name.
     pub name: &'static str,
     /// Which argument struct it takes.
     pub family: Family,
     /// What it computes.
     pub variant: Variant,
+    /// The tier it belongs to.
+    pub tier: Tier,
     /// What the host must offer.
-    pub isa: Isa,
+    pub needs: Features,
     /// Its block of results.
     pub tile: Tile,
-    /// The function. Its argument points to the family's struct, filled as that struct's documentation says; the host has
-    /// tier `isa`.
+    /// The function. Its argument points to the family's struct, filled as that struct's documentation says; the host
+    /// offers `needs`.
     pub run: unsafe extern "C" fn(*const u8),
 }
 
-/// Every kernel, one slice per tier, highest tier first.
-pub static ALL: &[&[UKernel]] = &[rows_avx512vnni::ROWS, rows_avxvnni::ROWS, rows_avx2::ROWS, rows_scalar::ROWS];
-
-/// All kernels, highest tier first.
+/// All kernels, those of the most preferred tier first.
 pub fn rows() -> impl Iterator<Item = &'static UKernel> {
-    ALL.iter().copied().flatten()
+    Tier::ALL.iter().rev().flat_map(|t| t.rows())
 }
 
 /// The kernel called `name`.
@@ -268,8 +213,9 @@ pub fn by_name(name: &str) -> Option<&'static UKernel> {
     rows().find(|k| k.name == name)
 }
 
-/// The best kernel of `family` and `variant` that a host of tier `isa` can run; `None` only if the family has no such
-/// variant.
-pub fn select(family: Family, variant: Variant, isa: Isa) -> Option<&'static UKernel> {
-    rows().find(|k| k.family == family && k.variant == variant && k.isa <= isa)
+/// The first kernel of `family` and `variant` in the table that needs no more than a host of `tier` offers; `None` only if
+/// the family has no such variant.
+pub fn select(family: Family, variant: Variant, tier: Tier) -> Option<&'static UKernel> {
+    let offered = tier.needs();
+    rows().find(|k| k.family == family && k.variant == variant && offered.contain(k.needs))
 }

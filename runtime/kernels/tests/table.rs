@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use qc_kernels::args::{FieldKind, Needed};
-use qc_kernels::{Family, Isa, Variant, host, table};
+use qc_kernels::{Family, Features, Tier, Variant, host, table};
 use std::collections::HashSet;
 
 #[test]
@@ -11,27 +11,46 @@ fn every_variant_has_a_scalar_row_and_names_are_unique() {
         assert_eq!(Family::from_name(family.name()), Some(family));
         for &variant in family.variants() {
             assert_eq!(Variant::from_name(variant.name()), Some(variant));
-            let scalar = table::select(family, variant, Isa::Scalar).unwrap();
-            assert_eq!(scalar.isa, Isa::Scalar);
+            let scalar = table::select(family, variant, Tier::Scalar).unwrap();
+            assert_eq!(scalar.tier, Tier::Scalar);
         }
     }
     let mut names = HashSet::new();
     for kernel in table::rows() {
         assert!(names.insert(kernel.name), "{} twice", kernel.name);
-        assert!(kernel.name.ends_with(kernel.isa.name()), "{}", kernel.name);
+        assert!(kernel.name.ends_with(kernel.tier.name()), "{}", kernel.name);
         assert!(kernel.family.variants().contains(&kernel.variant), "{}", kernel.name);
         assert!(std::ptr::eq(table::by_name(kernel.name).unwrap(), kernel));
     }
 }
 
 #[test]
-fn selection_takes_the_best_tier_not_above_the_host() {
-    let gemm = |isa| table::select(Family::Gemm, Variant::U8, isa).unwrap().isa;
-    assert_eq!(gemm(Isa::Avx512Vnni), Isa::Avx512Vnni);
-    assert_eq!(gemm(Isa::AvxVnni), Isa::AvxVnni);
-    assert_eq!(table::select(Family::DwF32, Variant::F32, Isa::AvxVnni).unwrap().isa, Isa::Avx2);
-    assert_eq!(gemm(Isa::Avx2), Isa::Avx2);
-    assert!(table::select(Family::Lrn, Variant::AddU8, Isa::Avx512Vnni).is_none());
+fn selection_takes_the_first_row_that_needs_no_more_than_the_tier() {
+    let gemm = |tier| table::select(Family::Gemm, Variant::U8, tier).unwrap().tier;
+    assert_eq!(gemm(Tier::Avx512Vnni), Tier::Avx512Vnni);
+    assert_eq!(gemm(Tier::AvxVnni), Tier::AvxVnni);
+    assert_eq!(table::select(Family::DwF32, Variant::F32, Tier::AvxVnni).unwrap().tier, Tier::Avx2);
+    assert_eq!(gemm(Tier::Avx2), Tier::Avx2);
+    assert!(table::select(Family::Lrn, Variant::AddU8, Tier::Avx512Vnni).is_none());
+    for kernel in table::rows() {
+        for &tier in Tier::ALL {
+            let chosen = table::select(kernel.family, kernel.variant, tier).unwrap();
+            assert!(tier.needs().contain(chosen.needs), "{} for {}", chosen.name, tier.name());
+        }
+    }
+}
+
+#[test]
+fn every_tier_has_a_number_of_its_own_and_rows() {
+    let numbers: HashSet<u32> = Tier::ALL.iter().map(|&t| t as u32).collect();
+    assert_eq!((numbers.len(), Tier::ALL[0]), (Tier::ALL.len(), Tier::Scalar));
+    assert!(numbers.iter().all(|&n| n < 32), "a set of tiers has 32 bits");
+    for (rank, &tier) in Tier::ALL.iter().enumerate() {
+        assert_eq!((tier.rank(), Tier::from_name(tier.name())), (rank, Some(tier)));
+        assert_eq!(Tier::from_number(tier as u32), Some(tier));
+        assert!(!tier.rows().is_empty() && tier.rows().iter().all(|k| k.tier == tier && k.needs == tier.needs()));
+    }
+    assert_eq!((Tier::from_name("neon"), Tier::from_number(31)), (None, None));
 }
 
 #[test]
@@ -70,34 +89,29 @@ fn what_fields_are_needed_with_exists() {
 }
 
 #[test]
-fn host_tier_agrees_with_the_standard_library_and_the_cap() {
-    let narrow = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let has = |isa| match isa {
-        Isa::Scalar => true,
-        Isa::Avx2 => narrow,
-        Isa::AvxVnni => narrow && is_x86_feature_detected!("avxvnni"),
-        Isa::Avx512Vnni => {
-            narrow
-                && is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vnni")
-        }
-    };
-    for cap in Isa::ALL {
-        let expected = Isa::ALL.into_iter().rev().find(|&isa| isa <= cap && has(isa)).unwrap();
-        assert_eq!(host::detect(cap), expected);
-        assert_eq!((host::has(cap), host::tiers() >> cap as u32 & 1 == 1), (has(cap), has(cap)));
-        assert_eq!(Isa::from_name(cap.name()), Some(cap));
+fn features_agree_with_the_standard_library() {
+    macro_rules! found {
+        ($($name:tt)*) => { [$(($name, is_x86_feature_detected!($name))),*] };
     }
-    assert_eq!(Isa::from_name("neon"), None);
+    let all = found!("sse2" "fma" "avx2" "avxvnni" "avx512f" "avx512dq" "avx512bw" "avx512vl" "avx512vnni");
+    let known: HashSet<&str> = all.iter().map(|(name, _)| *name).collect();
+    let needed: HashSet<&str> = Tier::ALL.iter().flat_map(|t| t.needs().names()).collect();
+    assert_eq!(known, needed);
+    for (name, found) in all {
+        assert_eq!(host::features().contain(Features::of(name)), found, "{name}");
+        assert_eq!(host::features().names().any(|n| n == name), found, "{name}");
+    }
 }
 
 #[test]
-fn a_row_of_avxvnni_never_serves_avx512vnni() {
-    for kernel in table::rows().filter(|k| k.isa == Isa::AvxVnni) {
-        let widest = table::select(kernel.family, kernel.variant, Isa::Avx512Vnni).unwrap();
-        assert_eq!(widest.isa, Isa::Avx512Vnni, "{}", kernel.name);
+fn the_host_runs_the_best_tier_up_to_the_cap() {
+    let here: Vec<Tier> = Tier::ALL.iter().copied().filter(|&t| host::features().contain(t.needs())).collect();
+    assert_eq!(Some(&host::best(None)), here.last());
+    for &tier in Tier::ALL {
+        assert_eq!(Some(host::best(Some(tier))), here.iter().copied().rfind(|t| t.rank() <= tier.rank()));
+        assert_eq!(
+            (host::has(tier), host::tiers() >> tier as u32 & 1 == 1),
+            (here.contains(&tier), here.contains(&tier))
+        );
     }
 }

@@ -3,7 +3,7 @@
 use super::split;
 use qc_compiler::{CompileError, CompileOptions, Compiler, ModelFile, Ranges, TargetCpu, pipeline};
 use qc_ir::{Module, NoSink, Step};
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use qc_runtime::pictures::{Preset, Size};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -82,7 +82,7 @@ pub fn read(reader: Reader, bytes: &[u8]) -> Result<(), String> {
 
 /// A compiler for one batch and the lowest tier, whose code every machine makes in the same way.
 fn compiler(options: CompileOptions) -> Compiler {
-    Compiler::new(CompileOptions { target: TargetCpu::Tier(Isa::Scalar), batches: vec![1], ..options })
+    Compiler::new(CompileOptions { target: TargetCpu::Tier(Tier::Scalar), batches: vec![1], ..options })
 }
 
 fn refusal(e: CompileError) -> String {

@@ -4,7 +4,7 @@
 use super::Reader;
 use qc_compiler::{CompileOptions, Compiler, ModelFile, TargetCpu, pipeline};
 use qc_ir::{NoSink, PrintOptions, print};
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use qc_ladder::random::{Mode, Recipe, build};
 use std::path::{Path, PathBuf};
 
@@ -98,7 +98,7 @@ fn ranges(file: &ModelFile) -> Vec<u8> {
 
 fn shared_object(file: &ModelFile) -> Vec<u8> {
     let options =
-        CompileOptions { target: TargetCpu::Tier(Isa::Scalar), batches: vec![1], ..CompileOptions::default() };
+        CompileOptions { target: TargetCpu::Tier(Tier::Scalar), batches: vec![1], ..CompileOptions::default() };
     let compiled = Compiler::new(options).compile_file(file, &mut NoSink).expect("the example compiles");
     compiled.shared_object("digits.so").expect("the example compiles")
 }

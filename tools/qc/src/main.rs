@@ -25,7 +25,7 @@ use ui::Ui;
 
 /// Compiles trained networks (ONNX, PaddlePaddle) into INT8 CPU code.
 #[derive(Parser, Debug)]
-#[command(name = "qc", version, after_help = EXIT_STATUSES)]
+#[command(name = "qc", version, after_help = exit_statuses())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,11 +43,17 @@ struct Cli {
     dump_config: Option<PathBuf>,
 }
 
-const EXIT_STATUSES: &str = "\
+/// What is said below the help of all commands.
+fn exit_statuses() -> String {
+    let tiers = qc_kernels::Tier::ALL.iter().map(|tier| tier.name()).collect::<Vec<_>>().join("|");
+    format!(
+        "\
 Exit status: 0 success, 1 a check failed, 2 usage, 3 model invalid or not supported, 4 I/O,
 5 limit (memory, time, size), 70 internal error.
-Environment: QC_CPU=scalar|avx2|avxvnni|avx512vnni caps the instruction set; QC_NUM_THREADS, then
-OMP_NUM_THREADS set the default number of threads.";
+Environment: QC_CPU={tiers} caps the instruction set; QC_NUM_THREADS, then
+OMP_NUM_THREADS set the default number of threads."
+    )
+}
 
 fn main() -> ExitCode {
     let Err(failure) = crash::guard(run) else { return ExitCode::SUCCESS };

@@ -3,10 +3,9 @@
 use crate::args::ModelArgs;
 use crate::failure::{Failure, MODEL, Outcome};
 use qc_compiler::batch::Data;
-use qc_compiler::options::here;
 use qc_compiler::{CompileOptions, Compiler, TargetCpu};
 use qc_ir::NoSink;
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use qc_runtime::{Context, ContextOptions, Elem, IoInfo, Note, Predictor, TrustOfUser};
 use std::fs::File;
 use std::io::Read;
@@ -75,9 +74,9 @@ pub fn open(path: &Path, args: &ModelArgs, batch: usize, data: Data) -> Outcome<
 
 /// The tier for code of this process: the machine's, unless `QC_CPU` caps it. A word that is no tier is left to the
 /// runtime, which refuses it.
-fn jit_tier() -> Isa {
-    let cap = std::env::var("QC_CPU").ok().and_then(|name| Isa::from_name(name.trim()));
-    here().into_iter().rfind(|&tier| cap.is_none_or(|cap| tier <= cap)).unwrap_or(Isa::Scalar)
+fn jit_tier() -> Tier {
+    let cap = std::env::var("QC_CPU").ok().and_then(|name| Tier::from_name(name.trim()));
+    qc_kernels::host::best(cap)
 }
 
 impl Model {

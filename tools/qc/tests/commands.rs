@@ -115,10 +115,10 @@ fn reports_are_json() {
     }
     assert!(bench["median_ms"].as_f64() <= bench["p90_ms"].as_f64());
     assert!(!bench["steps"].as_array().unwrap().is_empty());
-    let inspect = shell.json("inspect model.so --show io,ops,memory,isa");
+    let inspect = shell.json("inspect model.so --show io,ops,memory,tier");
     assert_eq!(inspect["io"]["inputs"][0]["name"], "image");
     assert!(inspect["ops"].as_array().unwrap().len() >= 6);
-    let inspect = shell.json("inspect D/digits_qdq.onnx --show io,ops,params,quant,memory,isa");
+    let inspect = shell.json("inspect D/digits_qdq.onnx --show io,ops,params,quant,memory,tier");
     assert_eq!(inspect["quant"].as_array().map(|q| !q.is_empty()), Some(true));
     assert_eq!(shell.json("doctor")["schema"], "qc.doctor/1");
     shell.ok("inspect model.so --json=report.json -q");
@@ -197,7 +197,8 @@ fn inspecting_needs_no_execution() {
     let shell = Shell::new();
     shell.ok("compile D/digits_qdq.onnx -o model.so --target-cpu fat -q");
     let text = shell.ok("inspect model.so");
-    assert!(text.contains("scalar, avx2, avxvnni, avx512vnni") && text.contains("[n, 1, 8, 8]"), "{text}");
+    let tiers: Vec<&str> = qc_kernels::Tier::ALL.iter().map(|tier| tier.name()).collect();
+    assert!(text.contains(&tiers.join(", ")) && text.contains("[n, 1, 8, 8]"), "{text}");
     assert!(digits().join("digits.onnx").is_file());
 }
 

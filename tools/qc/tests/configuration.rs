@@ -11,10 +11,10 @@ fn options_come_from_files() {
     let shell = Shell::new();
     shell.write("qc.toml", b"[compile]\ntarget-cpu = \"scalar\"\nbatch = [1, 2]\n[bench]\ntime = 0.02\nthreads = 1\n");
     shell.ok("compile D/digits_qdq.onnx -o model.so -q");
-    let isa = &shell.json("inspect model.so --show isa")["isa"];
-    assert!(isa.to_string().contains("scalar") && !isa.to_string().contains("avx2"), "{isa}");
+    let tier = &shell.json("inspect model.so --show tier")["tier"];
+    assert!(tier.to_string().contains("scalar") && !tier.to_string().contains("avx2"), "{tier}");
     shell.ok("compile D/digits_qdq.onnx -o model.so -q --target-cpu=fat --dump-config used.toml");
-    assert!(shell.json("inspect model.so --show isa")["isa"].to_string().contains("avx2"));
+    assert!(shell.json("inspect model.so --show tier")["tier"].to_string().contains("avx2"));
     let used = String::from_utf8(shell.read("used.toml")).unwrap();
     for line in ["[compile]", "target-cpu = \"fat\"", "batch = [1, 2]", "quiet = true", "exact-qdq = false"] {
         assert!(used.lines().any(|l| l == line), "{line}\n{used}");
@@ -23,7 +23,7 @@ fn options_come_from_files() {
     shell.write("other.toml", b"quiet = true\n");
     assert_eq!(shell.ok("compile D/digits_qdq.onnx -o model.so --config other.toml"), "");
     shell.ok("compile D/digits_qdq.onnx -o again.so --config used.toml");
-    assert!(shell.json("inspect again.so --show isa")["isa"].to_string().contains("avx2"));
+    assert!(shell.json("inspect again.so --show tier")["tier"].to_string().contains("avx2"));
 }
 
 #[test]

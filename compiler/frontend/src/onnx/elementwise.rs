@@ -87,40 +87,8 @@ pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.clip(n.input(0)?, min, max)?.into())
 }
 
-/// A function without parameters.
-macro_rules! functions {
-    ($($name:ident $function:ident,)*) => {$(
-        pub(super) fn $name(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-            function(g, n, Function::$function)
-        }
-    )*};
-}
-
-functions! { abs Abs, erf Erf, exp Exp, sigmoid Sigmoid, sqrt Sqrt, tanh Tanh, }
-
-fn function(g: &mut Graph, n: &Node<'_>, f: Function) -> Result<Lowered> {
-    Ok(g.function(f, n.input(0)?)?.into())
-}
-
 fn number(n: &Node<'_>, name: &str, default: f32) -> Result<f32> {
     Ok(n.float(name)?.unwrap_or(default))
-}
-
-pub(super) fn hard_sigmoid(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let (alpha, beta) = (number(n, "alpha", 0.2)?, number(n, "beta", 0.5)?);
-    function(g, n, Function::HardSigmoid { alpha, beta })
-}
-
-pub(super) fn hard_swish(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    function(g, n, Function::HardSwish { offset: 3.0, threshold: 6.0, scale: 6.0 })
-}
-
-pub(super) fn leaky_relu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    function(g, n, Function::LeakyRelu { alpha: number(n, "alpha", 0.01)? })
-}
-
-pub(super) fn elu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    function(g, n, Function::Elu { alpha: number(n, "alpha", 1.0)? })
 }
 
 /// `gamma * elu(x)`.
@@ -139,19 +107,6 @@ pub(super) fn celu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = g.arith(Arith::Div, n.input(0)?, &scalar(alpha))?;
     let y = g.function(Function::Elu { alpha: 1.0 }, &x)?;
     Ok(g.times(&y, alpha)?.into())
-}
-
-pub(super) fn gelu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let tanh = match n.text("approximate")?.unwrap_or("none") {
-        "none" => false,
-        "tanh" => true,
-        other => return Err(Refusal::invalid(format!("approximate is `{other}`"))),
-    };
-    function(g, n, Function::Gelu { tanh })
-}
-
-pub(super) fn swish(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    function(g, n, Function::Swish { beta: number(n, "alpha", 1.0)? })
 }
 
 /// `max(x, 0) + slope * min(x, 0)`.
@@ -183,14 +138,6 @@ pub(super) fn neg(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 
 pub(super) fn reciprocal(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.arith(Arith::Div, &scalar(1.0), n.input(0)?)?.into())
-}
-
-/// `x / (1 + |x|)`.
-pub(super) fn softsign(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = n.input(0)?;
-    let size = g.function(Function::Abs, x)?;
-    let below = g.plus(&size, 1.0)?;
-    Ok(g.arith(Arith::Div, x, &below)?.into())
 }
 
 /// Powers that products and roots give.

@@ -4,7 +4,7 @@ mod elementwise;
 mod integer;
 mod movement;
 mod nn;
-mod node;
+pub(crate) mod node;
 mod norm;
 pub(crate) mod ops;
 mod order;

@@ -3,10 +3,10 @@
 use super::node::Lower;
 use super::{elementwise, integer, movement, nn, norm, qdq, qlinear, reduce, shapes};
 use crate::error::Refusal;
+use crate::functions::FUNCTIONS;
 
-/// Name and lowering, sorted by name.
+/// Name and lowering, sorted by name. Functions of single elements have rows in [`FUNCTIONS`].
 static OPS: &[(&str, Lower)] = &[
-    ("Abs", elementwise::abs),
     ("Add", elementwise::add),
     ("AveragePool", nn::average_pool),
     ("BatchNormalization", nn::batch_norm),
@@ -24,23 +24,16 @@ static OPS: &[(&str, Lower)] = &[
     ("Div", elementwise::div),
     ("Dropout", elementwise::dropout),
     ("DynamicQuantizeLinear", integer::dynamic_quantize),
-    ("Elu", elementwise::elu),
-    ("Erf", elementwise::erf),
-    ("Exp", elementwise::exp),
     ("Expand", shapes::expand),
     ("Flatten", movement::flatten),
     ("Gather", shapes::gather),
-    ("Gelu", elementwise::gelu),
     ("Gemm", nn::gemm),
     ("GlobalAveragePool", nn::global_average_pool),
     ("GlobalMaxPool", nn::global_max_pool),
-    ("HardSigmoid", elementwise::hard_sigmoid),
-    ("HardSwish", elementwise::hard_swish),
     ("Identity", elementwise::identity),
     ("InstanceNormalization", norm::instance),
     ("LRN", nn::lrn),
     ("LayerNormalization", norm::layer),
-    ("LeakyRelu", elementwise::leaky_relu),
     ("MatMul", nn::matmul),
     ("MatMulInteger", integer::matmul),
     ("Max", elementwise::max),
@@ -68,19 +61,14 @@ static OPS: &[(&str, Lower)] = &[
     ("Reshape", movement::reshape),
     ("Selu", elementwise::selu),
     ("Shape", shapes::shape),
-    ("Sigmoid", elementwise::sigmoid),
     ("Size", shapes::size),
     ("Slice", movement::slice),
     ("Softmax", nn::softmax),
-    ("Softsign", elementwise::softsign),
     ("SpaceToDepth", movement::space_to_depth),
     ("Split", movement::split),
-    ("Sqrt", elementwise::sqrt),
     ("Squeeze", movement::squeeze),
     ("Sub", elementwise::sub),
     ("Sum", elementwise::sum),
-    ("Swish", elementwise::swish),
-    ("Tanh", elementwise::tanh),
     ("Tile", shapes::tile),
     ("Transpose", movement::transpose),
     ("Unsqueeze", movement::unsqueeze),
@@ -93,10 +81,10 @@ static MICROSOFT: &[(&str, Lower)] = &[
     ("QLinearAveragePool", qlinear::average_pool),
     ("QLinearConcat", qlinear::concat),
     ("QLinearGlobalAveragePool", qlinear::global_average_pool),
-    ("QLinearLeakyRelu", qlinear::leaky_relu),
+    ("QLinearLeakyRelu", qlinear::function),
     ("QLinearMul", qlinear::mul),
     ("QLinearReduceMean", qlinear::reduce_mean),
-    ("QLinearSigmoid", qlinear::sigmoid),
+    ("QLinearSigmoid", qlinear::function),
     ("QLinearSoftmax", qlinear::softmax),
 ];
 
@@ -109,15 +97,25 @@ fn table(domain: &str) -> Option<&'static [(&'static str, Lower)]> {
     }
 }
 
+/// The operators of a domain that are functions of single elements.
+fn functions(domain: &str) -> impl Iterator<Item = (&'static str, Lower)> {
+    let standard = matches!(domain, "" | "ai.onnx");
+    FUNCTIONS.iter().filter(move |_| standard).filter_map(|f| f.onnx)
+}
+
 /// The operators of a domain that are understood, sorted.
 pub(crate) fn names(domain: &str) -> Vec<&'static str> {
-    table(domain).unwrap_or_default().iter().map(|(name, _)| *name).collect()
+    let ops = table(domain).unwrap_or_default().iter().copied();
+    let mut names: Vec<&str> = ops.chain(functions(domain)).map(|(name, _)| name).collect();
+    names.sort_unstable();
+    names
 }
 
 /// The lowering of an operator.
 pub(super) fn find(domain: &str, op_type: &str) -> Option<Lower> {
     let ops = table(domain)?;
-    ops.binary_search_by(|(name, _)| (*name).cmp(op_type)).ok().map(|i| ops[i].1)
+    let found = ops.binary_search_by(|(name, _)| (*name).cmp(op_type)).ok().map(|i| ops[i].1);
+    found.or_else(|| functions(domain).find(|(name, _)| *name == op_type).map(|(_, lower)| lower))
 }
 
 /// Why an operator that is not in the table is refused.
@@ -141,6 +139,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted() {
         assert!([OPS, MICROSOFT].iter().all(|ops| ops.is_sorted_by_key(|(name, _)| *name)));
+        assert!(names("").windows(2).all(|pair| pair[0] < pair[1]), "an operator has two rows");
         assert!(find("", "Conv").is_some() && find("ai.onnx", "Add").is_some());
         assert!(find("com.microsoft", "Conv").is_none() && find("", "conv").is_none());
     }

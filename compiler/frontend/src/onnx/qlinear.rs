@@ -8,7 +8,7 @@
 
 use super::node::{Lower, Lowered, Node};
 use super::qdq::{Stated, dequantized, quantized};
-use super::{elementwise, movement, nn, reduce};
+use super::{elementwise, movement, nn, ops, reduce};
 use crate::emit::{Graph, Value};
 use crate::error::Refusal;
 use qc_ir::{Quant, Store};
@@ -106,12 +106,10 @@ fn unary(g: &mut Graph, n: &Node<'_>, float: Lower) -> Result<Lowered> {
     through(g, n, vec![Some(x)], float, 3)
 }
 
-pub(super) fn sigmoid(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    unary(g, n, elementwise::sigmoid)
-}
-
-pub(super) fn leaky_relu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    unary(g, n, elementwise::leaky_relu)
+/// A function of single elements: `QLinear` before its name.
+pub(super) fn function(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let float = n.proto.op_type.strip_prefix("QLinear").and_then(|name| ops::find("", name));
+    unary(g, n, float.ok_or_else(|| Refusal::unsupported("this operator is not supported"))?)
 }
 
 pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

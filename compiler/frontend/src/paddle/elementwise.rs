@@ -1,6 +1,6 @@
 //! Element-wise Paddle ops, and those that change nothing in inference.
 
-use super::op::{Lowered, Op, VERSION_2};
+use super::op::{Lowered, Op};
 use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
 use qc_dialects::graph::activation::Function;
@@ -88,55 +88,6 @@ pub(super) fn clip(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(Lowered::identity(g.clip(op.input("X")?, min, max)?, "it has no bounds"))
 }
 
-fn function(g: &mut Graph, op: &Op<'_>, f: Function) -> Result<Lowered> {
-    Ok(g.function(f, op.input("X")?)?.into())
-}
-
-pub(super) fn sigmoid(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    function(g, op, Function::Sigmoid)
-}
-
-pub(super) fn tanh(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    function(g, op, Function::Tanh)
-}
-
-pub(super) fn exp(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    function(g, op, Function::Exp)
-}
-
-pub(super) fn sqrt(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    function(g, op, Function::Sqrt)
-}
-
-pub(super) fn abs(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    function(g, op, Function::Abs)
-}
-
-pub(super) fn hard_sigmoid(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    let (alpha, beta) = (op.float("slope")?.unwrap_or(0.2), op.float("offset")?.unwrap_or(0.5));
-    function(g, op, Function::HardSigmoid { alpha, beta })
-}
-
-/// The kernels of 2.x have fixed numbers, whatever the attributes say.
-pub(super) fn hard_swish(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    let number = |name, default| match op.version >= VERSION_2 {
-        true => Ok(default),
-        false => Ok(op.float(name)?.unwrap_or(default)),
-    };
-    let (offset, threshold, scale) = (number("offset", 3.0)?, number("threshold", 6.0)?, number("scale", 6.0)?);
-    function(g, op, Function::HardSwish { offset, threshold, scale })
-}
-
-/// The kernel of 2.x does not look at `beta`.
-pub(super) fn swish(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    let beta = if op.version >= VERSION_2 { 1.0 } else { op.float("beta")?.unwrap_or(1.0) };
-    function(g, op, Function::Swish { beta })
-}
-
-pub(super) fn silu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    function(g, op, Function::Swish { beta: 1.0 })
-}
-
 pub(super) fn square(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
     Ok(g.arith(Arith::Mul, x, x)?.into())
@@ -164,21 +115,6 @@ pub(super) fn prelu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let below = g.clip(x, f32::NEG_INFINITY, 0.0)?;
     let below = g.arith(Arith::Mul, &below, &alpha)?;
     Ok(g.arith(Arith::Add, &above, &below)?.into())
-}
-
-pub(super) fn leaky_relu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    let alpha = op.float("alpha")?.unwrap_or(0.02);
-    function(g, op, Function::LeakyRelu { alpha })
-}
-
-pub(super) fn elu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    let alpha = op.float("alpha")?.unwrap_or(1.0);
-    function(g, op, Function::Elu { alpha })
-}
-
-pub(super) fn gelu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    let tanh = op.flag("approximate", false)?;
-    function(g, op, Function::Gelu { tanh })
 }
 
 pub(super) fn scale(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

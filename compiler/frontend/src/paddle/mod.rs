@@ -5,7 +5,7 @@ mod elementwise;
 mod flow;
 mod movement;
 mod nn;
-mod op;
+pub(crate) mod op;
 pub(crate) mod ops;
 pub(crate) mod params;
 pub(crate) mod pir;

@@ -6,7 +6,7 @@ use crate::error::Refusal;
 use qc_ir::HostTensor;
 
 /// The first version of the 2.x line, which counts padding differently in averages and fixes some parameters.
-pub(super) const VERSION_2: i64 = 2_000_000;
+pub(crate) const VERSION_2: i64 = 2_000_000;
 
 /// An op with its inputs.
 pub(crate) struct Op<'a> {

@@ -4,9 +4,10 @@ use super::op::{Lower, find_attr};
 use super::program::OpDesc;
 use super::{elementwise, movement, nn, quant, shapes};
 use crate::error::Refusal;
+use crate::functions::FUNCTIONS;
 
 /// One op type.
-pub(super) struct Row {
+pub(crate) struct Row {
     /// Type in the program.
     pub name: &'static str,
     /// The main output slot.
@@ -20,12 +21,18 @@ const fn row(name: &'static str, out: &'static str, lower: Lower) -> Row {
 
 /// The op types that are understood, sorted.
 pub(crate) fn names() -> Vec<&'static str> {
-    OPS.iter().map(|row| row.name).collect()
+    let mut names: Vec<&str> = OPS.iter().chain(functions()).map(|row| row.name).collect();
+    names.sort_unstable();
+    names
 }
 
-/// Sorted by name.
+/// The op types that are functions of single elements.
+fn functions() -> impl Iterator<Item = &'static Row> {
+    FUNCTIONS.iter().filter_map(|f| f.paddle.as_ref())
+}
+
+/// Sorted by name. Functions of single elements have rows in [`FUNCTIONS`].
 static OPS: &[Row] = &[
-    row("abs", "Out", elementwise::abs),
     row("affine_channel", "Out", nn::affine_channel),
     row("assign", "Out", elementwise::identity),
     row("assign_value", "Out", shapes::assign_value),
@@ -44,8 +51,6 @@ static OPS: &[Row] = &[
     row("elementwise_min", "Out", elementwise::min),
     row("elementwise_mul", "Out", elementwise::mul),
     row("elementwise_sub", "Out", elementwise::sub),
-    row("elu", "Out", elementwise::elu),
-    row("exp", "Out", elementwise::exp),
     row("fake_channel_wise_dequantize_max_abs", "Out", quant::fake_dequantize),
     row("fake_channel_wise_quantize_abs_max", "Out", quant::fake_quantize_abs_max),
     row("fake_channel_wise_quantize_dequantize_abs_max", "Out", quant::fake_quantize_dequantize_abs_max),
@@ -60,10 +65,6 @@ static OPS: &[Row] = &[
     row("flatten", "Out", movement::flatten2),
     row("flatten2", "Out", movement::flatten2),
     row("flatten_contiguous_range", "Out", movement::flatten_range),
-    row("gelu", "Out", elementwise::gelu),
-    row("hard_sigmoid", "Out", elementwise::hard_sigmoid),
-    row("hard_swish", "Out", elementwise::hard_swish),
-    row("leaky_relu", "Out", elementwise::leaky_relu),
     row("lrn", "Out", nn::lrn),
     row("matmul", "Out", nn::matmul),
     row("matmul_v2", "Out", nn::matmul_v2),
@@ -84,20 +85,15 @@ static OPS: &[Row] = &[
     row("scale", "Out", elementwise::scale),
     row("shape", "Out", shapes::shape),
     row("share_data", "Out", elementwise::identity),
-    row("sigmoid", "Out", elementwise::sigmoid),
-    row("silu", "Out", elementwise::silu),
     row("slice", "Out", movement::slice),
     row("softmax", "Out", nn::softmax),
     row("split", "Out", movement::split),
-    row("sqrt", "Out", elementwise::sqrt),
     row("square", "Out", elementwise::square),
     row("squeeze", "Out", movement::squeeze),
     row("squeeze2", "Out", movement::squeeze),
     row("stack", "Y", movement::stack),
     row("strided_slice", "Out", movement::slice),
-    row("swish", "Out", elementwise::swish),
     row("sync_batch_norm", "Y", nn::batch_norm),
-    row("tanh", "Out", elementwise::tanh),
     row("transpose", "Out", movement::transpose),
     row("transpose2", "Out", movement::transpose),
     row("unsqueeze", "Out", movement::unsqueeze),
@@ -106,7 +102,8 @@ static OPS: &[Row] = &[
 
 /// The row of an op type.
 pub(super) fn find(op_type: &str) -> Option<&'static Row> {
-    OPS.binary_search_by(|row| row.name.cmp(op_type)).ok().map(|i| &OPS[i])
+    let found = OPS.binary_search_by(|row| row.name.cmp(op_type)).ok().map(|i| &OPS[i]);
+    found.or_else(|| functions().find(|row| row.name == op_type))
 }
 
 /// Why an op is refused whatever its operands are, if it is.
@@ -192,6 +189,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted() {
         assert!(OPS.is_sorted_by_key(|row| row.name));
+        assert!(names().windows(2).all(|pair| pair[0] < pair[1]), "an op type has two rows");
         assert!(find("conv2d").is_some() && find("conv3d").is_none());
     }
 }

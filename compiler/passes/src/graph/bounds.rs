@@ -4,10 +4,9 @@
 //! its work. So a pair that goes leaves its clamp behind ([`Pair::real`]), unless the value is known to lie inside.
 
 use super::constant;
-use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Abs, AdaptiveAvgPool, Clip, Concat, Conv2d, Dequantize, Erf, Exp, GlobalAvgPool, GlobalMaxPool, HardSigmoid,
-    KeepFloat, Matmul, Max, MaxPool, Min, Observe, Quantize, Relu, Sigmoid, Softmax, Sqrt, Tanh,
+    AdaptiveAvgPool, Clip, Concat, Conv2d, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, KeepFloat, Matmul, Max,
+    MaxPool, Min, Observe, Quantize, Relu, Softmax,
 };
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Attrs, Module, OpId, Pattern, Quant, Rewriter, Traits, Use, ValueId};
@@ -128,19 +127,11 @@ fn within(m: &Module, v: ValueId, left: &mut usize) -> Bounds {
             let (a, b) = (operand(0), operand(1));
             Bounds { min: a.min.min(b.min), max: a.max.min(b.max) }
         }
-        () if Function::of(m, op).is_some() || is(&[Softmax::DEF]) => of_function(m, op),
-        () => Bounds::NONE,
-    }
-}
-
-/// The range of a function whatever its operand.
-fn of_function(m: &Module, op: OpId) -> Bounds {
-    let is = |defs: &[&'static qc_ir::OpDef]| defs.iter().any(|d| m.is(op, d));
-    match () {
-        () if is(&[Sigmoid::DEF, Softmax::DEF, HardSigmoid::DEF]) => Bounds { min: 0.0, max: 1.0 },
-        () if is(&[Tanh::DEF, Erf::DEF]) => Bounds { min: -1.0, max: 1.0 },
-        () if is(&[Exp::DEF, Abs::DEF, Sqrt::DEF]) => Bounds { min: 0.0, max: f32::INFINITY },
-        () => Bounds::NONE,
+        () if is(&[Softmax::DEF]) => Bounds { min: 0.0, max: 1.0 },
+        () => Function::of(m, op).map_or(Bounds::NONE, |f| {
+            let [min, max] = f.range();
+            Bounds { min, max }
+        }),
     }
 }
 

@@ -18,3 +18,4 @@ pub mod rows_avxvnni;
 pub mod rows_scalar;
 #[cfg(any(qc_embed, clippy))]
 pub mod scalar;
+mod whole;

@@ -8,10 +8,10 @@ use super::avxvnni::AvxVnni;
 use crate::body::{depthwise_quads, gemm};
 use crate::row::rows;
 
-rows! { AvxVnni (AvxVnni) "avx2,fma,avxvnni";
-    qc_k_gemm_u8s8u8_6x16_avxvnni: Gemm U8 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToU8<Avx2>>;
-    qc_k_gemm_u8s8u8r_6x16_avxvnni: Gemm U8Res [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToU8Res<Avx2>>;
-    qc_k_gemm_u8s8f32_6x16_avxvnni: Gemm F32 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToF32<Avx2>>;
-    qc_k_gemm_u8s8i32_6x16_avxvnni: Gemm I32 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToI32>;
-    qc_k_dw_u8s8u8_avxvnni: Dw U8 [1 x 32] = depthwise_quads::u8s8;
+rows! { AvxVnni "avxvnni" (AvxVnni) "avx2,fma,avxvnni";
+    gemm_u8s8u8_6x16: Gemm U8 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToU8<Avx2>>;
+    gemm_u8s8u8r_6x16: Gemm U8Res [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToU8Res<Avx2>>;
+    gemm_u8s8f32_6x16: Gemm F32 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToF32<Avx2>>;
+    gemm_u8s8i32_6x16: Gemm I32 [6 x 16] = gemm::gemm::<AvxVnni, gemm::ToI32>;
+    dw_u8s8u8: Dw U8 [1 x 32] = depthwise_quads::u8s8;
 }

@@ -1,7 +1,8 @@
-//! Functions of single elements: the definitions behind [`crate::args::UnaryArgs`].
+//! Functions of single elements: what the formulas of [`crate::functions`] are made of, and their values.
 
 use super::norm::{exp, expm1};
 use super::numbers::clamp_f32;
+use crate::functions::functions;
 use crate::numbers::{ERF_POLY, ERFC_POLY, ERFC_STEP, FRAC_1_SQRT_2, fma_exact};
 use crate::table::Variant;
 
@@ -44,37 +45,27 @@ pub fn sqrt(x: f32) -> f32 {
     (exact * half) as f32
 }
 
-/// The function of a unary variant at `x` with parameters `p`; `x` itself for a variant that is no function.
-pub fn function(variant: Variant, x: f32, p: [f32; 3]) -> f32 {
-    let size = f32::from_bits(x.to_bits() & 0x7fff_ffff);
-    match variant {
-        Variant::ClampF32 => clamp_f32(x, p[0], p[1]),
-        Variant::SigmoidF32 => 1.0 / (exp(0.0 - x) + 1.0),
-        Variant::SwishF32 => x / (exp(0.0 - x * p[0]) + 1.0),
-        Variant::TanhF32 => {
-            let e = expm1(x + x);
-            e / (e + 2.0)
-        }
-        Variant::ExpF32 => exp(x),
-        Variant::SqrtF32 => sqrt(x),
-        Variant::AbsF32 => size,
-        Variant::ErfF32 if size < 1.0 => erf_near_zero(x),
-        Variant::ErfF32 => {
-            let far = 1.0 - erfc(size);
-            f32::from_bits(far.to_bits().wrapping_add(x.to_bits() & 0x8000_0000))
-        }
-        Variant::HardSigmoidF32 => clamp_f32(fma_exact(x, p[0], p[1]), 0.0, 1.0),
-        Variant::HardSwishF32 => x * (clamp_f32(x + p[0], 0.0, p[1]) * p[2]),
-        Variant::LeakyReluF32 if x < 0.0 => x * p[0],
-        Variant::EluF32 if x < 0.0 => expm1(x) * p[0],
-        Variant::GeluF32 => {
-            let tail = erfc(size * FRAC_1_SQRT_2);
-            x * 0.5 * if x < 0.0 { tail } else { 2.0 - tail }
-        }
-        Variant::GeluTanhF32 => {
-            let y = fma_exact(x * x, p[1], p[0]) * x;
-            x / (exp(0.0 - y) + 1.0)
-        }
-        _ => x,
-    }
+/// `x` without its sign.
+fn size(x: f32) -> f32 {
+    f32::from_bits(x.to_bits() & 0x7fff_ffff)
 }
+
+macro_rules! arms {
+    ({} $($(#[$doc:meta])* $kernel:ident $variant:ident $name:ident {
+        reference($rx:ident, $rp:pat) => $reference:expr;
+        vectors($s:ident, $x:ident, $p:pat) => $vectors:expr;
+    })*) => {
+        /// The function of a unary variant at `x` with parameters `p`; `x` itself for a variant that is no function.
+        pub fn function(variant: Variant, x: f32, p: [f32; 3]) -> f32 {
+            match variant {
+                $(Variant::$variant => {
+                    let ($rx, $rp) = (x, p);
+                    $reference
+                })*
+                _ => x,
+            }
+        }
+    };
+}
+
+functions! { arms, {} }

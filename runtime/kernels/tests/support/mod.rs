@@ -7,7 +7,7 @@
 
 use qc_kernels::args::FieldKind;
 use qc_kernels::reference::{self, ArgValue, Args, Memory, Ptr};
-use qc_kernels::{Family, Isa, UKernel, Variant, host, table};
+use qc_kernels::{Family, Features, Tier, UKernel, Variant, host, table};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -166,7 +166,7 @@ impl Case {
         let mut found = 0;
         for kernel in table::rows().filter(|k| k.family == self.args.family() && k.variant == self.variant) {
             found += 1;
-            if !host_has(kernel.isa) {
+            if !host_runs(kernel) {
                 skip(kernel);
                 continue;
             }
@@ -260,20 +260,21 @@ fn is_nan(word: &[u8]) -> bool {
     <[u8; 4]>::try_from(word).is_ok_and(|w| f32::from_le_bytes(w).is_nan())
 }
 
-/// Whether the host can run a tier; asked once, since CPUID is slow in a virtual machine.
-fn host_has(isa: Isa) -> bool {
-    static HAS: OnceLock<[bool; 4]> = OnceLock::new();
-    HAS.get_or_init(|| Isa::ALL.map(host::has))[isa as usize]
+/// Whether the host can run a kernel; asked once, since CPUID is slow in a virtual machine.
+fn host_runs(kernel: &UKernel) -> bool {
+    static HOST: OnceLock<Features> = OnceLock::new();
+    HOST.get_or_init(host::features).contain(kernel.needs)
 }
 
 fn skip(kernel: &'static UKernel) {
     SKIPPED.with_borrow_mut(|skipped| {
         if skipped.insert(kernel.name) {
-            println!("SKIPPED 1: {}: this CPU lacks {}", kernel.name, kernel.isa.name());
+            println!("SKIPPED 1: {}: this CPU lacks {}", kernel.name, kernel.tier.name());
         }
     });
-    let required = std::env::var("QC_REQUIRE_ISA").ok().and_then(|name| Isa::from_name(&name));
-    assert!(required.is_none_or(|isa| kernel.isa > isa), "QC_REQUIRE_ISA wants {}", kernel.name);
+    let required = std::env::var("QC_REQUIRE_TIER").ok().and_then(|name| Tier::from_name(&name));
+    let wanted = required.is_some_and(|tier| tier.needs().contain(kernel.needs));
+    assert!(!wanted, "QC_REQUIRE_TIER wants {}", kernel.name);
 }
 
 thread_local! {

@@ -2,11 +2,8 @@
 
 use super::Numbers;
 use super::build::Graph;
-use qc_dialects::graph::{
-    Abs, Add, Clip, Div, Elu, Erf, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Max, Min, Mul, Relu, Sigmoid, Sqrt,
-    Sub, Swish, Tanh,
-};
-use qc_ir::{Attrs, ValueId};
+use qc_dialects::graph::{ACTIVATION, Abs, Add, Clip, Div, Function, Max, Min, Mul, Relu, Sub};
+use qc_ir::{AttrKind, Attrs, ValueId};
 
 /// `max(x, 0)`.
 pub fn relu(g: &mut Graph, x: ValueId, _: &[u32]) -> Option<ValueId> {
@@ -20,29 +17,26 @@ pub fn clip(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     Some(g.op(Clip::DEF, &[x], Attrs::new().with("min", min).with("max", max)))
 }
 
-/// A function of single elements; the root and the exponential where they are tame.
+/// A function of single elements with parameters at random. Its operand is made positive where negative numbers have no
+/// value, and cut to 4 where values grow beyond what a sum bears.
 pub fn function(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
-    let attrs = Attrs::new;
-    Some(match p[0] % 12 {
-        0 => g.op(Sigmoid::DEF, &[x], attrs()),
-        1 => g.op(Tanh::DEF, &[x], attrs()),
-        2 => {
-            let x = g.op(Clip::DEF, &[x], attrs().with("min", -4.0).with("max", 4.0));
-            g.op(Exp::DEF, &[x], attrs())
-        }
-        3 => {
-            let x = g.op(Abs::DEF, &[x], attrs());
-            g.op(Sqrt::DEF, &[x], attrs())
-        }
-        4 => g.op(Abs::DEF, &[x], attrs()),
-        5 => g.op(HardSigmoid::DEF, &[x], attrs().with("alpha", 0.2).with("beta", 0.5)),
-        6 => g.op(HardSwish::DEF, &[x], attrs()),
-        7 => g.op(LeakyRelu::DEF, &[x], attrs().with("alpha", 0.1)),
-        8 => g.op(Elu::DEF, &[x], attrs()),
-        9 => g.op(Swish::DEF, &[x], attrs().with("beta", 1.0 + f64::from(p[1] % 3))),
-        10 => g.op(Erf::DEF, &[x], attrs()),
-        _ => g.op(Gelu::DEF, &[x], attrs().with("tanh", p[1].is_multiple_of(2))),
-    })
+    let def = ACTIVATION[p[0] as usize % ACTIVATION.len()];
+    let mut attrs = Attrs::new();
+    for (spec, &p) in def.attrs.iter().zip(&p[1..]) {
+        let drawn = match (spec.kind, spec.default) {
+            (AttrKind::Bool, _) => p.is_multiple_of(2).into(),
+            (_, Some(default)) if !p.is_multiple_of(3) => default(),
+            _ => (0.1 + f64::from(p % 9) / 5.0).into(),
+        };
+        attrs.set(spec.name, drawn);
+    }
+    let f = Function::with(def, &|name| attrs.get(name).cloned())?;
+    let x = match () {
+        () if f.value(-1.0).is_nan() => g.op(Abs::DEF, &[x], Attrs::new()),
+        () if f.value(16.0).abs() > 1e3 => g.op(Clip::DEF, &[x], Attrs::new().with("min", -4.0).with("max", 4.0)),
+        () => x,
+    };
+    Some(g.op(def, &[x], attrs))
 }
 
 /// Arithmetic with a constant that broadcasts.

@@ -2,15 +2,14 @@
 //!
 //! A row takes the value that a step was given and nine numbers, and makes ops; `None` when the value has the wrong rank
 //! or size, in which case the step becomes a relu. **A new op of the graph dialect gets a row here**, or a place in one
-//! that exists; a test compares the table with the declarations.
+//! that exists (functions of single elements have theirs); a test compares the table with the declarations.
 
 use super::build::Graph;
 use super::{elementwise, linear, mixing, movement, pattern, window};
 use qc_dialects::graph::{
-    Abs, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Concat, Constant, Conv2d, Dequantize, Div, Elu, Erf,
-    Exp, Gelu, GlobalAvgPool, GlobalMaxPool, HardSigmoid, HardSwish, KeepFloat, LeakyRelu, Lrn, Matmul, Max, MaxPool,
-    Min, Mul, Observe, Pad, Quantize, ReduceMean, Relu, Reshape, Sigmoid, Slice, Softmax, Sqrt, Sub, Swish, Tanh,
-    Transpose,
+    ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Concat, Constant, Conv2d, Dequantize, Div,
+    GlobalAvgPool, GlobalMaxPool, KeepFloat, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad, Quantize, ReduceMean,
+    Relu, Reshape, Slice, Softmax, Sub, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -38,24 +37,7 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 1, ops: &[Matmul::DEF, Softmax::DEF], make: pattern::attention },
     Maker { weight: 4, ops: &[Relu::DEF], make: elementwise::relu },
     Maker { weight: 3, ops: &[Clip::DEF], make: elementwise::clip },
-    Maker {
-        weight: 4,
-        ops: &[
-            Sigmoid::DEF,
-            Tanh::DEF,
-            Exp::DEF,
-            Sqrt::DEF,
-            Abs::DEF,
-            HardSigmoid::DEF,
-            HardSwish::DEF,
-            LeakyRelu::DEF,
-            Elu::DEF,
-            Swish::DEF,
-            Gelu::DEF,
-            Erf::DEF,
-        ],
-        make: elementwise::function,
-    },
+    Maker { weight: 4, ops: ACTIVATION, make: elementwise::function },
     Maker { weight: 6, ops: &[Add::DEF, Mul::DEF], make: pattern::residual },
     Maker { weight: 2, ops: &[Conv2d::DEF, Add::DEF], make: pattern::two_residuals },
     Maker { weight: 2, ops: &[Slice::DEF, Concat::DEF], make: pattern::split_and_join },

@@ -228,7 +228,7 @@ impl Done<'_> {
         let mut all = json!({
             "schema": "qc.bench/1",
             "name": self.model.predictor.name(),
-            "isa": self.context.isa(),
+            "tier": self.context.tier(),
             "threads": self.context.threads(),
             "batch": self.batch,
             "runs": s.runs,
@@ -259,7 +259,7 @@ impl Done<'_> {
         let mut text = format!(
             "{}  {}, batch {}, {} thread{}\n",
             self.model.predictor.name(),
-            self.context.isa(),
+            self.context.tier(),
             self.batch,
             self.context.threads(),
             if self.context.threads() == 1 { "" } else { "s" }

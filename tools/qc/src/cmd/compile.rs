@@ -32,8 +32,8 @@ pub struct Compile {
     out: PathBuf,
     #[command(flatten)]
     options: ModelArgs,
-    /// Instruction tiers: host, scalar, avx2, avxvnni, avx512vnni, or fat for all, chosen when the file is loaded
-    #[arg(long, value_name = "CPU", default_value = "host", value_parser = TargetCpu::parse, help_heading = "Compilation")]
+    /// Instruction tiers
+    #[arg(long, help = target_help(), value_name = "CPU", default_value = "host", value_parser = TargetCpu::parse, help_heading = "Compilation")]
     target_cpu: TargetCpu,
     /// Batch sizes with code of their own; any batch runs, unless items of a batch meet in the model
     #[arg(long, value_name = "N,...", value_delimiter = ',', help_heading = "Compilation",
@@ -46,6 +46,12 @@ pub struct Compile {
     debug: DebugArgs,
     #[command(flatten)]
     json: JsonArgs,
+}
+
+/// The words of `--target-cpu`.
+fn target_help() -> String {
+    let tiers = qc_kernels::Tier::ALL.iter().map(|tier| tier.name()).collect::<Vec<_>>().join(", ");
+    format!("Instruction tiers: host, {tiers}, or fat for all, chosen when the file is loaded")
 }
 
 impl Compile {

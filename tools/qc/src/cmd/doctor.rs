@@ -5,28 +5,12 @@ use crate::paths::Paths;
 use crate::table::table;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
-use qc_compiler::options::{here, tiers};
+use qc_compiler::options::here;
 use qc_embed::threads::{default_threads, usable_cpus};
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// Instruction sets that kernels of some tier use, or might.
-const FEATURES: [&str; 12] = [
-    "avx2",
-    "fma",
-    "f16c",
-    "avx_vnni",
-    "avx_vnni_int8",
-    "avx512f",
-    "avx512bw",
-    "avx512vl",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "sha_ni",
-];
 
 /// Show what this machine offers and what qc would choose.
 #[derive(Args, Debug)]
@@ -38,7 +22,7 @@ pub struct Doctor {
 /// What was found.
 struct Machine {
     name: String,
-    features: Vec<String>,
+    features: Vec<&'static str>,
     online: usize,
     cores: usize,
     affinity: String,
@@ -49,13 +33,12 @@ impl Machine {
     fn look() -> Machine {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let flags: BTreeSet<&str> = field(&info, "flags").unwrap_or("").split(' ').collect();
         let of = |name: &str| info.lines().filter_map(|l| value(l, name)).collect::<Vec<_>>();
         let cores: BTreeSet<(&str, &str)> = of("physical id").into_iter().zip(of("core id")).collect();
         let online = of("processor").len();
         Machine {
             name: field(&info, "model name").unwrap_or("unknown").to_string(),
-            features: FEATURES.iter().filter(|f| flags.contains(**f)).map(|f| f.to_string()).collect(),
+            features: qc_kernels::host::features().names().collect(),
             online,
             cores: if cores.is_empty() { online } else { cores.len() },
             affinity: field(&status, "Cpus_allowed_list").unwrap_or("unknown").to_string(),
@@ -121,8 +104,8 @@ impl Doctor {
     pub fn run(&self, ui: Ui) -> Outcome {
         let machine = Machine::look();
         let here = here();
-        let names = |which: &dyn Fn(&Isa) -> bool| -> Vec<&str> {
-            tiers().iter().filter(|t| which(t)).map(|t| t.name()).collect()
+        let names = |which: &dyn Fn(&Tier) -> bool| -> Vec<&str> {
+            Tier::ALL.iter().filter(|t| which(t)).map(|t| t.name()).collect()
         };
         let (usable, missing) = (names(&|t| here.contains(t)), names(&|t| !here.contains(t)));
         let threads = default_threads().ok();
@@ -173,15 +156,16 @@ impl Doctor {
 }
 
 /// The tier of `here`, lowest first, that code would run on, or why none would.
-fn chosen_tier(here: &[Isa], cap: Option<&str>) -> Result<Isa, String> {
+fn chosen_tier(here: &[Tier], cap: Option<&str>) -> Result<Tier, String> {
     let cap = match cap.map(str::trim).filter(|c| !c.is_empty()) {
-        None => Isa::Avx512Vnni,
-        Some(word) => match Isa::from_name(word) {
-            Some(isa) => isa,
+        None => None,
+        Some(word) => match Tier::from_name(word) {
+            Some(tier) => Some(tier),
             None => return Err(format!("QC_CPU={word} is no tier; running would fail")),
         },
     };
-    Ok(here.iter().copied().rfind(|t| *t <= cap).unwrap_or(Isa::Scalar))
+    let fits = |t: &Tier| cap.is_none_or(|cap| t.rank() <= cap.rank());
+    Ok(here.iter().copied().rfind(fits).unwrap_or(Tier::Scalar))
 }
 
 /// How many threads a model would get, and who says so.
@@ -223,10 +207,10 @@ mod tests {
 
     #[test]
     fn a_cap_that_is_no_tier_is_told() {
-        let without_avxvnni = [Isa::Scalar, Isa::Avx2, Isa::Avx512Vnni];
-        assert!(chosen_tier(&[Isa::Scalar], Some("z80")).is_err());
-        assert_eq!(chosen_tier(&[Isa::Scalar], Some("avx2")), Ok(Isa::Scalar));
-        assert_eq!(chosen_tier(&without_avxvnni, Some("avxvnni")), Ok(Isa::Avx2));
-        assert_eq!(chosen_tier(&without_avxvnni, None), Ok(Isa::Avx512Vnni));
+        let without_avxvnni = [Tier::Scalar, Tier::Avx2, Tier::Avx512Vnni];
+        assert!(chosen_tier(&[Tier::Scalar], Some("z80")).is_err());
+        assert_eq!(chosen_tier(&[Tier::Scalar], Some("avx2")), Ok(Tier::Scalar));
+        assert_eq!(chosen_tier(&without_avxvnni, Some("avxvnni")), Ok(Tier::Avx2));
+        assert_eq!(chosen_tier(&without_avxvnni, None), Ok(Tier::Avx512Vnni));
     }
 }

@@ -21,7 +21,7 @@ pub struct Inspect {
     /// A model or a compiled .so
     model: PathBuf,
     /// What to show
-    #[arg(long, value_name = "WHAT,...", value_delimiter = ',', value_enum, default_value = "io,isa")]
+    #[arg(long, value_name = "WHAT,...", value_delimiter = ',', value_enum, default_value = "io,tier")]
     show: Vec<Show>,
     #[command(flatten)]
     options: ModelArgs,
@@ -43,7 +43,7 @@ enum Show {
     /// Sizes of weights and working memory
     Memory,
     /// Instruction tiers and batches
-    Isa,
+    Tier,
 }
 
 /// Parts of the report, as JSON and as text.
@@ -118,7 +118,7 @@ impl Inspect {
                     let text = format!("file     {}\nweights  {}\n", bytes(size), bytes(note.weights_bytes));
                     report.add("memory", json!({"file_bytes": size, "weights_bytes": note.weights_bytes}), &text);
                 }
-                Show::Isa => add_isa(report, &note),
+                Show::Tier => add_tier(report, &note),
             }
         }
         Ok(())
@@ -147,10 +147,10 @@ impl Inspect {
                     }
                     report.add("memory", json!({"weights_bytes": note.weights_bytes, "arenas": arenas}), &text);
                 }
-                Show::Isa => {
-                    let names: Vec<&str> = qc_compiler::options::tiers().iter().map(|t| t.name()).collect();
+                Show::Tier => {
+                    let names: Vec<&str> = qc_kernels::Tier::ALL.iter().map(|t| t.name()).collect();
                     let text = format!("tiers    can be compiled for {}\n", names.join(", "));
-                    report.add("isa", json!({"tiers": names}), &text);
+                    report.add("tier", json!({"tiers": names}), &text);
                 }
             }
         }
@@ -169,10 +169,10 @@ fn add_io(report: &mut Report, note: &Note) {
     );
 }
 
-fn add_isa(report: &mut Report, note: &Note) {
+fn add_tier(report: &mut Report, note: &Note) {
     let batches: Vec<String> = note.batches.iter().map(u32::to_string).collect();
     let text = format!("tiers    {}\nbatches  code for {}\n", note.tiers.join(", "), batches.join(", "));
-    report.add("isa", json!({"tiers": note.tiers, "batches": note.batches}), &text);
+    report.add("tier", json!({"tiers": note.tiers, "batches": note.batches}), &text);
 }
 
 fn add_ops(report: &mut Report, compiled: &Compiled, verbose: bool) {

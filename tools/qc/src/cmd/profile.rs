@@ -3,7 +3,7 @@
 use super::bound::{Memory, Work};
 use crate::failure::Outcome;
 use crate::table::{cut, table};
-use qc_kernels::Isa;
+use qc_kernels::Tier;
 use qc_kernels::peak::{peak_f32, peak_int8};
 use qc_runtime::Context;
 use serde_json::{Value, json};
@@ -49,9 +49,9 @@ pub fn steps(context: &mut Context, weights_bytes: u64, time: Duration, sort: bo
         context.run_profiled(&mut profile)?;
         runs += 1;
     }
-    let isa = Isa::from_name(context.isa()).unwrap_or(Isa::Scalar);
-    let int8 = peak(context.threads(), |n| peak_int8(isa, n));
-    let f32 = peak(context.threads(), |n| peak_f32(isa, n));
+    let tier = Tier::from_name(context.tier()).unwrap_or(Tier::Scalar);
+    let int8 = peak(context.threads(), |n| peak_int8(tier, n));
+    let f32 = peak(context.threads(), |n| peak_f32(tier, n));
     let memory = Memory::measure(context.threads());
     let model_bytes = weights_bytes + context.arena_bytes();
     let mut rows = Vec::new();

@@ -3,8 +3,10 @@
 //! Paddle 3 names ops after its kernels, and passes as operands what was an attribute before. A row says which program
 //! op a name stands for, which slots the operands fill, and which attributes have another name.
 
+use crate::functions::FUNCTIONS;
+
 /// One op of the `pd_op` dialect.
-pub(super) struct Row {
+pub(crate) struct Row {
     /// Its name.
     pub name: &'static str,
     /// Type in a program.
@@ -41,12 +43,18 @@ const REDUCED: &[(&str, &str)] = &[("axis", "dim"), ("keepdim", "keep_dim")];
 
 /// The ops of the `pd_op` dialect that are understood, sorted.
 pub(crate) fn names() -> Vec<&'static str> {
-    OPS.iter().map(|row| row.name).collect()
+    let mut names: Vec<&str> = OPS.iter().chain(functions()).map(|row| row.name).collect();
+    names.sort_unstable();
+    names
 }
 
-/// Sorted by name.
+/// The ops that are functions of single elements.
+fn functions() -> impl Iterator<Item = &'static Row> {
+    FUNCTIONS.iter().filter_map(|f| f.pir.as_ref())
+}
+
+/// Sorted by name. Functions of single elements have rows in [`FUNCTIONS`].
 static OPS: &[Row] = &[
-    row("abs", "abs", X),
     row("add", "elementwise_add", XY),
     row("affine_channel", "affine_channel", &["X", "Scale", "Bias"]),
     row("assign", "assign", X),
@@ -61,8 +69,6 @@ static OPS: &[Row] = &[
     row("divide", "elementwise_div", XY),
     row("dropout", "dropout", &["X", "Seed", "Probability"])
         .renamed(&[("mode", "dropout_implementation"), ("p", "dropout_prob")]),
-    row("elu", "elu", X),
-    row("exp", "exp", X),
     row("fake_channel_wise_quantize_dequantize_abs_max", "fake_channel_wise_quantize_dequantize_abs_max", X),
     row("fake_quantize_abs_max", "fake_quantize_abs_max", X),
     row("fake_quantize_dequantize_abs_max", "fake_quantize_dequantize_abs_max", X),
@@ -71,10 +77,6 @@ static OPS: &[Row] = &[
     row("flatten", "flatten_contiguous_range", X),
     row("full", "fill_constant", &[]),
     row("full_int_array", "assign_value", &[]),
-    row("gelu", "gelu", X),
-    row("hardsigmoid", "hard_sigmoid", X),
-    row("hardswish", "hard_swish", X),
-    row("leaky_relu", "leaky_relu", X).renamed(&[("negative_slope", "alpha")]),
     row("matmul", "matmul_v2", XY).renamed(&[("transpose_x", "trans_x"), ("transpose_y", "trans_y")]),
     row("maximum", "elementwise_max", XY),
     row("mean", "reduce_mean", &["X", "AxisTensor"]).renamed(REDUCED),
@@ -92,21 +94,16 @@ static OPS: &[Row] = &[
     row("shape", "shape", &["Input"]),
     row("shape64", "shape", &["Input"]),
     row("share_data", "share_data", X),
-    row("sigmoid", "sigmoid", X),
-    row("silu", "silu", X),
     row("slice", "slice", &["Input", "StartsTensor", "EndsTensor"]),
     row("softmax", "softmax", X),
     row("split", "split", &["X", "SectionsTensorList", "AxisTensor"]),
     row("split_with_num", "split", &["X", "AxisTensor"]),
-    row("sqrt", "sqrt", X),
     row("square", "square", X),
     row("squeeze", "squeeze2", &["X", "AxesTensor"]).renamed(&[("axis", "axes")]),
     row("stack", "stack", X).out("Y"),
     row("strided_slice", "strided_slice", &["Input", "StartsTensor", "EndsTensor", "StridesTensor"]),
     row("subtract", "elementwise_sub", XY),
-    row("swish", "swish", X),
     row("sync_batch_norm", "sync_batch_norm", NORM).out("Y").renamed(DATA_LAYOUT),
-    row("tanh", "tanh", X),
     row("transpose", "transpose2", X).renamed(&[("perm", "axis")]),
     row("unsqueeze", "unsqueeze2", &["X", "AxesTensor"]).renamed(&[("axis", "axes")]),
 ];
@@ -114,7 +111,8 @@ static OPS: &[Row] = &[
 /// The row of an op. A trailing `_` says that Paddle computes it in place.
 pub(super) fn find(name: &str) -> Option<&'static Row> {
     let name = name.strip_suffix('_').unwrap_or(name);
-    OPS.binary_search_by(|row| row.name.cmp(name)).ok().map(|i| &OPS[i])
+    let found = OPS.binary_search_by(|row| row.name.cmp(name)).ok().map(|i| &OPS[i]);
+    found.or_else(|| functions().find(|row| row.name == name))
 }
 
 #[cfg(test)]
@@ -124,7 +122,8 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_known() {
         assert!(OPS.is_sorted_by_key(|row| row.name));
-        for row in OPS {
+        assert!(names().windows(2).all(|pair| pair[0] < pair[1]), "an op has two rows");
+        for row in OPS.iter().chain(functions()) {
             assert!(super::super::super::ops::find(row.program).is_some(), "{}", row.program);
         }
         assert_eq!(find("batch_norm_").map(|r| r.program), Some("batch_norm"));

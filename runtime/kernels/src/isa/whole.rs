@@ -1,0 +1,46 @@
+//! The rows that every whole tier has, from bodies that are generic over its vectors.
+
+/// Stamps the rows of a whole tier: its own, which follow the header, those below, and all [`functions`](crate::functions).
+/// The tier's vectors are `W` where this is expanded.
+macro_rules! whole_tier {
+    ($header:tt $($own:tt)*) => {
+        $crate::functions::functions! { $crate::isa::whole::whole_tier_and_functions, { $header $($own)* } }
+    };
+}
+pub(super) use whole_tier;
+
+macro_rules! whole_tier_and_functions {
+    ({ { $($header:tt)* } $($own:tt)* } $($(#[$doc:meta])* $kernel:ident $variant:ident $name:ident {
+            reference($rx:ident, $rp:pat) => $reference:expr;
+            vectors($s:ident, $x:ident, $p:pat) => $vectors:expr;
+        })*) => {
+        $crate::row::rows! { $($header)*; $($own)*
+            dw_f32: DwF32 F32 [1 x 16] = depthwise::f32::<W, real::AsF32>;
+            dw_f32u8: DwF32 U8 [1 x 16] = depthwise::f32::<W, real::AsU8<W>>;
+            pool_max_u8: Pool MaxU8 [1 x 64] = pool::max_u8;
+            pool_avg_u8: Pool AvgU8 [1 x 64] = pool::avg_u8;
+            pool_max_f32: Pool MaxF32 [1 x 16] = pool::max_f32;
+            pool_avg_f32: Pool AvgF32 [1 x 16] = pool::avg_f32;
+            add_u8: BinaryU8 AddU8 [1 x 64] = binary::add_u8;
+            mul_u8: BinaryU8 MulU8 [1 x 64] = binary::mul_u8;
+            add_f32: BinaryF32 AddF32 [1 x 16] = binary::float::<W, binary::Add>;
+            sub_f32: BinaryF32 SubF32 [1 x 16] = binary::float::<W, binary::Sub>;
+            mul_f32: BinaryF32 MulF32 [1 x 16] = binary::float::<W, binary::Mul>;
+            div_f32: BinaryF32 DivF32 [1 x 16] = binary::float::<W, binary::Div>;
+            max_f32: BinaryF32 MaxF32 [1 x 16] = binary::float::<W, binary::Max>;
+            min_f32: BinaryF32 MinF32 [1 x 16] = binary::float::<W, binary::Min>;
+            lut_u8: Unary LutU8 [1 x 64] = unary::lut_u8;
+            quantize_f32u8: Quantize U8 [1 x 64] = convert::quantize;
+            dequantize_u8f32: Dequantize F32 [1 x 16] = convert::dequantize;
+            move_b1: Move B1 [1 x 1] = movement::copy::<W, u8>;
+            move_b4: Move B4 [1 x 1] = movement::copy::<W, u32>;
+            fill_b1: Fill B1 [1 x 64] = movement::fill_b1;
+            fill_b4: Fill B4 [1 x 16] = movement::fill_b4;
+            softmax_f32: Softmax F32 [1 x 16] = norm::softmax;
+            mean_f32: Mean F32 [1 x 16] = norm::mean;
+            lrn_f32: Lrn F32 [1 x 16] = norm::lrn;
+            $($kernel: Unary $variant [1 x 16] = unary::map::<W, unary::$name>;)*
+        }
+    };
+}
+pub(super) use whole_tier_and_functions;
