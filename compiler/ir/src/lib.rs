@@ -4,6 +4,10 @@
 //! [`Op`] has operands, results, attributes, nested regions and a location; a [`Value`] is the result of an op or an
 //! argument of a region. Everything but the module is a four-byte id.
 
+// The tests' toy dialect names the crate as its users do.
+#[cfg(test)]
+extern crate self as qc_ir;
+
 mod attr;
 mod bisect;
 mod check;

@@ -113,9 +113,23 @@ fn verify_region(m: &Module, region: RegionId, seen: &mut HashSet<ValueId>, erro
             errors.push(Diag::error("a returned value is not defined in the region"));
         }
     }
+    let returned = m.returns(region).iter().enumerate();
+    let listed = returned.into_iter().all(|(i, &v)| m.is_listed(v, Use::Return(region, i)));
+    if !listed || local.iter().any(|&v| m.uses(v).iter().any(|&used| !is_use(m, v, used))) {
+        errors.push(Diag::bug("a use list and what uses the value do not agree"));
+    }
     for v in local {
         seen.remove(&v);
     }
+}
+
+/// Whether what a use says is so.
+fn is_use(m: &Module, v: ValueId, used: Use) -> bool {
+    let there = match used {
+        Use::Operand(op, i) => m.operands(op).get(i).copied().flatten(),
+        Use::Return(region, i) => m.returns(region).get(i).copied(),
+    };
+    there == Some(v)
 }
 
 /// Operand count and types, attribute names and kinds.
@@ -170,4 +184,35 @@ fn check_types(m: &Module, op: OpId) -> Result<(), String> {
 /// The op's own verifier.
 pub(crate) fn check_op(m: &Module, op: OpId) -> Result<(), String> {
     m.def(op).verify.map_or(Ok(()), |verify| verify(m, op))
+}
+
+#[cfg(test)]
+#[path = "../tests/toy/mod.rs"]
+mod toy;
+
+#[cfg(test)]
+mod tests {
+    use super::{toy, verify};
+    use crate::module::Use;
+
+    fn errors(m: &crate::Module) -> Vec<String> {
+        verify(m, &toy::REGISTRY).into_iter().map(|d| d.message).collect()
+    }
+
+    #[test]
+    fn use_lists_and_operands_agree() {
+        let sound = toy::module("%a = toy.add(%x, %y)\n%b = toy.scale(%a, _)\nreturn(%b)");
+        assert_eq!(errors(&sound), [""; 0]);
+        let (a, b) = (toy::value(&sound, "a"), toy::op(&sound, "b"));
+        let mut m = sound.clone();
+        m.values[a].uses.clear();
+        assert_eq!(errors(&m), ["toy.scale: operand 0 is missing from its use list"]);
+        let mut m = sound;
+        m.values[a].uses.push(Use::Operand(b, 1));
+        assert_eq!(errors(&m), ["a use list and what uses the value do not agree"]);
+        m.values[a].uses.pop();
+        let b = toy::value(&m, "b");
+        m.values[b].uses.clear();
+        assert_eq!(errors(&m), ["a use list and what uses the value do not agree"]);
+    }
 }
