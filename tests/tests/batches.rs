@@ -59,6 +59,26 @@ fn shapes_that_do_not_grow_with_the_batch_are_whole() {
 }
 
 #[test]
+fn a_constant_as_wide_as_the_batch_is_whole() {
+    let text = |batch: usize| {
+        let ones = vec!["1.0"; batch].join(", ");
+        format!(
+            "module \"m\" phase imported
+const @c : tensor<1x{batch}xf32> = [{ones}]
+func @main(%x : tensor<{batch}x4xf32>) outputs [\"y\", \"c\"] {{
+  %c = graph.constant() {{value = @c}}
+  %y = graph.relu(%x)
+  return(%y, %c)
+}}
+"
+        )
+    };
+    let make = |batch: usize| parse(&text(batch), &REGISTRY, &HashMap::new()).unwrap();
+    let note = ladder::compile_module(&make, &CompileOptions::default()).unwrap().note();
+    assert!(note.whole_batches.unwrap().contains("a shape that depends on the batch, but no items"));
+}
+
+#[test]
 fn what_is_computed_from_the_batch_is_whole() {
     let halved = "  %y = graph.clip(%x) {min = 0.0, max = BATCH.0}";
     assert!(code(halved, &[]).1.unwrap().contains("depends on the size of the batch"));

@@ -1,6 +1,6 @@
 //! The loop interpreter: steps, loops and scalar code as written, kernels by their plain reference loops.
 //!
-//! Every access is checked: a write outside a buffer, or a read more than the agreed slack outside, is an error. The
+//! Every access is checked: a write outside a buffer, or a read before it or further behind it than the agreed slack, is an error. The
 //! tasks of a step run one by one, last first, so that a step whose tasks depend on each other gives wrong results here.
 
 use super::{Arith, Binary, Call, ConstBuffer, Convert, For, Index, Load, Parallel, Scalar, Store, Ukernel};
@@ -9,7 +9,7 @@ use qc_kernels::reference::{self, ArgValue, Args, Memory, Ptr};
 use std::cell::Cell;
 use std::collections::HashMap;
 
-/// Bytes outside a buffer that kernels may read.
+/// Bytes behind a buffer that kernels may read.
 pub const SLACK_BYTES: i64 = 64;
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ impl Buffers {
             return *bytes;
         }
         let len = buffer.map_or(0, Vec::len) as i64;
-        if buffer.is_none() || p.offset < -SLACK_BYTES || p.offset + N as i64 > len + SLACK_BYTES {
+        if buffer.is_none() || p.offset < 0 || p.offset + N as i64 > len + SLACK_BYTES {
             self.fault.set(Some(p));
         }
         // What lies in the slack never matters; a value that would show in a result makes a mistake visible.

@@ -8,8 +8,8 @@
 //! Rules that hold for every family:
 //! - Strides (`*_row`, `*_px`, `*_outer`, …) are in bytes; 0 repeats the same data. Counts are at least 1.
 //! - Exactly the output elements are written; a byte that is not part of an output element keeps its value.
-//! - Buffers, outputs included, may be read up to 64 bytes before their first and after their last byte; the values read
-//!   there never matter. Tables of 256 bytes are an exception: they are not over-read.
+//! - Buffers, outputs included, may be read up to 64 bytes after their last byte; the values read there never matter.
+//!   Tables of 256 bytes are an exception: they are not over-read. Nothing is read before a buffer: it may be a caller's.
 //! - Scales, offsets and float clamps are not NaN; those of u8 results are finite.
 //! - Outputs do not overlap inputs, except where a field says so.
 //! - Float clamps are `v = if lo > v { lo } else { v }`, then `v = if hi < v { hi } else { v }`: NaN stays NaN.

@@ -22,7 +22,7 @@ impl Lower<'_> {
         let inner = levels(&out.dims, &[out, &view], 0).pop();
         let e = view.elem_bytes();
         let fits = inner.is_none_or(|l| l.strides[1] == e || (may_repeat && l.strides[1] == 0));
-        if fits && !own.external {
+        if fits {
             return Ok(view);
         }
         // Images lie in rows as well, if they come from a product.

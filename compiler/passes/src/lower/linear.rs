@@ -362,11 +362,11 @@ impl Lower<'_> {
         self.product(call, &x, &out, None, &c, (n, k), sizes, elem)
     }
 
-    /// A view whose last dim is contiguous, inside memory that kernels may read around.
+    /// A view whose last dim is contiguous.
     fn rows_view(&mut self, v: ValueId) -> Result<View, Diag> {
         let view = self.view(v)?;
         let last = view.strides.last().copied().unwrap_or(view.elem_bytes());
-        if (last == view.elem_bytes() || view.dims.last() == Some(&1)) && !view.external {
+        if last == view.elem_bytes() || view.dims.last() == Some(&1) {
             return Ok(view);
         }
         let copy = self.fresh("rows", &view.dims, view.elem, [0; 4], 0)?;

@@ -91,10 +91,10 @@ impl Lower<'_> {
         if in_place { Ok(()) } else { self.copy(&out, &result) }
     }
 
-    /// A matrix view whose rows are contiguous and may be read around.
+    /// A matrix view whose rows are contiguous.
     fn contiguous_rows(&mut self, v: View) -> Result<View, Diag> {
         let last = v.dims.len() - 1;
-        if (v.dims[last] == 1 || v.strides[last] == 4) && !v.external {
+        if v.dims[last] == 1 || v.strides[last] == 4 {
             return Ok(v);
         }
         let copy = self.alloc("rows", plain_buffer(v.elem, &v.dims), [0; 4])?;
@@ -137,10 +137,10 @@ impl Lower<'_> {
         let Some(bias) = bias else {
             let padded = round16(n);
             let zeros = self.data("bias", HostTensor::f32([padded], vec![0.0; padded]), vec![])?;
-            return Ok(self.whole(zeros, false));
+            return Ok(self.whole(zeros));
         };
         let view = self.view(bias)?;
-        if view.strides[0] == 4 && !view.external {
+        if view.strides[0] == 4 {
             return Ok(view);
         }
         let copy = self.alloc("bias", plain_buffer(Elem::F32, &[n]), [0; 4])?;

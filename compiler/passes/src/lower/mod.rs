@@ -92,7 +92,7 @@ impl Lower<'_> {
         self.out.func_mut(f).outputs = outputs.clone();
         let args = self.out.args(self.out.body()).to_vec();
         for (i, (&v, &arg)) in values.iter().zip(&args).enumerate() {
-            let view = self.whole(arg, true);
+            let view = self.whole(arg);
             match i.checked_sub(inputs.len()) {
                 None => {
                     self.out.set_name(arg, src.name(v).unwrap_or("input"));
@@ -108,7 +108,7 @@ impl Lower<'_> {
     }
 
     /// The view of a whole buffer value.
-    fn whole(&self, buf: ValueId, external: bool) -> View {
+    fn whole(&self, buf: ValueId) -> View {
         let b = self.out.ty(buf).buffer().expect("invariant: a buffer value has a buffer type");
         View {
             buf,
@@ -117,7 +117,6 @@ impl Lower<'_> {
             strides: b.strides.iter().map(|&s| s as i64).collect(),
             elem: b.elem,
             border: [0; 4],
-            external,
         }
     }
 
@@ -184,11 +183,11 @@ impl Lower<'_> {
             [_, c, h, w] if c > 1 && h * w > 1 => {
                 let strides = channels_last(c, [h, w], tensor.data().elem());
                 let buf = self.data(&name, channels_last_tensor(&tensor), vec![])?;
-                View { dims, strides, ..self.whole(buf, false) }
+                View { dims, strides, ..self.whole(buf) }
             }
             _ => {
                 let buf = self.data(&name, (*tensor).clone(), vec![])?;
-                self.whole(buf, false)
+                self.whole(buf)
             }
         };
         self.views.insert(v, view.clone());
@@ -221,7 +220,7 @@ impl Lower<'_> {
         let op = b.create_with(loops::Alloc::DEF, &[], Attrs::new(), vec![Type::Buffer(ty)], &[])?;
         let v = self.out.result(op);
         self.out.set_name(v, name);
-        Ok(View { border, ..self.whole(v, false) })
+        Ok(View { border, ..self.whole(v) })
     }
 
     /// A new buffer for a tensor, with its border filled with `zero`.
@@ -329,9 +328,9 @@ impl Lower<'_> {
         let Some(x) = self.src.operand(op, 0).filter(|_| follows) else { return false };
         let x = self.place.read(x).unwrap_or(x);
         match self.views.get(&x) {
-            Some(view) => {
-                !view.external && !view.is_channels_last() && view.strides == row_major(&view.dims, view.elem)
-            }
+            // Inputs are in rows whatever reads them.
+            Some(_) if self.src.producer(x).is_none() => false,
+            Some(view) => !view.is_channels_last() && view.strides == row_major(&view.dims, view.elem),
             None => self.place.stored(x) == Some(v) && self.lies_in_rows(x),
         }
     }
@@ -358,7 +357,7 @@ impl Lower<'_> {
     fn channels_last_view(&mut self, v: ValueId, border: [usize; 4]) -> Result<View, Diag> {
         let view = self.view(v)?;
         let enough = view.border.iter().zip(border).all(|(have, need)| *have >= need);
-        if view.is_channels_last() && enough && !view.external {
+        if view.is_channels_last() && enough {
             return Ok(view);
         }
         let (name, zero) = (self.src.name(v).unwrap_or("t").to_string(), self.zero_of(v));

@@ -28,11 +28,11 @@ impl Lower<'_> {
         let (window, from) = (only(&a, &reduced), only(&a, &kept));
         let window_levels = levels(&window.dims, &[&window], 0);
         let rows = window_levels.last().is_none_or(|l| window_levels.len() == 1 && l.strides[0] == 4);
-        if rows && !a.external {
+        if rows {
             return self.mean_of_rows(&from, &to, window.elements());
         }
         let channels = levels(&from.dims, &[&from, &to], 0).pop().is_some_and(|l| l.strides == [4, 4]);
-        if channels && window_levels.len() <= 2 && !a.external {
+        if channels && window_levels.len() <= 2 {
             return self.mean_of_pixels(&from, &to, &window_levels);
         }
         let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();

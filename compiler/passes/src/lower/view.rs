@@ -20,8 +20,6 @@ pub struct View {
     pub elem: Elem,
     /// Rows and columns around a rank-4 tensor's planes that hold its zero: top, left, bottom, right.
     pub border: [usize; 4],
-    /// Whether the buffer belongs to the caller, so that kernels must not read around it.
-    pub external: bool,
 }
 
 /// Bytes of a plain element.
