@@ -11,7 +11,7 @@ use super::qdq::{Stated, dequantized, quantized};
 use super::{elementwise, movement, nn, ops, reduce};
 use crate::emit::{Graph, Value};
 use crate::error::Refusal;
-use qc_ir::{Quant, Store};
+use qc_ir::{HostTensor, Quant, Store};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -35,18 +35,24 @@ fn float_of(g: &mut Graph, n: &Node<'_>, operands: Vec<Option<Value>>, float: Lo
     lowered.values.into_iter().next().ok_or_else(|| Refusal::invalid("it has no result"))
 }
 
-/// A bias of i32 in units of the accumulator: `scale of x * scale of w[c]`.
-fn bias(g: &mut Graph, n: &Node<'_>, at: usize, x: f32, w: &[f32]) -> Result<Option<Value>> {
+/// A bias of i32 in units of the accumulator, `scale of x * scale of w[c]`, for `columns` outputs. One number is that of all.
+fn bias(g: &mut Graph, n: &Node<'_>, at: usize, x: f32, w: &[f32], columns: usize) -> Result<Option<Value>> {
     let k = match n.optional(at) {
         None => return Ok(None),
         Some(Value::Known(k)) => k,
         Some(_) => return Err(Refusal::unsupported("its bias is computed by the model; it must be constant")),
     };
-    if k.tensor.as_i32().is_none() {
-        return Err(Refusal::invalid("its bias is not int32"));
-    }
-    let len = k.tensor.len();
-    let tensor = k.tensor.reshaped(vec![len]).ok_or_else(|| Refusal::invalid("its bias has an odd shape"))?;
+    let tensor = match k.tensor.as_i32() {
+        None => return Err(Refusal::invalid("its bias is not int32")),
+        Some(&[one]) => HostTensor::i32([columns], vec![one; columns]),
+        Some(all) if all.len() == columns && k.tensor.dims().last() == Some(&columns) => {
+            HostTensor::i32([columns], all.to_vec())
+        }
+        Some(_) => {
+            let text = format!("its bias of shape {:?} is not one number per output channel", k.tensor.dims());
+            return Err(Refusal::unsupported(text));
+        }
+    };
     let (lo, hi) = Store::I32.bounds();
     let axis = (w.len() > 1).then_some(0);
     let scales = w.iter().map(|w| x * w).collect();
@@ -64,7 +70,8 @@ fn scale_of(n: &Node<'_>, at: usize) -> Result<f32> {
 
 pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let (x, w) = (operand(g, n, 0, None)?, operand(g, n, 3, Some(0))?);
-    let bias = bias(g, n, 8, scale_of(n, 0)?, Stated::at(n, 4, Some(0))?.scales())?;
+    let channels = g.dims(&w).first().copied().unwrap_or(0);
+    let bias = bias(g, n, 8, scale_of(n, 0)?, Stated::at(n, 4, Some(0))?.scales(), channels)?;
     through(g, n, vec![Some(x), Some(w), bias], nn::conv, 6)
 }
 
@@ -79,7 +86,8 @@ pub(super) fn gemm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let alpha = n.float("alpha")?.unwrap_or(1.0);
     let axis = if flags[1] { 0 } else { 1 };
     let (a, b) = (operand(g, n, 0, None)?, operand(g, n, 3, Some(axis))?);
-    let c = bias(g, n, 6, scale_of(n, 0)?, Stated::at(n, 4, Some(axis))?.scales())?;
+    let columns = g.dims(&b).get(usize::from(!flags[1])).copied().unwrap_or(0);
+    let c = bias(g, n, 6, scale_of(n, 0)?, Stated::at(n, 4, Some(axis))?.scales(), columns)?;
     let product = g.matmul(&a, &b, c.as_ref(), flags)?;
     let y = g.times(&product, alpha)?;
     match n.optional(7) {
@@ -218,6 +226,18 @@ mod tests {
             .node("QGemm", "q half ten w scales zeros b > y", &[])
             .of_domain("com.microsoft");
         assert_eq!(m.run(&[1.0, 2.0]), (vec![1, 2], vec![2.75, -2.0]));
+    }
+
+    #[test]
+    fn one_bias_is_that_of_all_columns() {
+        let m = quantized(&[1, 2])
+            .constant(bytes("w", 3, &[2, 2], &[1, 2, 3, -4]))
+            .constant(floats("scales", &[2], &[0.25, 0.5]))
+            .constant(bytes("zeros", 3, &[2], &[0, 0]))
+            .constant(bytes("b", 6, &[1], &[8]))
+            .node("QGemm", "q half ten w scales zeros b > y", &[])
+            .of_domain("com.microsoft");
+        assert_eq!(m.run(&[1.0, 2.0]), (vec![1, 2], vec![2.75, -1.0]));
     }
 
     #[test]
