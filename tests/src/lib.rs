@@ -8,3 +8,4 @@ pub mod filetest;
 pub mod golden;
 pub mod mutants;
 pub mod tidy;
+pub mod words;

@@ -47,6 +47,11 @@ fn architecture_names_every_crate() {
 }
 
 #[test]
+fn words_are_those_of_the_glossary() {
+    none(qc_tests::words::kept(&tidy::files()));
+}
+
+#[test]
 fn no_paths_of_one_machine() {
     none(tidy::paths(&tidy::files()));
 }

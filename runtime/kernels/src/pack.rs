@@ -140,9 +140,9 @@ impl GemmShape {
         self.seg_y() * self.seg_x() * self.k() * 4 * round16(self.panel_cols(panel).len())
     }
 
-    /// Whether f32 sums of many pixels rest in the output between blocks of K, for which it must hold floats: the kernel
+    /// Whether f32 sums of many pixels spill to the output between blocks of K, for which it must hold floats: the kernel
     /// that stores u8 passes over the whole panel for every tile instead, and is slower.
-    pub fn f32_sums_rest(&self) -> bool {
+    pub fn f32_sums_spill(&self) -> bool {
         self.panel_bytes_f32(0) > UNCUT_BYTES
     }
 

@@ -72,7 +72,7 @@ fn stores_bytes(m: &Module, x: ValueId) -> bool {
     match Conv2d::of(m, op).map(|conv| conv.shape(m)) {
         None => elementwise(m, op),
         // Where a conversion is next to nothing beside the sum, the sum keeps its float memory.
-        Some(Ok(s)) => s.is_depthwise() || !panels(&s).f32_sums_rest(),
+        Some(Ok(s)) => s.is_depthwise() || !panels(&s).f32_sums_spill(),
         Some(Err(_)) => false,
     }
 }

@@ -1,7 +1,7 @@
 //! f32 convolution and matrix product: the tiles of `gemm`, with one chain of fma per output, in order of K.
 //!
 //! Weights are four times as large as in INT8, so a panel is passed over in blocks of K that stay in the second-level
-//! cache while all pixels go by. Between blocks the chain rests in the output: storing and loading it changes nothing.
+//! cache while all pixels go by. Between blocks the chain spills in the output: storing and loading it changes nothing.
 
 use super::gemm::Dot;
 use super::real::{AsF32, Stored};
@@ -51,10 +51,10 @@ struct Block {
 impl Block {
     /// The largest step through K, in rows of segments and in elements, that makes blocks of about [`BLOCK_BYTES`].
     #[inline(always)]
-    fn step(g: &GemmF32Args, tiles: usize, rests: bool) -> (usize, usize) {
-        // A sum rests only where floats are stored. Output columns are read again in whole vectors, and a residual in the
+    fn step(g: &GemmF32Args, tiles: usize, spills: bool) -> (usize, usize) {
+        // A sum spills only where floats are stored. Output columns are read again in whole vectors, and a residual in the
         // output's place must not be lost.
-        let fixed = !rests || tiles < 3 || !g.cols.is_multiple_of(16) || core::ptr::eq(g.res.cast(), g.out);
+        let fixed = !spills || tiles < 3 || !g.cols.is_multiple_of(16) || core::ptr::eq(g.res.cast(), g.out);
         // The whole panel counts, even if a sweep takes only some of its columns: they lie so far apart that the cache's
         // sets are used unevenly.
         let row_bytes = g.seg_x * g.k * g.cols.div_ceil(16) * 64;

@@ -6,7 +6,7 @@
 //! split in the same way by shifts, and used for all pixels. One vector of 8 columns then costs 6 shifts, 24
 //! multiplications and 24 additions for 6 pixels and 16 columns by 4 products: 2.25 instructions per 16 products.
 //!
-//! K is worked on in chunks, so that the buffer stays in L1; accumulators rest in memory between vectors of columns.
+//! K is worked on in chunks, so that the buffer stays in L1; accumulators spill to memory between vectors of columns.
 
 use super::avx2::Avx2;
 use crate::args::GemmArgs;
@@ -25,7 +25,7 @@ const CHUNK: usize = 256;
 /// Sums of 16 columns.
 type Acc = <Avx2 as Simd>::I;
 
-/// The sums of a tile, where they rest.
+/// The sums of a tile, where they spill.
 type Sums = [[MaybeUninit<Acc>; VECTORS]; ROWS];
 
 /// Widened pixels: pairs of the even and of the odd bytes of every group.

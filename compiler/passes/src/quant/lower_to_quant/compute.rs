@@ -271,7 +271,7 @@ fn quantized_epilogue(bounds: Bounds, id: QuantId, format: &Quant) -> Attrs {
 }
 
 /// Whether the factors from accumulators of `op` to a result of `format` are numbers.
-fn rescales(m: &Module, op: OpId, format: &Quant) -> Option<()> {
+fn factors_are_numbers(m: &Module, op: OpId, format: &Quant) -> Option<()> {
     let l = operands(m, op).ok()?;
     let (xq, wq) = (m.quant_of(l.x)?, m.quant_of(l.weight)?);
     let shifts = accumulator(m, &l).ok()?.shifts;
@@ -290,7 +290,7 @@ pub fn linear(
     format: &Quant,
 ) -> Option<()> {
     let bounds = Bounds::within(rw.m, t.op).then(t.bounds);
-    rescales(rw.m, t.op, format)?;
+    factors_are_numbers(rw.m, t.op, format)?;
     build(rw, root, t.op, &t.chain, residual, quantized_epilogue(bounds, id, format))
 }
 
@@ -302,7 +302,7 @@ pub fn residual(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
         let fits = |r: &ValueId| rw.m.dims(*r) == rw.m.dims(acc) && !from_constant(rw.m, *r);
         let Some(res) = dequantized(rw.m, res).filter(fits) else { continue };
         let resolved = rw.m.quant_of(res).is_some_and(|q| steps_are_resolved(q, format));
-        if !resolved || rescales(rw.m, op, format).is_none() {
+        if !resolved || factors_are_numbers(rw.m, op, format).is_none() {
             continue;
         }
         chain.extend(&t.chain);
