@@ -5,6 +5,9 @@
 //! same loop. A field that is not set is zero or null; a field behind whose type stands `=> ..` must be set: in calls of the
 //! variants listed, in `ALL`, or in those that set another field (`WITH scale`).
 //!
+//! A compiler puts a call together in the family's `*Call`, whose fields are those of the argument struct with their kinds:
+//! one that is forgotten, if all calls must set it, or set to something of another kind does not compile.
+//!
 //! Rules that hold for every family:
 //! - Strides (`*_row`, `*_px`, `*_outer`, …) are in bytes; 0 repeats the same data. Counts are at least 1.
 //! - Exactly the output elements are written; a byte that is not part of an output element keeps its value.
@@ -20,38 +23,9 @@
 //! - Quantized operands of float kernels stand for `(f32(q) - zero) * scale`, as [`DequantizeArgs`] says; u8 results of
 //!   float kernels are what [`QuantizeArgs`] makes of the float result, by `scale`, `zero`, `lo` and `hi`.
 
-use crate::field::FieldType;
-pub use crate::field::{Field, FieldKind, Needed};
-use crate::table::Variant;
-
-macro_rules! args {
-    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty $(=> $need:ident $($variant:ident)*)?,)* }) => {
-        $(#[$doc])*
-        #[repr(C)]
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name {
-            $($(#[$fdoc])* pub $field: $ty,)*
-        }
-
-        impl $name {
-            /// Name, offset and kind of every field, in memory order.
-            pub const FIELDS: &'static [Field] = &[$(Field {
-                name: stringify!($field),
-                offset: core::mem::offset_of!($name, $field),
-                kind: <$ty as FieldType>::KIND,
-                needed: args!(@needed $($need $($variant)*)?),
-            },)*];
-
-            /// All fields zero or null.
-            // SAFETY: the struct holds only raw pointers, integers and floats, for which zero bytes are a value.
-            pub const ZERO: $name = unsafe { core::mem::zeroed() };
-        }
-    };
-    (@needed) => { Needed::Never };
-    (@needed ALL) => { Needed::Always };
-    (@needed WITH $field:ident) => { Needed::With(stringify!($field)) };
-    (@needed $($variant:ident)*) => { Needed::By(&[$(Variant::$variant),*]) };
-}
+pub use crate::field::{Build, Field, FieldKind, KernelCall, Needed, Value};
+use crate::field::{FieldType, args};
+use crate::table::{Family, Variant};
 
 args! {
     /// u8 × s8 direct convolution or matrix product, one panel of up to 64 output columns.
@@ -73,7 +47,7 @@ args! {
     ///   `w = v + MAGIC`, clamped to `lo ..= hi`, `lut`.
     /// - `f32`: `f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`.
     /// - `i32`: `acc`.
-    GemmArgs {
+    Gemm: GemmArgs, GemmCall, GemmMore {
         /// First byte of the first output pixel's first tap.
         a: *const u8 => ALL,
         /// Packed weight panel.
@@ -139,7 +113,7 @@ args! {
     /// `acc` starts at 0 and is one chain of fma over y, x, k in this order; then `+ bias[n]`, `+ res` if not null, and
     /// the clamp. Variant `u8` quantizes that. `w` is one panel `[seg_y][seg_x][k][cols16]` (see `pack::pack_gemm_f32`),
     /// 64-byte aligned.
-    GemmF32Args {
+    GemmF32: GemmF32Args, GemmF32Call, GemmF32More {
         /// First tap of the first output pixel.
         a: *const f32 => ALL,
         /// Packed weight panel.
@@ -202,7 +176,7 @@ args! {
     ///
     /// requantized as in [`GemmArgs`] variant `u8`. `w` is what `pack::pack_dw` made, 64-byte aligned; `bias` and `scale`
     /// have `channels` elements rounded up to 16.
-    DwArgs {
+    Dw: DwArgs, DwCall, DwMore {
         /// First tap of the first output pixel, channel 0.
         a: *const u8 => ALL,
         /// Packed weights.
@@ -252,7 +226,7 @@ args! {
     /// The accumulator starts at 0 and is one chain of fma over y, x; then `+ bias[c]` and the clamp. Variant `u8` quantizes
     /// that. `w` is `[kh][kw][c16]` (see `pack::pack_dw_f32`), `c16` being `channels` rounded up to 16; `bias` has `c16`
     /// elements.
-    DwF32Args {
+    DwF32: DwF32Args, DwF32Call, DwF32More {
         /// First tap of the first output pixel, channel 0.
         a: *const f32 => ALL,
         /// Packed weights.
@@ -314,7 +288,7 @@ args! {
     /// With `cover_h` and `cover_w` set, windows cover the input instead, for an output of `cover_h × cover_w`: that of
     /// `(oy, ox)` is `floor(oy*in_h/cover_h) .. ceil((oy+1)*in_h/cover_h)` vertically, likewise horizontally. Kernel, strides
     /// and padding are not used then.
-    PoolArgs {
+    Pool: PoolArgs, PoolCall, PoolMore {
         /// Element (0, 0, channel 0) of the input.
         a: *const u8 => ALL,
         /// First pixel of output row `oy_begin`.
@@ -385,7 +359,7 @@ args! {
     ///
     /// Then `w` is clamped to `MAGIC + lo ..= MAGIC + hi`; low byte; `lut`. A row stride of 0 repeats one row (a vector
     /// over channels). `out` may be equal to `a` or `b`.
-    BinaryU8Args {
+    BinaryU8: BinaryU8Args, BinaryU8Call, BinaryU8More {
         /// First operand.
         a: *const u8 => ALL,
         /// Second operand.
@@ -433,7 +407,7 @@ args! {
     /// An operand whose scale is not 0 is quantized, and so is the result: u8 instead of f32. `max_f32` is
     /// `if a > b or a is NaN { a } else { b }`, `min_f32` likewise with `<`: NaN if an operand is. `out` may be equal to an
     /// operand of its type.
-    BinaryF32Args {
+    BinaryF32: BinaryF32Args, BinaryF32Call, BinaryF32More {
         /// First operand.
         a: *const u8 => ALL,
         /// Second operand.
@@ -488,7 +462,7 @@ args! {
     /// Infinities give what these formulas make of them, as they do in ONNX Runtime: `gelu(-inf)` and `swish(-inf)` are NaN.
     ///
     /// `out` may be equal to `a` where both have the same type.
-    UnaryArgs {
+    Unary: UnaryArgs, UnaryCall, UnaryMore {
         /// Operand (u8 or f32).
         a: *const u8 => ALL,
         /// Result.
@@ -529,7 +503,7 @@ args! {
     ///
     /// In f64: partial sums `s_j = Σ a_i` over `i ≡ j mod 16` in order of `i`, starting at 0, added by the tree of
     /// [`SoftmaxArgs`]; `out = sum / n`, rounded once.
-    MeanArgs {
+    Mean: MeanArgs, MeanCall, MeanMore {
         /// Source.
         a: *const f32 => ALL,
         /// Results, one per row.
@@ -551,7 +525,7 @@ args! {
     ///
     /// The source may be planar (`a_px = 4`, `a_ch` = bytes of a plane) or channels-last (`a_ch = 4`); channels of the
     /// result are contiguous.
-    QuantizeArgs {
+    Quantize: QuantizeArgs, QuantizeCall, QuantizeMore {
         /// Source, pixel 0, channel 0.
         a: *const f32 => ALL,
         /// Result.
@@ -585,7 +559,7 @@ args! {
 
 args! {
     /// u8 to f32: `(f32(q) - zero) * scale`; mirror image of [`QuantizeArgs`].
-    DequantizeArgs {
+    Dequantize: DequantizeArgs, DequantizeCall, DequantizeMore {
         /// Source, channels contiguous.
         a: *const u8 => ALL,
         /// Result, pixel 0, channel 0.
@@ -617,7 +591,7 @@ args! {
     /// Strided copy over four levels, `n0` innermost, of elements of 1 (`b1`) or 4 (`b4`) bytes.
     ///
     /// `dst[Σ i_l * dst_sl] = src[Σ i_l * src_sl]` for all `i_l < n_l`. Source and destination do not overlap.
-    MoveArgs {
+    Move: MoveArgs, MoveCall, MoveMore {
         /// Source.
         src: *const u8 => ALL,
         /// Destination.
@@ -651,7 +625,7 @@ args! {
 
 args! {
     /// Fills `outer × rows` runs of `n` contiguous elements with one value.
-    FillArgs {
+    Fill: FillArgs, FillCall, FillMore {
         /// First run.
         dst: *mut u8 => ALL,
         /// Elements per run, of 1 (`b1`) or 4 (`b4`) bytes.
@@ -675,7 +649,7 @@ args! {
     /// `e_i = exp(a_i - max)` by the fixed polynomial of `reference::exp`; in f64, partial sums `s_j = Σ e_i` over
     /// `i ≡ j mod 16` in order of `i`, added by a fixed tree (`j` with `j + 8`, then `+ 4`, `+ 2`, `+ 1`) and rounded to f32;
     /// `out_i = e_i / sum`. `out` may be equal to `a`.
-    SoftmaxArgs {
+    Softmax: SoftmaxArgs, SoftmaxCall, SoftmaxMore {
         /// Source.
         a: *const f32 => ALL,
         /// Result.
@@ -701,7 +675,7 @@ args! {
     /// `out[c] = a[c] * (k + alpha * Σ a[j]²)^-beta` with `j` from `c - (size-1)/2` to `c + size/2`, clipped to the
     /// channels; sum by fma in order of `j`, in f32 for each eight of the window, whose sums are added in f64; power by
     /// `reference::pow_neg`. `k > 0`, `alpha >= 0`.
-    LrnArgs {
+    Lrn: LrnArgs, LrnCall, LrnMore {
         /// Source; `channels` contiguous floats per pixel.
         a: *const f32 => ALL,
         /// Result.

@@ -6,17 +6,22 @@
 //! sweep of their own, see `wide.rs`.
 
 use super::Lower;
-use super::emit::Call;
-use super::linear::{Constants, Gemm, Stride, epilogue_fields, float_call, pixel_loops, strided, variant};
-use super::plain_buffer;
+use super::call::{At, Code, Count};
+use super::elementwise::Stored;
+use super::emit::Emit;
+use super::linear::{Bytes, Constants, Operands, Segments, bounds_u8, float_call, integer_call, sweep_of};
+use super::matrix::{Loop, Sweep, pixel_loops};
 use super::view::{Level, View};
 use super::wide::{Weights, of_run};
+use super::{grain, plain_buffer};
 use qc_dialects::graph::Conv2d;
 use qc_dialects::graph::conv::ConvShape;
 use qc_dialects::quant::QConv2d;
 use qc_dialects::quant::compute::Epilogue;
 use qc_ir::{Attr, Diag, HostTensor, ValueId};
-use qc_kernels::pack::{GemmShape, Taps, pad16, round64};
+use qc_kernels::Variant;
+use qc_kernels::args::{DwCall, DwF32Call, DwF32More, DwMore, KernelCall};
+use qc_kernels::pack::{GemmShape, Taps, pad16, round16};
 use std::ops::Range;
 
 /// A convolution with its operands placed.
@@ -71,49 +76,36 @@ impl Placed {
         Placed { s, x: self.x.clone(), out: part(&self.out), res: self.res.as_ref().map(part), group_stride: None }
     }
 
-    fn gemm(&self, call: Call, c: &Constants, shape: &GemmShape, sizes: (usize, usize)) -> Gemm {
-        let [rows, outer, images] = pixel_loops(self.pixels());
+    /// The element of the input that the first tap of the first output reads.
+    fn input(&self) -> At {
+        At::from(&self.x).plus(self.first_tap())
+    }
+
+    /// The sum of one output, by weights of `shape` in segments of `k`.
+    fn segments(&self, shape: &GemmShape, k: usize) -> Segments {
         // Weights in parts visit each segment once per part.
-        let parts = shape.kh / self.s.y.kernel;
-        let (seg_x, seg_x_stride) = match parts {
+        let (x, x_stride) = match shape.kh / self.s.y.kernel {
             1 => (shape.seg_x(), self.s.x.dilation as i64 * self.x.strides[3]),
-            _ => (parts, 0),
+            parts => (parts, 0),
         };
-        let mut call = call
-            .set("seg_y", self.s.y.kernel)
-            .set("seg_y_stride", self.s.y.dilation as i64 * self.x.strides[2])
-            .set("seg_x", seg_x)
-            .set("seg_x_stride", seg_x_stride)
-            .pointer("a", self.x.buf, self.x.offset + self.first_tap(), &[])
-            .pointer("w", c.weight, 0, &[])
-            .pointer("bias", c.bias, 0, &[]);
-        if let Some(scale) = c.scale {
-            call = call.pointer("scale", scale, 0, &[]);
-        }
-        call = call.view("out", &self.out, &[]);
-        if let Some(res) = &self.res {
-            call = call.view("res", res, &[]);
-        }
+        Segments { y: self.s.y.kernel, y_stride: self.s.y.dilation as i64 * self.x.strides[2], x, x_stride, k }
+    }
+
+    fn sweep(&self, c: &Constants, shape: &GemmShape) -> Sweep {
         let (e_in, e_out) = (self.x.elem_bytes(), self.out.elem_bytes());
         let e_res = self.res.as_ref().map_or(e_out, |r| r.elem_bytes());
         let columns = shape.cols as i64;
-        let a = self.group_stride.unwrap_or(shape.channels as i64 * e_in);
-        let groups = Stride { count: self.s.groups, a, out: columns * e_out, res: columns * e_res };
-        Gemm {
-            call: strided(call, rows, outer, self.res.is_some()),
-            has_scale: c.scale.is_some(),
-            has_res: self.res.is_some(),
-            rows,
-            outer,
-            images,
-            groups,
-            cols: shape.cols,
-            panel_bytes: sizes.0,
-            group_bytes: sizes.1,
-            out_bytes: e_out,
-            res_bytes: e_res,
-            macs: self.s.macs(),
-        }
+        let groups = Loop {
+            count: self.s.groups,
+            a: self.group_stride.unwrap_or(shape.channels as i64 * e_in),
+            w: c.group_bytes as i64,
+            out: columns * e_out,
+            res: columns * e_res,
+            columns: round16(shape.cols) as i64,
+        };
+        let at = Operands { a: self.input(), out: (&self.out).into(), res: self.res.as_ref().map(At::from) };
+        let bytes = Bytes { panel: c.panel_bytes, out: e_out, res: e_res };
+        sweep_of(c, at, pixel_loops(self.pixels()), shape.cols, bytes, groups, self.s.macs())
     }
 }
 
@@ -146,9 +138,8 @@ impl Lower<'_> {
 
     fn gemm_u8(&mut self, p: &Placed, w: &Weights, e: &Epilogue, parts: usize, shape: &GemmShape) -> Result<(), Diag> {
         let c = self.integer_constants(w, e, parts, shape, p.s.groups)?;
-        let call = epilogue_fields(Call::new(&format!("gemm.{}", variant(e))), e).set("k4", shape.k4());
-        let sizes = (shape.panel_bytes(0), round64(shape.bytes()));
-        p.gemm(call, &c, shape, sizes).emit(self.emit())
+        let segments = p.segments(shape, shape.k4());
+        p.sweep(&c, shape).emit(self.emit(), |panel| integer_call(e, &segments, panel))
     }
 
     /// The output channels whose weights do not fit s8, by weights in parts. Segments along a row are what parts
@@ -204,15 +195,15 @@ impl Lower<'_> {
         let name = src.name(op.weight(src)).unwrap_or("weight").to_string();
         let (out, quant) = self.real_destination(op.out(src))?;
         let p = self.place_conv(op.input(src), out, op.residual(src), s)?;
-        let bounds = [op.min(src), op.max(src)];
+        let clamp = [op.min(src) as f32, op.max(src) as f32];
+        let stored = Stored::of(quant.as_ref());
         if s.is_depthwise() && s.weight[0] == s.groups && p.res.is_none() {
-            return self.depthwise_f32(float_call("dw_f32", quant, bounds), op.bias(src), &p, weight, &name);
+            return self.depthwise_f32(stored, clamp, op.bias(src), &p, weight, &name);
         }
         let shape = p.gemm_shape();
         let c = self.float_constants(weight, &name, op.bias(src), &shape, s.groups)?;
-        let call = float_call("gemm_f32", quant, bounds).set("k", shape.k());
-        let sizes = (shape.panel_bytes_f32(0), round64(shape.bytes_f32()));
-        p.gemm(call, &c, &shape, sizes).emit(self.emit())
+        let segments = p.segments(&shape, shape.k());
+        p.sweep(&c, &shape).emit(self.emit(), |panel| float_call(stored, clamp, &segments, panel))
     }
 
     fn depthwise_u8(&mut self, w: &Weights, p: &Placed, e: &Epilogue) -> Result<(), Diag> {
@@ -220,18 +211,39 @@ impl Lower<'_> {
         let weight = self.data(&w.name, HostTensor::i8([narrow.len()], narrow), depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::i32([bias.len()], bias), vec![])?;
         let scale = self.data("scale", HostTensor::f32([scale.len()], scale), vec![])?;
-        let call = epilogue_fields(Call::new("dw.u8"), e)
-            .pointer("a", p.x.buf, p.x.offset + p.first_tap(), &[])
-            .view("out", &p.out, &[])
-            .pointer("w", weight, 0, &[])
-            .pointer("bias", bias, 0, &[])
-            .pointer("scale", scale, 0, &[]);
-        self.depthwise_sweep(call, p)
+        let (zero, lo, hi) = bounds_u8(e);
+        let g = Strides::of(p);
+        self.depthwise_sweep(p, |a, out, rows| DwCall {
+            variant: Variant::U8,
+            a,
+            w: At::start(weight),
+            bias: At::start(bias),
+            scale: At::start(scale),
+            out,
+            kh: p.s.y.kernel.into(),
+            kw: p.s.x.kernel.into(),
+            rows,
+            cols: p.s.out[3].into(),
+            channels: p.s.groups.into(),
+            hi,
+            more: DwMore {
+                lut: None,
+                a_col: g.a_col.into(),
+                a_row: g.a_row.into(),
+                step_x: g.step_x.into(),
+                step_y: g.step_y.into(),
+                out_px: g.out_px.into(),
+                out_row: g.out_row.into(),
+                zero,
+                lo,
+            },
+        })
     }
 
     fn depthwise_f32(
         &mut self,
-        call: Call,
+        stored: Stored,
+        [clamp_lo, clamp_hi]: [f32; 2],
         bias: Option<ValueId>,
         p: &Placed,
         w: Vec<f32>,
@@ -244,50 +256,86 @@ impl Lower<'_> {
         let bias = pad16(&bias);
         let weight = self.data(name, HostTensor::f32([w.len()], w), depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::f32([bias.len()], bias), vec![])?;
-        let call = call
-            .pointer("a", p.x.buf, p.x.offset + p.first_tap(), &[])
-            .view("out", &p.out, &[])
-            .pointer("w", weight, 0, &[])
-            .pointer("bias", bias, 0, &[]);
-        self.depthwise_sweep(call, p)
+        let g = Strides::of(p);
+        self.depthwise_sweep(p, |a, out, rows| DwF32Call {
+            variant: stored.variant(),
+            a,
+            w: At::start(weight),
+            bias: At::start(bias),
+            out,
+            kh: p.s.y.kernel.into(),
+            kw: p.s.x.kernel.into(),
+            rows,
+            cols: p.s.out[3].into(),
+            channels: p.s.groups.into(),
+            clamp_lo,
+            clamp_hi,
+            more: DwF32More {
+                a_col: g.a_col.into(),
+                a_row: g.a_row.into(),
+                step_x: g.step_x.into(),
+                step_y: g.step_y.into(),
+                out_px: g.out_px.into(),
+                out_row: g.out_row.into(),
+                scale: stored.scale,
+                zero: stored.zero,
+                lo: stored.lo,
+                hi: stored.hi,
+            },
+        })
     }
 
-    /// Images are tasks, or the rows of a single image.
-    fn depthwise_sweep(&mut self, call: Call, p: &Placed) -> Result<(), Diag> {
-        let (x, o, s) = (&p.x.strides, &p.out.strides, &p.s);
-        let step_y = s.y.stride as i64 * x[2];
-        let call = call
-            .set("a_col", s.x.dilation as i64 * x[3])
-            .set("a_row", s.y.dilation as i64 * x[2])
-            .set("step_x", s.x.stride as i64 * x[3])
-            .set("step_y", step_y)
-            .set("out_px", o[3])
-            .set("out_row", o[2])
-            .set("kh", s.y.kernel)
-            .set("kw", s.x.kernel)
-            .set("cols", s.out[3])
-            .set("channels", s.groups);
-        let (images, rows) = (s.out[0], s.out[2]);
-        let small = s.macs() < 1 << 15;
-        let tasks = if small {
-            1
-        } else if images > 1 {
-            images
-        } else {
-            rows
+    /// Images are tasks, or the rows of a single image. `call` makes the call from input, output and the count of rows.
+    fn depthwise_sweep<C: KernelCall<Code>>(
+        &mut self,
+        p: &Placed,
+        call: impl Fn(At, At, Count) -> C,
+    ) -> Result<(), Diag> {
+        let (images, rows) = (p.s.out[0], p.s.out[2]);
+        let small = p.s.macs() < grain::DEPTHWISE_MACS;
+        let tasks = match small {
+            true => 1,
+            false if images > 1 => images,
+            false => rows,
         };
-        let moves = [x[0], o[0]];
-        self.emit().with_macs(s.macs()).step(tasks, |e, begin, end| {
-            if small || images > 1 {
-                let call = call.set("rows", rows);
-                return match small {
-                    true => e.for_count(images, |e, n| e.call(call.moved(n, &moves))),
-                    false => e.for_range(begin, end, |e, n| e.call(call.moved(n, &moves))),
-                };
+        let (a, out, g) = (p.input(), At::from(&p.out), Strides::of(p));
+        let image = |e: &mut Emit<'_>, n: ValueId| {
+            let (a, out) = (a.clone().moved(n, p.x.strides[0]), out.clone().moved(n, p.out.strides[0]));
+            e.call(&call(a, out, rows.into()))
+        };
+        self.emit().with_macs(p.s.macs()).step(tasks, |e, begin, end| match small {
+            true => e.for_count(images, image),
+            false if images > 1 => e.for_range(begin, end, image),
+            false => {
+                let count = e.arith("sub", end, begin)?.into();
+                let (a, out) = (a.clone().moved(begin, g.step_y), out.clone().moved(begin, g.out_row));
+                e.call(&call(a, out, count))
             }
-            let count = e.arith("sub", end, begin)?;
-            e.call(call.moved(begin, &[step_y, o[2]]).dynamic("rows", count))
         })
+    }
+}
+
+/// Bytes of a depthwise convolution: between taps, between outputs.
+struct Strides {
+    a_col: i64,
+    a_row: i64,
+    step_x: i64,
+    step_y: i64,
+    out_px: i64,
+    out_row: i64,
+}
+
+impl Strides {
+    fn of(p: &Placed) -> Strides {
+        let (x, out, s) = (&p.x.strides, &p.out.strides, &p.s);
+        Strides {
+            a_col: s.x.dilation as i64 * x[3],
+            a_row: s.y.dilation as i64 * x[2],
+            step_x: s.x.stride as i64 * x[3],
+            step_y: s.y.stride as i64 * x[2],
+            out_px: out[3],
+            out_row: out[2],
+        }
     }
 }
 

@@ -4,14 +4,19 @@
 //! that lies otherwise is copied into the layout of the result first. Kernels of real numbers read and write bytes where
 //! a quantization or dequantization has no step of its own.
 
-use super::emit::{Call, Fields, sweep};
+use super::call::{At, Code, Count};
+use super::emit::{Operand, sweep};
 use super::view::{Level, View, levels};
 use super::{Lower, plain_buffer};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{Clip, Dequantize, Quantize};
 use qc_dialects::quant::{QAdd, QLut, QMul};
 use qc_ir::{Diag, HostTensor, OpId, Quant, ValueId};
-use qc_kernels::{Family, Variant};
+use qc_kernels::Variant;
+use qc_kernels::args::{
+    BinaryF32Call, BinaryF32More, BinaryU8Call, BinaryU8More, DequantizeCall, DequantizeMore, KernelCall, QuantizeCall,
+    QuantizeMore, UnaryCall, UnaryMore,
+};
 
 impl Lower<'_> {
     /// A view of `v` for an element-wise kernel over `out`: broadcast, and contiguous or repeated where `out` is
@@ -34,28 +39,24 @@ impl Lower<'_> {
         Ok(copy)
     }
 
-    /// The tensor that a kernel of real numbers reads for `v`, and the call with its format.
-    fn real_operand(&self, v: ValueId, call: Call, scale: &str, zero: &str) -> (ValueId, Call) {
+    /// The tensor that a kernel of real numbers reads for `v`, and its format.
+    fn real_operand(&self, v: ValueId) -> (ValueId, Read) {
         let read = self.place.read(v).unwrap_or(v);
-        match self.src.quant_of(read) {
-            Some(q) => (read, call.set(scale, q.scale(0)).set(zero, q.zero(0) as f32)),
-            None => (read, call),
-        }
+        (read, Read::of(self.src.quant_of(read)))
     }
 
-    /// Sweeps two operands in the order of the result's memory.
-    fn binary_sweep(&mut self, [a, b]: [ValueId; 2], out: &View, call: Call) -> Result<(), Diag> {
+    /// Sweeps two operands in the order of the result's memory. The call is made from: whether the second operand is one
+    /// element per row, elements of a row, rows, both operands and the result.
+    fn binary_sweep<C: KernelCall<Code>>(
+        &mut self,
+        [a, b]: [ValueId; 2],
+        out: &View,
+        call: impl Fn(Count, [Count; 2], [Operand<2>; 3]) -> C,
+    ) -> Result<(), Diag> {
         let (a, b) = (self.operand_like(a, out, false)?, self.operand_like(b, out, true)?);
-        let all = contiguous(levels(&out.dims, &[out, &a, &b], 0), 0, out.elem_bytes());
-        let scalar = all.last().is_some_and(|l| l.strides[2] == 0);
-        let all =
-            all.into_iter().map(|l| Level { count: l.count, strides: vec![l.strides[1], l.strides[2], l.strides[0]] });
-        let fields = Fields {
-            counts: &["n", "rows"],
-            pointers: &[("a", &["", "a_row"]), ("b", &["", "b_row"]), ("out", &["", "out_row"])],
-        };
-        let call = call.set("b_scalar", i64::from(scalar));
-        sweep(&mut self.emit(), call, &fields, &[&a, &b, out], all.collect())
+        let all = contiguous(levels(&out.dims, &[&a, &b, out], 2), 2, out.elem_bytes());
+        let scalar = usize::from(all.last().is_some_and(|l| l.strides[1] == 0));
+        sweep(&mut self.emit(), [&a, &b, out], all, |counts, operands| call(scalar.into(), counts, operands))
     }
 
     /// The operands of a binary op, the first of which must have the result's dims; only the second may repeat within a
@@ -72,61 +73,92 @@ impl Lower<'_> {
     pub fn binary_f32(&mut self, op: OpId) -> Result<(), Diag> {
         let def = self.src.def(op);
         let word = def.name.trim_start_matches("graph.");
-        let call = Call::new(&format!("binary_f32.{word}_f32"))
-            .set("clamp_lo", f32::NEG_INFINITY)
-            .set("clamp_hi", f32::INFINITY);
+        let variant = Variant::from_name(&format!("{word}_f32")).ok_or_else(|| Diag::bug("no such kernel"))?;
         let commutes = def.traits.has(qc_ir::Traits::COMMUTATIVE) && !matches!(word, "max" | "min");
         let (out, quant) = self.real_destination(self.src.result(op))?;
+        let stored = Stored::of(quant.as_ref());
         let [a, b] = self.operands(op, &out, commutes)?;
-        let (a, call) = self.real_operand(a, stored_as(call, quant), "a_scale", "a_zero");
-        let (b, call) = self.real_operand(b, call, "b_scale", "b_zero");
-        self.binary_sweep([a, b], &out, call)
+        let ((a, read_a), (b, read_b)) = (self.real_operand(a), self.real_operand(b));
+        self.binary_sweep([a, b], &out, |b_scalar, [n, rows], [a, b, out]| BinaryF32Call {
+            variant,
+            a: a.at,
+            b: b.at,
+            out: out.at,
+            rows,
+            n,
+            clamp_lo: f32::NEG_INFINITY,
+            clamp_hi: f32::INFINITY,
+            more: BinaryF32More {
+                a_row: a.by[1],
+                b_row: b.by[1],
+                out_row: out.by[1],
+                b_scalar,
+                a_scale: read_a.scale,
+                a_zero: read_a.zero,
+                b_scale: read_b.scale,
+                b_zero: read_b.zero,
+                scale: stored.scale.unwrap_or(0.0),
+                zero: stored.zero,
+                lo: stored.lo,
+                hi: stored.hi,
+            },
+        })
     }
 
     /// `quant.add`, `quant.mul`.
     pub fn binary_u8(&mut self, op: OpId) -> Result<(), Diag> {
         let src = self.src;
         let out = self.destination(src.result(op))?;
-        let bounds = |c: Call| c.set("lo", QAdd(op).lo(src)).set("hi", QAdd(op).hi(src));
-        if let Some(mul) = QMul::of(src, op) {
+        let (lo, hi) = (QAdd(op).lo(src) as i32, QAdd(op).hi(src) as i32);
+        let (variant, operands, factors) = if let Some(mul) = QMul::of(src, op) {
             let zero = src.quant_of(mul.out(src)).map_or(0, |q| q.zero(0));
             let operands = self.operands(op, &out, true)?;
-            let [za, zb] = operands.map(|v| self.zero_of(v));
-            let call = bounds(Call::new("binary_u8.mul_u8")).set("a_zero", za).set("b_zero", zb);
-            let call = call.set("scale", mul.factor(src).map_err(Diag::bug)?).set("zero", zero as f32);
-            return self.binary_sweep(operands, &out, call);
-        }
-        let f = QAdd(op).factors(src).map_err(Diag::bug)?;
-        let call = bounds(Call::new("binary_u8.add_u8"))
-            .set("a_scale", f.a_scale)
-            .set("b_scale", f.b_scale)
-            .set("offset", f.offset);
-        // The order of the sum is part of its definition, so sides do not swap.
-        let operands = self.operands(op, &out, false)?;
-        self.binary_sweep(operands, &out, call)
+            let [a_zero, b_zero] = operands.map(|v| self.zero_of(v));
+            let scale = Some(mul.factor(src).map_err(Diag::bug)?);
+            (Variant::MulU8, operands, BinaryU8More { a_zero, b_zero, scale, zero: zero as f32, ..Default::default() })
+        } else {
+            let f = QAdd(op).factors(src).map_err(Diag::bug)?;
+            let (a_scale, b_scale) = (Some(f.a_scale), Some(f.b_scale));
+            let factors = BinaryU8More { a_scale, b_scale, offset: f.offset, ..Default::default() };
+            // The order of the sum is part of its definition, so sides do not swap.
+            (Variant::AddU8, self.operands(op, &out, false)?, factors)
+        };
+        self.binary_sweep(operands, &out, |b_scalar, [n, rows], [a, b, out]| {
+            let (a_row, b_row, out_row) = (a.by[1], b.by[1], out.by[1]);
+            let more = BinaryU8More { a_row, b_row, out_row, b_scalar, lo, ..factors.clone() };
+            BinaryU8Call { variant, a: a.at, b: b.at, out: out.at, rows, n, hi, more }
+        })
     }
 
-    fn unary_sweep(&mut self, x: ValueId, out: &View, call: Call) -> Result<(), Diag> {
+    /// Sweeps one operand in the order of the result's memory; `fields` are those that do not say where it lies.
+    fn unary_sweep(&mut self, x: ValueId, out: &View, variant: Variant, fields: &UnaryMore<Code>) -> Result<(), Diag> {
         let a = self.operand_like(x, out, false)?;
-        let all = contiguous(levels(&out.dims, &[out, &a], 0), 0, out.elem_bytes());
-        let all = all.into_iter().map(|l| Level { count: l.count, strides: vec![l.strides[1], l.strides[0]] });
-        let fields = Fields { counts: &["n", "rows"], pointers: &[("a", &["", "a_row"]), ("out", &["", "out_row"])] };
-        sweep(&mut self.emit(), call, &fields, &[&a, out], all.collect())
+        let all = contiguous(levels(&out.dims, &[&a, out], 1), 1, out.elem_bytes());
+        sweep(&mut self.emit(), [&a, out], all, |[n, rows], [a, out]| {
+            let more = UnaryMore { a_row: a.by[1], out_row: out.by[1], ..fields.clone() };
+            UnaryCall { variant, a: a.at, out: out.at, rows, n, more }
+        })
     }
 
     /// A function of single real numbers.
-    fn real_unary(&mut self, op: OpId, variant: Variant, parameters: [f32; 3]) -> Result<(), Diag> {
+    fn real_unary(&mut self, op: OpId, variant: Variant, [p0, p1, p2]: [f32; 3]) -> Result<(), Diag> {
         let x = self.src.operand(op, 0).ok_or_else(|| Diag::bug("no operand"))?;
         let (out, quant) = self.real_destination(self.src.result(op))?;
-        let mut call = stored_as(Call::new(&format!("unary.{}", variant.name())), quant);
-        let needed = |name| Family::Unary.field(name).is_some_and(|f| f.is_needed(variant, |_| false));
-        for (field, value) in ["p0", "p1", "p2"].into_iter().zip(parameters) {
-            if value != 0.0 || needed(field) {
-                call = call.set(field, value);
-            }
-        }
-        let (x, call) = self.real_operand(x, call, "a_scale", "a_zero");
-        self.unary_sweep(x, &out, call)
+        let stored = Stored::of(quant.as_ref());
+        let (x, read) = self.real_operand(x);
+        let fields = UnaryMore {
+            p0: Some(p0),
+            p1: Some(p1),
+            p2,
+            a_scale: read.scale,
+            a_zero: read.zero,
+            scale: stored.scale.unwrap_or(0.0),
+            zero: stored.zero,
+            lo: stored.lo,
+            hi: stored.hi,
+            ..Default::default()
+        };
+        self.unary_sweep(x, &out, variant, &fields)
     }
 
     /// One of the functions of `graph::activation`.
@@ -150,8 +182,8 @@ impl Lower<'_> {
         let table: HostTensor = (*table).clone();
         let data = self.data("table", table, vec![])?;
         let out = self.destination(op.out(self.src))?;
-        // The table stays where it is: it follows the pointers that move.
-        self.unary_sweep(op.x(self.src), &out, Call::new("unary.lut_u8").fixed_pointer("lut", data))
+        let fields = UnaryMore { lut: Some(At::start(data)), ..Default::default() };
+        self.unary_sweep(op.x(self.src), &out, Variant::LutU8, &fields)
     }
 
     /// `graph.quantize` to one u8 format.
@@ -161,13 +193,13 @@ impl Lower<'_> {
             return Err(Diag::error("graph.quantize: only u8 with one scale can be computed at run time"));
         }
         let (a, out) = (self.view(op.x(self.src))?, self.destination(op.out(self.src))?);
-        let call = stored_as(Call::new("quantize.u8"), Some(q));
-        let fields = Fields {
-            counts: &["channels", "pixels", "outer"],
-            pointers: &[("a", &["a_ch", "a_px", "a_outer"]), ("out", &["", "out_px", "out_outer"])],
-        };
-        let all = levels(&out.dims.clone(), &[&a, &out], 1);
-        sweep(&mut self.emit(), call, &fields, &[&a, &out], contiguous(all, 1, 1))
+        let all = contiguous(levels(&out.dims, &[&a, &out], 1), 1, 1);
+        sweep(&mut self.emit(), [&a, &out], all, |[channels, pixels, outer], [a, out]| {
+            let ([a_ch, a_px, a_outer], [_, out_px, out_outer]) = (a.by, out.by);
+            let more = QuantizeMore { a_px, a_ch, a_outer, out_px, out_outer, zero: q.zero(0) as f32, lo: q.lo };
+            let (variant, a, out) = (Variant::U8, a.at, out.at);
+            QuantizeCall { variant, a, out, pixels, channels, outer, scale: q.scale(0), hi: q.hi, more }
+        })
     }
 
     /// `graph.dequantize` of one u8 format.
@@ -178,21 +210,48 @@ impl Lower<'_> {
             return Err(Diag::error("graph.dequantize: only u8 with one scale can be computed at run time"));
         }
         let (a, out) = (self.view(x)?, self.destination(op.out(self.src))?);
-        let call = Call::new("dequantize.f32").set("scale", q.scale(0)).set("zero", q.zero(0) as f32);
-        let fields = Fields {
-            counts: &["channels", "pixels", "outer"],
-            pointers: &[("a", &["", "a_px", "a_outer"]), ("out", &["out_ch", "out_px", "out_outer"])],
-        };
-        let all = levels(&out.dims.clone(), &[&a, &out], 0);
-        sweep(&mut self.emit(), call, &fields, &[&a, &out], contiguous(all, 0, 1))
+        let all = contiguous(levels(&out.dims, &[&a, &out], 0), 0, 1);
+        sweep(&mut self.emit(), [&a, &out], all, |[channels, pixels, outer], [a, out]| {
+            let ([_, a_px, a_outer], [out_ch, out_px, out_outer]) = (a.by, out.by);
+            let more = DequantizeMore { a_px, a_outer, out_px, out_ch, out_outer, zero: q.zero(0) as f32 };
+            let (variant, a, out) = (Variant::F32, a.at, out.at);
+            DequantizeCall { variant, a, out, pixels, channels, outer, scale: q.scale(0), more }
+        })
     }
 }
 
-/// A call that stores its real numbers in a format, if there is one.
-pub(super) fn stored_as(call: Call, format: Option<Quant>) -> Call {
-    match format {
-        Some(q) => call.set("scale", q.scale(0)).set("zero", q.zero(0) as f32).set("lo", q.lo).set("hi", q.hi),
-        None => call,
+/// How a kernel of real numbers reads an operand: quantized, or as f32 if the scale is 0.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    scale: f32,
+    zero: f32,
+}
+
+impl Read {
+    fn of(format: Option<&Quant>) -> Read {
+        format.map_or(Read { scale: 0.0, zero: 0.0 }, |q| Read { scale: q.scale(0), zero: q.zero(0) as f32 })
+    }
+}
+
+/// How a kernel of real numbers stores its result: quantized, or as f32 if there is no scale.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Stored {
+    pub scale: Option<f32>,
+    pub zero: f32,
+    pub lo: i32,
+    pub hi: Option<i32>,
+}
+
+impl Stored {
+    /// In `format`, or as f32.
+    pub fn of(format: Option<&Quant>) -> Stored {
+        let by = |q: &Quant| Stored { scale: Some(q.scale(0)), zero: q.zero(0) as f32, lo: q.lo, hi: Some(q.hi) };
+        format.map_or_else(Stored::default, by)
+    }
+
+    /// The variant of the float kernels that store so.
+    pub fn variant(&self) -> Variant {
+        if self.scale.is_some() { Variant::U8 } else { Variant::F32 }
     }
 }
 

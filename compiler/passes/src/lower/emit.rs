@@ -1,80 +1,12 @@
 //! Builds loop code: steps, loops, kernel calls.
 
+use super::call::{At, Code, Count, Parts};
+use super::grain;
 use super::view::{Level, View};
 use qc_dialects::loops::{Arith, For, Index, Parallel, Ukernel};
 use qc_ir::{Attr, Attrs, Builder, Deadline, Diag, LocId, Module, RegionId, Type, ValueId};
-
-/// A kernel call being put together.
-#[derive(Clone, Default)]
-pub struct Call {
-    kernel: String,
-    pointers: Vec<Pointer>,
-    fixed: Vec<(&'static str, ValueId)>,
-    dynamic: Vec<(&'static str, ValueId)>,
-    constant: Vec<(Box<str>, Attr)>,
-}
-
-#[derive(Clone)]
-struct Pointer {
-    field: &'static str,
-    buf: ValueId,
-    base: i64,
-    moves: Vec<(ValueId, i64)>,
-}
-
-impl Call {
-    /// A call of `family.variant`.
-    pub fn new(kernel: &str) -> Call {
-        Call { kernel: kernel.into(), ..Call::default() }
-    }
-
-    /// Sets a pointer to byte `base` behind the origin of `buf`, plus `factor * index` for each of `moves`.
-    pub fn pointer(mut self, field: &'static str, buf: ValueId, base: i64, moves: &[(ValueId, i64)]) -> Call {
-        self.pointers.push(Pointer { field, buf, base, moves: moves.to_vec() });
-        self
-    }
-
-    /// Sets a pointer to the origin of `buf` that never moves.
-    pub fn fixed_pointer(mut self, field: &'static str, buf: ValueId) -> Call {
-        self.fixed.push((field, buf));
-        self
-    }
-
-    /// Sets a pointer to element 0 of a view, plus moves.
-    pub fn view(self, field: &'static str, v: &View, moves: &[(ValueId, i64)]) -> Call {
-        self.pointer(field, v.buf, v.offset, moves)
-    }
-
-    /// Adds a move to every pointer that is set; `factors` in the order of setting.
-    pub fn moved(mut self, index: ValueId, factors: &[i64]) -> Call {
-        for (p, &f) in self.pointers.iter_mut().zip(factors) {
-            if f != 0 {
-                p.moves.push((index, f));
-            }
-        }
-        self
-    }
-
-    /// Moves every pointer by constant bytes, in the order of setting.
-    pub fn offset(mut self, bytes: &[i64]) -> Call {
-        for (p, b) in self.pointers.iter_mut().zip(bytes) {
-            p.base += b;
-        }
-        self
-    }
-
-    /// Sets a field to a constant.
-    pub fn set(mut self, field: &str, value: impl Into<Attr>) -> Call {
-        self.constant.push((field.into(), value.into()));
-        self
-    }
-
-    /// Sets a field to an index.
-    pub fn dynamic(mut self, field: &'static str, value: ValueId) -> Call {
-        self.dynamic.push((field, value));
-        self
-    }
-}
+use qc_kernels::args::KernelCall;
+use std::array::from_fn;
 
 /// Appends loop code to one region.
 pub struct Emit<'m> {
@@ -199,38 +131,32 @@ impl<'m> Emit<'m> {
     }
 
     /// A kernel call.
-    pub fn call(&mut self, mut call: Call) -> Result<(), Diag> {
-        let fixed = std::mem::take(&mut call.fixed);
-        call.pointers.extend(fixed.into_iter().map(|(field, buf)| Pointer { field, buf, base: 0, moves: Vec::new() }));
+    pub fn call<C: KernelCall<Code>>(&mut self, call: &C) -> Result<(), Diag> {
+        let parts = Parts::of(call)?;
         let mut moving: Vec<ValueId> = Vec::new();
-        for (index, _) in call.pointers.iter().flat_map(|p| &p.moves) {
+        for (index, _) in parts.pointers.iter().flat_map(|(_, at)| &at.moves) {
             if !moving.contains(index) {
                 moving.push(*index);
             }
         }
-        let indices = moving.len() + call.dynamic.len();
-        let row = |p: &Pointer| {
+        let indices = moving.len() + parts.dynamic.len();
+        let row = |at: &At| {
             let mut row = vec![0i64; 1 + indices];
-            row[0] = p.base;
-            for (index, factor) in &p.moves {
+            row[0] = at.base;
+            for (index, factor) in &at.moves {
                 let at = moving.iter().position(|m| m == index).unwrap_or(0);
                 row[1 + at] += factor;
             }
             Attr::Ints(row.into())
         };
-        let at: Vec<Attr> = call.pointers.iter().map(row).collect();
-        let ptrs: Vec<Attr> = call.pointers.iter().map(|p| Attr::from(p.field)).collect();
-        let fields: Vec<Attr> = call.dynamic.iter().map(|d| Attr::from(d.0)).collect();
-        let operands: Vec<Option<ValueId>> = call
-            .pointers
-            .iter()
-            .map(|p| p.buf)
-            .chain(moving.iter().copied())
-            .chain(call.dynamic.iter().map(|d| d.1))
-            .map(Some)
-            .collect();
+        let at: Vec<Attr> = parts.pointers.iter().map(|(_, at)| row(at)).collect();
+        let ptrs: Vec<Attr> = parts.pointers.iter().map(|(field, _)| Attr::from(*field)).collect();
+        let fields: Vec<Attr> = parts.dynamic.iter().map(|d| Attr::from(d.0)).collect();
+        let buffers = parts.pointers.iter().map(|(_, at)| at.buf);
+        let operands: Vec<Option<ValueId>> =
+            buffers.chain(moving.iter().copied()).chain(parts.dynamic.iter().map(|d| d.1)).map(Some).collect();
         let mut attrs =
-            Attrs::new().with("kernel", call.kernel).with("ptrs", ptrs).with("at", at).with("args", call.constant);
+            Attrs::new().with("kernel", parts.kernel).with("ptrs", ptrs).with("at", at).with("args", parts.constant);
         if !fields.is_empty() {
             attrs.set("dyn_fields", Attr::List(fields));
         }
@@ -239,74 +165,72 @@ impl<'m> Emit<'m> {
     }
 }
 
-/// How the levels of a nest map to the fields of a kernel family, innermost level first.
-pub struct Fields<'a> {
-    /// Count fields.
-    pub counts: &'a [&'static str],
-    /// Per pointer, in the order of the nest's operands: its field, and its stride fields; an empty name says that the
-    /// kernel takes elements one behind the other at that level.
-    pub pointers: &'a [(&'static str, &'a [&'static str])],
+/// An operand of a kernel that sweeps `D` levels itself: its address, and its strides, innermost level first.
+#[derive(Clone, Debug)]
+pub struct Operand<const D: usize> {
+    /// Its address.
+    pub at: At,
+    /// Bytes from one index to the next, per level.
+    pub by: [Count; D],
 }
 
-/// Work below this many elements is not worth a join of threads.
-const SMALL: usize = 1 << 14;
+fn moved<const N: usize, const D: usize>(all: &[Operand<D>; N], index: ValueId, level: &Level) -> [Operand<D>; N] {
+    from_fn(|k| Operand { at: all[k].at.clone().moved(index, level.strides[k]), by: all[k].by })
+}
 
-/// One step that sweeps `views` over `levels` (outermost first) with one kernel.
+/// One step that sweeps `views` over `levels` (outermost first) with one kernel, whose call `call` makes from the counts
+/// of its levels, innermost first, and its operands.
 ///
 /// The outermost level is split into tasks; levels beyond what the kernel sweeps itself become loops.
-pub fn sweep(
+pub fn sweep<const N: usize, const D: usize, C: KernelCall<Code>>(
     e: &mut Emit<'_>,
-    call: Call,
-    fields: &Fields<'_>,
-    views: &[&View],
+    views: [&View; N],
     mut levels: Vec<Level>,
+    call: impl Fn([Count; D], [Operand<D>; N]) -> C,
 ) -> Result<(), Diag> {
     let work: usize = levels.iter().map(|l| l.count).product();
     split_single(&mut levels, work);
-    let inner = levels.len().min(fields.counts.len());
+    let inner = levels.len().min(D);
     let outer = levels.len() - inner;
-    let mut call = call;
-    for (k, (pointer, view)) in fields.pointers.iter().zip(views).enumerate() {
-        call = call.view(pointer.0, view, &[]);
-        for (depth, field) in pointer.1.iter().enumerate() {
-            let stride = if depth < inner { levels[levels.len() - 1 - depth].strides[k] } else { 0 };
-            if !field.is_empty() {
-                call = call.set(field, stride);
-            }
-        }
-    }
-    let tasks = if work < SMALL || levels.is_empty() { 1 } else { levels[0].count };
-    for (depth, field) in fields.counts.iter().enumerate() {
-        let level = (depth < inner).then(|| levels.len() - 1 - depth);
-        let split = tasks > 1 && outer == 0 && level == Some(0);
-        if !split {
-            call = call.set(field, level.map_or(1, |l| levels[l].count));
-        }
-    }
+    let level = |depth: usize| (depth < inner).then(|| &levels[levels.len() - 1 - depth]);
+    let mut counts: [Count; D] = from_fn(|depth| level(depth).map_or(1, |l| l.count).into());
+    let operands: [Operand<D>; N] = from_fn(|k| Operand {
+        at: views[k].into(),
+        by: from_fn(|depth| level(depth).map_or(0, |l| l.strides[k]).into()),
+    });
+    let tasks = if work < grain::ELEMENTS || levels.is_empty() { 1 } else { levels[0].count };
     e.step(tasks, |e, begin, end| {
         if tasks == 1 {
-            return nest(e, call, &levels[..outer]);
+            return nest(e, counts, &operands, &levels[..outer], &call);
         }
         if outer > 0 {
-            return e.for_range(begin, end, |e, i| nest(e, call.moved(i, &levels[0].strides), &levels[1..outer]));
+            return e.for_range(begin, end, |e, i| {
+                nest(e, counts, &moved(&operands, i, &levels[0]), &levels[1..outer], &call)
+            });
         }
-        let count = e.arith("sub", end, begin)?;
-        e.call(call.moved(begin, &levels[0].strides).dynamic(fields.counts[inner - 1], count))
+        counts[inner - 1] = e.arith("sub", end, begin)?.into();
+        e.call(&call(counts, moved(&operands, begin, &levels[0])))
     })
 }
 
-fn nest(e: &mut Emit<'_>, call: Call, levels: &[Level]) -> Result<(), Diag> {
+fn nest<const N: usize, const D: usize, C: KernelCall<Code>>(
+    e: &mut Emit<'_>,
+    counts: [Count; D],
+    operands: &[Operand<D>; N],
+    levels: &[Level],
+    call: &impl Fn([Count; D], [Operand<D>; N]) -> C,
+) -> Result<(), Diag> {
     match levels {
-        [] => e.call(call),
-        [first, rest @ ..] => e.for_count(first.count, |e, i| nest(e, call.moved(i, &first.strides), rest)),
+        [] => e.call(&call(counts, operands.clone())),
+        [first, rest @ ..] => e.for_count(first.count, |e, i| nest(e, counts, &moved(operands, i, first), rest, call)),
     }
 }
 
 /// Cuts one long level into two, so that there is something to split over threads.
 fn split_single(levels: &mut Vec<Level>, work: usize) {
     if let [only] = &levels[..]
-        && work >= 2 * SMALL
-        && let Some(chunk) = (1..=SMALL).rev().find(|c| only.count.is_multiple_of(*c) && *c >= 1024)
+        && work >= 2 * grain::ELEMENTS
+        && let Some(chunk) = (1..=grain::ELEMENTS).rev().find(|c| only.count.is_multiple_of(*c) && *c >= grain::PIECE)
     {
         let outer =
             Level { count: only.count / chunk, strides: only.strides.iter().map(|s| s * chunk as i64).collect() };

@@ -6,15 +6,18 @@
 //!           .. loop.ukernel(%xb, %wp, %bias, %scale, %yb, ..) {kernel = "gemm.u8", ..} .. }
 //!
 //! A lowering is ordinary code: one function per kind of op, here dispatched by name. Rank-4 tensors lie channels-last,
-//! others row-major; `place.rs` decides borders and sharing, `view.rs` does the arithmetic of strides, `emit.rs` builds
-//! steps. Nothing else in the compiler knows how a tensor lies in memory.
+//! others row-major; `place.rs` decides borders and sharing, `view.rs` does the arithmetic of strides, `call.rs` is what
+//! kernel calls are made of, `emit.rs` builds steps, `matrix.rs` those of the matrix kernels, `grain.rs` says how they are cut. Nothing else in the compiler knows how a tensor lies in memory.
 
 pub mod borders;
+pub mod call;
 mod conv;
 mod elementwise;
 pub mod emit;
+mod grain;
 mod linear;
 mod matmul;
+mod matrix;
 mod movement;
 mod norm;
 mod place;
@@ -24,13 +27,16 @@ mod scalar;
 pub mod view;
 mod wide;
 
-use emit::{Call, Emit};
+use call::At;
+use emit::Emit;
 use place::Placement;
 use qc_dialects::{graph, loops, phase, quant};
 use qc_ir::{
     Attr, Attrs, BufferTy, Builder, Data, Deadline, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx,
     Quant, TensorTy, Traits, Type, ValueId,
 };
+use qc_kernels::Variant;
+use qc_kernels::args::{FillCall, FillMore};
 use std::collections::HashMap;
 use std::sync::Arc;
 use view::{View, bytes_of, channels_last, row_major};
@@ -248,16 +254,14 @@ impl Lower<'_> {
         let (image, row, pixel) = (v.strides[0], v.strides[2], v.strides[3]);
         let width = v.dims[3] as i64 * pixel;
         let e = v.elem_bytes();
-        let call = |start: i64, bytes: i64, rows: i64| {
-            Call::new(if e == 1 { "fill.b1" } else { "fill.b4" })
-                .view("dst", v, &[])
-                .set("n", bytes / e)
-                .set("rows", rows)
-                .set("row_stride", row)
-                .set("outer", n)
-                .set("outer_stride", image)
-                .set("value", zero)
-                .offset(&[start])
+        let variant = if e == 1 { Variant::B1 } else { Variant::B4 };
+        let call = |start: i64, bytes: i64, rows: i64| FillCall {
+            variant,
+            dst: At::from(v).plus(start),
+            n: (bytes / e).into(),
+            rows: rows.into(),
+            outer: n.into(),
+            more: FillMore { row_stride: row.into(), outer_stride: image.into(), value: zero },
         };
         let runs = [
             (-(top * row + left * pixel), top * row + left * pixel, 1),
@@ -267,7 +271,7 @@ impl Lower<'_> {
         self.emit().step(1, |e, _, _| {
             for (start, bytes, rows) in runs {
                 if bytes > 0 && rows > 0 {
-                    e.call(call(start, bytes, rows))?;
+                    e.call(&call(start, bytes, rows))?;
                 }
             }
             Ok(())

@@ -2,10 +2,12 @@
 
 use super::Lower;
 use super::elementwise::contiguous;
-use super::emit::{Call, Fields, sweep};
+use super::emit::sweep;
 use super::view::{View, levels};
 use qc_dialects::graph::{Concat, Pad, Reshape, Slice, Transpose};
 use qc_ir::Diag;
+use qc_kernels::Variant;
+use qc_kernels::args::{FillCall, FillMore, MoveCall, MoveMore};
 
 impl Lower<'_> {
     /// Copies the elements of one view to another of the same dims.
@@ -19,16 +21,13 @@ impl Lower<'_> {
                 v.strides.push(4);
             }
         }
-        let kernel = if from.elem_bytes() == 1 { "move.b1" } else { "move.b4" };
-        let all = levels(&from.dims.clone(), &[&from, &to], 1);
-        let fields = Fields {
-            counts: &["n0", "n1", "n2", "n3"],
-            pointers: &[
-                ("src", &["src_s0", "src_s1", "src_s2", "src_s3"]),
-                ("dst", &["dst_s0", "dst_s1", "dst_s2", "dst_s3"]),
-            ],
-        };
-        sweep(&mut self.emit(), Call::new(kernel), &fields, &[&from, &to], all)
+        let variant = if from.elem_bytes() == 1 { Variant::B1 } else { Variant::B4 };
+        let all = levels(&from.dims, &[&from, &to], 1);
+        sweep(&mut self.emit(), [&from, &to], all, |[n0, n1, n2, n3], [src, dst]| {
+            let ([src_s0, src_s1, src_s2, src_s3], [dst_s0, dst_s1, dst_s2, dst_s3]) = (src.by, dst.by);
+            let more = MoveMore { src_s0, src_s1, src_s2, src_s3, dst_s0, dst_s1, dst_s2, dst_s3 };
+            MoveCall { variant, src: src.at, dst: dst.at, n0, n1, n2, n3, more }
+        })
     }
 
     /// `graph.reshape`: a view, or a copy into row-major memory.
@@ -102,10 +101,11 @@ impl Lower<'_> {
         let x = self.view(op.x(self.src))?;
         let out = self.destination(op.out(self.src))?;
         let all = contiguous(levels(&out.dims, &[&out], 0), 0, out.elem_bytes());
-        let fields =
-            Fields { counts: &["n", "rows", "outer"], pointers: &[("dst", &["", "row_stride", "outer_stride"])] };
-        let call = Call::new("fill.b4").set("value", value.to_bits() as i32);
-        sweep(&mut self.emit(), call, &fields, &[&out], all)?;
+        sweep(&mut self.emit(), [&out], all, |[n, rows, outer], [dst]| {
+            let [_, row_stride, outer_stride] = dst.by;
+            let more = FillMore { row_stride, outer_stride, value: value.to_bits() as i32 };
+            FillCall { variant: Variant::B4, dst: dst.at, n, rows, outer, more }
+        })?;
         let mut inside = out;
         for (d, &size) in x.dims.iter().enumerate() {
             inside = inside.narrow(d, pads[d] as usize, size, 1);

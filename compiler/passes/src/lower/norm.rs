@@ -1,10 +1,12 @@
 //! Softmax and local response normalisation.
 
 use super::Lower;
-use super::emit::{Call, Fields, sweep};
+use super::emit::sweep;
 use super::view::{Level, View, levels};
 use qc_dialects::graph::{Lrn, Softmax};
 use qc_ir::Diag;
+use qc_kernels::Variant;
+use qc_kernels::args::{LrnCall, LrnMore, SoftmaxCall, SoftmaxMore};
 
 impl Lower<'_> {
     /// `graph.softmax`: one vector along the axis per remaining index.
@@ -20,15 +22,15 @@ impl Lower<'_> {
         let (rest_a, rest_out) = (without(&a), without(&out));
         let mut all = levels(&rest_a.dims.clone(), &[&rest_a, &rest_out], 1);
         all.push(Level { count: a.dims[axis], strides: vec![a.strides[axis], out.strides[axis]] });
-        let fields = Fields {
-            counts: &["n", "rows"],
-            pointers: &[("a", &["a_elem", "a_row"]), ("out", &["out_elem", "out_row"])],
-        };
         // A lone vector must stay whole: a level of one row keeps it from being split.
         if all.len() == 1 {
             all.insert(0, Level { count: 1, strides: vec![0, 0] });
         }
-        sweep(&mut self.emit(), Call::new("softmax.f32"), &fields, &[&a, &out], all)
+        sweep(&mut self.emit(), [&a, &out], all, |[n, rows], [a, out]| {
+            let ([a_elem, a_row], [out_elem, out_row]) = (a.by, out.by);
+            let more = SoftmaxMore { a_row, out_row, a_elem, out_elem };
+            SoftmaxCall { variant: Variant::F32, a: a.at, out: out.at, rows, n, more }
+        })
     }
 
     /// `graph.lrn` over channels-last pixels.
@@ -50,13 +52,15 @@ impl Lower<'_> {
         if all.len() == 1 {
             all.insert(0, Level { count: 1, strides: vec![0, 0] });
         }
-        let fields =
-            Fields { counts: &["channels", "pixels"], pointers: &[("a", &["", "a_px"]), ("out", &["", "out_px"])] };
-        let call = Call::new("lrn.f32")
-            .set("size", op.size(src))
-            .set("alpha", op.alpha(src) as f32)
-            .set("beta", op.beta(src) as f32)
-            .set("k", op.bias(src) as f32);
-        sweep(&mut self.emit(), call, &fields, &[&a, &to], all)
+        sweep(&mut self.emit(), [&a, &to], all, |[channels, pixels], [a, out]| LrnCall {
+            variant: Variant::F32,
+            a: a.at,
+            out: out.at,
+            pixels,
+            channels,
+            size: op.size(src).into(),
+            k: op.bias(src) as f32,
+            more: LrnMore { a_px: a.by[1], out_px: out.by[1], alpha: op.alpha(src) as f32, beta: op.beta(src) as f32 },
+        })
     }
 }

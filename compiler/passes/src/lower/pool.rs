@@ -1,12 +1,16 @@
 //! Pooling. The kernels clip windows themselves, so no border is needed.
 
 use super::Lower;
-use super::emit::Call;
+use super::call::Code;
+use super::emit::Emit;
+use super::grain;
 use super::view::View;
 use qc_dialects::graph::pool::{Count, PoolShape};
 use qc_dialects::graph::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 use qc_dialects::quant::{QAvgPool, QMaxPool};
-use qc_ir::{Diag, OpId};
+use qc_ir::{Diag, Module, OpId, ValueId};
+use qc_kernels::Variant;
+use qc_kernels::args::{PoolCall, PoolMore};
 
 impl Lower<'_> {
     /// Any pooling op.
@@ -20,76 +24,76 @@ impl Lower<'_> {
             let kernel = [a.dims[2] as i64, a.dims[3] as i64];
             PoolShape::new(dims, &kernel, &[1, 1], &[0; 4], false)
         };
-        let (call, shape) = if let Some(p) = MaxPool::of(src, op) {
-            (Call::new("pool.max_f32"), p.shape(src))
+        let plain = PoolMore::default;
+        let (variant, more, shape) = if let Some(p) = MaxPool::of(src, op) {
+            (Variant::MaxF32, plain(), p.shape(src))
         } else if let Some(p) = AvgPool::of(src, op) {
-            let mode = count_field(p.count_mode(src).map_err(Diag::bug)?);
-            (Call::new("pool.avg_f32").set("count_mode", mode), p.shape(src))
+            let count_mode = count_field(p.count_mode(src).map_err(Diag::bug)?).into();
+            (Variant::AvgF32, PoolMore { count_mode, ..plain() }, p.shape(src))
         } else if let Some(p) = QMaxPool::of(src, op) {
-            (Call::new("pool.max_u8").set("lo", p.lo(src)).set("hi", p.hi(src)), p.shape(src))
+            let (lo, hi) = (p.lo(src) as i32, Some(p.hi(src) as i32));
+            (Variant::MaxU8, PoolMore { lo, hi, ..plain() }, p.shape(src))
         } else if let Some(p) = QAvgPool::of(src, op) {
-            let [(a_scale, a_zero), (scale, zero)] = p.formats(src).map_err(Diag::bug)?;
-            let call = Call::new("pool.avg_u8").set("a_scale", a_scale).set("a_zero", a_zero);
-            let call = call.set("scale", scale).set("zero", zero as f32);
-            let mode = count_field(p.count_mode(src).map_err(Diag::bug)?);
-            (call.set("count_mode", mode).set("lo", p.lo(src)).set("hi", p.hi(src)), p.shape(src))
+            (Variant::AvgU8, average_of_bytes(src, p)?, p.shape(src))
         } else if AdaptiveAvgPool::of(src, op).is_some() {
             let [oh, ow] = [out.dims[2], out.dims[3]];
-            let call = Call::new("pool.avg_f32").set("cover_h", oh).set("cover_w", ow);
             // The kernel takes its windows from the sizes; a mean one says how much work there is.
             let kernel = [a.dims[2].div_ceil(oh), a.dims[3].div_ceil(ow)];
-            (call, Ok(PoolShape { input: dims, out: [oh, ow], kernel, strides: [1, 1], pads: [0; 4] }))
+            let shape = PoolShape { input: dims, out: [oh, ow], kernel, strides: [1, 1], pads: [0; 4] };
+            (Variant::AvgF32, PoolMore { cover_h: oh.into(), cover_w: Some(ow.into()), ..plain() }, Ok(shape))
         } else if GlobalAvgPool::of(src, op).is_some() {
-            (Call::new("pool.avg_f32"), whole())
+            (Variant::AvgF32, plain(), whole())
         } else if GlobalMaxPool::of(src, op).is_some() {
-            (Call::new("pool.max_f32"), whole())
+            (Variant::MaxF32, plain(), whole())
         } else {
             return Err(Diag::bug("not a pooling op"));
         };
-        self.pool_sweep(call, &a, &out, &shape.map_err(Diag::bug)?)
+        let s = shape.map_err(Diag::bug)?;
+        self.pool_sweep(geometry(variant, more, &a, &out, &s), &a, &out, &s)
     }
 
     /// Tasks are images, or the rows of a single image.
-    fn pool_sweep(&mut self, call: Call, a: &View, out: &View, s: &PoolShape) -> Result<(), Diag> {
-        let call = geometry(call, a, out)
-            .set("in_h", s.input[2])
-            .set("in_w", s.input[3])
-            .set("kh", s.kernel[0])
-            .set("kw", s.kernel[1])
-            .set("stride_y", s.strides[0])
-            .set("stride_x", s.strides[1])
-            .set("pad_top", s.pads[0])
-            .set("pad_left", s.pads[1])
-            .set("pad_bottom", s.pads[2])
-            .set("pad_right", s.pads[3])
-            .set("cols", s.out[1])
-            .set("channels", s.input[1]);
+    fn pool_sweep(&mut self, mut call: PoolCall<Code>, a: &View, out: &View, s: &PoolShape) -> Result<(), Diag> {
         let (images, rows) = (s.input[0], s.out[0]);
-        let moves = [a.strides[0], out.strides[0]];
-        let row = out.strides[2];
-        let small = out.elements() * s.kernel[0] * s.kernel[1] < 1 << 16;
-        let tasks = if small {
-            1
-        } else if images > 1 {
-            images
-        } else {
-            rows
+        let small = out.elements() * s.kernel[0] * s.kernel[1] < grain::POOLED;
+        let tasks = match small {
+            true => 1,
+            false if images > 1 => images,
+            false => rows,
         };
         self.emit().step(tasks, |e, begin, end| {
             if small || images > 1 {
-                let call = call.set("rows", rows).set("oy_begin", 0);
-                return match small {
-                    true => e.for_count(images, |e, n| e.call(call.moved(n, &moves))),
-                    false => e.for_range(begin, end, |e, n| e.call(call.moved(n, &moves))),
+                let image = |e: &mut Emit<'_>, n: ValueId| {
+                    call.a = call.a.moved(n, a.strides[0]);
+                    call.out = call.out.moved(n, out.strides[0]);
+                    e.call(&call)
                 };
+                return if small { e.for_count(images, image) } else { e.for_range(begin, end, image) };
             }
-            let count = e.arith("sub", end, begin)?;
-            e.call(call.moved(begin, &[0, row]).dynamic("oy_begin", begin).dynamic("rows", count))
+            call.rows = e.arith("sub", end, begin)?.into();
+            call.out = call.out.moved(begin, out.strides[2]);
+            call.more.oy_begin = begin.into();
+            e.call(&call)
         })
     }
 }
 
-fn count_field(count: Count) -> i64 {
+/// The fields of an average of bytes.
+fn average_of_bytes(src: &Module, p: QAvgPool) -> Result<PoolMore<Code>, Diag> {
+    let [(a_scale, a_zero), (scale, zero)] = p.formats(src).map_err(Diag::bug)?;
+    Ok(PoolMore {
+        count_mode: count_field(p.count_mode(src).map_err(Diag::bug)?).into(),
+        a_scale: Some(a_scale),
+        a_zero,
+        scale: Some(scale),
+        zero: zero as f32,
+        lo: p.lo(src) as i32,
+        hi: Some(p.hi(src) as i32),
+        ..PoolMore::default()
+    })
+}
+
+fn count_field(count: Count) -> usize {
     match count {
         Count::Exclusive => 0,
         Count::Kernel => 1,
@@ -97,11 +101,31 @@ fn count_field(count: Count) -> i64 {
     }
 }
 
-fn geometry(call: Call, a: &View, out: &View) -> Call {
-    call.view("a", a, &[])
-        .view("out", out, &[])
-        .set("a_px", a.strides[3])
-        .set("a_row", a.strides[2])
-        .set("out_px", out.strides[3])
-        .set("out_row", out.strides[2])
+/// The call for a whole image; `more` are the fields that say what is computed.
+fn geometry(variant: Variant, more: PoolMore<Code>, a: &View, out: &View, s: &PoolShape) -> PoolCall<Code> {
+    PoolCall {
+        variant,
+        a: a.into(),
+        out: out.into(),
+        in_h: s.input[2].into(),
+        in_w: s.input[3].into(),
+        kh: s.kernel[0].into(),
+        kw: s.kernel[1].into(),
+        stride_y: s.strides[0].into(),
+        stride_x: s.strides[1].into(),
+        rows: s.out[0].into(),
+        cols: s.out[1].into(),
+        channels: s.input[1].into(),
+        more: PoolMore {
+            a_px: a.strides[3].into(),
+            a_row: a.strides[2].into(),
+            out_px: out.strides[3].into(),
+            out_row: out.strides[2].into(),
+            pad_top: s.pads[0].into(),
+            pad_left: s.pads[1].into(),
+            pad_bottom: s.pads[2].into(),
+            pad_right: s.pads[3].into(),
+            ..more
+        },
+    }
 }

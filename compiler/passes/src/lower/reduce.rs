@@ -2,11 +2,13 @@
 //!
 //! What lies otherwise is copied into rows first.
 
-use super::emit::{Call, Fields, sweep};
+use super::emit::sweep;
 use super::view::{Level, View, levels, row_major};
 use super::{Lower, plain_buffer};
 use qc_dialects::graph::ReduceMean;
 use qc_ir::Diag;
+use qc_kernels::Variant;
+use qc_kernels::args::{MeanCall, MeanMore, PoolCall, PoolMore};
 
 /// The dims of `v` in `which`.
 fn only(v: &View, which: &[usize]) -> View {
@@ -51,8 +53,10 @@ impl Lower<'_> {
             all.push(Level { count: 1, strides: vec![0, 0] });
         }
         all.push(Level { count: n, strides: vec![4, 0] });
-        let fields = Fields { counts: &["n", "rows"], pointers: &[("a", &["", "a_row"]), ("out", &["", "out_row"])] };
-        sweep(&mut self.emit(), Call::new("mean.f32"), &fields, &[from, to], all)
+        sweep(&mut self.emit(), [from, to], all, |[n, rows], [a, out]| {
+            let more = MeanMore { a_row: a.by[1], out_row: out.by[1] };
+            MeanCall { variant: Variant::F32, a: a.at, out: out.at, rows, n, more }
+        })
     }
 
     /// Means over a window of one or two levels, for runs of contiguous elements.
@@ -62,23 +66,25 @@ impl Lower<'_> {
             [x] => [Level { count: 1, strides: vec![0] }, x.clone()],
             _ => return Err(Diag::bug("a window of more than two levels")),
         };
-        let call = Call::new("pool.avg_f32")
-            .set("in_h", y.count)
-            .set("in_w", x.count)
-            .set("kh", y.count)
-            .set("kw", x.count)
-            .set("a_row", y.strides[0])
-            .set("a_px", x.strides[0])
-            .set("stride_y", 1)
-            .set("stride_x", 1)
-            .set("rows", 1)
-            .set("cols", 1);
         let mut all = levels(&from.dims, &[from, to], 0);
         // Runs stay whole: a level of one keeps a lone one from being split.
         if all.len() == 1 {
             all.insert(0, Level { count: 1, strides: vec![0, 0] });
         }
-        let fields = Fields { counts: &["channels"], pointers: &[("a", &[""]), ("out", &[""])] };
-        sweep(&mut self.emit(), call, &fields, &[from, to], all)
+        sweep(&mut self.emit(), [from, to], all, |[channels], [a, out]| PoolCall {
+            variant: Variant::AvgF32,
+            a: a.at,
+            out: out.at,
+            in_h: y.count.into(),
+            in_w: x.count.into(),
+            kh: y.count.into(),
+            kw: x.count.into(),
+            stride_y: 1usize.into(),
+            stride_x: 1usize.into(),
+            rows: 1usize.into(),
+            cols: 1usize.into(),
+            channels,
+            more: PoolMore { a_row: y.strides[0].into(), a_px: x.strides[0].into(), ..Default::default() },
+        })
     }
 }
