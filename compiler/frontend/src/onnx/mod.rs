@@ -22,7 +22,7 @@ use crate::emit::{Graph, Known, Value};
 use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
 use crate::inputs::{self, Declared, Shapes};
 use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
-use crate::wire;
+use crate::{width, wire};
 use node::{Lowered, Node};
 use prost::Message;
 use proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
@@ -59,6 +59,8 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
     let model = ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| broken("the model has no graph".into()))?;
+    let variadic = graph.node.iter().filter(|n| ops::is_variadic(&n.op_type));
+    width::check(variadic.map(|n| n.input.len()), source.model.len(), &options.limits)?;
     let opset = opset(&model)?;
     let nodes = order::sorted(graph)?;
     let initializers: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
