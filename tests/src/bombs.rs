@@ -358,6 +358,24 @@ fn quantized_convs(bytes: usize) -> Vec<u8> {
     m.ending(&format!("d{i}"))
 }
 
+/// Two convolutions called `c`: one between quantized tensors, and one of nine times the work of floats.
+pub fn twins() -> Vec<u8> {
+    let (mut m, name) = (Onnx::new(&[1, 2, 4, 4]), field(3, b"c"));
+    scale(&mut m);
+    m.constant("w", 3, &[2, 2, 1, 1], &[1, 2, 3, 4]);
+    m.constant("wz", 3, &[], &[0]);
+    m.floats("v", &[2, 2, 3, 3], &[0.5; 36]);
+    m.node("QuantizeLinear", "x s z > xq", &[]);
+    m.node("DequantizeLinear", "xq s z > xd", &[]);
+    m.node("DequantizeLinear", "w s wz > wd", &[]);
+    m.node("Conv", "xd wd > c", std::slice::from_ref(&name));
+    m.node("QuantizeLinear", "c s z > cq", &[]);
+    m.node("DequantizeLinear", "cq s z > cd", &[]);
+    m.node("Softmax", "cd > t", &[]);
+    m.node("Conv", "t v > y", &[name, ints("pads", &[1, 1, 1, 1])]);
+    m.ending("y")
+}
+
 fn reshapes(bytes: usize) -> Vec<u8> {
     let mut m = Onnx::new(&[1, 8]);
     m.longs("a", &[2, 4]);

@@ -198,14 +198,14 @@ impl<'a> Importer<'a> {
             if self.errors.len() >= MAX_ERRORS {
                 break;
             }
+            let source = self.g.at_node(&node_name(node), &node.op_type);
             let disposition = if live {
                 self.node(node, &read)
             } else {
                 Some(Disposition::Folded("no output of the model depends on it"))
             };
             if let Some(disposition) = disposition {
-                let op_type = node.op_type.clone();
-                self.report.push(NodeReport { node: node_name(node), op_type, disposition });
+                self.report.push(NodeReport { node: source, disposition });
             }
             if let Some(Err(over)) = deadline.map(|d| d.check()) {
                 self.errors.push(over.into());
@@ -225,7 +225,6 @@ impl<'a> Importer<'a> {
             (Some(lower), Some(inputs)) => {
                 let used = proto.output.iter().map(|o| read.contains(o.as_str())).collect();
                 let node = Node { proto, inputs, used, opset: self.opset, files: self.source.files };
-                self.g.at_node(&node_name(proto), &proto.op_type);
                 let before = self.g.made();
                 let lowered = lower(&mut self.g, &node);
                 lowered.map_err(|r| self.refuse(proto, r)).ok().map(|l| (l, self.g.made() > before))

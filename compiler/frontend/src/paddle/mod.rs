@@ -290,14 +290,15 @@ impl<'a> Importer<'a> {
             if self.errors.len() >= MAX_ERRORS {
                 break;
             }
+            let Label { node, op_type } = &self.program.labels[i];
+            let source = self.g.at_node(node, op_type);
             let disposition = if live[i] {
                 self.op(i, op)
             } else {
                 Some(Disposition::Folded("no output of the model depends on it"))
             };
             if let Some(disposition) = disposition {
-                let Label { node, op_type } = self.program.labels[i].clone();
-                self.report.push(NodeReport { node, op_type, disposition });
+                self.report.push(NodeReport { node: source, disposition });
             }
             if let Some(Err(over)) = deadline.map(|d| d.check()) {
                 self.errors.push(over.into());
@@ -322,7 +323,6 @@ impl<'a> Importer<'a> {
             self.fail_outputs(desc);
             return None;
         };
-        self.g.at_node(&label.node, &label.op_type);
         let before = self.g.made();
         match self.lower(i, desc, row, inputs) {
             Ok(lowered) => {
