@@ -141,6 +141,30 @@ fn wide(bytes: usize, op: &str, attrs: &[Vec<u8>]) -> Vec<u8> {
     m.ending("y")
 }
 
+/// One node that reads as many tensors as a model of so many bytes may, an even number.
+fn as_wide_as_allowed(bytes: usize, op: &str, attrs: &[Vec<u8>]) -> Vec<u8> {
+    let mut m = Onnx::new(&[1, 8]);
+    m.floats("c", &[1, 8], &[0.5; 8]);
+    m.node(op, &format!("{} > y", "x c ".repeat((2048 + bytes / 32) / 2)), attrs);
+    // A documentation makes the rest of the file.
+    let rest = bytes.saturating_sub(m.len());
+    m.rest.extend(field(10, &vec![b' '; rest]));
+    m.ending("y")
+}
+
+/// Nodes that read the last 30 results each.
+fn sums_of_thirty(bytes: usize) -> Vec<u8> {
+    let mut m = Onnx::new(&[1, 8]);
+    let mut i = 0usize;
+    while m.len() < bytes {
+        i += 1;
+        let name = |k: usize| if k == 0 { "x".into() } else { format!("{k:x}") };
+        let names: Vec<String> = (1..=30).map(|k| name(i.max(k) - k)).collect();
+        m.node("Sum", &format!("{} > {i:x}", names.join(" ")), &[]);
+    }
+    m.ending(&format!("{i:x}"))
+}
+
 /// One node that reads the results of many others.
 fn gathered(bytes: usize, op: &str, attrs: &[Vec<u8>]) -> Vec<u8> {
     let mut m = Onnx::new(&[1, 8]);
@@ -334,6 +358,24 @@ fn quantized_convs(bytes: usize) -> Vec<u8> {
     m.ending(&format!("d{i}"))
 }
 
+/// Two convolutions called `c`: one between quantized tensors, and one of nine times the work of floats.
+pub fn twins() -> Vec<u8> {
+    let (mut m, name) = (Onnx::new(&[1, 2, 4, 4]), field(3, b"c"));
+    scale(&mut m);
+    m.constant("w", 3, &[2, 2, 1, 1], &[1, 2, 3, 4]);
+    m.constant("wz", 3, &[], &[0]);
+    m.floats("v", &[2, 2, 3, 3], &[0.5; 36]);
+    m.node("QuantizeLinear", "x s z > xq", &[]);
+    m.node("DequantizeLinear", "xq s z > xd", &[]);
+    m.node("DequantizeLinear", "w s wz > wd", &[]);
+    m.node("Conv", "xd wd > c", std::slice::from_ref(&name));
+    m.node("QuantizeLinear", "c s z > cq", &[]);
+    m.node("DequantizeLinear", "cq s z > cd", &[]);
+    m.node("Softmax", "cd > t", &[]);
+    m.node("Conv", "t v > y", &[name, ints("pads", &[1, 1, 1, 1])]);
+    m.ending("y")
+}
+
 fn reshapes(bytes: usize) -> Vec<u8> {
     let mut m = Onnx::new(&[1, 8]);
     m.longs("a", &[2, 4]);
@@ -500,8 +542,10 @@ pub static BOMBS: &[Bomb] = &[
     Bomb { name: "Add and Mul of a constant", make: add_constants },
     Bomb { name: "diamonds", make: diamonds },
     Bomb { name: "Add of a result to itself", make: doubled },
-    Bomb { name: "Sum with very many inputs", make: |n| wide(n, "Sum", &[]) },
-    Bomb { name: "Concat with very many inputs", make: |n| wide(n, "Concat", &[int("axis", 1)]) },
+    Bomb { name: "Sum as wide as is allowed", make: |n| as_wide_as_allowed(n, "Sum", &[]) },
+    Bomb { name: "Mean as wide as is allowed", make: |n| as_wide_as_allowed(n, "Mean", &[]) },
+    Bomb { name: "Max as wide as is allowed", make: |n| as_wide_as_allowed(n, "Max", &[]) },
+    Bomb { name: "Concat as wide as is allowed", make: |n| as_wide_as_allowed(n, "Concat", &[int("axis", 1)]) },
     Bomb { name: "Sum of many results", make: |n| gathered(n, "Sum", &[]) },
     Bomb { name: "Concat of many results", make: |n| gathered(n, "Concat", &[int("axis", 1)]) },
     Bomb { name: "Concat of many constants", make: concat_constants },
@@ -538,4 +582,14 @@ pub static BOMBS: &[Bomb] = &[
     Bomb { name: "chain of pools", make: pools },
     Bomb { name: "the same again and again", make: repeated },
     Bomb { name: "nodes that nothing reads", make: dead },
+];
+
+/// Those whose nodes have more inputs than a model of their size may.
+pub static TOO_WIDE: &[Bomb] = &[
+    Bomb { name: "Sum with very many inputs", make: |n| wide(n, "Sum", &[]) },
+    Bomb { name: "Mean with very many inputs", make: |n| wide(n, "Mean", &[]) },
+    Bomb { name: "Max with very many inputs", make: |n| wide(n, "Max", &[]) },
+    Bomb { name: "Min with very many inputs", make: |n| wide(n, "Min", &[]) },
+    Bomb { name: "Concat with very many inputs", make: |n| wide(n, "Concat", &[int("axis", 1)]) },
+    Bomb { name: "sums of thirty results", make: sums_of_thirty },
 ];

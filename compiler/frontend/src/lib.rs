@@ -22,6 +22,7 @@ mod paddle;
 mod seeds;
 mod shape;
 mod sniff;
+mod width;
 mod wire;
 
 pub use error::{ImportError, ImportErrors};

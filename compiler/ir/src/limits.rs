@@ -17,6 +17,8 @@ pub struct Limits {
     pub nodes: u64,
     /// Constants, variables and other tensors that the model declares: a million.
     pub tensors: u64,
+    /// Inputs of nodes that take any number, beyond two each and one for 32 bytes of the model: 2,048.
+    pub inputs: u64,
     /// Dims of a tensor: 8, which is also the most that can be asked for.
     pub rank: u64,
     /// Elements of a tensor: 2^31, which is also the most that can be asked for.
@@ -40,6 +42,7 @@ pub enum Limit {
     File,
     Nodes,
     Tensors,
+    Inputs,
     Rank,
     Elements,
     Params,
@@ -51,10 +54,11 @@ pub enum Limit {
 
 impl Limit {
     /// All limits, in the order of [`Limits`].
-    pub const ALL: [Limit; 10] = [
+    pub const ALL: [Limit; 11] = [
         Limit::File,
         Limit::Nodes,
         Limit::Tensors,
+        Limit::Inputs,
         Limit::Rank,
         Limit::Elements,
         Limit::Params,
@@ -70,6 +74,7 @@ impl Limit {
             Limit::File => "file",
             Limit::Nodes => "nodes",
             Limit::Tensors => "tensors",
+            Limit::Inputs => "inputs",
             Limit::Rank => "rank",
             Limit::Elements => "elements",
             Limit::Params => "params",
@@ -87,7 +92,7 @@ impl Limit {
     fn unit(self) -> Unit {
         match self {
             Limit::File | Limit::Params | Limit::Memory | Limit::Artefact => Unit::Bytes,
-            Limit::Nodes | Limit::Tensors | Limit::Rank | Limit::Elements | Limit::Depth => Unit::Count,
+            Limit::Nodes | Limit::Tensors | Limit::Inputs | Limit::Rank | Limit::Elements | Limit::Depth => Unit::Count,
             Limit::Time => Unit::Seconds,
         }
     }
@@ -109,6 +114,7 @@ impl Default for Limits {
             file: 16 << 30,
             nodes: 1_000_000,
             tensors: 1_000_000,
+            inputs: 2048,
             rank: 8,
             elements: 1 << 31,
             params: 16 << 30,
@@ -167,6 +173,7 @@ impl Limits {
             Limit::File => self.file,
             Limit::Nodes => self.nodes,
             Limit::Tensors => self.tensors,
+            Limit::Inputs => self.inputs,
             Limit::Rank => self.rank,
             Limit::Elements => self.elements,
             Limit::Params => self.params,
@@ -182,6 +189,7 @@ impl Limits {
             Limit::File => &mut self.file,
             Limit::Nodes => &mut self.nodes,
             Limit::Tensors => &mut self.tensors,
+            Limit::Inputs => &mut self.inputs,
             Limit::Rank => &mut self.rank,
             Limit::Elements => &mut self.elements,
             Limit::Params => &mut self.params,

@@ -1,6 +1,7 @@
 //! Source locations: which nodes of the user's model an op comes from.
 //!
-//! A location is a list of model nodes. An imported op has one; fusing two ops joins their lists, so every step of the
+//! A location is a list of model nodes. Names are for people: two nodes may have the same, so what tells them apart is a
+//! number besides. An imported op has one; fusing two ops joins their lists, so every step of the
 //! compiled program still names the nodes it computes. A fused location refers to those that it was fused from: a list that
 //! grows with every fusion would take quadratic memory.
 
@@ -15,6 +16,8 @@ pub struct Node {
     pub name: Box<str>,
     /// The node's op type in the model's vocabulary.
     pub op_type: Box<str>,
+    /// How many nodes of the same name and type come before it in the model.
+    pub twin: u32,
 }
 
 /// A location.
@@ -30,6 +33,8 @@ enum Loc {
 pub struct LocTable {
     nodes: Arena<Node, NodeId>,
     node_ids: HashMap<Node, NodeId>,
+    /// How many twins are taken.
+    twins: HashMap<(Box<str>, Box<str>), u32>,
     locs: Arena<Loc, LocId>,
     index: HashMap<Loc, LocId>,
     unknown: LocId,
@@ -40,7 +45,7 @@ impl Default for LocTable {
         let (mut locs, nothing) = (Arena::new(), Loc::Fused(Box::new([])));
         let unknown = locs.alloc(nothing.clone());
         let index = HashMap::from([(nothing, unknown)]);
-        LocTable { nodes: Arena::new(), node_ids: HashMap::new(), locs, index, unknown }
+        LocTable { nodes: Arena::new(), node_ids: HashMap::new(), twins: HashMap::new(), locs, index, unknown }
     }
 }
 
@@ -50,9 +55,22 @@ impl LocTable {
         self.unknown
     }
 
-    /// The location of one model node.
+    /// The location of the first model node with this name and type.
     pub fn node(&mut self, name: &str, op_type: &str) -> LocId {
-        let node = Node { name: name.into(), op_type: op_type.into() };
+        self.twin(name, op_type, 0)
+    }
+
+    /// The location of a model node that has not been named, whatever its name and type.
+    pub fn next_node(&mut self, name: &str, op_type: &str) -> LocId {
+        let taken = self.twins.get(&(name.into(), op_type.into())).copied().unwrap_or(0);
+        self.twin(name, op_type, taken)
+    }
+
+    /// The location of the model node with this name and type behind `twin` others.
+    pub fn twin(&mut self, name: &str, op_type: &str, twin: u32) -> LocId {
+        let taken = self.twins.entry((name.into(), op_type.into())).or_default();
+        *taken = twin.saturating_add(1).max(*taken);
+        let node = Node { name: name.into(), op_type: op_type.into(), twin };
         let id = match self.node_ids.get(&node) {
             Some(&id) => id,
             None => {

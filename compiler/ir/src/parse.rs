@@ -346,9 +346,21 @@ impl Parser<'_> {
             let name = p.string()?;
             p.punct(':')?;
             let op_type = p.string()?;
-            Ok(p.m.locs.node(&name, &op_type))
+            let twin = if p.eat(':') { p.twin()? } else { 0 };
+            Ok(p.m.locs.twin(&name, &op_type, twin))
         })?;
         Ok(self.m.locs.fuse(&nodes))
+    }
+
+    /// Which of the nodes with one name.
+    fn twin(&mut self) -> Result<u32> {
+        let number = match self.peek() {
+            Some(Token::Number(n)) => n.parse().ok(),
+            _ => None,
+        };
+        let Some(twin) = number else { return self.fail("expected the number of a node") };
+        self.pos += 1;
+        Ok(twin)
     }
 
     fn attrs(&mut self, def: &'static OpDef) -> Result<Attrs> {

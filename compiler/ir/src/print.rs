@@ -8,6 +8,7 @@
 //! region  = "{" { op } [ "return" "(" operands ")" ] "}"
 //! op      = [ values "=" ] dialect "." name "(" operands ")" [ "{" attrs "}" ] { "do" "(" params ")" region }
 //!           [ ":" types ] [ "loc" "(" nodes ")" ]
+//! node    = string ":" string [ ":" int ]
 //! ```
 //!
 //! Constants of more than [`PrintOptions::inline_limit`] elements print as a hash; [`sidecar`] holds their bytes.
@@ -15,6 +16,7 @@
 use crate::attr::Attr;
 use crate::consts::content_hash;
 use crate::id::{ConstId, LocId, OpId, RegionId, ValueId};
+use crate::loc::Node;
 use crate::module::Module;
 use crate::tensor::Data;
 use crate::types::{BufferTy, Elem, Quant, Store, TensorTy, Type};
@@ -247,9 +249,11 @@ impl Printer<'_> {
 }
 
 fn loc(m: &Module, loc: LocId) -> String {
-    let nodes: Vec<String> =
-        m.locs.nodes(loc).iter().map(|n| format!("{}:{}", quote(&n.name), quote(&n.op_type))).collect();
-    nodes.join(", ")
+    let one = |n: &&Node| match n.twin {
+        0 => format!("{}:{}", quote(&n.name), quote(&n.op_type)),
+        twin => format!("{}:{}:{twin}", quote(&n.name), quote(&n.op_type)),
+    };
+    m.locs.nodes(loc).iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn quant(q: &Quant) -> String {

@@ -162,6 +162,20 @@ fn locations_join_without_repeating() {
 }
 
 #[test]
+fn nodes_of_one_name_are_apart() {
+    let mut m = module("return(%x)");
+    let [a, b] = [m.locs.next_node("c", "Conv"), m.locs.next_node("c", "Conv")];
+    assert!(a != b && a == m.locs.node("c", "Conv") && b == m.locs.twin("c", "Conv", 1));
+    let other = m.locs.next_node("c", "Add");
+    let twins = |loc| m.locs.nodes(loc).iter().map(|n| n.twin).collect::<Vec<_>>();
+    assert_eq!((twins(a), twins(b), twins(other)), (vec![0], vec![1], vec![0]));
+    // One that text names leaves no room for another.
+    m.locs.twin("d", "", 3);
+    let next = m.locs.next_node("d", "");
+    assert_eq!(m.locs.nodes(next)[0].twin, 4);
+}
+
+#[test]
 fn a_cloned_module_keeps_its_ids() {
     let m = module("%a = toy.add(%x, %y)\nreturn(%a)");
     let mut copy = m.clone();

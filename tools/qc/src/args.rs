@@ -84,7 +84,7 @@ pub struct ModelArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Raise or lower a limit: file, nodes, tensors, rank, elements, params, depth, time, memory or artefact; exit
+    /// Raise or lower a limit: file, nodes, tensors, inputs, rank, elements, params, depth, time, memory or artefact; exit
     /// status 5 says that a model goes beyond one. Bytes and counts take K, M, G; times s, m, h
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
     limits: Vec<String>,

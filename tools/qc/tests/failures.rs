@@ -379,6 +379,11 @@ const LIMITS: &[(&str, &str)] = &[
     ("D/digits.onnx --limit file=1K", "D/digits.onnx: the file has ? bytes; the limit `file` is 1024 bytes"),
     ("D/digits.onnx --limit nodes=3", "D/digits.onnx: the number of nodes is ?; the limit `nodes` is 3"),
     ("D/paddle_qat --limit tensors=3", "D/paddle_qat/__model__: the number of tensors is ?; the limit `tensors` is 3"),
+    (
+        "wide.onnx --limit inputs=3",
+        "wide.onnx: beyond two for each and one for 32 bytes of the model, nodes like Sum and Concat have inputs: ?; \
+         the limit `inputs` is 3",
+    ),
     ("D/digits.onnx --limit rank=3", "D/digits.onnx: the tensor \"?\" has a rank of 4; the limit `rank` is 3"),
     (
         "D/digits.onnx --limit elements=63",
@@ -420,11 +425,25 @@ fn like(text: &str, pattern: &str) -> bool {
     })
 }
 
+/// An ONNX model that adds its input `x` of two floats a hundred times, in one node.
+fn wide() -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        let (low, high) = (bytes.len() as u8 | 0x80, (bytes.len() >> 7) as u8);
+        [&[number << 3 | 2, low, high][..], bytes].concat()
+    };
+    let float_tensor = [&[8, 1][..], &field(2, &field(1, &[8, 2]))].concat();
+    let port = |name: &[u8]| [field(1, name), field(2, &field(1, &float_tensor))].concat();
+    let node = [field(1, b"x").repeat(100), field(2, b"y"), field(4, b"Sum")].concat();
+    let graph = [field(1, &node), field(2, b"g"), field(11, &port(b"x")), field(12, &port(b"y"))].concat();
+    [&[8, 8][..], &field(7, &graph), &field(8, &[0x10, 13])].concat()
+}
+
 #[test]
 fn every_limit_has_status_5_and_names_the_option_that_raises_it() {
     let shell = prepared();
     let json = format!("{{\"magic\": \"pir\", \"base_code\": {}{}}}", "[".repeat(63), "]".repeat(63));
     shell.write("deep.json", json.as_bytes());
+    shell.write("wide.onnx", &wide());
     for (args, pattern) in LIMITS {
         let ran = shell.qc(&format!("compile {args} -o x.so"));
         let name = pattern.split('`').nth(1).unwrap();
@@ -439,7 +458,7 @@ fn every_limit_has_status_5_and_names_the_option_that_raises_it() {
         }
     }
     let ran = shell.qc("compile D/digits.onnx -o x.so --limit bogus=1");
-    assert!(ran.status == 2 && ran.err.contains("limits are file, nodes, tensors, rank"), "{}", ran.err);
+    assert!(ran.status == 2 && ran.err.contains("limits are file, nodes, tensors, inputs"), "{}", ran.err);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, Data, Deadline, Elem, FuncId, HostTensor, Insert, LocId, Module, OpDef, Quant, QuantId, RegionId,
-    Store, TensorTy, Type, ValueId, attrs,
+    Attrs, Builder, Data, Deadline, Elem, FuncId, HostTensor, Insert, LocId, Module, Node, OpDef, Quant, QuantId,
+    RegionId, Store, TensorTy, Type, ValueId, attrs,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -176,9 +176,14 @@ impl Graph {
         Value::Runtime(v)
     }
 
-    /// Ops made from here on come from this model node.
-    pub fn at_node(&mut self, name: &str, op_type: &str) {
-        self.loc = self.m.locs.node(name, op_type);
+    /// Ops made from here on come from the next model node, which is returned.
+    pub fn at_node(&mut self, name: &str, op_type: &str) -> Node {
+        self.loc = self.m.locs.next_node(name, op_type);
+        Node {
+            twin: self.m.locs.nodes(self.loc).first().map_or(0, |n| n.twin),
+            name: name.into(),
+            op_type: op_type.into(),
+        }
     }
 
     /// How many ops were made, constants not counted.

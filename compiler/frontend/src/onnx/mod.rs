@@ -22,7 +22,7 @@ use crate::emit::{Graph, Known, Value};
 use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
 use crate::inputs::{self, Declared, Shapes};
 use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
-use crate::wire;
+use crate::{width, wire};
 use node::{Lowered, Node};
 use prost::Message;
 use proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
@@ -59,6 +59,8 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
     let model = ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| broken("the model has no graph".into()))?;
+    let variadic = graph.node.iter().filter(|n| ops::is_variadic(&n.op_type));
+    width::check(variadic.map(|n| n.input.len()), source.model.len(), &options.limits)?;
     let opset = opset(&model)?;
     let nodes = order::sorted(graph)?;
     let initializers: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
@@ -196,14 +198,14 @@ impl<'a> Importer<'a> {
             if self.errors.len() >= MAX_ERRORS {
                 break;
             }
+            let source = self.g.at_node(&node_name(node), &node.op_type);
             let disposition = if live {
                 self.node(node, &read)
             } else {
                 Some(Disposition::Folded("no output of the model depends on it"))
             };
             if let Some(disposition) = disposition {
-                let op_type = node.op_type.clone();
-                self.report.push(NodeReport { node: node_name(node), op_type, disposition });
+                self.report.push(NodeReport { node: source, disposition });
             }
             if let Some(Err(over)) = deadline.map(|d| d.check()) {
                 self.errors.push(over.into());
@@ -223,7 +225,6 @@ impl<'a> Importer<'a> {
             (Some(lower), Some(inputs)) => {
                 let used = proto.output.iter().map(|o| read.contains(o.as_str())).collect();
                 let node = Node { proto, inputs, used, opset: self.opset, files: self.source.files };
-                self.g.at_node(&node_name(proto), &proto.op_type);
                 let before = self.g.made();
                 let lowered = lower(&mut self.g, &node);
                 lowered.map_err(|r| self.refuse(proto, r)).ok().map(|l| (l, self.g.made() > before))

@@ -21,7 +21,7 @@ use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
 use crate::inputs::{self, Declared, Shapes};
 use crate::onnx::plain_elem;
 use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
-use crate::wire;
+use crate::{width, wire};
 use flow::{is_port, live_ops, ports, readers, reads};
 use op::{Lowered, Op, Tensor, arguments};
 use program::{BlockDesc, OpDesc, ProgramDesc, VarDesc};
@@ -112,6 +112,9 @@ pub(crate) fn import_pir(source: &Source<'_>, options: &Options) -> Result<Impor
 
 fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
     let block = &program.block;
+    let slots = block.ops.iter().flat_map(|op| &op.inputs);
+    let bytes = source.model.len() + source.params.as_ref().map_or(0, |p| p.len());
+    width::check(slots.map(|slot| slot.arguments.len()), bytes, &options.limits)?;
     let vars: HashMap<&str, &VarDesc> = block.vars.iter().map(|v| (v.name.as_str(), v)).collect();
     let feeds = ports(block, "feed");
     let fetches = ports(block, "fetch");
@@ -287,14 +290,15 @@ impl<'a> Importer<'a> {
             if self.errors.len() >= MAX_ERRORS {
                 break;
             }
+            let Label { node, op_type } = &self.program.labels[i];
+            let source = self.g.at_node(node, op_type);
             let disposition = if live[i] {
                 self.op(i, op)
             } else {
                 Some(Disposition::Folded("no output of the model depends on it"))
             };
             if let Some(disposition) = disposition {
-                let Label { node, op_type } = self.program.labels[i].clone();
-                self.report.push(NodeReport { node, op_type, disposition });
+                self.report.push(NodeReport { node: source, disposition });
             }
             if let Some(Err(over)) = deadline.map(|d| d.check()) {
                 self.errors.push(over.into());
@@ -319,7 +323,6 @@ impl<'a> Importer<'a> {
             self.fail_outputs(desc);
             return None;
         };
-        self.g.at_node(&label.node, &label.op_type);
         let before = self.g.made();
         match self.lower(i, desc, row, inputs) {
             Ok(lowered) => {

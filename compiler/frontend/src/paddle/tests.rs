@@ -413,3 +413,17 @@ fn slices_lose_the_axes_they_are_told_to() {
         .finish();
     assert_eq!(program.run(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), (vec![1, 2], vec![5.0, 6.0]));
 }
+
+#[test]
+fn inputs_are_bounded_by_the_size_of_the_program() {
+    let import = |inputs: usize, limit: u64| {
+        let names = vec!["x"; inputs].join(",");
+        let program = Program::new(&[1, 2]).op("concat", &format!("X={names}"), "Out=y", &[int("axis", 1)]);
+        let limits = qc_ir::Limits { inputs: limit, ..qc_ir::Limits::default() };
+        program.finish().import(&Options { limits, ..Options::default() })
+    };
+    assert!(import(2000, 2048).is_ok());
+    let errors = import(5000, 2048).unwrap_err();
+    let [ImportError::Limit(over)] = errors.as_slice() else { panic!("{errors:?}") };
+    assert!(over.limit == qc_ir::Limit::Inputs && import(5000, over.found).is_ok(), "{over}");
+}

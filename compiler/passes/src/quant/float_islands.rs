@@ -19,8 +19,8 @@ use qc_dialects::graph::{Constant, Dequantize, Quantize};
 use qc_dialects::phase;
 use qc_dialects::quant::QLut;
 use qc_dialects::work::macs;
-use qc_ir::{Diag, DisjointSets, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
-use std::collections::{BTreeMap, HashSet};
+use qc_ir::{Diag, DisjointSets, Elem, Keeps, Module, Node, OpId, Pass, PassCx, Traits, Use, ValueId};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -45,11 +45,11 @@ const CONVERSION_BYTES: u64 = 5;
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let ops = m.ops(m.body()).to_vec();
-    let fused = trial(m, &ops, cx)?;
+    let fused = Trial::of(m, &ops, cx)?;
     let is_function: Vec<bool> = ops.iter().map(|&op| Function::of(m, op).is_some()).collect();
     let mut kept: BTreeMap<usize, String> = BTreeMap::new();
-    let free = Borders::of(&fused);
-    for island in islands(&fused) {
+    let free = Borders::of(&fused.m);
+    for island in islands(&fused.m) {
         let (int8, f32) = times(&fused, &island, &is_function, &free);
         if int8 <= f32 {
             continue;
@@ -57,7 +57,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         let what = if island.len() == 1 { "it".to_string() } else { format!("these {} ops", island.len()) };
         let reason = format!("{what} would take {} in INT8 with conversions, {} in f32", time(int8), time(f32));
         for &op in &island {
-            kept.extend(sources(&fused, op).map(|i| (i, reason.clone())));
+            kept.extend(fused.sources(op).map(|i| (i, reason.clone())));
         }
         cx.count("islands");
     }
@@ -71,22 +71,31 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     Ok(())
 }
 
-/// The module with integer ops, whose locations are the positions in `ops` of the ops that they were.
-fn trial(m: &Module, ops: &[OpId], cx: &PassCx) -> Result<Module, Diag> {
-    let mut fused = m.clone();
-    for (i, &op) in ops.iter().enumerate() {
-        let loc = fused.locs.node(&i.to_string(), "");
-        fused.set_loc(op, loc);
-    }
-    let mut inner = PassCx::new(Vec::new(), usize::MAX);
-    inner.deadline = cx.deadline;
-    (lower_to_quant::PASS.run)(&mut fused, &mut inner)?;
-    Ok(fused)
+/// The module with integer ops.
+struct Trial {
+    m: Module,
+    /// For each op that went in, a node of its own, and its position.
+    positions: HashMap<Node, usize>,
 }
 
-/// The positions of the ops that an op of the trial was.
-fn sources(fused: &Module, op: OpId) -> impl Iterator<Item = usize> {
-    fused.locs.nodes(fused.loc(op)).into_iter().filter_map(|n| n.name.parse().ok())
+impl Trial {
+    fn of(m: &Module, ops: &[OpId], cx: &PassCx) -> Result<Trial, Diag> {
+        let (mut m, mut positions) = (m.clone(), HashMap::new());
+        for (i, &op) in ops.iter().enumerate() {
+            let loc = m.locs.next_node("", "");
+            m.set_loc(op, loc);
+            positions.extend(m.locs.nodes(loc).into_iter().map(|node| (node.clone(), i)));
+        }
+        let mut inner = PassCx::new(Vec::new(), usize::MAX);
+        inner.deadline = cx.deadline;
+        (lower_to_quant::PASS.run)(&mut m, &mut inner)?;
+        Ok(Trial { m, positions })
+    }
+
+    /// The positions of the ops that an op of the trial was.
+    fn sources(&self, op: OpId) -> impl Iterator<Item = usize> {
+        self.m.locs.nodes(self.m.loc(op)).into_iter().filter_map(|node| self.positions.get(node).copied())
+    }
 }
 
 fn time(ps: u64) -> String {
@@ -131,7 +140,8 @@ fn islands(m: &Module) -> Vec<Vec<OpId>> {
 }
 
 /// Picoseconds of an island in integers, with the conversions at its borders, and in f32.
-fn times(m: &Module, island: &[OpId], is_function: &[bool], free: &Borders) -> (u64, u64) {
+fn times(trial: &Trial, island: &[OpId], is_function: &[bool], free: &Borders) -> (u64, u64) {
+    let m = &trial.m;
     let (mut int8, mut f32) = (0, 0);
     let mut borders: HashSet<OpId> = HashSet::new();
     for &op in island {
@@ -148,7 +158,7 @@ fn times(m: &Module, island: &[OpId], is_function: &[bool], free: &Borders) -> (
         let macs = macs(m, op);
         int8 += macs * INT8_MAC_PS;
         f32 += macs * F32_MAC_PS;
-        if m.is(op, QLut::DEF) && sources(m, op).any(|i| is_function[i]) {
+        if m.is(op, QLut::DEF) && trial.sources(op).any(|i| is_function[i]) {
             f32 += m.tensor_ty(m.result(op)).len() as u64 * FUNCTION_PS;
         }
     }
