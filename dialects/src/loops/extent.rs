@@ -14,6 +14,9 @@ pub fn extent(call: &Call, pointer: &str, count: impl Fn(&str) -> Option<i64>) -
         _ => None,
     };
     let value = |name: &str| count(name).or_else(|| constant(name)).unwrap_or(0);
+    if call.family == Family::Pack && pointer == "dst" {
+        return panel_bytes(call.variant, value("k"), value("cols")).map(|end| (0, end));
+    }
     let (levels, run, bytes) = shape(call, pointer);
     let elements = run.map_or(1, value).max(1);
     // The last group of four bytes of a segment may have 3 behind the segment's end.
@@ -24,6 +27,13 @@ pub fn extent(call: &Call, pointer: &str, count: impl Fn(&str) -> Option<i64>) -
         (first, end) = (first.checked_add(reach.min(0))?, end.checked_add(reach.max(0))?);
     }
     Some((first, end))
+}
+
+/// Bytes of a panel that is packed: whole groups of elements, columns rounded up to 16.
+fn panel_bytes(variant: Variant, k: i64, cols: i64) -> Option<i64> {
+    let group = if variant == Variant::B1 { 4 } else { 1 };
+    let up = |n: i64, to: i64| n.max(1).checked_add(to - 1).map(|n| n / to);
+    up(k, group)?.checked_mul(up(cols, 16)?)?.checked_mul(64)
 }
 
 type Levels = &'static [(&'static str, &'static str)];
@@ -42,6 +52,7 @@ fn shape(call: &Call, pointer: &str) -> (Levels, Option<&'static str>, i64) {
         (Gemm, "a") => (SEGMENTS, Some("k4"), 4),
         (GemmF32, "a") => (SEGMENTS, Some("k"), 4),
         (Gemm | GemmF32, "bias" | "scale") => (&[], Some("cols"), 4),
+        (Gemm, "row_bias") => (&[("outer", "row_bias_outer")], Some("rows"), 4),
         (Gemm | GemmF32, "res") => (&[("outer", "res_outer"), ("rows", "res_row")], Some("cols"), res_bytes(call)),
         (Gemm | GemmF32, _) => (&[("outer", "out_outer"), ("rows", "out_row")], Some("cols"), bytes),
         (Dw | DwF32, "bias" | "scale") => (&[], Some("channels"), 4),
@@ -61,6 +72,7 @@ fn shape(call: &Call, pointer: &str) -> (Levels, Option<&'static str>, i64) {
         (Quantize, _) => (&[("outer", "out_outer"), ("pixels", "out_px")], Some("channels"), 1),
         (Dequantize, "a") => (&[("outer", "a_outer"), ("pixels", "a_px")], Some("channels"), 1),
         (Dequantize, _) => (&[("outer", "out_outer"), ("pixels", "out_px"), ("channels", "out_ch")], None, 4),
+        (Pack, _) => (&[("k", "src_k"), ("cols", "src_n")], None, bytes),
         (Move, "src") => (&[("n0", "src_s0"), ("n1", "src_s1"), ("n2", "src_s2"), ("n3", "src_s3")], None, bytes),
         (Move, _) => (&[("n0", "dst_s0"), ("n1", "dst_s1"), ("n2", "dst_s2"), ("n3", "dst_s3")], None, bytes),
         (Fill, _) => (&[("outer", "outer_stride"), ("rows", "row_stride")], Some("n"), bytes),

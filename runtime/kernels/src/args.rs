@@ -31,7 +31,7 @@ args! {
     /// u8 × s8 direct convolution or matrix product, one panel of up to 64 output columns.
     ///
     /// ```text
-    /// acc[o][r][n] = bias[n] + Σ_{y<seg_y, x<seg_x, k<4*k4}
+    /// acc[o][r][n] = bias[n] + row_bias[o][r] + Σ_{y<seg_y, x<seg_x, k<4*k4}
     ///     a[o*a_outer + r*a_row + y*seg_y_stride + x*seg_x_stride + k] * w[y][x][k/4][n][k%4]
     /// ```
     ///
@@ -62,6 +62,8 @@ args! {
         res: *const u8 => U8Res,
         /// Table of 256 bytes, or null (`u8`, `u8r`).
         lut: *const u8,
+        /// One addend per row, or null for none: what the zero point of a computed right side makes of a row.
+        row_bias: *const i32,
         /// Input bytes from one output row (pixel) to the next.
         a_row: usize,
         /// Input bytes from one outer index to the next.
@@ -74,6 +76,8 @@ args! {
         res_row: usize,
         /// Residual bytes between outer indices.
         res_outer: usize,
+        /// Bytes between the addends of outer indices.
+        row_bias_outer: usize,
         /// Segments in y.
         seg_y: usize => ALL,
         /// Input bytes between segments in y.
@@ -620,6 +624,33 @@ args! {
         dst_s2: usize,
         /// Destination bytes, level 3.
         dst_s3: usize,
+    }
+}
+
+args! {
+    /// Packs a matrix of `k × cols` elements, in any order, into one panel of a matrix kernel with one segment.
+    ///
+    /// - `b1`: bytes, each xor `flip`, into `[⌈k/4⌉][cols16][4]` as [`GemmArgs`] reads them; a `flip` of 128 turns u8 into the
+    ///   s8 that is less by 128.
+    /// - `b4`: floats, into `[k][cols16]` as [`GemmF32Args`] reads them.
+    ///
+    /// What a panel has beyond the last column and behind the end of K is set to zero bytes. `pack::pack_gemm` and
+    /// `pack::pack_gemm_f32` do the same to constants.
+    Pack: PackArgs, PackCall, PackMore {
+        /// Element 0 of column 0.
+        src: *const u8 => ALL,
+        /// The panel.
+        dst: *mut u8 => ALL,
+        /// Elements of a column.
+        k: usize => ALL,
+        /// Columns, 1..=64.
+        cols: usize => ALL,
+        /// Source bytes between elements of a column.
+        src_k: usize,
+        /// Source bytes between columns.
+        src_n: usize,
+        /// Bits of a byte to turn over (`b1`).
+        flip: i32,
     }
 }
 

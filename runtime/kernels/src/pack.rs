@@ -1,4 +1,5 @@
-//! Packs weights into the layouts that the kernels of all tiers share. Runs in the compiler only.
+//! Packs weights into the layouts that the kernels of all tiers share. Runs in the compiler only; right sides that a
+//! model computes are packed by the kernels of [`PackArgs`](crate::args::PackArgs), into the same places.
 //!
 //! **Matrix panels.** Output columns are cut into panels of 64; the last one has the rest. A panel is
 //! `[seg_y][seg_x][k4][cols16][4]` bytes (u8 × s8) or `[seg_y][seg_x][k][cols16]` floats, `cols16` being its columns
@@ -31,6 +32,16 @@ pub const fn round16(n: usize) -> usize {
 /// `n` rounded up to a multiple of 64.
 pub const fn round64(n: usize) -> usize {
     n.div_ceil(64) * 64
+}
+
+/// Offset in bytes of element `k` of column `n` in a u8 × s8 segment of a panel of `cols` columns.
+pub const fn place_u8(cols: usize, k: usize, n: usize) -> usize {
+    (k / 4 * round16(cols) + n) * 4 + k % 4
+}
+
+/// Offset in bytes of element `k` of column `n` in an f32 segment of a panel of `cols` columns.
+pub const fn place_f32(cols: usize, k: usize, n: usize) -> usize {
+    (k * round16(cols) + n) * 4
 }
 
 /// A source slice whose length does not fit its shape.
@@ -184,9 +195,9 @@ pub fn pack_gemm(shape: &GemmShape, w: &[i8]) -> Result<Vec<u8>, WrongLength> {
     let mut packed = vec![0u8; shape.bytes()];
     shape.for_each(|o, y, x, k, source| {
         let panel = o / PANEL;
-        let cols16 = round16(shape.panel_cols(panel).len());
-        let group = ((y * shape.seg_x() + x) * shape.k4() + k / 4) * cols16 + o % PANEL;
-        packed[shape.panel_offset(panel) + group * 4 + k % 4] = w[source] as u8;
+        let cols = shape.panel_cols(panel).len();
+        let segment = (y * shape.seg_x() + x) * shape.k4() * 4 * round16(cols);
+        packed[shape.panel_offset(panel) + segment + place_u8(cols, k, o % PANEL)] = w[source] as u8;
     });
     Ok(packed)
 }
@@ -200,9 +211,9 @@ pub fn pack_gemm_f32(shape: &GemmShape, w: &[f32]) -> Result<Vec<u8>, WrongLengt
     let mut packed = vec![0u8; shape.bytes_f32()];
     shape.for_each(|o, y, x, k, source| {
         let panel = o / PANEL;
-        let cols16 = round16(shape.panel_cols(panel).len());
-        let element = ((y * shape.seg_x() + x) * shape.k() + k) * cols16 + o % PANEL;
-        let at = shape.panel_offset_f32(panel) + element * 4;
+        let cols = shape.panel_cols(panel).len();
+        let segment = (y * shape.seg_x() + x) * shape.k() * 4 * round16(cols);
+        let at = shape.panel_offset_f32(panel) + segment + place_f32(cols, k, o % PANEL);
         packed[at..at + 4].copy_from_slice(&w[source].to_le_bytes());
     });
     Ok(packed)

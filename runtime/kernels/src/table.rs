@@ -32,6 +32,8 @@ pub enum Family {
     Dequantize,
     /// Strided copy, [`args::MoveArgs`].
     Move,
+    /// Packing of a right side, [`args::PackArgs`].
+    Pack,
     /// Fill, [`args::FillArgs`].
     Fill,
     /// Softmax, [`args::SoftmaxArgs`].
@@ -84,6 +86,7 @@ families! {
     Quantize "quantize" QuantizeArgs &[U8];
     Dequantize "dequantize" DequantizeArgs &[F32];
     Move "move" MoveArgs &[B1, B4];
+    Pack "pack" PackArgs &[B1, B4];
     Fill "fill" FillArgs &[B1, B4];
     Softmax "softmax" SoftmaxArgs &[F32];
     Mean "mean" MeanArgs &[F32];

@@ -128,6 +128,11 @@ fn check_int8(rng: &mut Rng, g: Geometry, values: Values) {
         if rng.below(3) == 0 {
             case.buffer("lut", rng.bytes(256), 0);
         }
+        if rng.below(3) == 0 {
+            let gap = rng.below(2);
+            let addends = (0..g.outer * (g.rows + gap)).map(|_| rng.pick(&[i32::MIN, -30000, -1, 7, 12345])).collect();
+            case.buffer("row_bias", Vec::<i32>::bytes(&addends), 0).int("row_bias_outer", 4 * (g.rows + gap));
+        }
         case.check();
     }
 }

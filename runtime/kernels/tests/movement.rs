@@ -3,8 +3,9 @@
 
 mod support;
 
+use qc_kernels::pack::{GemmShape, Taps, pack_gemm, pack_gemm_f32, round16};
 use qc_kernels::{Family, Variant};
-use support::{Case, Rng};
+use support::{Bytes, Case, Rng};
 
 /// A copy of a dense source in one order of levels to a destination in another, with gaps.
 fn check_copy(rng: &mut Rng, variant: Variant, counts: [usize; 4], src_order: [usize; 4], dst_order: [usize; 4]) {
@@ -80,6 +81,52 @@ fn reversed_source() {
     let mut case = Case::new(Family::Move, Variant::B1);
     case.buffer("src", rng.bytes(50), 49).buffer("dst", rng.bytes(50), 0);
     case.int("n0", 50).int("n1", 1).int("n2", 1).int("n3", 1).signed("src_s0", -1).int("dst_s0", 1).check();
+}
+
+/// A matrix of `k × cols` elements, `src_k` and `src_n` elements apart, becomes a panel.
+fn check_pack(rng: &mut Rng, variant: Variant, [k, cols]: [usize; 2], [src_k, src_n]: [usize; 2]) -> Vec<u8> {
+    let bytes = if variant == Variant::B4 { 4 } else { 1 };
+    let mut case = Case::new(Family::Pack, variant);
+    case.buffer("src", rng.bytes(((k - 1) * src_k + (cols - 1) * src_n + 1) * bytes), 0);
+    let elements = if variant == Variant::B4 { k } else { k.div_ceil(4) * 4 };
+    case.buffer("dst", rng.bytes(elements * round16(cols) * bytes), 0);
+    case.int("k", k).int("cols", cols).int("src_k", src_k * bytes).int("src_n", src_n * bytes);
+    case.int("flip", rng.pick(&[0, 128]));
+    case.check().0.swap_remove(1)
+}
+
+#[test]
+fn panels() {
+    let mut rng = Rng(6);
+    for variant in [Variant::B1, Variant::B4] {
+        for cols in [1, 7, 16, 17, 33, 48, 63, 64] {
+            for k in [1, 2, 3, 4, 5, 8, 15, 16, 17, 40, 66] {
+                for order in [[cols, 1], [cols + 3, 1], [1, k], [1, k + 5], [2 * cols, 2], [0, 1]] {
+                    check_pack(&mut rng, variant, [k, cols], order);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn panels_are_those_of_the_compiler() {
+    for (k, cols) in [(5, 3), (16, 64), (7, 40)] {
+        let shape = GemmShape { cols, channels: k, kh: 1, kw: 1, taps: Taps::Joined { pitch: k } };
+        let mut case = Case::new(Family::Pack, Variant::B1);
+        let bytes = Rng(k as u64).bytes(k * cols);
+        case.buffer("src", bytes.clone(), 0).buffer("dst", vec![1; shape.bytes()], 0);
+        case.int("k", k).int("cols", cols).int("src_k", 1).int("src_n", k).int("flip", 128);
+        let packed = case.check().0.swap_remove(1);
+        let signed: Vec<i8> = bytes.iter().map(|&b| (i32::from(b) - 128) as i8).collect();
+        assert_eq!(packed, pack_gemm(&shape, &signed).unwrap());
+
+        let floats = Rng(k as u64).floats(k * cols, -1.0, 1.0);
+        let mut case = Case::new(Family::Pack, Variant::B4);
+        case.buffer("src", floats.bytes(), 0).buffer("dst", vec![1; shape.bytes_f32()], 0);
+        case.int("k", k).int("cols", cols).int("src_k", 4).int("src_n", 4 * k);
+        assert_eq!(case.check().0.swap_remove(1), pack_gemm_f32(&shape, &floats).unwrap());
+    }
 }
 
 #[test]

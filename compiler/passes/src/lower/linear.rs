@@ -91,6 +91,8 @@ pub fn integer_call(e: &Epilogue, s: &Segments, p: Panel) -> GemmCall<Code> {
         scale: p.scale,
         res: p.res.map(|r| r.at),
         lut: None,
+        row_bias: None,
+        row_bias_outer: 0usize.into(),
         a_row: p.a.row.into(),
         a_outer: p.a.outer.into(),
         out_row: p.out.row.into(),

@@ -1,11 +1,11 @@
 //! Products of two computed matrices.
 //!
-//! The right side is copied into the panels that the matrix kernel reads, as the compiler does with constant weights
-//! ahead of time; then every matrix of the batch is a sweep. What a panel has beyond the last column is never written:
-//! the kernel computes columns of it that it does not store.
+//! The right side is packed into the panels that the matrix kernel reads by a step of the kernels `pack`, as the compiler
+//! does with constant weights ahead of time; then every matrix of the batch is a sweep.
 
 use super::call::At;
 use super::elementwise::Stored;
+use super::emit::sweep;
 use super::linear::{Bytes, Segments, float_call, has_rows};
 use super::matrix::{Loop, Panel, Rhs, Rows, Sweep};
 use super::view::{Level, View, levels, row_major};
@@ -13,7 +13,20 @@ use super::{Lower, plain_buffer};
 use qc_dialects::graph::Matmul;
 use qc_dialects::graph::matmul::broadcast;
 use qc_ir::{Diag, Elem, HostTensor, ValueId};
+use qc_kernels::Variant;
+use qc_kernels::args::{PackCall, PackMore};
 use qc_kernels::pack::{PANEL, round16};
+
+/// Columns that are packed alike.
+#[derive(Clone, Copy)]
+struct Columns {
+    /// The first panel.
+    panel: usize,
+    /// Panels.
+    panels: usize,
+    /// Columns of each.
+    cols: usize,
+}
 
 /// A matrix view, its last two dims exchanged if `transpose`.
 fn matrix(v: View, transpose: bool) -> View {
@@ -82,8 +95,8 @@ impl Lower<'_> {
         if in_place { Ok(()) } else { self.copy(&out, &result) }
     }
 
-    /// A copy of matrices `[.., k, n]` in panels of 64 columns, the last one as wide as it needs in multiples of 16. Of
-    /// the result's dims only the batch ones and the place of element 0 mean something.
+    /// Matrices `[.., k, n]` packed in panels of 64 columns, the last one as wide as it needs in multiples of 16. Of the
+    /// result's dims only the batch ones and the place of element 0 mean something.
     fn panels(&mut self, b: &View) -> Result<View, Diag> {
         let lead = b.dims.len() - 2;
         let (k, n) = (b.dims[lead], b.dims[lead + 1]);
@@ -91,25 +104,38 @@ impl Lower<'_> {
         dims.extend([k, round16(n)]);
         let whole = self.alloc("panels", plain_buffer(Elem::F32, &dims), [0; 4])?;
         let (full, tail) = (n / PANEL, n % PANEL);
-        let panel_bytes = (k * PANEL * 4) as i64;
-        // Dims [batch.., panel, k, column] of both sides.
-        let part = |v: &View, offset: i64, panels: usize, cols: usize, own: [i64; 3]| {
-            let (mut dims, mut strides) = (v.dims[..lead].to_vec(), v.strides[..lead].to_vec());
-            dims.extend([panels, k, cols]);
-            strides.extend(own);
-            View { offset: v.offset + offset, dims, strides, border: [0; 4], ..v.clone() }
-        };
-        let (row, column) = (b.strides[lead], b.strides[lead + 1]);
         if full > 0 {
-            let from = part(b, 0, full, PANEL, [PANEL as i64 * column, row, column]);
-            self.copy(&from, &part(&whole, 0, full, PANEL, [panel_bytes, PANEL as i64 * 4, 4]))?;
+            self.pack(b, &whole, Columns { panel: 0, panels: full, cols: PANEL })?;
         }
         if tail > 0 {
-            let from = part(b, (full * PANEL) as i64 * column, 1, tail, [0, row, column]);
-            let width = round16(tail) as i64 * 4;
-            self.copy(&from, &part(&whole, full as i64 * panel_bytes, 1, tail, [0, width, 4]))?;
+            self.pack(b, &whole, Columns { panel: full, panels: 1, cols: tail })?;
         }
         Ok(View { strides: row_major(&dims, Elem::F32), ..whole })
+    }
+
+    /// Packs some columns of matrices `b` into their panels of `whole`.
+    fn pack(&mut self, b: &View, whole: &View, c: Columns) -> Result<(), Diag> {
+        let lead = b.dims.len() - 2;
+        let (k, row, column) = (b.dims[lead], b.strides[lead], b.strides[lead + 1]);
+        let panel = [PANEL as i64 * column, (k * PANEL * 4) as i64];
+        let part = |v: &View, by: i64| View {
+            offset: v.offset + c.panel as i64 * by,
+            dims: v.dims[..lead].to_vec(),
+            strides: v.strides[..lead].to_vec(),
+            ..v.clone()
+        };
+        let (from, to) = (part(b, panel[0]), part(whole, panel[1]));
+        let mut all = levels(&from.dims, &[&from, &to], 1);
+        if c.panels > 1 {
+            all.push(Level { count: c.panels, strides: panel.to_vec() });
+        }
+        all.push(Level { count: k, strides: vec![row, round16(c.cols) as i64 * 4] });
+        all.push(Level { count: c.cols, strides: vec![column, 4] });
+        sweep(&mut self.emit(), [&from, &to], all, |[cols, k], [src, dst]| {
+            let [src_n, src_k] = src.by;
+            let more = PackMore { src_k, src_n, flip: 0 };
+            PackCall { variant: Variant::B4, src: src.at, dst: dst.at, k, cols, more }
+        })
     }
 
     /// The bias of `n` columns: zeros if there is none.

@@ -226,6 +226,7 @@ struct Place {
     a: *const u8,
     out: *mut u8,
     res: *const u8,
+    row_bias: *const i32,
     /// First column, a multiple of 16, and number of columns.
     col: usize,
     n: usize,
@@ -254,6 +255,7 @@ unsafe fn sweep<D: Dot, O: Output<D::S>, const NV: usize>(d: D, o: O, g: &GemmAr
                 a: g.a.wrapping_add(outer * g.a_outer + row * g.a_row),
                 out: g.out.wrapping_add(outer * g.out_outer + row * g.out_row + 16 * first * O::BYTES),
                 res: g.res.wrapping_add(outer * g.res_outer + row * g.res_row + 16 * first),
+                row_bias: row_bias(g, outer, row),
                 col: 16 * first,
                 n: (g.cols - 16 * first).min(16 * NV),
                 ahead: if wanted { ahead } else { g.w.cast() },
@@ -298,6 +300,33 @@ pub unsafe fn map_rows<S: Simd>(s: S, lut: *const u8, out: *mut u8, out_row: usi
     }
 }
 
+/// The addend of a row, or null.
+#[inline(always)]
+pub fn row_bias(g: &GemmArgs, outer: usize, row: usize) -> *const i32 {
+    if g.row_bias.is_null() { g.row_bias } else { g.row_bias.wrapping_byte_add(outer * g.row_bias_outer + 4 * row) }
+}
+
+/// The sums of row `r` of a tile with the row's addend, if `addends`, those of the tile, are not null.
+///
+/// # Safety
+/// There is an addend for the row, or `addends` is null.
+#[inline(always)]
+pub unsafe fn with_row_bias<S: Simd, const NV: usize>(
+    s: S,
+    mut acc: [S::I; NV],
+    addends: *const i32,
+    r: usize,
+) -> [S::I; NV] {
+    if !addends.is_null() {
+        // SAFETY: the caller's guarantee.
+        let addend = s.splat_i(unsafe { *addends.wrapping_add(r) });
+        unroll!(v in 0..NV => {
+            acc[v] = s.add_i(acc[v], addend);
+        });
+    }
+    acc
+}
+
 /// Whether a tile has load slots to spare for hints. Smaller ones are left to the hardware's own streams.
 const fn prefetches(rows: usize, vectors: usize) -> bool {
     vectors == 4 && rows >= 5
@@ -323,6 +352,7 @@ unsafe fn tile<D: Dot, O: Output<D::S>, const MR: usize, const NV: usize>(d: D, 
             unroll!(v in 0..NV => {
                 done[v] = d.end(acc[r][v], g.bias.add(at.col + 16 * v));
             });
+            let done = with_row_bias(d.simd(), done, at.row_bias, r);
             o.store(d.simd(), done, at.col, at.out.wrapping_add(r * g.out_row), at.res.wrapping_add(r * g.res_row), at.n);
         });
     }

@@ -9,6 +9,7 @@ pub mod gemm_f32;
 pub mod math;
 pub mod movement;
 pub mod norm;
+pub mod pack;
 pub mod pool;
 pub mod real;
 pub mod simd;

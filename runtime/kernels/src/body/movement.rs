@@ -6,10 +6,10 @@ use core::ptr::copy_nonoverlapping;
 
 /// One level of a copy: count, and strides in bytes.
 #[derive(Clone, Copy)]
-struct Level {
-    n: usize,
-    src: usize,
-    dst: usize,
+pub(super) struct Level {
+    pub n: usize,
+    pub src: usize,
+    pub dst: usize,
 }
 
 /// Edge of the blocks in which two levels are exchanged: a block of 4-byte elements touches 16 lines on either side.
@@ -93,7 +93,7 @@ fn bring(levels: &mut [Level; 4], to: usize, fits: impl Fn(&Level) -> bool) {
 
 /// Copies a run; short ones without a call.
 #[inline(always)]
-unsafe fn copy_run(src: *const u8, dst: *mut u8, bytes: usize) {
+pub(super) unsafe fn copy_run(src: *const u8, dst: *mut u8, bytes: usize) {
     // SAFETY: the caller's run; the two halves of a short one overlap instead of leaving it.
     unsafe {
         match bytes {
@@ -181,7 +181,7 @@ unsafe fn separate<T: Copy, const G: usize>(src: *const u8, dst: *mut u8, run: u
 
 /// Exchanges two levels of 4-byte elements, `inner` contiguous in the destination and `second` in the source.
 #[inline(always)]
-unsafe fn transpose_words<S: Simd>(s: S, inner: Level, second: Level, src: *const u8, dst: *mut u8) {
+pub(super) unsafe fn transpose_words<S: Simd>(s: S, inner: Level, second: Level, src: *const u8, dst: *mut u8) {
     let mut j = 0;
     while j < second.n {
         let columns = (second.n - j).min(BLOCK);

@@ -10,7 +10,7 @@
 
 use super::avx2::Avx2;
 use crate::args::GemmArgs;
-use crate::body::gemm::{Output, gemm, map_rows};
+use crate::body::gemm::{Output, gemm, map_rows, row_bias, with_row_bias};
 use crate::body::simd::{Simd, div_ceil, unroll};
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
@@ -69,7 +69,7 @@ pub unsafe fn u8s8<O: Output<Avx2>>(s: Avx2, args: *const u8) {
                 }
                 let out = g.out.wrapping_add(outer * g.out_outer + row * g.out_row);
                 let res = g.res.wrapping_add(outer * g.res_outer + row * g.res_row);
-                finish(s, o, &g, (&sums, height), out, res);
+                finish(s, o, &g, (&sums, height), out, res, row_bias(&g, outer, row));
             }
             row += height;
         }
@@ -202,16 +202,17 @@ unsafe fn finish<O: Output<Avx2>>(
     (sums, height): (&Sums, usize),
     out: *mut u8,
     res: *const u8,
+    addends: *const i32,
 ) {
     for (r, row) in sums.iter().enumerate().take(height) {
         let (out, res) = (out.wrapping_add(r * g.out_row), res.wrapping_add(r * g.res_row));
-        // SAFETY: a pixel of the tile, and as many vectors as the panel has.
+        // SAFETY: a pixel of the tile, with an addend if rows have any, and as many vectors as the panel has.
         unsafe {
             match g.cols.div_ceil(16) {
-                1 => o.store::<1>(s, first(row), 0, out, res, g.cols),
-                2 => o.store::<2>(s, first(row), 0, out, res, g.cols),
-                3 => o.store::<3>(s, first(row), 0, out, res, g.cols),
-                _ => o.store::<4>(s, first(row), 0, out, res, g.cols),
+                1 => o.store::<1>(s, with_row_bias(s, first(row), addends, r), 0, out, res, g.cols),
+                2 => o.store::<2>(s, with_row_bias(s, first(row), addends, r), 0, out, res, g.cols),
+                3 => o.store::<3>(s, with_row_bias(s, first(row), addends, r), 0, out, res, g.cols),
+                _ => o.store::<4>(s, with_row_bias(s, first(row), addends, r), 0, out, res, g.cols),
             }
         }
     }

@@ -59,6 +59,9 @@ fn accumulate<M: Memory>(args: &Args, mem: &M, o: i64, r: i64, n: i64) -> i32 {
     let (a, w) = (args.ptr("a").plus(o * args.int("a_outer") + r * args.int("a_row")), args.ptr("w"));
     let (seg_x, k4, cols16) = (args.int("seg_x"), args.int("k4"), (args.int("cols") + 15) / 16 * 16);
     let mut acc = mem.i32(args.ptr("bias").plus(4 * n));
+    if !args.ptr("row_bias").is_null() {
+        acc = acc.wrapping_add(mem.i32(args.ptr("row_bias").plus(o * args.int("row_bias_outer") + 4 * r)));
+    }
     for y in 0..args.int("seg_y") {
         for x in 0..seg_x {
             let segment = a.plus(y * args.int("seg_y_stride") + x * args.int("seg_x_stride"));

@@ -1,6 +1,7 @@
 //! Copies and fills.
 
 use super::{Args, Memory};
+use crate::pack::{place_f32, place_u8, round16};
 use crate::table::Variant;
 
 pub(super) fn copy<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
@@ -20,6 +21,27 @@ pub(super) fn copy<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
                         mem.set_i32(dst, value);
                     }
                 }
+            }
+        }
+    }
+}
+
+pub(super) fn pack<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
+    let (k_count, cols) = (args.int("k") as usize, args.int("cols") as usize);
+    let at = |k: usize, n: usize| args.ptr("src").plus(k as i64 * args.int("src_k") + n as i64 * args.int("src_n"));
+    let to = |place: usize| args.ptr("dst").plus(place as i64);
+    // What is missing is zero, as it is beside constants.
+    for n in 0..round16(cols) {
+        if variant == Variant::B1 {
+            for k in 0..k_count.div_ceil(4) * 4 {
+                let inside = k < k_count && n < cols;
+                let value = if inside { mem.u8(at(k, n)) ^ args.int("flip") as u8 } else { 0 };
+                mem.set_u8(to(place_u8(cols, k, n)), value);
+            }
+        } else {
+            for k in 0..k_count {
+                let value = if n < cols { mem.i32(at(k, n)) } else { 0 };
+                mem.set_i32(to(place_f32(cols, k, n)), value);
             }
         }
     }
