@@ -22,7 +22,7 @@ pub use elementwise::{Add, Clip, Div, Max, Min, Mul, Relu, Sub};
 pub use matmul::Matmul;
 pub use norm::{BatchNorm, Lrn, Softmax};
 pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
-pub use quantize::{Dequantize, KeepFloat, Observe, Quantize};
+pub use quantize::{Dequantize, Observe, Quantize};
 pub use reduce::ReduceMean;
 pub use shape::{Cast, Concat, Pad, Reshape, Slice, Transpose};
 

@@ -4,9 +4,10 @@
 //! its work. So a pair that goes leaves its clamp behind ([`Pair::real`]), unless the value is known to lie inside.
 
 use super::constant;
+use crate::quant::keep_float::is_kept;
 use qc_dialects::graph::{
-    AdaptiveAvgPool, Clip, Concat, Conv2d, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, KeepFloat, Matmul, Max,
-    MaxPool, Min, Observe, Quantize, Relu, Softmax,
+    AdaptiveAvgPool, Clip, Concat, Conv2d, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, Matmul, Max, MaxPool,
+    Min, Observe, Quantize, Relu, Softmax,
 };
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Attrs, Module, OpId, Pattern, Quant, Rewriter, Traits, Use, ValueId};
@@ -114,9 +115,7 @@ fn within(m: &Module, v: ValueId, left: &mut usize) -> Bounds {
             let parts = m.operands(op).iter().flatten().map(|&x| within(m, x, left));
             parts.reduce(Bounds::hull).unwrap_or(Bounds::NONE)
         }
-        () if is(&[KeepFloat::DEF, Observe::DEF, GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF]) => {
-            operand(0)
-        }
+        () if is(&[Observe::DEF, GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF]) => operand(0),
         () if is(&[MaxPool::DEF]) && covers_an_element(m, MaxPool(op)) => operand(0),
         () if m.def(op).traits.has(Traits::MOVEMENT) && m.operands(op).len() == 1 => operand(0),
         () if is(&[Max::DEF]) => {
@@ -215,6 +214,7 @@ fn idle(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
 fn merge(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let first = super::sole_producer(rw.m, rw.m.operand(op, 0)?, op)?;
     let bounds = Bounds::of(rw.m, first)?.then(Bounds::of(rw.m, op)?);
+    (!is_kept(rw.m, first) && !is_kept(rw.m, op)).then_some(())?;
     (!bounds.min.is_nan() && !bounds.max.is_nan()).then_some(())?;
     let x = rw.m.operand(first, 0)?;
     let loc = rw.fuse_locs(&[first, op]);

@@ -30,6 +30,7 @@ fn format_of_uses(m: &Module, v: ValueId) -> Option<QuantId> {
     for u in m.uses(v) {
         let Use::Operand(op, _) = u else { return None };
         let own = match Slice::of(m, *op) {
+            Some(slice) if super::keep_float::is_kept(m, slice.0) => return None,
             Some(slice) => format_of_uses(m, slice.out(m))?,
             None => Quantize::of(m, *op)?.quant(m),
         };
@@ -48,11 +49,11 @@ fn above_movement(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let moved = rw.m.producer(v)?;
     let plain = [Concat::DEF, Reshape::DEF, Transpose::DEF].iter().any(|d| rw.m.is(moved, d));
     let slice = rw.m.is(moved, Slice::DEF);
-    (format_of_uses(rw.m, v)? == format).then_some(())?;
+    (format_of_uses(rw.m, v)? == format && !super::keep_float::is_kept(rw.m, moved)).then_some(())?;
     if rw.m.is(moved, MaxPool::DEF) {
         return above_pool(rw, moved, format);
     }
-    ((plain || slice) && !super::keep_float::is_kept(rw.m, moved)).then_some(())?;
+    (plain || slice).then_some(())?;
     if slice {
         let source = rw.m.operand(moved, 0)?;
         (format_of_uses(rw.m, source)? == format).then_some(())?;

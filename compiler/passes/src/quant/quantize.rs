@@ -15,7 +15,7 @@
 //! writes into the ranges file changes that. A tensor that was another number all the time does have a range, from there
 //! to 0.
 
-use super::keep_float;
+use super::keep_float::is_kept;
 use crate::graph::{constant_f32, sole_producer, unclamped};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
@@ -103,7 +103,7 @@ fn take_ranges(m: &mut Module) -> HashMap<ValueId, (f32, f32)> {
 
 /// Whether integer kernels exist for an op, given quantized operands, and it is not to stay float.
 fn has_integer_kernel(m: &Module, op: OpId) -> bool {
-    if keep_float::is_kept(m, op) {
+    if is_kept(m, op) {
         return false;
     }
     let always = [Add::DEF, Mul::DEF, AvgPool::DEF, GlobalAvgPool::DEF];
@@ -114,8 +114,9 @@ fn has_integer_kernel(m: &Module, op: OpId) -> bool {
     always.iter().any(|d| m.is(op, d)) || is_movement(m, op) || Function::of(m, op).is_some()
 }
 
+/// Whether an op moves elements, in whatever form its neighbours have them.
 fn is_movement(m: &Module, op: OpId) -> bool {
-    [Concat::DEF, Reshape::DEF, Transpose::DEF, Slice::DEF, MaxPool::DEF].iter().any(|d| m.is(op, d))
+    !is_kept(m, op) && [Concat::DEF, Reshape::DEF, Transpose::DEF, Slice::DEF, MaxPool::DEF].iter().any(|d| m.is(op, d))
 }
 
 /// Whether a value should be quantized: read by an op with an integer kernel, and not inside an epilogue.

@@ -3,6 +3,7 @@
 use super::{Tail, dequantized, element, steps_are_resolved};
 use crate::graph::bounds::Bounds;
 use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer};
+use crate::quant::keep_float::{is_kept, kept};
 use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
 use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::numeric::accumulator_scale;
@@ -30,7 +31,7 @@ pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
 /// read in f32.
 pub fn result_step(m: &Module, op: OpId) -> Option<f64> {
     let mut user = m.only_user(m.result(op))?;
-    while [Add::DEF, Relu::DEF, Clip::DEF].iter().any(|d| m.is(user, d)) {
+    while [Add::DEF, Relu::DEF, Clip::DEF].iter().any(|d| m.is(user, d)) && !is_kept(m, user) {
         user = m.only_user(m.result(user))?;
     }
     let format = Quantize::of(m, user)?.quant(m);
@@ -39,6 +40,9 @@ pub fn result_step(m: &Module, op: OpId) -> Option<f64> {
 
 /// The quantized operands of a convolution or matrix product.
 fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
+    if let Some(reason) = kept(m, op) {
+        return Err(reason.into());
+    }
     let (x, w) = (m.operand(op, 0).ok_or("no input")?, m.operand(op, 1).ok_or("no weight")?);
     let x = dequantized(m, x).ok_or("its input has no quantized range")?;
     if !from_constant(m, w) {
@@ -320,6 +324,7 @@ fn clamped_linear(m: &Module, v: ValueId, user: OpId) -> Option<(OpId, Bounds, V
     let last = sole_producer(m, v, user)?;
     let (op, bounds, chain) = match Bounds::of(m, last) {
         None => (last, Bounds::NONE, vec![last]),
+        Some(_) if is_kept(m, last) => return None,
         Some(bounds) => {
             let op = sole_producer(m, m.operand(last, 0)?, last)?;
             (op, bounds, vec![op, last])
@@ -336,7 +341,7 @@ fn real_epilogue(bounds: Bounds) -> Attrs {
 /// An activation behind a convolution or product whose result stays f32.
 pub fn activation_to_f32(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
     let op = sole_producer(rw.m, rw.m.operand(root, 0)?, root)?;
-    (rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)).then_some(())?;
+    ((rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)) && !is_kept(rw.m, root)).then_some(())?;
     let bounds = Bounds::within(rw.m, op).then(Bounds::of(rw.m, root)?);
     build(rw, root, op, &[op, root], None, real_epilogue(bounds))
 }

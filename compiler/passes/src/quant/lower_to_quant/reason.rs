@@ -2,6 +2,7 @@
 
 use super::{compute, dequantized, elementwise};
 use crate::graph::from_constant;
+use crate::quant::keep_float::kept;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
     Add, AvgPool, Clip, Constant, Conv2d, Dequantize, GlobalAvgPool, Lrn, Matmul, MaxPool, Mul, Quantize, Relu, Softmax,
@@ -20,6 +21,7 @@ pub fn why_float(m: &Module, op: OpId) -> Option<String> {
         return None;
     }
     let specific = match () {
+        () if kept(m, op).is_some() => kept(m, op).map(str::to_string),
         () if is(&[Conv2d::DEF, Matmul::DEF]) => compute::obstacle(m, op),
         () if is(&[Add::DEF, Mul::DEF]) => elementwise::obstacle(m, op),
         () if is(&[Softmax::DEF, Lrn::DEF]) => Some("kept in f32 for accuracy".into()),
