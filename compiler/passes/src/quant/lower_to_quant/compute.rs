@@ -31,7 +31,7 @@ pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
 /// read in f32.
 pub fn result_step(m: &Module, op: OpId) -> Option<f64> {
     let mut user = m.only_user(m.result(op))?;
-    while [Add::DEF, Relu::DEF, Clip::DEF].iter().any(|d| m.is(user, d)) && !is_kept(m, user) {
+    while [Add::DEF, Relu::DEF, Clip::DEF].iter().any(|d| m.is(user, d)) {
         user = m.only_user(m.result(user))?;
     }
     let format = Quantize::of(m, user)?.quant(m);
