@@ -6,8 +6,8 @@
 use super::constant;
 use crate::quant::keep_float::is_kept;
 use qc_dialects::graph::{
-    AdaptiveAvgPool, Clip, Concat, Conv2d, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, Matmul, Max, MaxPool,
-    Min, Observe, Quantize, Relu, Softmax,
+    AdaptiveAvgPool, Clip, Concat, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, Linear, Max, MaxPool, Min,
+    Observe, Quantize, Relu, Softmax,
 };
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Attrs, Module, OpId, Pattern, Quant, Rewriter, Traits, Use, ValueId};
@@ -36,8 +36,10 @@ impl Bounds {
 
     /// The bounds that a convolution or matrix product has itself.
     pub fn within(m: &Module, op: OpId) -> Bounds {
-        // Both ops declare the same attributes, so one view reads them for either.
-        Bounds { min: Conv2d(op).min(m) as f32, max: Conv2d(op).max(m) as f32 }
+        let own = Linear::of(m, op).map(|l| l.bounds(m));
+        let own = own.or_else(|| QConv2d::of(m, op).map(|q| [q.min(m), q.max(m)]));
+        let own = own.or_else(|| QMatmul::of(m, op).map(|q| [q.min(m), q.max(m)]));
+        own.map_or(Bounds::NONE, |[min, max]| Bounds { min: min as f32, max: max as f32 })
     }
 
     /// The real numbers that a format can stand for; `join` is what those of the indices of an axis become.
@@ -110,7 +112,7 @@ fn within(m: &Module, v: ValueId, left: &mut usize) -> Bounds {
     }
     let is = |defs: &[&'static qc_ir::OpDef]| defs.iter().any(|d| m.is(op, d));
     match () {
-        () if is(&[Conv2d::DEF, Matmul::DEF, QConv2d::DEF, QMatmul::DEF]) => Bounds::within(m, op),
+        () if Linear::is(m, op) || is(&[QConv2d::DEF, QMatmul::DEF]) => Bounds::within(m, op),
         () if is(&[Concat::DEF]) => {
             let parts = m.operands(op).iter().flatten().map(|&x| within(m, x, left));
             parts.reduce(Bounds::hull).unwrap_or(Bounds::NONE)

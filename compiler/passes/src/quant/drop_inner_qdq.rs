@@ -12,7 +12,7 @@
 use super::keep_float::is_kept;
 use crate::graph::bounds::{Pair, with_own};
 use crate::graph::{from_constant, unclamped};
-use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
+use qc_dialects::graph::{Add, Clip, Dequantize, Linear, Quantize, Relu};
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
 
 /// The pass.
@@ -41,8 +41,7 @@ pub fn accumulator(m: &Module, v: ValueId, user: OpId) -> Option<ValueId> {
     let quantize = Quantize::of(m, super::super::graph::sole_producer(m, q, dq)?)?;
     let acc = quantize.x(m);
     let op = super::super::graph::sole_producer(m, acc, quantize.0)?;
-    let linear = m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF);
-    (linear && !is_kept(m, op) && !is_kept(m, user)).then_some(acc)
+    (Linear::is(m, op) && !is_kept(m, op) && !is_kept(m, user)).then_some(acc)
 }
 
 /// Whether `v` is quantized by its only user, perhaps behind an activation.

@@ -16,10 +16,10 @@ pub mod reason;
 
 use super::keep_float::is_kept;
 use crate::graph::bounds::Bounds;
+use crate::graph::is_movement;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Add, AvgPool, Clip, Concat, Conv2d, Dequantize, GlobalAvgPool, Matmul, MaxPool, Mul, Quantize, Relu, Reshape,
-    Slice, Transpose,
+    Add, AvgPool, Clip, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Quantize, Relu,
 };
 use qc_dialects::phase;
 use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, Quant, QuantId, Rewriter, Store, Type, ValueId};
@@ -122,12 +122,10 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
     let is = |d: &'static qc_ir::OpDef| def == d;
     let shared = tail(rw.m, root).is_none();
     match () {
-        () if is(Concat::DEF) || is(Reshape::DEF) || is(Transpose::DEF) || is(Slice::DEF) => {
-            elementwise::movement(rw, root, &t, id, &format)
-        }
+        () if is_movement(rw.m, t.op) => elementwise::movement(rw, root, &t, id, &format),
         () if is(MaxPool::DEF) => elementwise::max_pool(rw, root, &t, id, &format),
         () if shared => None,
-        () if is(Conv2d::DEF) || is(Matmul::DEF) => compute::linear(rw, root, &t, None, id, &format),
+        () if Linear::is(rw.m, t.op) => compute::linear(rw, root, &t, None, id, &format),
         () if is(Add::DEF) => {
             compute::residual(rw, root, &t, id, &format).or_else(|| elementwise::binary(rw, root, &t, id, &format))
         }
