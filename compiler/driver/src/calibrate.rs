@@ -19,7 +19,7 @@
 use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
 use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, pipeline, ports};
 use qc_codegen::image::Port;
-use qc_dialects::graph::{Constant, Conv2d, Matmul};
+use qc_dialects::graph::{Constant, Linear};
 use qc_ir::{Elem, Module, NoSink, OpId, Use, ValueId};
 use qc_runtime::{Context, ContextOptions, IoInfo, Predictor, RunError};
 
@@ -127,7 +127,7 @@ fn constants(m: &Module) -> MinMax {
         let Some(constant) = Constant::of(m, op) else { continue };
         let v = m.result(op);
         let is_data = |u: &Use| match *u {
-            Use::Operand(op, i) => i == 0 || !(m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF)),
+            Use::Operand(op, i) => i == 0 || !Linear::is(m, op),
             Use::Return(..) => false,
         };
         if let Some(name) = m.name(v).filter(|_| m.uses(v).iter().any(is_data)) {

@@ -125,6 +125,13 @@ impl Attrs {
         }
     }
 
+    /// Takes `name` away.
+    pub fn remove(&mut self, name: &str) {
+        if self.get(name).is_some() {
+            Arc::make_mut(self.0.get_or_insert_default()).retain(|(n, _)| *n != name);
+        }
+    }
+
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&Attr> {
         let list = self.list();

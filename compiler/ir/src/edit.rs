@@ -132,6 +132,11 @@ impl Module {
         self.ops[op].attrs.set(name, value.into());
     }
 
+    /// Takes an attribute away.
+    pub fn remove_attr(&mut self, op: OpId, name: &str) {
+        self.ops[op].attrs.remove(name);
+    }
+
     /// Changes where an op comes from.
     pub fn set_loc(&mut self, op: OpId, loc: LocId) {
         self.ops[op].loc = loc;

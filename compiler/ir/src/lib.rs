@@ -50,7 +50,7 @@ pub use limits::{Deadline, Exceeded, Limit, Limits};
 pub use loc::{LocTable, Node};
 pub use manager::{ManagerOptions, NoSink, PassReport, Select, Sink, reproducer_pipeline, round_trips, run};
 pub use module::{Func, Module, Op, Region, Use, Value, ValueDef, store_of};
-pub use opdef::{AttrSpec, EvalFn, InferFn, OpDef, PhaseDef, Registry, Slot, SlotKind, Traits, VerifyFn};
+pub use opdef::{AttrSpec, EvalFn, InferFn, MARKS, OpDef, PhaseDef, Registry, Slot, SlotKind, Traits, VerifyFn};
 pub use parse::{parse, read_sidecar};
 pub use pass::{Keeps, Pass, PassCx, Step, parse_pipeline, print_pipeline};
 pub use print::{PrintOptions, print, quote_name, sidecar, ty as print_type, types as print_types};

@@ -59,6 +59,10 @@ pub struct AttrSpec {
     pub default: Option<fn() -> Attr>,
 }
 
+/// What any op may have besides its own attributes: marks by which a pass tells later ones about an op. They change nothing
+/// of what it computes.
+pub static MARKS: &[AttrSpec] = &[AttrSpec { name: "keep_float", kind: AttrKind::Str, default: None }];
+
 /// Facts that generic code asks about an op.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Traits(u8);
@@ -125,9 +129,9 @@ impl OpDef {
         self.name.split('.').next().unwrap_or(self.name)
     }
 
-    /// The declaration of attribute `name`.
+    /// The declaration of attribute `name`, which may be a mark.
     pub fn attr(&self, name: &str) -> Option<&'static AttrSpec> {
-        self.attrs.iter().find(|a| a.name == name)
+        self.attrs.iter().chain(MARKS).find(|a| a.name == name)
     }
 }
 

@@ -14,9 +14,6 @@ qc_ir::ops! { dialect QUANTIZE = "graph";
     /// The input itself. Says that calibration saw values from `min` to `max` here.
     op Observe = "graph.observe"(x: F32) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe)
         items(pass);
-    /// The input itself. Says that the op behind it is to be computed in f32, and why.
-    op KeepFloat = "graph.keep_float"(x: F32) -> (out) { reason: Str } [PURE] infer(infer_observe) eval(eval_observe)
-        items(pass);
 }
 
 /// Quantizes one number: the definition that all other code follows.

@@ -4,9 +4,10 @@
 //! its work. So a pair that goes leaves its clamp behind ([`Pair::real`]), unless the value is known to lie inside.
 
 use super::constant;
+use crate::quant::keep_float::is_kept;
 use qc_dialects::graph::{
-    AdaptiveAvgPool, Clip, Concat, Conv2d, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, KeepFloat, Matmul, Max,
-    MaxPool, Min, Observe, Quantize, Relu, Softmax,
+    AdaptiveAvgPool, Clip, Concat, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, Linear, Max, MaxPool, Min,
+    Observe, Quantize, Relu, Softmax,
 };
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Attrs, Module, OpId, Pattern, Quant, Rewriter, Traits, Use, ValueId};
@@ -35,8 +36,10 @@ impl Bounds {
 
     /// The bounds that a convolution or matrix product has itself.
     pub fn within(m: &Module, op: OpId) -> Bounds {
-        // Both ops declare the same attributes, so one view reads them for either.
-        Bounds { min: Conv2d(op).min(m) as f32, max: Conv2d(op).max(m) as f32 }
+        let own = Linear::of(m, op).map(|l| l.bounds(m));
+        let own = own.or_else(|| QConv2d::of(m, op).map(|q| [q.min(m), q.max(m)]));
+        let own = own.or_else(|| QMatmul::of(m, op).map(|q| [q.min(m), q.max(m)]));
+        own.map_or(Bounds::NONE, |[min, max]| Bounds { min: min as f32, max: max as f32 })
     }
 
     /// The real numbers that a format can stand for; `join` is what those of the indices of an axis become.
@@ -109,14 +112,12 @@ fn within(m: &Module, v: ValueId, left: &mut usize) -> Bounds {
     }
     let is = |defs: &[&'static qc_ir::OpDef]| defs.iter().any(|d| m.is(op, d));
     match () {
-        () if is(&[Conv2d::DEF, Matmul::DEF, QConv2d::DEF, QMatmul::DEF]) => Bounds::within(m, op),
+        () if Linear::is(m, op) || is(&[QConv2d::DEF, QMatmul::DEF]) => Bounds::within(m, op),
         () if is(&[Concat::DEF]) => {
             let parts = m.operands(op).iter().flatten().map(|&x| within(m, x, left));
             parts.reduce(Bounds::hull).unwrap_or(Bounds::NONE)
         }
-        () if is(&[KeepFloat::DEF, Observe::DEF, GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF]) => {
-            operand(0)
-        }
+        () if is(&[Observe::DEF, GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF]) => operand(0),
         () if is(&[MaxPool::DEF]) && covers_an_element(m, MaxPool(op)) => operand(0),
         () if m.def(op).traits.has(Traits::MOVEMENT) && m.operands(op).len() == 1 => operand(0),
         () if is(&[Max::DEF]) => {
@@ -215,6 +216,7 @@ fn idle(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
 fn merge(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let first = super::sole_producer(rw.m, rw.m.operand(op, 0)?, op)?;
     let bounds = Bounds::of(rw.m, first)?.then(Bounds::of(rw.m, op)?);
+    (!is_kept(rw.m, first) && !is_kept(rw.m, op)).then_some(())?;
     (!bounds.min.is_nan() && !bounds.max.is_nan()).then_some(())?;
     let x = rw.m.operand(first, 0)?;
     let loc = rw.fuse_locs(&[first, op]);

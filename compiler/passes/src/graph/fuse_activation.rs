@@ -9,7 +9,7 @@
 use super::bounds::Bounds;
 use super::sole_producer;
 use super::unclamped;
-use qc_dialects::graph::{Add, Clip, Concat, Conv2d, Matmul, Relu};
+use qc_dialects::graph::{Add, Clip, Concat, Conv2d, Linear, Relu};
 use qc_dialects::phase;
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
 
@@ -39,8 +39,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
 /// A convolution or product whose result `v` only `user` reads, and that has no activation yet.
 fn open_linear(m: &Module, v: ValueId, user: OpId) -> Option<OpId> {
     let producer = sole_producer(m, v, user)?;
-    let linear = m.is(producer, Conv2d::DEF) || m.is(producer, Matmul::DEF);
-    (linear && unclamped(m, producer)).then_some(producer)
+    (Linear::is(m, producer) && unclamped(m, producer)).then_some(producer)
 }
 
 /// `linear` with the bounds of `activation`, made at `activation`.

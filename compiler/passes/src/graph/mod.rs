@@ -9,7 +9,7 @@ pub mod fuse_activation;
 pub mod raise_functions;
 
 use qc_dialects::graph::Constant;
-use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Rewriter, TensorTy, ValueId};
+use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Rewriter, TensorTy, Traits, ValueId};
 use std::sync::Arc;
 
 /// The tensor of a value that a `graph.constant` defines.
@@ -73,6 +73,11 @@ pub fn per_channel(m: &Module, v: ValueId, dims: &[usize], axis: usize) -> Optio
         n if fits && n == size => Some(values),
         _ => None,
     }
+}
+
+/// Whether an op moves elements.
+pub fn is_movement(m: &Module, op: OpId) -> bool {
+    m.def(op).traits.has(Traits::MOVEMENT)
 }
 
 /// Whether no activation is part of an op yet, so that more can be folded into its weights.

@@ -6,9 +6,10 @@
 //! Kernels then know one kind of activation. Weights stay signed. A result of the model that is signed becomes plain
 //! integers, which are computed from its numbers: `round(x / s) + zero`.
 
-use qc_dialects::graph::{Add, Cast, Concat, Constant, Dequantize, Mul, Quantize, Reshape, Slice, Transpose};
+use crate::graph::is_movement;
+use qc_dialects::graph::{Add, Cast, Constant, Dequantize, Mul, Quantize};
 use qc_ir::{
-    Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy, Type, ValueId,
+    Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, Pass, PassCx, Quant, Store, TensorTy, Type, ValueId,
 };
 use std::sync::Arc;
 
@@ -82,16 +83,13 @@ fn shifted(m: &Module, v: ValueId) -> Option<Quant> {
     })
 }
 
-fn moves(m: &Module, op: OpId) -> bool {
-    [Reshape::DEF, Transpose::DEF, Slice::DEF, Concat::DEF].iter().any(|d| m.is(op, d))
-}
-
 /// Whether all uses of `v` can follow a change of storage: dequantization, or movement of this value alone.
 fn movable(m: &Module, v: ValueId) -> bool {
     m.uses(v).iter().all(|u| match u {
         qc_ir::Use::Return(..) => false,
         qc_ir::Use::Operand(op, _) => {
-            m.is(*op, Dequantize::DEF) || (moves(m, *op) && m.operands(*op).len() == 1 && movable(m, m.result(*op)))
+            m.is(*op, Dequantize::DEF)
+                || (is_movement(m, *op) && m.operands(*op).len() == 1 && movable(m, m.result(*op)))
         }
     })
 }
@@ -101,7 +99,7 @@ fn retype(m: &mut Module, v: ValueId, id: qc_ir::QuantId) {
     m.set_type(v, Type::Tensor(TensorTy::new(Elem::Quant(id), dims)));
     for u in m.uses(v).to_vec() {
         if let qc_ir::Use::Operand(op, _) = u
-            && moves(m, op)
+            && is_movement(m, op)
         {
             let inner = m.result(op);
             retype(m, inner, id);

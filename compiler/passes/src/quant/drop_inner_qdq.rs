@@ -9,9 +9,10 @@
 //! sum must be quantized itself, its other side too. Of two convolutions that meet in an addition, the later one takes
 //! it. `--exact-qdq` keeps all pairs (`pairs_as_written.rs`).
 
+use super::keep_float::is_kept;
 use crate::graph::bounds::{Pair, with_own};
 use crate::graph::{from_constant, unclamped};
-use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
+use qc_dialects::graph::{Add, Clip, Dequantize, Linear, Quantize, Relu};
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
 
 /// The pass.
@@ -40,13 +41,12 @@ pub fn accumulator(m: &Module, v: ValueId, user: OpId) -> Option<ValueId> {
     let quantize = Quantize::of(m, super::super::graph::sole_producer(m, q, dq)?)?;
     let acc = quantize.x(m);
     let op = super::super::graph::sole_producer(m, acc, quantize.0)?;
-    let linear = m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF);
-    (linear && !super::keep_float::is_kept(m, op)).then_some(acc)
+    (Linear::is(m, op) && !is_kept(m, op) && !is_kept(m, user)).then_some(acc)
 }
 
 /// Whether `v` is quantized by its only user, perhaps behind an activation.
 fn ends_quantized(m: &Module, v: ValueId) -> bool {
-    let Some(user) = m.only_user(v) else { return false };
+    let Some(user) = m.only_user(v).filter(|&u| !is_kept(m, u)) else { return false };
     if m.is(user, Relu::DEF) || m.is(user, Clip::DEF) {
         return m.only_user(m.result(user)).is_some_and(|u| m.is(u, Quantize::DEF));
     }

@@ -7,7 +7,7 @@
 //! monotonic (a window of padding only, which could tell, keeps its place). Done when every use of the result is a
 //! quantization to one format. A slice waits until all slices of its operand agree.
 
-use qc_dialects::graph::{Concat, Dequantize, MaxPool, Quantize, Reshape, Slice, Transpose};
+use qc_dialects::graph::{Dequantize, MaxPool, Quantize, Slice};
 use qc_ir::{Attrs, Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, QuantId, Rewriter, Use, ValueId};
 
 /// The pass.
@@ -30,6 +30,7 @@ fn format_of_uses(m: &Module, v: ValueId) -> Option<QuantId> {
     for u in m.uses(v) {
         let Use::Operand(op, _) = u else { return None };
         let own = match Slice::of(m, *op) {
+            Some(slice) if super::keep_float::is_kept(m, slice.0) => return None,
             Some(slice) => format_of_uses(m, slice.out(m))?,
             None => Quantize::of(m, *op)?.quant(m),
         };
@@ -46,13 +47,12 @@ fn above_movement(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let (v, format) = (quantize.x(rw.m), quantize.quant(rw.m));
     rw.m.quant(format).axis.is_none().then_some(())?;
     let moved = rw.m.producer(v)?;
-    let plain = [Concat::DEF, Reshape::DEF, Transpose::DEF].iter().any(|d| rw.m.is(moved, d));
     let slice = rw.m.is(moved, Slice::DEF);
-    (format_of_uses(rw.m, v)? == format).then_some(())?;
+    (format_of_uses(rw.m, v)? == format && !super::keep_float::is_kept(rw.m, moved)).then_some(())?;
     if rw.m.is(moved, MaxPool::DEF) {
         return above_pool(rw, moved, format);
     }
-    ((plain || slice) && !super::keep_float::is_kept(rw.m, moved)).then_some(())?;
+    crate::graph::is_movement(rw.m, moved).then_some(())?;
     if slice {
         let source = rw.m.operand(moved, 0)?;
         (format_of_uses(rw.m, source)? == format).then_some(())?;

@@ -1,15 +1,16 @@
 //! Marks the ops that the user wants in f32: by name, by type, or because their type is not among those to quantize.
 //!
 //! before  %y = graph.add(%a, %b)
-//! after   %f = graph.keep_float(%a) {reason}  %g = graph.keep_float(%b) {reason}  %y = graph.add(%f, %g)
+//! after   %y = graph.add(%a, %b) {keep_float = "kept by --keep-fp32"}
 //!
 //! Options: `nodes` and `types` are what to keep, `only` the types to quantize; each is a list, see [`list`]. Names are
 //! patterns with `*` and `?` on the model's own node names; types are those of the model or of the graph dialect, in
-//! any case. `only` does not concern ops that compute nothing and activations: they follow their neighbours. Later
-//! passes take no marked op for one with an integer kernel; `lower-to-quant` removes the marks.
+//! any case. `only` does not concern ops that compute nothing and activations: they follow their neighbours. The mark is
+//! an attribute, so patterns match the same dataflow with it; a pass that takes an op for one with an integer kernel, or
+//! moves a pair past it, asks [`is_kept`] first. `lower-to-quant` removes the marks.
 
-use qc_dialects::graph::{Clip, Constant, Dequantize, KeepFloat, Quantize, Relu};
-use qc_ir::{Attrs, Builder, Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits};
+use qc_dialects::graph::{Clip, Constant, Dequantize, Quantize, Relu};
+use qc_ir::{Attr, Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, ValueId};
 use regex::Regex;
 
 /// The pass.
@@ -103,7 +104,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let option = |name| cx.option(name).map(items).unwrap_or_default();
     let choice = Choice::new(&option("nodes"), &option("types"), &option("only"))?;
     for op in m.ops(m.body()).to_vec() {
-        let special = [Constant::DEF, Quantize::DEF, Dequantize::DEF, KeepFloat::DEF];
+        let special = [Constant::DEF, Quantize::DEF, Dequantize::DEF];
         if special.iter().any(|d| m.is(op, d)) {
             continue;
         }
@@ -113,34 +114,46 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         if let Some(reason) = choice.reason(nodes, own, follows) {
             cx.remark(m.loc(op), reason.clone());
             cx.count("kept");
-            mark(m, op, &reason)?;
+            mark(m, op, &reason);
         }
     }
     Ok(())
 }
 
-/// Marks `op`: puts `graph.keep_float` before its float operands.
-///
-/// # Errors
-/// A defect.
-pub fn mark(m: &mut Module, op: OpId, reason: &str) -> Result<(), Diag> {
-    for (i, v) in m.operands(op).to_vec().into_iter().enumerate() {
-        let Some(v) = v.filter(|&v| m.ty(v).tensor().is_some_and(|t| t.elem == Elem::F32)) else { continue };
-        // Constants say nothing about where an op is computed, and must stay constants for those who look.
-        let stored = Dequantize::producing(m, v).map_or(v, |d| d.q(m));
-        if Constant::producing(m, stored).is_some() || KeepFloat::producing(m, v).is_some() {
-            continue;
-        }
-        let attrs = Attrs::new().with("reason", reason);
-        let kept = KeepFloat::build(&mut Builder::before(m, op), &[Some(v)], attrs)?.out(m);
-        m.set_operand(op, i, Some(kept));
+/// The mark on an op, one of [`qc_ir::MARKS`]; its value is the reason.
+const MARK: &str = "keep_float";
+
+/// Marks `op`, unless it computes nothing from floats or is marked already. Says whether it is marked by this.
+pub fn mark(m: &mut Module, op: OpId, reason: &str) -> bool {
+    let real = |v: ValueId| m.ty(v).tensor().is_some_and(|t| t.elem == Elem::F32);
+    // Constants say nothing about where an op is computed.
+    let stored = |v: ValueId| Dequantize::producing(m, v).map_or(v, |d| d.q(m));
+    let computed = |&v: &ValueId| real(v) && Constant::producing(m, stored(v)).is_none();
+    let marked = !is_kept(m, op) && m.operands(op).iter().flatten().any(computed);
+    if marked {
+        m.set_attr(op, MARK, reason);
     }
-    Ok(())
+    marked
+}
+
+/// Why an op is to be computed in f32, if it is.
+pub fn kept(m: &Module, op: OpId) -> Option<&str> {
+    match m.attrs(op).get(MARK)? {
+        Attr::Str(reason) => Some(reason),
+        _ => None,
+    }
 }
 
 /// Whether an op is to be computed in f32.
 pub fn is_kept(m: &Module, op: OpId) -> bool {
-    m.operands(op).iter().flatten().any(|&v| KeepFloat::producing(m, v).is_some())
+    kept(m, op).is_some()
+}
+
+/// Takes all marks away.
+pub fn remove_marks(m: &mut Module) {
+    for op in m.ops(m.body()).to_vec() {
+        m.remove_attr(op, MARK);
+    }
 }
 
 #[cfg(test)]

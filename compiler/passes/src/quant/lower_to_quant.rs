@@ -14,11 +14,12 @@ pub mod compute;
 mod elementwise;
 pub mod reason;
 
+use super::keep_float::is_kept;
 use crate::graph::bounds::Bounds;
+use crate::graph::is_movement;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Add, AvgPool, Clip, Concat, Conv2d, Dequantize, GlobalAvgPool, KeepFloat, Matmul, MaxPool, Mul, Quantize, Relu,
-    Reshape, Slice, Transpose,
+    Add, AvgPool, Clip, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Quantize, Relu,
 };
 use qc_dialects::phase;
 use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, Quant, QuantId, Rewriter, Store, Type, ValueId};
@@ -50,13 +51,10 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             Pattern { name: "matmul-to-f32", root: Matmul::DEF, apply: compute::linear_to_f32 },
         ],
     )?;
-    // What is left of dequantized constants belongs to ops that stay float; marks have done their work.
+    // What is left of dequantized constants belongs to ops that stay float.
     cx.rewrite(
         m,
-        &[
-            Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant },
-            Pattern { name: "mark", root: KeepFloat::DEF, apply: remove_mark },
-        ],
+        &[Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant }],
     )?;
     for &op in m.ops(m.body()) {
         // Said here, because later passes take away what it depends on.
@@ -64,13 +62,8 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             cx.remark(m.loc(op), reason);
         }
     }
+    super::keep_float::remove_marks(m);
     Ok(())
-}
-
-fn remove_mark(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
-    let (x, out) = (KeepFloat(op).x(rw.m), rw.m.result(op));
-    rw.replace(out, x);
-    Some(())
 }
 
 /// The quantized tensor behind a dequantization, if it is u8 with one scale.
@@ -124,16 +117,15 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
             Tail { op, chain: vec![op, root], bounds: Bounds::NONE }
         }
     };
+    t.chain.iter().all(|&op| !is_kept(rw.m, op)).then_some(())?;
     let def = rw.m.def(t.op);
     let is = |d: &'static qc_ir::OpDef| def == d;
     let shared = tail(rw.m, root).is_none();
     match () {
-        () if is(Concat::DEF) || is(Reshape::DEF) || is(Transpose::DEF) || is(Slice::DEF) => {
-            elementwise::movement(rw, root, &t, id, &format)
-        }
+        () if is_movement(rw.m, t.op) => elementwise::movement(rw, root, &t, id, &format),
         () if is(MaxPool::DEF) => elementwise::max_pool(rw, root, &t, id, &format),
         () if shared => None,
-        () if is(Conv2d::DEF) || is(Matmul::DEF) => compute::linear(rw, root, &t, None, id, &format),
+        () if Linear::is(rw.m, t.op) => compute::linear(rw, root, &t, None, id, &format),
         () if is(Add::DEF) => {
             compute::residual(rw, root, &t, id, &format).or_else(|| elementwise::binary(rw, root, &t, id, &format))
         }

@@ -15,13 +15,13 @@
 //! writes into the ranges file changes that. A tensor that was another number all the time does have a range, from there
 //! to 0.
 
-use super::keep_float;
+use super::keep_float::is_kept;
 use crate::graph::{constant_f32, sole_producer, unclamped};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
-    Add, AvgPool, Clip, Concat, Constant, Conv2d, Dequantize, GlobalAvgPool, Matmul, MaxPool, Mul, Observe, Quantize,
-    Relu, Reshape, Slice, Transpose,
+    Add, AvgPool, Clip, Constant, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Observe, Quantize,
+    Relu,
 };
 use qc_dialects::phase;
 use qc_ir::{
@@ -103,19 +103,20 @@ fn take_ranges(m: &mut Module) -> HashMap<ValueId, (f32, f32)> {
 
 /// Whether integer kernels exist for an op, given quantized operands, and it is not to stay float.
 fn has_integer_kernel(m: &Module, op: OpId) -> bool {
-    if keep_float::is_kept(m, op) {
+    if is_kept(m, op) {
         return false;
     }
     let always = [Add::DEF, Mul::DEF, AvgPool::DEF, GlobalAvgPool::DEF];
-    if Conv2d::of(m, op).is_some() || Matmul::of(m, op).is_some() {
-        let weight = m.operand(op, 1).filter(|&w| m.dims(w).len() == 4 || m.dims(w).len() == 2);
-        return weight.is_some_and(|w| constant_f32(m, w).is_some());
+    if let Some(linear) = Linear::of(m, op) {
+        let weight = linear.weight(m);
+        return matches!(m.dims(weight).len(), 2 | 4) && constant_f32(m, weight).is_some();
     }
     always.iter().any(|d| m.is(op, d)) || is_movement(m, op) || Function::of(m, op).is_some()
 }
 
+/// Whether an op moves elements, in whatever form its neighbours have them.
 fn is_movement(m: &Module, op: OpId) -> bool {
-    [Concat::DEF, Reshape::DEF, Transpose::DEF, Slice::DEF, MaxPool::DEF].iter().any(|d| m.is(op, d))
+    !is_kept(m, op) && (crate::graph::is_movement(m, op) || m.is(op, MaxPool::DEF))
 }
 
 /// Whether a value should be quantized: read by an op with an integer kernel, and not inside an epilogue.
@@ -123,7 +124,7 @@ fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
     let is_constant = constant_f32(m, v).is_some();
     let reads = |u: &Use| match u {
         Use::Operand(op, i) => {
-            let data = *i == 0 || !(m.is(*op, Conv2d::DEF) || m.is(*op, Matmul::DEF));
+            let data = *i == 0 || !Linear::is(m, *op);
             // Sums and products choose the form of their constants themselves.
             let data = data && !(is_constant && (m.is(*op, Add::DEF) || m.is(*op, Mul::DEF)));
             data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leading.contains(&m.result(*op)))
@@ -155,7 +156,7 @@ fn leading_to_compute(m: &Module) -> HashSet<ValueId> {
 fn inside_epilogue(m: &Module, v: ValueId) -> bool {
     let Some(user) = m.only_user(v) else { return false };
     let Some(producer) = m.producer(v) else { return false };
-    let linear = has_integer_kernel(m, producer) && (m.is(producer, Conv2d::DEF) || m.is(producer, Matmul::DEF));
+    let linear = has_integer_kernel(m, producer) && Linear::is(m, producer);
     if m.is(user, Relu::DEF) || m.is(user, Clip::DEF) {
         return linear || m.is(producer, Add::DEF);
     }
@@ -164,7 +165,7 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
     }
     let other = if m.operand(user, 0) == Some(v) { m.operand(user, 1) } else { m.operand(user, 0) };
     let Some(other) = other.filter(|&o| o != v && m.ty(o) == m.ty(v)) else { return false };
-    let takes_sum = |p| (m.is(p, Conv2d::DEF) || m.is(p, Matmul::DEF)) && unclamped(m, p);
+    let takes_sum = |p| Linear::is(m, p) && unclamped(m, p);
     let rival = sole_producer(m, other, user).is_some_and(takes_sum);
     constant_f32(m, other).is_none() && (!rival || super::drop_inner_qdq::is_later(m, v, other))
 }

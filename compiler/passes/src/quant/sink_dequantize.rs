@@ -25,6 +25,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
 
 fn below_movement(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     let m = &*rw.m;
+    (!super::keep_float::is_kept(m, op)).then_some(())?;
     let sources: Option<Vec<ValueId>> =
         m.operands(op).iter().map(|v| Some(Dequantize::producing(m, (*v)?)?.q(m))).collect();
     let sources = sources?;

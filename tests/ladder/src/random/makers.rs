@@ -8,8 +8,8 @@ use super::build::Graph;
 use super::{elementwise, linear, mixing, movement, pattern, window};
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Concat, Constant, Conv2d, Dequantize, Div,
-    GlobalAvgPool, GlobalMaxPool, KeepFloat, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad, Quantize, ReduceMean,
-    Relu, Reshape, Slice, Softmax, Sub, Transpose,
+    GlobalAvgPool, GlobalMaxPool, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad, Quantize, ReduceMean, Relu,
+    Reshape, Slice, Softmax, Sub, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -25,8 +25,7 @@ pub struct Maker {
 
 /// What comes into models otherwise: weights, quantized pairs, integer inputs, and what the compiler attaches by the
 /// ranges and the options of a recipe.
-pub const OTHERWISE: &[&OpDef] =
-    &[Constant::DEF, Quantize::DEF, Dequantize::DEF, Cast::DEF, Observe::DEF, KeepFloat::DEF];
+pub const OTHERWISE: &[&OpDef] = &[Constant::DEF, Quantize::DEF, Dequantize::DEF, Cast::DEF, Observe::DEF];
 
 /// All kinds of steps.
 pub static MAKERS: &[Maker] = &[

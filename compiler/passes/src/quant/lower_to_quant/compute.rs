@@ -3,14 +3,15 @@
 use super::{Tail, dequantized, element, steps_are_resolved};
 use crate::graph::bounds::Bounds;
 use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer};
-use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Matmul, Quantize, Relu};
+use crate::quant::keep_float::{is_kept, kept};
+use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Linear, Matmul, Quantize, Relu};
 use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::numeric::accumulator_scale;
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, Type, ValueId};
 
 /// Operands of an integer convolution or product that were found to fit.
-struct Linear {
+struct Fitting {
     op: OpId,
     x: ValueId,
     weight: ValueId,
@@ -38,8 +39,12 @@ pub fn result_step(m: &Module, op: OpId) -> Option<f64> {
 }
 
 /// The quantized operands of a convolution or matrix product.
-fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
-    let (x, w) = (m.operand(op, 0).ok_or("no input")?, m.operand(op, 1).ok_or("no weight")?);
+fn operands(m: &Module, op: OpId) -> Result<Fitting, String> {
+    if let Some(reason) = kept(m, op) {
+        return Err(reason.into());
+    }
+    let linear = Linear::of(m, op).ok_or("it is neither a convolution nor a product")?;
+    let (x, w) = (linear.input(m), linear.weight(m));
     let x = dequantized(m, x).ok_or("its input has no quantized range")?;
     if !from_constant(m, w) {
         return Err("its right side is computed, and there is no integer kernel for that".into());
@@ -62,7 +67,7 @@ fn operands(m: &Module, op: OpId) -> Result<Linear, String> {
     if q.axis.is_some_and(|a| a != usize::from(transposed)) {
         return Err("its weight scales do not run along the output channels".into());
     }
-    Ok(Linear { op, x, weight: stored, bias: m.operand(op, 2), transposed })
+    Ok(Fitting { op, x, weight: stored, bias: linear.bias(m), transposed })
 }
 
 /// What an accumulator starts at, and by which power of two its unit in a channel differs from that of the stored
@@ -89,7 +94,7 @@ const BIAS_BITS: i32 = 23;
 ///
 /// Elsewhere the unit is what the scales of input and weight make it. Where they are so wide, compared with the result,
 /// that rounding the bias to it is more than a step of the result, integers are no way to compute it.
-fn accumulator(m: &Module, l: &Linear) -> Result<Accumulator, String> {
+fn accumulator(m: &Module, l: &Fitting) -> Result<Accumulator, String> {
     let (xq, wq) = (m.quant_of(l.x).ok_or("no format")?, m.quant_of(l.weight).ok_or("no format")?);
     let tensor = constant(m, l.weight).ok_or("its weight is not constant")?;
     let channels = tensor.dims()[usize::from(l.transposed)];
@@ -166,7 +171,7 @@ fn is_s8(q: &Quant) -> bool {
 
 /// The weight as integer ops have it: output channels first, channels shrunk that need it, and s8 without zero points
 /// where `weight - zero` fits; else in its own storage.
-fn weight(rw: &mut Rewriter<'_>, l: &Linear, shifts: &[i32]) -> Option<ValueId> {
+fn weight(rw: &mut Rewriter<'_>, l: &Fitting, shifts: &[i32]) -> Option<ValueId> {
     let (t, q) = (constant(rw.m, l.weight)?, rw.m.quant_of(l.weight)?.clone());
     let plain = is_s8(&q) && shifts.iter().all(|&s| s == 0);
     if plain && !l.transposed {
@@ -320,13 +325,13 @@ fn clamped_linear(m: &Module, v: ValueId, user: OpId) -> Option<(OpId, Bounds, V
     let last = sole_producer(m, v, user)?;
     let (op, bounds, chain) = match Bounds::of(m, last) {
         None => (last, Bounds::NONE, vec![last]),
+        Some(_) if is_kept(m, last) => return None,
         Some(bounds) => {
             let op = sole_producer(m, m.operand(last, 0)?, last)?;
             (op, bounds, vec![op, last])
         }
     };
-    let linear = m.is(op, Conv2d::DEF) || m.is(op, Matmul::DEF);
-    linear.then(|| (op, Bounds::within(m, op).then(bounds), chain))
+    Linear::is(m, op).then(|| (op, Bounds::within(m, op).then(bounds), chain))
 }
 
 fn real_epilogue(bounds: Bounds) -> Attrs {
@@ -336,7 +341,7 @@ fn real_epilogue(bounds: Bounds) -> Attrs {
 /// An activation behind a convolution or product whose result stays f32.
 pub fn activation_to_f32(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
     let op = sole_producer(rw.m, rw.m.operand(root, 0)?, root)?;
-    (rw.m.is(op, Conv2d::DEF) || rw.m.is(op, Matmul::DEF)).then_some(())?;
+    (Linear::is(rw.m, op) && !is_kept(rw.m, root)).then_some(())?;
     let bounds = Bounds::within(rw.m, op).then(Bounds::of(rw.m, root)?);
     build(rw, root, op, &[op, root], None, real_epilogue(bounds))
 }

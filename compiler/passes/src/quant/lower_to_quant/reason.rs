@@ -1,12 +1,13 @@
 //! Why an op is computed in f32, where nobody asked for that.
 
 use super::{compute, dequantized, elementwise};
-use crate::graph::from_constant;
+use crate::graph::{from_constant, is_movement};
+use crate::quant::keep_float::kept;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Add, AvgPool, Clip, Constant, Conv2d, Dequantize, GlobalAvgPool, Lrn, Matmul, MaxPool, Mul, Quantize, Relu, Softmax,
+    Add, AvgPool, Clip, Constant, Dequantize, GlobalAvgPool, Linear, Lrn, MaxPool, Mul, Quantize, Relu, Softmax,
 };
-use qc_ir::{Elem, Module, OpId, Traits, ValueId};
+use qc_ir::{Elem, Module, OpId, ValueId};
 
 /// Why an op of a graph that `lower-to-quant` has left is float: a sentence without the op's name. `None` for ops that
 /// compute nothing in f32.
@@ -20,13 +21,15 @@ pub fn why_float(m: &Module, op: OpId) -> Option<String> {
         return None;
     }
     let specific = match () {
-        () if is(&[Conv2d::DEF, Matmul::DEF]) => compute::obstacle(m, op),
+        () if kept(m, op).is_some() => kept(m, op).map(str::to_string),
+        () if Linear::is(m, op) => compute::obstacle(m, op),
         () if is(&[Add::DEF, Mul::DEF]) => elementwise::obstacle(m, op),
         () if is(&[Softmax::DEF, Lrn::DEF]) => Some("kept in f32 for accuracy".into()),
-        () if m.def(op).traits.has(Traits::MOVEMENT) => Some("moves f32 data".into()),
+        () if is_movement(m, op) => Some("moves f32 data".into()),
         () => None,
     };
-    let has_kernel = is(&[Conv2d::DEF, Matmul::DEF, Add::DEF, Mul::DEF, Relu::DEF, Clip::DEF, MaxPool::DEF])
+    let has_kernel = Linear::is(m, op)
+        || is(&[Add::DEF, Mul::DEF, Relu::DEF, Clip::DEF, MaxPool::DEF])
         || is(&[AvgPool::DEF, GlobalAvgPool::DEF])
         || Function::of(m, op).is_some();
     let name = m.def(op).name.trim_start_matches("graph.");
