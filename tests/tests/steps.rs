@@ -10,7 +10,7 @@ use qc_dialects::loops::{Parallel, Ukernel};
 use qc_ir::{Module, NoSink};
 use qc_tests::{golden, tidy};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Models of this repository.
 const OWN: [&str; 4] = ["digits.onnx", "digits_qdq.onnx", "paddle_float", "paddle_qat"];
@@ -56,7 +56,7 @@ fn count(m: &Module) -> BTreeMap<String, usize> {
     counts
 }
 
-fn line(name: &str, path: &PathBuf) -> String {
+fn line(name: &str, path: &Path) -> String {
     let options = CompileOptions::default();
     let compiler = Compiler::new(options.clone());
     let mut m = compiler.canonical(&ModelFile::open(path, None).unwrap()).unwrap().module;
