@@ -461,7 +461,7 @@ args! {
     /// `T(x)` for `reference::erfc`, `fma(..)` rounded once, the `max` and `min` of [`BinaryF32Args`], and `p0`, `p1`, `p2`
     /// the parameters (errors against exact values of the same parameters; `u` is a unit in the last place of the result;
     /// results below `max(1, |x|) * 2^-126` may be off by that much), the formula of each is said by its
-    /// [`Variant`](crate::table::Variant).
+    /// [`Variant`].
     ///
     /// Infinities give what these formulas make of them, as they do in ONNX Runtime: `gelu(-inf)` and `swish(-inf)` are NaN.
     ///
