@@ -8,7 +8,7 @@
 //! | quant interpreter, fused graph | every op by itself within a quantization step ([`crate::stepwise`]) |
 //! | quant interpreter, whatever the options | pairs as written, but for their rounding |
 //! | loop interpreter, planned loop code | equal if everything between the borders is integer, else float rounding |
-//! | the same with a step for every conversion | equal ([`crate::borders`]) |
+//! | the same with a step for every conversion | equal ([`crate::conversions`]) |
 //! | JIT, every tier, threads and batch | equal |
 //! | `.so`, every tier, threads and batch | equal |
 //!
@@ -19,7 +19,7 @@ pub use crate::everywhere::{first, item, run, same, shared_object, tiers};
 
 use crate::everywhere::{self, Case, everywhere};
 use crate::stepwise::Noise;
-use crate::{batch, borders, stepwise};
+use crate::{batch, conversions, stepwise};
 use qc_compiler::{
     CompileError, CompileOptions, Compiled, Compiler, Guard, ModelFile, Precision, REGISTRY, TargetCpu, interpret,
     pipeline,
@@ -135,7 +135,7 @@ pub fn levels(make: &dyn Fn(usize) -> Module, options: &CompileOptions) -> Resul
     let fused = m.clone();
     run(&mut m, &pipeline::loops()).map_err(|e| fail("loops", e))?;
     keeps_text(&m, "text of the loop code")?;
-    let mut apart = borders::apart(&fused);
+    let mut apart = conversions::apart(&fused);
     if let Some(twin) = &mut apart {
         run(twin, &pipeline::loops()).map_err(|e| fail("conversions apart", e))?;
     }

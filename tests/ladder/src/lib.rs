@@ -3,7 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod batch;
-pub mod borders;
+pub mod conversions;
 pub mod everywhere;
 pub mod ladder;
 pub mod random;

@@ -1,6 +1,6 @@
 //! Convolutions, by the matrix kernel or the depthwise kernel.
 //!
-//! The input lies channels-last with a border, so the taps of one kernel row are one contiguous run of `kw * c` bytes
+//! The input lies channels-last with a padding, so the taps of one kernel row are one contiguous run of `kw * c` bytes
 //! and the whole convolution is one matrix sweep whose rows are pixels: no im2col. On a slice of wider pixels, with
 //! dilation or groups, every tap is a run of its own. Output channels whose weights do not fit s8 are computed again by a
 //! sweep of their own, see `wide.rs`.
@@ -171,7 +171,7 @@ impl Lower<'_> {
             offset: x.offset + p.first_tap() + (groups.start * channels) as i64 * s[1],
             dims: vec![n, groups.len(), h, w, channels],
             strides: vec![s[0], channels as i64 * s[1], s[2], s[3], s[1]],
-            border: [0; 4],
+            padding: [0; 4],
             ..x.clone()
         };
         let to = self.alloc("planes", plain_buffer(from.elem, &from.dims), [0; 4])?;

@@ -6,12 +6,12 @@
 //!           .. loop.ukernel(%xb, %wp, %bias, %scale, %yb, ..) {kernel = "gemm.u8", ..} .. }
 //!
 //! A lowering is ordinary code: one function per kind of op, here dispatched by name. Rank-4 tensors lie channels-last,
-//! others row-major; `place.rs` decides borders and sharing, `view.rs` does the arithmetic of strides, `call.rs` is what
+//! others row-major; `place.rs` decides paddings and sharing, `view.rs` does the arithmetic of strides, `call.rs` is what
 //! kernel calls are made of, `emit.rs` builds steps, `matrix.rs` those of the matrix kernels, `grain.rs` says how they are cut. Nothing else in the compiler knows how a tensor lies in memory.
 
-pub mod borders;
 pub mod call;
 mod conv;
+pub mod conversions;
 mod elementwise;
 pub mod emit;
 mod grain;
@@ -122,7 +122,7 @@ impl Lower<'_> {
             dims: b.dims.to_vec(),
             strides: b.strides.iter().map(|&s| s as i64).collect(),
             elem: b.elem,
-            border: [0; 4],
+            padding: [0; 4],
         }
     }
 
@@ -219,37 +219,37 @@ impl Lower<'_> {
     }
 
     /// A new buffer of the arena.
-    fn alloc(&mut self, name: &str, ty: BufferTy, border: [usize; 4]) -> Result<View, Diag> {
+    fn alloc(&mut self, name: &str, ty: BufferTy, padding: [usize; 4]) -> Result<View, Diag> {
         let body = self.out.body();
         let mut b = Builder::at_end(&mut self.out, body);
         b.loc = self.loc;
         let op = b.create_with(loops::Alloc::DEF, &[], Attrs::new(), vec![Type::Buffer(ty)], &[])?;
         let v = self.out.result(op);
         self.out.set_name(v, name);
-        Ok(View { border, ..self.whole(v) })
+        Ok(View { padding, ..self.whole(v) })
     }
 
-    /// A new buffer for a tensor, with its border filled with `zero`.
-    fn fresh(&mut self, name: &str, dims: &[usize], elem: Elem, border: [usize; 4], zero: i32) -> Result<View, Diag> {
+    /// A new buffer for a tensor, with its padding filled with `zero`.
+    fn fresh(&mut self, name: &str, dims: &[usize], elem: Elem, padding: [usize; 4], zero: i32) -> Result<View, Diag> {
         let [n, c, h, w] = dims[..] else {
             return self.alloc(name, plain_buffer(elem, dims), [0; 4]);
         };
-        let [top, left, bottom, right] = border;
+        let [top, left, bottom, right] = padding;
         let padded = [top + h + bottom, left + w + right];
         let strides: Vec<usize> = channels_last(c, padded, elem).into_iter().map(|s| s as usize).collect();
         let origin = top * strides[2] + left * strides[3];
         let bytes = n * strides[0];
         let view =
-            self.alloc(name, BufferTy { elem, dims: dims.into(), strides: strides.into(), origin, bytes }, border)?;
-        if border != [0; 4] {
-            self.fill_border(&view, zero)?;
+            self.alloc(name, BufferTy { elem, dims: dims.into(), strides: strides.into(), origin, bytes }, padding)?;
+        if padding != [0; 4] {
+            self.fill_padding(&view, zero)?;
         }
         Ok(view)
     }
 
-    /// Fills the border of a new buffer: what lies before the first pixel, between rows, and behind the last pixel.
-    fn fill_border(&mut self, v: &View, zero: i32) -> Result<(), Diag> {
-        let [top, left, bottom, right] = v.border.map(|b| b as i64);
+    /// Fills the padding of a new buffer: what lies before the first pixel, between rows, and behind the last pixel.
+    fn fill_padding(&mut self, v: &View, zero: i32) -> Result<(), Diag> {
+        let [top, left, bottom, right] = v.padding.map(|b| b as i64);
         let (n, h) = (v.dims[0], v.dims[2] as i64);
         let (image, row, pixel) = (v.strides[0], v.strides[2], v.strides[3]);
         let width = v.dims[3] as i64 * pixel;
@@ -310,10 +310,10 @@ impl Lower<'_> {
         } else {
             let name = self.src.name(v).unwrap_or("t").to_string();
             let elem = self.src.storage(t.elem);
-            let border = self.place.border(v);
-            match border == [0; 4] && self.lies_in_rows(v) {
-                true => self.alloc(&name, plain_buffer(elem, &t.dims), border)?,
-                false => self.fresh(&name, &t.dims, elem, border, self.zero_of(v))?,
+            let padding = self.place.padding(v);
+            match padding == [0; 4] && self.lies_in_rows(v) {
+                true => self.alloc(&name, plain_buffer(elem, &t.dims), padding)?,
+                false => self.fresh(&name, &t.dims, elem, padding, self.zero_of(v))?,
             }
         };
         self.views.insert(v, view.clone());
@@ -357,21 +357,21 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// `v` channels-last with at least this border: itself, or a copy.
-    fn channels_last_view(&mut self, v: ValueId, border: [usize; 4]) -> Result<View, Diag> {
+    /// `v` channels-last with at least this padding: itself, or a copy.
+    fn channels_last_view(&mut self, v: ValueId, padding: [usize; 4]) -> Result<View, Diag> {
         let view = self.view(v)?;
-        let enough = view.border.iter().zip(border).all(|(have, need)| *have >= need);
+        let enough = view.padding.iter().zip(padding).all(|(have, need)| *have >= need);
         if view.is_channels_last() && enough {
             return Ok(view);
         }
         let (name, zero) = (self.src.name(v).unwrap_or("t").to_string(), self.zero_of(v));
-        let copy = self.fresh(&format!("{name}.nhwc"), &view.dims, view.elem, border, zero)?;
+        let copy = self.fresh(&format!("{name}.nhwc"), &view.dims, view.elem, padding, zero)?;
         self.copy(&view, &copy)?;
         Ok(copy)
     }
 }
 
-/// A row-major buffer without border.
+/// A row-major buffer without padding.
 fn plain_buffer(elem: Elem, dims: &[usize]) -> BufferTy {
     let strides: Box<[usize]> = row_major(dims, elem).into_iter().map(|s| s as usize).collect();
     let bytes = dims.iter().product::<usize>() * bytes_of(elem);

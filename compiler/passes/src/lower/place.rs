@@ -1,13 +1,13 @@
 //! Decides, before any code is made, where each tensor will live.
 //!
 //! - The operands of a concat are written straight into their part of its result, where their producer can do so.
-//! - A tensor that a padded convolution reads gets a border, so that padding costs nothing; the border belongs to the
+//! - A tensor that a padded convolution reads gets its padding in memory, so that it costs nothing; the padding belongs to the
 //!   buffer, and so to every part and channel slice of it.
 //! - A result of the model is written straight into the caller's memory when its layout is row-major anyway.
 //! - A float tensor that is only quantized, or that is only dequantized for ops that can do that themselves, has no
-//!   memory: `borders.rs` says which.
+//!   memory: `conversions.rs` says which.
 
-use super::borders::Borders;
+use super::conversions::Conversions;
 use qc_dialects::graph::{Concat, Constant, Conv2d, Reshape, Slice, Transpose};
 use qc_dialects::quant::QConv2d;
 use qc_ir::{Module, OpId, ValueId};
@@ -28,16 +28,16 @@ pub struct Part {
 #[derive(Default, Debug)]
 pub struct Placement {
     parts: HashMap<ValueId, Part>,
-    borders: HashMap<ValueId, [usize; 4]>,
+    paddings: HashMap<ValueId, [usize; 4]>,
     outputs: HashMap<ValueId, usize>,
     /// Conversions without steps.
-    pub conversions: Borders,
+    pub conversions: Conversions,
 }
 
 impl Placement {
     /// Places all tensors of the main function.
     pub fn of(m: &Module) -> Placement {
-        let mut p = Placement { conversions: Borders::of(m), ..Placement::default() };
+        let mut p = Placement { conversions: Conversions::of(m), ..Placement::default() };
         let body = m.body();
         let whole = Whole::of(m);
         // Later concats first, so that a concat inside a concat knows its whole.
@@ -51,7 +51,7 @@ impl Placement {
             if m.is(op, Conv2d::DEF) || m.is(op, QConv2d::DEF) {
                 // Both ops declare `pads` and the input alike, so one view reads either.
                 let pads = view.pads(m);
-                p.need_border(m, view.input(m), std::array::from_fn(|i| pads[i] as usize));
+                p.need_padding(m, view.input(m), std::array::from_fn(|i| pads[i] as usize));
             }
         }
         p.place_outputs(m);
@@ -63,9 +63,9 @@ impl Placement {
         self.parts.get(&v).copied()
     }
 
-    /// The border of a tensor's own buffer.
-    pub fn border(&self, v: ValueId) -> [usize; 4] {
-        self.borders.get(&v).copied().unwrap_or([0; 4])
+    /// The padding of a tensor's own buffer.
+    pub fn padding(&self, v: ValueId) -> [usize; 4] {
+        self.paddings.get(&v).copied().unwrap_or([0; 4])
     }
 
     /// The output of the model that a tensor is written into.
@@ -111,10 +111,10 @@ impl Placement {
         }
     }
 
-    fn need_border(&mut self, m: &Module, v: ValueId, pads: [usize; 4]) {
+    fn need_padding(&mut self, m: &Module, v: ValueId, pads: [usize; 4]) {
         let root = self.root(m, v);
-        let border = self.borders.entry(root).or_insert([0; 4]);
-        for (b, p) in border.iter_mut().zip(pads) {
+        let padding = self.paddings.entry(root).or_insert([0; 4]);
+        for (b, p) in padding.iter_mut().zip(pads) {
             *b = (*b).max(p);
         }
     }
@@ -159,7 +159,7 @@ impl Whole {
     }
 }
 
-/// Whether a slice takes whole planes, so that it keeps the border of its operand.
+/// Whether a slice takes whole planes, so that it keeps the padding of its operand.
 fn only_channels(m: &Module, slice: Slice) -> bool {
     let (x, starts, steps) = (slice.x(m), slice.starts(m), slice.steps(m));
     let (from, to) = (m.dims(x), m.dims(slice.out(m)));

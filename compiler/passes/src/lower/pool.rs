@@ -1,4 +1,4 @@
-//! Pooling. The kernels clip windows themselves, so no border is needed.
+//! Pooling. The kernels clip windows themselves, so no padding is needed.
 
 use super::Lower;
 use super::call::Code;

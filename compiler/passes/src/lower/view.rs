@@ -19,7 +19,7 @@ pub struct View {
     /// Element type; quantized elements appear as their storage.
     pub elem: Elem,
     /// Rows and columns around a rank-4 tensor's planes that hold its zero: top, left, bottom, right.
-    pub border: [usize; 4],
+    pub padding: [usize; 4],
 }
 
 /// Bytes of a plain element.
@@ -63,7 +63,7 @@ impl View {
         v.offset += start as i64 * v.strides[axis];
         let whole = start == 0 && step == 1 && count == v.dims[axis];
         if axis != 1 && !whole {
-            v.border = [0; 4];
+            v.padding = [0; 4];
         }
         v.dims[axis] = count;
         // Of a single element the step is no distance, and may be any number.
@@ -80,7 +80,7 @@ impl View {
         v.strides = perm.iter().map(|&p| self.strides[p as usize]).collect();
         let in_place = perm.iter().enumerate().all(|(i, &p)| i as i64 == p);
         if !in_place {
-            v.border = [0; 4];
+            v.padding = [0; 4];
         }
         v
     }
@@ -126,7 +126,7 @@ impl View {
             }
             outer = strides[i] * dims[i] as i64;
         }
-        run.is_none().then(|| View { dims: dims.to_vec(), strides, border: [0; 4], ..self.clone() })
+        run.is_none().then(|| View { dims: dims.to_vec(), strides, padding: [0; 4], ..self.clone() })
     }
 
     /// The view that broadcasts this tensor to `dims`: missing and single dims repeat.

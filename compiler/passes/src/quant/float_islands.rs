@@ -10,10 +10,10 @@
 //! per function`. The constants are those of one core of a common server, the same for all instruction tiers and linear
 //! in the batch, so that all tiers and batches compute the same numbers. They decide clear cases: a lone addition between
 //! ops that cannot convert moves 18 bytes per element with its conversions and 12 without; a convolution with many taps
-//! always wins. A conversion that a neighbour does on the way (`lower/borders.rs`) costs nothing.
+//! always wins. A conversion that a neighbour does on the way (`lower/conversions.rs`) costs nothing.
 
 use super::{keep_float, lower_to_quant};
-use crate::lower::borders::Borders;
+use crate::lower::conversions::Conversions;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{Constant, Dequantize, Quantize};
 use qc_dialects::phase;
@@ -48,7 +48,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let fused = Trial::of(m, &ops, cx)?;
     let is_function: Vec<bool> = ops.iter().map(|&op| Function::of(m, op).is_some()).collect();
     let mut kept: BTreeMap<usize, String> = BTreeMap::new();
-    let free = Borders::of(&fused.m);
+    let free = Conversions::of(&fused.m);
     for island in islands(&fused.m) {
         let (int8, f32) = times(&fused, &island, &is_function, &free);
         if int8 <= f32 {
@@ -140,12 +140,12 @@ fn islands(m: &Module) -> Vec<Vec<OpId>> {
 }
 
 /// Picoseconds of an island in integers, with the conversions at its borders, and in f32.
-fn times(trial: &Trial, island: &[OpId], is_function: &[bool], free: &Borders) -> (u64, u64) {
+fn times(trial: &Trial, island: &[OpId], is_function: &[bool], free: &Conversions) -> (u64, u64) {
     let m = &trial.m;
     let (mut int8, mut f32) = (0, 0);
-    let mut borders: HashSet<OpId> = HashSet::new();
+    let mut found: HashSet<OpId> = HashSet::new();
     for &op in island {
-        borders.extend(conversions(m, op));
+        found.extend(conversions(m, op));
         // Movement is mostly a view in either form.
         if m.def(op).traits.has(Traits::MOVEMENT) {
             continue;
@@ -162,11 +162,11 @@ fn times(trial: &Trial, island: &[OpId], is_function: &[bool], free: &Borders) -
             f32 += m.tensor_ty(m.result(op)).len() as u64 * FUNCTION_PS;
         }
     }
-    for border in borders {
-        let ps = m.tensor_ty(m.result(border)).len() as u64 * CONVERSION_BYTES * BYTE_PS;
-        int8 += if free.has_no_step(m, border) { 0 } else { ps };
+    for conversion in found {
+        let ps = m.tensor_ty(m.result(conversion)).len() as u64 * CONVERSION_BYTES * BYTE_PS;
+        int8 += if free.has_no_step(m, conversion) { 0 } else { ps };
         // A result that the model rounds is rounded in f32 too: by a conversion there and back.
-        f32 += if rounds_result(m, border) { 2 * ps } else { 0 };
+        f32 += if rounds_result(m, conversion) { 2 * ps } else { 0 };
     }
     (int8, f32)
 }
@@ -182,6 +182,6 @@ fn conversions(m: &Module, op: OpId) -> Vec<OpId> {
 }
 
 /// Whether a conversion gives a result of the model.
-fn rounds_result(m: &Module, border: OpId) -> bool {
-    m.is(border, Dequantize::DEF) && m.uses(m.result(border)).iter().any(|u| matches!(u, Use::Return(..)))
+fn rounds_result(m: &Module, conversion: OpId) -> bool {
+    m.is(conversion, Dequantize::DEF) && m.uses(m.result(conversion)).iter().any(|u| matches!(u, Use::Return(..)))
 }

@@ -1,4 +1,4 @@
-//! Borders between float and integer ops that need no step of their own.
+//! Conversions between float and integer ops that need no step of their own.
 //!
 //! before  %c = graph.conv2d(%x, %w)   %q = graph.quantize(%c)   %d = graph.dequantize(%p)   %s = graph.sigmoid(%d)
 //! after   one step that stores u8 (%c has no memory), and one step that reads u8 (%d has no memory)
@@ -15,17 +15,17 @@ use std::collections::HashMap;
 
 /// Float tensors without memory.
 #[derive(Default, Debug)]
-pub struct Borders {
+pub struct Conversions {
     /// By float tensor: the quantized one that its producer stores.
     pub stored: HashMap<ValueId, ValueId>,
     /// By float tensor: the quantized one that its readers read.
     pub read: HashMap<ValueId, ValueId>,
 }
 
-impl Borders {
+impl Conversions {
     /// All such tensors of the main function.
-    pub fn of(m: &Module) -> Borders {
-        let mut borders = Borders::default();
+    pub fn of(m: &Module) -> Conversions {
+        let mut borders = Conversions::default();
         for &op in m.ops(m.body()) {
             if let Some(quantize) = Quantize::of(m, op) {
                 let x = quantize.x(m);
