@@ -11,7 +11,7 @@ struct Onnx {
 }
 
 /// A varint.
-fn varint(mut v: u64) -> Vec<u8> {
+pub fn varint(mut v: u64) -> Vec<u8> {
     let mut out = Vec::new();
     while v >= 128 {
         out.push(v as u8 | 128);
@@ -22,7 +22,7 @@ fn varint(mut v: u64) -> Vec<u8> {
 }
 
 /// A field of bytes.
-fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
+pub fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
     [varint(u64::from(number << 3 | 2)), varint(bytes.len() as u64), bytes.to_vec()].concat()
 }
 

@@ -3,7 +3,7 @@
 //! `QC_KEEP_BOMBS=DIR` writes the models, of one and of two sizes, for measuring the command line.
 #![allow(clippy::unwrap_used)]
 
-use qc_compiler::ranges::{MinMax, Ranges, SCHEMA, observe};
+use qc_compiler::ranges::{MinMax, observe};
 use qc_compiler::{CompileOptions, Compiler, ModelFile, TargetCpu};
 use qc_ir::{Limits, NoSink, seeded_inputs};
 use qc_kernels::Tier;
@@ -110,15 +110,7 @@ fn ranges_of_movement_in_diamonds_take_no_exponential_time() {
     let m = Compiler::default().canonical(&file).unwrap().module;
     let mut seen = MinMax::default();
     observe(&m, &seeded_inputs(&m), &mut seen).unwrap();
-    let ranges = Ranges {
-        schema: SCHEMA.into(),
-        generator: "qc tests".into(),
-        model_sha256: String::new(),
-        method: "min-max".into(),
-        preprocess: None,
-        samples: 1,
-        tensors: seen.into_tensors(),
-    };
+    let ranges = qc_ladder::random::ranges_of(seen.into_tensors());
     assert!(ranges.tensors.len() > 100, "as many levels as would take for ever");
     let options = CompileOptions { ranges: Some(ranges), batches: vec![1], ..CompileOptions::default() };
     Compiler::new(options).compile_file(&file, &mut NoSink).unwrap();

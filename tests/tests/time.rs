@@ -4,21 +4,8 @@
 use qc_compiler::{CompileError, CompileOptions, Compiler, ModelFile, TargetCpu};
 use qc_ir::{Limits, NoSink};
 use qc_kernels::Tier;
-use qc_tests::bombs::{BOMBS, TOO_WIDE};
+use qc_tests::bombs::{BOMBS, TOO_WIDE, field, varint};
 use std::time::{Duration, Instant};
-
-/// A protobuf field of bytes.
-fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut out = vec![(number << 3 | 2) as u8];
-    let mut len = bytes.len();
-    while len >= 128 {
-        out.push(len as u8 | 128);
-        len >>= 7;
-    }
-    out.push(len as u8);
-    out.extend(bytes);
-    out
-}
 
 /// A float tensor of shape `[1, n]`.
 fn value(name: &str, n: u8) -> Vec<u8> {
@@ -107,15 +94,6 @@ fn blown_up(count: usize, make: impl Fn(&str, &str) -> Vec<u8>) -> ModelFile {
 
 /// An attribute of integers.
 fn ints(name: &str, values: &[u64]) -> Vec<u8> {
-    let varint = |mut v: u64| {
-        let mut out = Vec::new();
-        while v >= 128 {
-            out.push(v as u8 | 128);
-            v >>= 7;
-        }
-        out.push(v as u8);
-        out
-    };
     let list: Vec<u8> = values.iter().flat_map(|&v| [vec![0x40], varint(v)].concat()).collect();
     field(5, &[field(1, name.as_bytes()), list, vec![0xa0, 0x01, 7]].concat())
 }

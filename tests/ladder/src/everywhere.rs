@@ -6,6 +6,9 @@ use qc_ir::{Data, HostTensor};
 use qc_runtime::{Check, TrustOfUser};
 
 /// Compares a predictor whose items stay apart with the results of each item.
+///
+/// # Errors
+/// As [`everywhere`].
 pub fn items(p: &Predictor, end: &str, whole: &[HostTensor], expected: &[Vec<HostTensor>]) -> Result<(), Failure> {
     let batches = BATCHES.map(|batch| {
         let inputs = whole.iter().map(|t| first(t, expected.len(), batch)).collect();

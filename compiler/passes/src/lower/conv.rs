@@ -1,6 +1,6 @@
 //! Convolutions, by the matrix kernel or the depthwise kernel.
 //!
-//! The input lies channels-last with a padding, so the taps of one kernel row are one contiguous run of `kw * c` bytes
+//! The input lies channels-last with padding, so the taps of one kernel row are one contiguous run of `kw * c` bytes
 //! and the whole convolution is one matrix sweep whose rows are pixels: no im2col. On a slice of wider pixels, with
 //! dilation or groups, every tap is a run of its own. Output channels whose weights do not fit s8 are computed again by a
 //! sweep of their own, see `wide.rs`.

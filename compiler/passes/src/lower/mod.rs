@@ -6,7 +6,7 @@
 //!           .. loop.ukernel(%xb, %wp, %bias, %scale, %yb, ..) {kernel = "gemm.u8", ..} .. }
 //!
 //! A lowering is ordinary code: one function per kind of op, here dispatched by name. Rank-4 tensors lie channels-last,
-//! others row-major; `place.rs` decides paddings and sharing, `view.rs` does the arithmetic of strides, `call.rs` is what
+//! others row-major; `place.rs` decides padding and sharing, `view.rs` does the arithmetic of strides, `call.rs` is what
 //! kernel calls are made of, `emit.rs` builds steps, `matrix.rs` those of the matrix kernels, `grain.rs` says how they are cut. Nothing else in the compiler knows how a tensor lies in memory.
 
 pub mod call;

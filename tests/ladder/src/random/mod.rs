@@ -156,15 +156,7 @@ impl Recipe {
             let mut n = Numbers::new(u64::from(self.policy));
             tensors.values_mut().for_each(|r| *r = other_range(*r, &mut n));
         }
-        Ranges {
-            schema: SCHEMA.into(),
-            generator: "qc tests".into(),
-            model_sha256: String::new(),
-            method: "min-max".into(),
-            preprocess: None,
-            samples: 1,
-            tensors,
-        }
+        ranges_of(tensors)
     }
 
     /// Climbs the ladder with the model; a panic is a failure as well.
@@ -195,6 +187,19 @@ impl Recipe {
         let words = words_of(&options);
         let text = qc_ir::print(&m, PrintOptions { inline_limit: usize::MAX, locs: !options.keep_fp32.is_empty() });
         format!("// test: ladder{words}\n{text}")
+    }
+}
+
+/// The file that calibration would write, for ranges of these tensors.
+pub fn ranges_of(tensors: BTreeMap<String, Range>) -> Ranges {
+    Ranges {
+        schema: SCHEMA.into(),
+        generator: "qc tests".into(),
+        model_sha256: String::new(),
+        method: "min-max".into(),
+        preprocess: None,
+        samples: 1,
+        tensors,
     }
 }
 
