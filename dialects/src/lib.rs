@@ -4,6 +4,7 @@
 //! topic. A fact used by two passes belongs in the declaration; a fact used by one pass belongs in that pass.
 
 pub mod graph;
+pub mod interfaces;
 pub mod loops;
 pub mod phase;
 pub mod quant;

@@ -1,7 +1,7 @@
 //! Ranges of activations, as calibration found them: a small file that people can read, edit and compare.
 
 use crate::{CompileError, ModelFile};
-use qc_dialects::graph::{Dequantize, Observe, Quantize};
+use qc_dialects::graph::{Conversion, Observe};
 use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Module, Use, ValueId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -93,7 +93,7 @@ impl Ranges {
 
 /// Whether a module has quantize/dequantize pairs of its own.
 pub(crate) fn is_quantized(m: &Module) -> bool {
-    m.ops(m.body()).iter().any(|&op| m.is(op, Quantize::DEF) || m.is(op, Dequantize::DEF))
+    m.ops(m.body()).iter().any(|&op| Conversion::is(m, op))
 }
 
 /// The smallest and largest value of every float tensor of a model, merged over samples.

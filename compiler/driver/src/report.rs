@@ -1,6 +1,6 @@
 //! The account of a compilation: what became of every op of the model, and why what is float is float.
 
-use qc_dialects::graph::{Constant, Dequantize, Quantize};
+use qc_dialects::graph::{Constant, Conversion, Dequantize};
 use qc_dialects::work::macs;
 use qc_frontend::{Disposition, NodeReport};
 use qc_ir::{Elem, Module, Node, OpId, PassReport};
@@ -112,8 +112,7 @@ impl Work {
 fn fate(m: &Module, ops: &[OpId]) -> Fate {
     let computing: Vec<OpId> =
         ops.iter().copied().filter(|&op| !m.is(op, Constant::DEF) && !is_weight(m, op)).collect();
-    let converts = |op: OpId| m.is(op, Quantize::DEF) || m.is(op, Dequantize::DEF);
-    let inner: Vec<OpId> = computing.iter().copied().filter(|&op| !converts(op)).collect();
+    let inner: Vec<OpId> = computing.iter().copied().filter(|&op| !Conversion::is(m, op)).collect();
     // A node may have become several ops; the one that works most decides, an integer one where none works.
     let main = inner.iter().copied().max_by_key(|&op| (macs(m, op), integer(m, op)));
     match main {

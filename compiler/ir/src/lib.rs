@@ -17,6 +17,7 @@ mod declare;
 mod diag;
 mod edit;
 mod id;
+mod interface;
 mod interp;
 mod items;
 mod layout;

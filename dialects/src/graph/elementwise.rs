@@ -2,7 +2,7 @@
 
 use super::matmul::{broadcast, broadcast_index};
 use super::{arg, dims_of, f32_ty, f32s};
-use qc_ir::{HostTensor, Module, OpId, Type};
+use qc_ir::{HostTensor, Module, OpId, Type, ValueId};
 use qc_kernels::reference::clamp_f32;
 /// What [`Max`] and [`Min`] make of two numbers.
 pub use qc_kernels::reference::{maximum, minimum};
@@ -25,6 +25,38 @@ qc_ir::ops! { dialect ELEMENTWISE = "graph";
     /// `min(max(x, min), max)`; NaN stays NaN.
     op Clip = "graph.clip"(x: F32) -> (out) { min: Float, max: Float } [PURE ELEMENTWISE]
         infer(infer_unary) verify(verify_clip) eval(eval_clip);
+}
+
+qc_ir::interface! {
+    /// An op on two tensors element by element, with NumPy broadcasting.
+    Binary [Add, Sub, Mul, Div, Max, Min] {
+        /// Its first operand.
+        lhs: ValueId;
+        /// Its second operand.
+        rhs: ValueId;
+        /// The result.
+        out: ValueId;
+    }
+}
+
+qc_ir::interface! {
+    /// An op that bounds its operand.
+    Clamp [Relu, Clip] {
+        /// What is bounded.
+        x: ValueId;
+        /// The result.
+        out: ValueId;
+    }
+}
+
+impl Clamp {
+    /// The lower and the upper bound.
+    pub fn bounds(self, m: &Module) -> [f32; 2] {
+        match self {
+            Clamp::Relu(_) => [0.0, f32::INFINITY],
+            Clamp::Clip(clip) => [clip.min(m) as f32, clip.max(m) as f32],
+        }
+    }
 }
 
 fn infer_binary(m: &Module, op: OpId) -> Result<Vec<Type>, String> {

@@ -19,12 +19,12 @@ pub mod shape;
 pub use activation::*;
 pub use constant::Constant;
 pub use conv::Conv2d;
-pub use elementwise::{Add, Clip, Div, Max, Min, Mul, Relu, Sub};
+pub use elementwise::{Add, Binary, Clamp, Clip, Div, Max, Min, Mul, Relu, Sub};
 pub use linear::Linear;
 pub use matmul::Matmul;
 pub use norm::{BatchNorm, Lrn, Softmax};
 pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
-pub use quantize::{Dequantize, Observe, Quantize};
+pub use quantize::{Conversion, Dequantize, Observe, Quantize};
 pub use reduce::ReduceMean;
 pub use shape::{Cast, Concat, Pad, Reshape, Slice, Transpose};
 
@@ -72,6 +72,11 @@ pub(crate) fn sizes<const N: usize>(name: &str, values: &[i64]) -> Result<[usize
 pub(crate) fn check_size(dims: &[usize]) -> Result<(), String> {
     let len = dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|&n| n <= 1 << 31);
     len.map(|_| ()).ok_or_else(|| format!("shape {dims:?} has more than 2^31 elements"))
+}
+
+/// Whether an op computes nothing: it holds a constant, or converts to and from quantized numbers.
+pub fn computes_nothing(m: &Module, op: OpId) -> bool {
+    Constant::of(m, op).is_some() || Conversion::is(m, op)
 }
 
 /// The ops of each topic.

@@ -27,6 +27,20 @@ qc_ir::ops! { dialect POOL = "graph";
         infer(infer_adaptive) eval(eval_adaptive) items(within_planes);
 }
 
+qc_ir::interface! {
+    /// A pool under a window.
+    WindowPool [MaxPool, AvgPool] {
+        /// Height and width of the window.
+        kernel: Box<[i64]>;
+        /// Steps of the window.
+        strides: Box<[i64]>;
+        /// Padding: top, left, bottom, right.
+        pads: Box<[i64]>;
+        /// Whether a last window may be cut off.
+        ceil_mode: bool;
+    }
+}
+
 /// What an average is divided by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Count {
@@ -119,7 +133,7 @@ impl MaxPool {
     /// # Errors
     /// As [`PoolShape::new`].
     pub fn shape(self, m: &Module) -> Result<PoolShape, String> {
-        pool_shape(m, self.0)
+        WindowPool::from(self).shape(m)
     }
 }
 
@@ -129,7 +143,7 @@ impl AvgPool {
     /// # Errors
     /// As [`PoolShape::new`].
     pub fn shape(self, m: &Module) -> Result<PoolShape, String> {
-        pool_shape(m, self.0)
+        WindowPool::from(self).shape(m)
     }
 
     /// What the sums are divided by.
@@ -146,14 +160,18 @@ impl AvgPool {
     }
 }
 
-fn pool_shape(m: &Module, op: OpId) -> Result<PoolShape, String> {
-    // Both ops declare the same attributes, so one view reads them for either.
-    let view = MaxPool(op);
-    PoolShape::new(nchw(m, op, 0)?, &view.kernel(m), &view.strides(m), &view.pads(m), view.ceil_mode(m))
+impl WindowPool {
+    /// The geometry.
+    ///
+    /// # Errors
+    /// As [`PoolShape::new`].
+    pub fn shape(self, m: &Module) -> Result<PoolShape, String> {
+        PoolShape::new(nchw(m, self.op(), 0)?, &self.kernel(m), &self.strides(m), &self.pads(m), self.ceil_mode(m))
+    }
 }
 
 fn infer_pool(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
-    let s = pool_shape(m, op)?;
+    let s = WindowPool::of(m, op).ok_or("it is no pool")?.shape(m)?;
     f32_ty([s.input[0], s.input[1], s.out[0], s.out[1]])
 }
 
@@ -185,7 +203,7 @@ fn mean<'a>(values: impl Iterator<Item = &'a f32>, count: usize) -> f32 {
 }
 
 fn eval_max_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    let s = pool_shape(m, op)?;
+    let s = MaxPool(op).shape(m)?;
     let width = s.input[3];
     Ok(vec![windows(&s, f32s(args, 0)?, |plane, y, x| {
         let rows = (y.start..y.end).flat_map(|i| &plane[i * width..][x.start..x.end]);
@@ -194,7 +212,7 @@ fn eval_max_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<V
 }
 
 fn eval_avg_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    let s = pool_shape(m, op)?;
+    let s = AvgPool(op).shape(m)?;
     let count = AvgPool(op).count_mode(m)?;
     let width = s.input[3];
     Ok(vec![windows(&s, f32s(args, 0)?, |plane, y, x| {

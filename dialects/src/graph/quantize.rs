@@ -2,7 +2,9 @@
 
 use super::items::{kept, pass};
 use super::{Clip, arg, dims_of, f32_ty, f32s};
-use qc_ir::{Attrs, Builder, Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type};
+use qc_ir::{
+    Attrs, Builder, Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type, ValueId,
+};
 
 qc_ir::ops! { dialect QUANTIZE = "graph";
     /// `q = clamp(round_half_even(x / scale) + zero, lo, hi)` in the format `quant`; NaN gives `lo`.
@@ -14,6 +16,16 @@ qc_ir::ops! { dialect QUANTIZE = "graph";
     /// The input itself. Says that calibration saw values from `min` to `max` here.
     op Observe = "graph.observe"(x: F32) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe)
         items(pass);
+}
+
+qc_ir::interface! {
+    /// A border between real numbers and their quantized form.
+    Conversion [Quantize, Dequantize] {
+        /// What is converted.
+        x: ValueId = [Quantize.x, Dequantize.q];
+        /// The result.
+        out: ValueId;
+    }
 }
 
 /// Quantizes one number: the definition that all other code follows.

@@ -24,6 +24,38 @@ qc_ir::ops! { dialect COMPUTE = "quant";
     } [PURE] infer(infer_matmul) verify(verify_compute) eval(eval_matmul);
 }
 
+qc_ir::interface! {
+    /// An integer op that multiplies by a constant weight, with its epilogue.
+    QLinear [QConv2d, QMatmul] {
+        /// What is multiplied.
+        x: ValueId;
+        /// By what.
+        weight: ValueId;
+        /// What is added per output channel, i32 in units of the accumulator.
+        bias: Option<ValueId>;
+        /// What is added to the result.
+        residual: Option<ValueId>;
+        /// The result.
+        out: ValueId;
+        /// The element type of the result.
+        to: Type;
+        /// The lower bound of a quantized result, stored.
+        lo: i64;
+        /// The upper bound of a quantized result, stored.
+        hi: i64;
+        /// The lower bound of the product in real numbers.
+        min: f64;
+        /// The upper bound of the product in real numbers.
+        max: f64;
+    }
+}
+
+impl QLinear {
+    fn expect(m: &Module, op: OpId) -> Result<QLinear, String> {
+        QLinear::of(m, op).ok_or_else(|| "it is no convolution or product".into())
+    }
+}
+
 /// What happens to an accumulator of output channel `o`.
 pub struct Epilogue {
     /// Factor per output channel: to units of the result.
@@ -43,13 +75,12 @@ pub struct Epilogue {
 }
 
 impl Epilogue {
-    /// The epilogue of a `quant.conv2d` or `quant.matmul`.
+    /// The epilogue of an op.
     ///
     /// # Errors
     /// When an operand has no fitting format.
-    pub fn of(m: &Module, op: OpId) -> Result<Epilogue, String> {
-        // Both ops declare the same operands and epilogue attributes, so one view reads them for either.
-        let view = QMatmul(op);
+    pub fn of(m: &Module, view: QLinear) -> Result<Epilogue, String> {
+        let op = view.op();
         let x = activation(m, op, 0)?;
         let w = weight_format(m, view.weight(m))?;
         let out = result_format(m, &view.to(m))?;
@@ -101,8 +132,7 @@ pub fn centred(q: &Quant, weight: &HostTensor, axis: usize) -> Result<Vec<i32>, 
     Ok(values)
 }
 
-fn check_extra(m: &Module, op: OpId, out: &[usize], channels: usize) -> Result<(), String> {
-    let view = QMatmul(op);
+fn check_extra(m: &Module, view: QLinear, out: &[usize], channels: usize) -> Result<(), String> {
     if let Some(bias) = view.bias(m)
         && m.dims(bias) != [channels]
     {
@@ -127,7 +157,7 @@ impl QConv2d {
 
 fn infer_conv2d(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     let s = QConv2d(op).shape(m)?;
-    check_extra(m, op, &s.out, s.weight[0])?;
+    check_extra(m, QConv2d(op).into(), &s.out, s.weight[0])?;
     result_ty(m, &QConv2d(op).to(m), s.out.to_vec())
 }
 
@@ -136,7 +166,7 @@ fn infer_matmul(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     match (x, w) {
         ([batch @ .., k], [n, k2]) if k == k2 => {
             let dims: Vec<usize> = batch.iter().copied().chain([*n]).collect();
-            check_extra(m, op, &dims, *n)?;
+            check_extra(m, QMatmul(op).into(), &dims, *n)?;
             result_ty(m, &QMatmul(op).to(m), dims)
         }
         _ => Err(format!("shapes {x:?} and {w:?} do not multiply")),
@@ -144,8 +174,9 @@ fn infer_matmul(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
 }
 
 fn verify_compute(m: &Module, op: OpId) -> Result<(), String> {
-    check_bounds(QMatmul(op).lo(m), QMatmul(op).hi(m))?;
-    Epilogue::of(m, op).map(|_| ())
+    let view = QLinear::expect(m, op)?;
+    check_bounds(view.lo(m), view.hi(m))?;
+    Epilogue::of(m, view).map(|_| ())
 }
 
 /// Applies the epilogue to accumulators whose output channel is `index / inner % channels`.
@@ -169,7 +200,7 @@ fn finish(
 }
 
 fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    let (s, e) = (QConv2d(op).shape(m)?, Epilogue::of(m, op)?);
+    let (s, e) = (QConv2d(op).shape(m)?, Epilogue::of(m, QConv2d(op).into())?);
     let zero = activation(m, op, 0)?.zero(0);
     let x: Vec<i32> = ints(args, 0)?.into_iter().map(|v| v - zero).collect();
     let w = centred(weight_format(m, QConv2d(op).weight(m))?, arg(args, 1)?, 0)?;
@@ -190,7 +221,7 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
 }
 
 fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    let e = Epilogue::of(m, op)?;
+    let e = Epilogue::of(m, QMatmul(op).into())?;
     let zero = activation(m, op, 0)?.zero(0);
     let x = ints(args, 0)?;
     let w = centred(weight_format(m, QMatmul(op).weight(m))?, arg(args, 1)?, 0)?;

@@ -18,19 +18,44 @@ qc_ir::ops! { dialect QELEMENTWISE = "quant";
         infer(infer_lut) verify(verify_lut) eval(eval_lut);
 }
 
+qc_ir::interface! {
+    /// An integer op on two tensors element by element, with NumPy broadcasting.
+    QBinary [QAdd, QMul] {
+        /// The element type of the result.
+        to: Type;
+        /// The lower bound of the result, stored.
+        lo: i64;
+        /// The upper bound of the result, stored.
+        hi: i64;
+    }
+}
+
+impl QBinary {
+    /// The format of the result.
+    fn format(self, m: &Module) -> Result<Quant, String> {
+        result_format(m, &self.to(m))?.ok_or_else(|| "the result must be quantized".into())
+    }
+
+    /// The bounds of the result.
+    pub fn bounds(self, m: &Module) -> [i32; 2] {
+        [self.lo(m) as i32, self.hi(m) as i32]
+    }
+
+    fn expect(m: &Module, op: OpId) -> Result<QBinary, String> {
+        QBinary::of(m, op).ok_or_else(|| "it is no sum or product".into())
+    }
+}
+
 fn infer_binary(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
-    result_ty(m, &QAdd(op).to(m), broadcast(dims_of(m, op, 0)?, dims_of(m, op, 1)?)?)
+    result_ty(m, &QBinary::expect(m, op)?.to(m), broadcast(dims_of(m, op, 0)?, dims_of(m, op, 1)?)?)
 }
 
 fn verify_binary(m: &Module, op: OpId) -> Result<(), String> {
     activation(m, op, 0)?;
     activation(m, op, 1)?;
-    quantized_result(m, op)?;
-    check_bounds(QAdd(op).lo(m), QAdd(op).hi(m))
-}
-
-fn quantized_result(m: &Module, op: OpId) -> Result<Quant, String> {
-    result_format(m, &QAdd(op).to(m))?.ok_or_else(|| "the result must be quantized".into())
+    let view = QBinary::expect(m, op)?;
+    view.format(m)?;
+    check_bounds(view.lo(m), view.hi(m))
 }
 
 fn format(q: &Quant) -> (f32, i32) {
@@ -44,7 +69,7 @@ impl QAdd {
     /// When an operand or the result has no fitting format.
     pub fn factors(self, m: &Module) -> Result<Sum, String> {
         let (a, b) = (activation(m, self.0, 0)?, activation(m, self.0, 1)?);
-        Ok(Sum::new(format(a), format(b), format(&quantized_result(m, self.0)?)))
+        Ok(Sum::new(format(a), format(b), format(&QBinary::from(self).format(m)?)))
     }
 }
 
@@ -55,7 +80,7 @@ impl QMul {
     /// When an operand or the result has no fitting format.
     pub fn factor(self, m: &Module) -> Result<f32, String> {
         let (a, b) = (activation(m, self.0, 0)?, activation(m, self.0, 1)?);
-        Ok(ratio(a.scale(0), b.scale(0), quantized_result(m, self.0)?.scale(0)))
+        Ok(ratio(a.scale(0), b.scale(0), QBinary::from(self).format(m)?.scale(0)))
     }
 }
 
@@ -73,13 +98,13 @@ fn binary(
 }
 
 fn eval_add(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    let (sum, lo, hi) = (QAdd(op).factors(m)?, QAdd(op).lo(m) as i32, QAdd(op).hi(m) as i32);
+    let (sum, [lo, hi]) = (QAdd(op).factors(m)?, QBinary::from(QAdd(op)).bounds(m));
     binary(m, op, args, |a, b| sum.apply(a, b, lo, hi))
 }
 
 fn eval_mul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    let (lo, hi) = (QMul(op).lo(m) as i32, QMul(op).hi(m) as i32);
-    let (scale, zero) = (QMul(op).factor(m)?, quantized_result(m, op)?.zero(0));
+    let view = QBinary::from(QMul(op));
+    let ([lo, hi], scale, zero) = (view.bounds(m), QMul(op).factor(m)?, view.format(m)?.zero(0));
     let (za, zb) = (activation(m, op, 0)?.zero(0), activation(m, op, 1)?.zero(0));
     binary(m, op, args, |a, b| multiply(a - za, b - zb, scale, zero, lo, hi))
 }

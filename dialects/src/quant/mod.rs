@@ -9,9 +9,9 @@ pub mod elementwise;
 pub mod numeric;
 pub mod pool;
 
-pub use compute::{QConv2d, QMatmul};
-pub use elementwise::{QAdd, QLut, QMul};
-pub use pool::{QAvgPool, QMaxPool};
+pub use compute::{QConv2d, QLinear, QMatmul};
+pub use elementwise::{QAdd, QBinary, QLut, QMul};
+pub use pool::{QAvgPool, QMaxPool, QPool};
 
 use qc_ir::{Data, Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
 

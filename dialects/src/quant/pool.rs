@@ -19,10 +19,28 @@ qc_ir::ops! { dialect QPOOL = "quant";
     } [PURE] infer(infer_avg_pool) verify(verify_avg_pool) eval(eval_avg_pool);
 }
 
-fn shape(m: &Module, op: OpId) -> Result<PoolShape, String> {
-    // Both ops declare the same geometry, so one view reads it for either.
-    let view = QMaxPool(op);
-    PoolShape::new(nchw(m, op, 0)?, &view.kernel(m), &view.strides(m), &view.pads(m), view.ceil_mode(m))
+qc_ir::interface! {
+    /// An integer pool under a window.
+    QPool [QMaxPool, QAvgPool] {
+        /// Height and width of the window.
+        kernel: Box<[i64]>;
+        /// Steps of the window.
+        strides: Box<[i64]>;
+        /// Padding: top, left, bottom, right.
+        pads: Box<[i64]>;
+        /// Whether a last window may be cut off.
+        ceil_mode: bool;
+    }
+}
+
+impl QPool {
+    /// The geometry.
+    ///
+    /// # Errors
+    /// As [`PoolShape::new`].
+    pub fn shape(self, m: &Module) -> Result<PoolShape, String> {
+        PoolShape::new(nchw(m, self.op(), 0)?, &self.kernel(m), &self.strides(m), &self.pads(m), self.ceil_mode(m))
+    }
 }
 
 impl QMaxPool {
@@ -31,7 +49,7 @@ impl QMaxPool {
     /// # Errors
     /// As [`PoolShape::new`].
     pub fn shape(self, m: &Module) -> Result<PoolShape, String> {
-        shape(m, self.0)
+        QPool::from(self).shape(m)
     }
 }
 
@@ -41,7 +59,7 @@ impl QAvgPool {
     /// # Errors
     /// As [`PoolShape::new`].
     pub fn shape(self, m: &Module) -> Result<PoolShape, String> {
-        shape(m, self.0)
+        QPool::from(self).shape(m)
     }
 
     /// What the sums are divided by.
@@ -72,7 +90,7 @@ impl QAvgPool {
 }
 
 fn infer_max_pool(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
-    let s = shape(m, op)?;
+    let s = QMaxPool(op).shape(m)?;
     let elem = crate::graph::tensor_of(m, op, 0)?.elem;
     result_ty(m, &Type::Scalar(elem), vec![s.input[0], s.input[1], s.out[0], s.out[1]])
 }
@@ -83,7 +101,7 @@ fn verify_max_pool(m: &Module, op: OpId) -> Result<(), String> {
 }
 
 fn infer_avg_pool(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
-    let s = shape(m, op)?;
+    let s = QAvgPool(op).shape(m)?;
     result_ty(m, &QAvgPool(op).to(m), vec![s.input[0], s.input[1], s.out[0], s.out[1]])
 }
 
@@ -123,7 +141,7 @@ fn windows(
 }
 
 fn eval_max_pool(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
-    let s = shape(m, op)?;
+    let s = QMaxPool(op).shape(m)?;
     let (lo, hi) = (QMaxPool(op).lo(m) as i32, QMaxPool(op).hi(m) as i32);
     let out = windows(&s, &ints(args, 0)?, |taps, _, _| taps.fold(0, i32::max).clamp(lo, hi));
     u8s(vec![s.input[0], s.input[1], s.out[0], s.out[1]], out)

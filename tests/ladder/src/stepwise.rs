@@ -5,8 +5,8 @@
 //! with it, and then replaced by it: each op computes from the operands that the other graph has.
 
 use qc_dialects::graph::{Dequantize, Quantize};
+use qc_dialects::quant::QLinear;
 use qc_dialects::quant::compute::Epilogue;
-use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{Data, Diag, HostTensor, Module, OpId, Quant, Traits, Use, ValueId, run_region};
 use std::collections::HashMap;
 
@@ -100,8 +100,7 @@ fn from_middle(format: &Quant, x: &[f32]) -> Vec<f64> {
 /// What rounding the bias of an integer convolution or product makes of its result: half a unit of its accumulator, as a
 /// real number or in steps of a quantized result.
 fn bias_error(m: &Module, op: OpId) -> f32 {
-    let linear = m.is(op, QConv2d::DEF) || m.is(op, QMatmul::DEF);
-    let epilogue = linear.then(|| Epilogue::of(m, op).ok()).flatten();
+    let epilogue = QLinear::of(m, op).and_then(|linear| Epilogue::of(m, linear).ok());
     let units = epilogue.filter(|_| m.operand(op, 2).is_some()).map_or(Vec::new(), |e| e.scales);
     units.into_iter().fold(0.0, f32::max) / 2.0
 }
@@ -125,9 +124,8 @@ fn near(a: &HostTensor, b: &HostTensor, error: f32) -> Result<(), String> {
 
 /// Whether an integer op of elements takes a constant that was rounded for it, which may move all its results by half a step.
 fn rounds_constant(m: &Module, op: OpId) -> bool {
-    let linear = m.is(op, QConv2d::DEF) || m.is(op, QMatmul::DEF);
     let constant = |v: ValueId| m.producer(v).is_some_and(|p| m.def(p).traits.has(Traits::CONST_LIKE));
-    !linear && m.operands(op).iter().flatten().any(|v| constant(*v))
+    !QLinear::is(m, op) && m.operands(op).iter().flatten().any(|v| constant(*v))
 }
 
 /// Whether two roundings of one op disagree only on what is nearer than `near` steps to the middle between two.

@@ -68,7 +68,7 @@ impl Dequantized {
     fn is_read_by(&self, def: &OpDef, i: usize) -> bool {
         let is = |defs: &[&'static OpDef]| defs.iter().any(|d| d.name == def.name);
         let bytes = self.quant.axis.is_none() && self.quant.store != Store::I32;
-        (i > 0 && is(&graph::Linear::DEFS)) || (bytes && is(&[graph::Add::DEF, graph::Mul::DEF, graph::Concat::DEF]))
+        (i > 0 && is(graph::Linear::DEFS)) || (bytes && is(&[graph::Add::DEF, graph::Mul::DEF, graph::Concat::DEF]))
     }
 }
 

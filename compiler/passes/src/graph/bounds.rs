@@ -6,10 +6,10 @@
 use super::constant;
 use crate::quant::keep_float::is_kept;
 use qc_dialects::graph::{
-    AdaptiveAvgPool, Clip, Concat, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, Linear, Max, MaxPool, Min,
+    AdaptiveAvgPool, Clamp, Clip, Concat, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, Max, MaxPool, Min,
     Observe, Quantize, Relu, Softmax,
 };
-use qc_dialects::quant::{QConv2d, QMatmul};
+use qc_dialects::interfaces::clamp_of_sum;
 use qc_ir::{Attrs, Module, OpId, Pattern, Quant, Rewriter, Traits, Use, ValueId};
 
 /// Bounds of real numbers: of what a tensor holds, or of what an activation lets through. NaN is never meant.
@@ -27,19 +27,13 @@ impl Bounds {
 
     /// The bounds that `op` imposes on its operand, if it is a Relu or Clip.
     pub fn of(m: &Module, op: OpId) -> Option<Bounds> {
-        if m.is(op, Relu::DEF) {
-            return Some(Bounds { min: 0.0, max: f32::INFINITY });
-        }
-        let clip = Clip::of(m, op)?;
-        Some(Bounds { min: clip.min(m) as f32, max: clip.max(m) as f32 })
+        let [min, max] = Clamp::of(m, op)?.bounds(m);
+        Some(Bounds { min, max })
     }
 
     /// The bounds that a convolution or matrix product has itself.
     pub fn within(m: &Module, op: OpId) -> Bounds {
-        let own = Linear::of(m, op).map(|l| l.bounds(m));
-        let own = own.or_else(|| QConv2d::of(m, op).map(|q| [q.min(m), q.max(m)]));
-        let own = own.or_else(|| QMatmul::of(m, op).map(|q| [q.min(m), q.max(m)]));
-        own.map_or(Bounds::NONE, |[min, max]| Bounds { min: min as f32, max: max as f32 })
+        clamp_of_sum(m, op).map_or(Bounds::NONE, |[min, max]| Bounds { min: min as f32, max: max as f32 })
     }
 
     /// The real numbers that a format can stand for; `join` is what those of the indices of an axis become.
@@ -112,7 +106,7 @@ fn within(m: &Module, v: ValueId, left: &mut usize) -> Bounds {
     }
     let is = |defs: &[&'static qc_ir::OpDef]| defs.iter().any(|d| m.is(op, d));
     match () {
-        () if Linear::is(m, op) || is(&[QConv2d::DEF, QMatmul::DEF]) => Bounds::within(m, op),
+        () if clamp_of_sum(m, op).is_some() => Bounds::within(m, op),
         () if is(&[Concat::DEF]) => {
             let parts = m.operands(op).iter().flatten().map(|&x| within(m, x, left));
             parts.reduce(Bounds::hull).unwrap_or(Bounds::NONE)

@@ -121,10 +121,10 @@ impl Lower<'_> {
     pub fn conv_u8(&mut self, op: QConv2d) -> Result<(), Diag> {
         let src = self.src;
         let s = op.shape(src).map_err(Diag::bug)?;
-        let e = Epilogue::of(src, op.0).map_err(Diag::bug)?;
+        let e = Epilogue::of(src, op.into()).map_err(Diag::bug)?;
         let out = self.destination(op.out(src))?;
         let p = self.place_conv(op.x(src), out, op.residual(src), s)?;
-        let w = Weights::of(src, op.0)?;
+        let w = Weights::of(src, op.into())?;
         let runs = w.wide_runs(s.groups);
         if s.is_depthwise() && s.weight[0] == s.groups && e.out.is_some() && e.residual.is_none() {
             self.depthwise_u8(&w, &p, &e)?;

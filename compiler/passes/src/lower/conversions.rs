@@ -8,8 +8,8 @@
 
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::conv::ConvShape;
-use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Div, Matmul, Max, Min, Mul, Quantize, Relu, Sub};
-use qc_ir::{Module, OpDef, OpId, Quant, Store, Use, ValueId};
+use qc_dialects::graph::{Binary, Clamp, Conv2d, Dequantize, Matmul, Quantize};
+use qc_ir::{Module, OpId, Quant, Store, Use, ValueId};
 use qc_kernels::pack::{GemmShape, Taps};
 use std::collections::HashMap;
 
@@ -59,8 +59,7 @@ fn plain(q: &Quant) -> bool {
 
 /// Whether the op is computed by the kernels of one or two operands of real numbers.
 fn elementwise(m: &Module, op: OpId) -> bool {
-    let defs: [&OpDef; 8] = [Add::DEF, Sub::DEF, Mul::DEF, Div::DEF, Max::DEF, Min::DEF, Relu::DEF, Clip::DEF];
-    defs.iter().any(|d| m.is(op, d)) || Function::of(m, op).is_some()
+    Binary::is(m, op) || Clamp::is(m, op) || Function::of(m, op).is_some()
 }
 
 /// Whether the op behind `x` has a kernel that stores u8.

@@ -9,8 +9,8 @@ use super::emit::{Operand, sweep};
 use super::view::{Level, View, levels};
 use super::{Lower, plain_buffer};
 use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::{Clip, Dequantize, Quantize};
-use qc_dialects::quant::{QAdd, QLut, QMul};
+use qc_dialects::graph::{Clamp, Dequantize, Quantize};
+use qc_dialects::quant::{QBinary, QLut};
 use qc_ir::{Diag, HostTensor, OpId, Quant, ValueId};
 use qc_kernels::Variant;
 use qc_kernels::args::{
@@ -106,22 +106,29 @@ impl Lower<'_> {
     }
 
     /// `quant.add`, `quant.mul`.
-    pub fn binary_u8(&mut self, op: OpId) -> Result<(), Diag> {
-        let src = self.src;
+    pub fn binary_u8(&mut self, view: QBinary) -> Result<(), Diag> {
+        let (src, op) = (self.src, view.op());
         let out = self.destination(src.result(op))?;
-        let (lo, hi) = (QAdd(op).lo(src) as i32, QAdd(op).hi(src) as i32);
-        let (variant, operands, factors) = if let Some(mul) = QMul::of(src, op) {
-            let zero = src.quant_of(mul.out(src)).map_or(0, |q| q.zero(0));
-            let operands = self.operands(op, &out, true)?;
-            let [a_zero, b_zero] = operands.map(|v| self.zero_of(v));
-            let scale = Some(mul.factor(src).map_err(Diag::bug)?);
-            (Variant::MulU8, operands, BinaryU8More { a_zero, b_zero, scale, zero: zero as f32, ..Default::default() })
-        } else {
-            let f = QAdd(op).factors(src).map_err(Diag::bug)?;
-            let (a_scale, b_scale) = (Some(f.a_scale), Some(f.b_scale));
-            let factors = BinaryU8More { a_scale, b_scale, offset: f.offset, ..Default::default() };
-            // The order of the sum is part of its definition, so sides do not swap.
-            (Variant::AddU8, self.operands(op, &out, false)?, factors)
+        let [lo, hi] = view.bounds(src);
+        let (variant, operands, factors) = match view {
+            QBinary::QMul(mul) => {
+                let zero = src.quant_of(mul.out(src)).map_or(0, |q| q.zero(0));
+                let operands = self.operands(op, &out, true)?;
+                let [a_zero, b_zero] = operands.map(|v| self.zero_of(v));
+                let scale = Some(mul.factor(src).map_err(Diag::bug)?);
+                (
+                    Variant::MulU8,
+                    operands,
+                    BinaryU8More { a_zero, b_zero, scale, zero: zero as f32, ..Default::default() },
+                )
+            }
+            QBinary::QAdd(add) => {
+                let f = add.factors(src).map_err(Diag::bug)?;
+                let (a_scale, b_scale) = (Some(f.a_scale), Some(f.b_scale));
+                let factors = BinaryU8More { a_scale, b_scale, offset: f.offset, ..Default::default() };
+                // The order of the sum is part of its definition, so sides do not swap.
+                (Variant::AddU8, self.operands(op, &out, false)?, factors)
+            }
         };
         self.binary_sweep(operands, &out, |b_scalar, [n, rows], [a, b, out]| {
             let (a_row, b_row, out_row) = (a.by[1], b.by[1], out.by[1]);
@@ -168,12 +175,9 @@ impl Lower<'_> {
     }
 
     /// `graph.relu`, `graph.clip`.
-    pub fn clamp(&mut self, op: OpId) -> Result<(), Diag> {
-        let (lo, hi) = match Clip::of(self.src, op) {
-            Some(c) => (c.min(self.src) as f32, c.max(self.src) as f32),
-            None => (0.0, f32::INFINITY),
-        };
-        self.real_unary(op, Variant::ClampF32, [lo, hi, 0.0])
+    pub fn clamp(&mut self, clamp: Clamp) -> Result<(), Diag> {
+        let [lo, hi] = clamp.bounds(self.src);
+        self.real_unary(clamp.op(), Variant::ClampF32, [lo, hi, 0.0])
     }
 
     /// `quant.lut`.

@@ -197,13 +197,13 @@ impl Lower<'_> {
     /// `quant.matmul`.
     pub fn matmul_u8(&mut self, op: QMatmul) -> Result<(), Diag> {
         let src = self.src;
-        let e = Epilogue::of(src, op.0).map_err(Diag::bug)?;
+        let e = Epilogue::of(src, op.into()).map_err(Diag::bug)?;
         let x = self.view(op.x(src))?;
         let x = self.rows_view(x)?;
         let out = self.destination(op.out(src))?;
         let res = op.residual(src).map(|r| self.view(r)).transpose()?;
         let res = res.map(|r| self.rows_view(r)).transpose()?;
-        let w = Weights::of(src, op.0)?;
+        let w = Weights::of(src, op.into())?;
         let runs = w.wide_runs(1);
         if runs.first() != Some(&(0..w.channels())) {
             self.columns_u8(&w, &e, 1, Sides { x: &x, out: &out, res: res.as_ref() })?;

@@ -5,7 +5,7 @@
 //!         loop.parallel() {tasks = 56} do (%begin : index, %end : index) {
 //!           .. loop.ukernel(%xb, %wp, %bias, %scale, %yb, ..) {kernel = "gemm.u8", ..} .. }
 //!
-//! A lowering is ordinary code: one function per kind of op, here dispatched by name. Rank-4 tensors lie channels-last,
+//! A lowering is ordinary code: one function per kind of op, `rules.rs` says which. Rank-4 tensors lie channels-last,
 //! others row-major; `place.rs` decides padding and sharing, `view.rs` does the arithmetic of strides, `call.rs` is what
 //! kernel calls are made of, `emit.rs` builds steps, `matrix.rs` those of the matrix kernels, `grain.rs` says how they are cut. Nothing else in the compiler knows how a tensor lies in memory.
 
@@ -23,6 +23,7 @@ mod norm;
 mod place;
 mod pool;
 mod reduce;
+mod rules;
 mod scalar;
 pub mod view;
 mod wide;
@@ -30,7 +31,7 @@ mod wide;
 use call::At;
 use emit::Emit;
 use place::Placement;
-use qc_dialects::{graph, loops, phase, quant};
+use qc_dialects::{graph, loops, phase};
 use qc_ir::{
     Attr, Attrs, BufferTy, Builder, Data, Deadline, Diag, Elem, HostTensor, Keeps, LocId, Module, OpId, Pass, PassCx,
     Quant, TensorTy, Traits, Type, ValueId,
@@ -129,45 +130,6 @@ impl Lower<'_> {
     fn emit(&mut self) -> Emit<'_> {
         let body = self.out.body();
         Emit::new(&mut self.out, body, self.loc).until(self.deadline)
-    }
-
-    fn op(&mut self, op: OpId) -> Result<(), Diag> {
-        match self.src.def(op).name {
-            "graph.constant" => Ok(()),
-            "graph.reshape" => self.reshape(graph::Reshape(op)),
-            "graph.transpose" => self.transpose(graph::Transpose(op)),
-            "graph.slice" => self.slice(graph::Slice(op)),
-            "graph.concat" => self.concat(graph::Concat(op)),
-            "graph.pad" => self.pad(graph::Pad(op)),
-            "graph.conv2d" => self.conv_f32(graph::Conv2d(op)),
-            "quant.conv2d" => self.conv_u8(quant::QConv2d(op)),
-            "graph.matmul" => self.matmul_f32(graph::Matmul(op)),
-            "quant.matmul" => self.matmul_u8(quant::QMatmul(op)),
-            "graph.max_pool"
-            | "graph.avg_pool"
-            | "graph.global_avg_pool"
-            | "graph.global_max_pool"
-            | "graph.adaptive_avg_pool"
-            | "quant.max_pool"
-            | "quant.avg_pool" => self.pool(op),
-            "graph.add" | "graph.sub" | "graph.mul" | "graph.div" | "graph.max" | "graph.min" => self.binary_f32(op),
-            "quant.add" | "quant.mul" => self.binary_u8(op),
-            "graph.relu" | "graph.clip" => self.clamp(op),
-            "quant.lut" => self.lut(quant::QLut(op)),
-            // Neighbours may have converted already, or do so themselves.
-            "graph.quantize" | "graph.dequantize" if self.place.conversions.has_no_step(self.src, op) => Ok(()),
-            "graph.quantize" => self.quantize(graph::Quantize(op)),
-            "graph.dequantize" => self.dequantize(graph::Dequantize(op)),
-            "graph.softmax" => self.softmax(graph::Softmax(op)),
-            "graph.lrn" => self.lrn(graph::Lrn(op)),
-            "graph.reduce_mean" => self.reduce_mean(graph::ReduceMean(op)),
-            "graph.cast" => self.cast(graph::Cast(op)),
-            "graph.observe" => self.alias(op),
-            "graph.batch_norm" => Err(Diag::error("graph.batch_norm: its statistics are not constant, finite numbers")
-                .help("check the exported mean and variance; a variance must not be negative")),
-            _ if graph::activation::Function::of(self.src, op).is_some() => self.function(op),
-            other => Err(Diag::bug(format!("{other} cannot be lowered; an earlier pass should have replaced it"))),
-        }
     }
 
     /// A result that is its operand.

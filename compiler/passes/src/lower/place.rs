@@ -8,8 +8,8 @@
 //!   memory: `conversions.rs` says which.
 
 use super::conversions::Conversions;
-use qc_dialects::graph::{Concat, Constant, Conv2d, Reshape, Slice, Transpose};
-use qc_dialects::quant::QConv2d;
+use qc_dialects::graph::{Concat, Constant, Reshape, Slice, Transpose};
+use qc_dialects::interfaces::Convolution;
 use qc_ir::{Module, OpId, ValueId};
 use std::collections::{HashMap, HashSet};
 
@@ -47,11 +47,9 @@ impl Placement {
             }
         }
         for &op in m.ops(body) {
-            let view = Conv2d(op);
-            if m.is(op, Conv2d::DEF) || m.is(op, QConv2d::DEF) {
-                // Both ops declare `pads` and the input alike, so one view reads either.
-                let pads = view.pads(m);
-                p.need_padding(m, view.input(m), std::array::from_fn(|i| pads[i] as usize));
+            if let Some(conv) = Convolution::of(m, op) {
+                let pads = conv.pads(m);
+                p.need_padding(m, conv.input(m), std::array::from_fn(|i| pads[i] as usize));
             }
         }
         p.place_outputs(m);
@@ -150,8 +148,8 @@ struct Whole {
 
 impl Whole {
     fn of(m: &Module) -> Whole {
-        let conv = |op: &OpId| m.is(*op, Conv2d::DEF) || m.is(*op, QConv2d::DEF);
-        let padded = m.ops(m.body()).filter(|op| conv(op) && Conv2d(**op).pads(m).iter().any(|&p| p != 0));
+        let pads = |op: &OpId| Convolution::of(m, *op).is_some_and(|conv| conv.pads(m).iter().any(|&p| p != 0));
+        let padded = m.ops(m.body()).filter(|op| pads(op));
         Whole {
             returned: m.returns(m.body()).iter().copied().collect(),
             padded: padded.flat_map(|&op| m.operands(op).iter().flatten().copied()).collect(),

@@ -6,9 +6,9 @@
 //! computed as if all weights fit, and the channels where they do not are then computed again, in full; or all channels
 //! are computed in parts, where there are so few that this costs less.
 
-use qc_dialects::quant::QMatmul;
+use qc_dialects::quant::QLinear;
 use qc_dialects::quant::compute::{Epilogue, centred};
-use qc_ir::{Diag, Module, OpId};
+use qc_ir::{Diag, Module};
 use std::ops::Range;
 
 /// The constants of a `quant.conv2d` or `quant.matmul`, output channels outermost.
@@ -33,8 +33,7 @@ impl Weights {
     ///
     /// # Errors
     /// When an operand is not constant or has no fitting format.
-    pub fn of(m: &Module, op: OpId) -> Result<Weights, Diag> {
-        let view = QMatmul(op);
+    pub fn of(m: &Module, view: QLinear) -> Result<Weights, Diag> {
         let v = view.weight(m);
         let tensor = crate::graph::constant(m, v).ok_or_else(|| Diag::bug("the weight is not constant"))?;
         let format = m.quant_of(v).ok_or_else(|| Diag::bug("the weight is not quantized"))?;

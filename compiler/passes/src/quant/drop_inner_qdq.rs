@@ -12,7 +12,7 @@
 use super::keep_float::is_kept;
 use crate::graph::bounds::{Pair, with_own};
 use crate::graph::{from_constant, unclamped};
-use qc_dialects::graph::{Add, Clip, Dequantize, Linear, Quantize, Relu};
+use qc_dialects::graph::{Add, Clamp, Clip, Dequantize, Linear, Quantize, Relu};
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
 
 /// The pass.
@@ -47,7 +47,7 @@ pub fn accumulator(m: &Module, v: ValueId, user: OpId) -> Option<ValueId> {
 /// Whether `v` is quantized by its only user, perhaps behind an activation.
 fn ends_quantized(m: &Module, v: ValueId) -> bool {
     let Some(user) = m.only_user(v).filter(|&u| !is_kept(m, u)) else { return false };
-    if m.is(user, Relu::DEF) || m.is(user, Clip::DEF) {
+    if Clamp::is(m, user) {
         return m.only_user(m.result(user)).is_some_and(|u| m.is(u, Quantize::DEF));
     }
     m.is(user, Quantize::DEF)

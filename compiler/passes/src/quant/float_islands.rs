@@ -15,7 +15,7 @@
 use super::{keep_float, lower_to_quant};
 use crate::lower::conversions::Conversions;
 use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::{Constant, Dequantize, Quantize};
+use qc_dialects::graph::{Constant, Dequantize, Quantize, computes_nothing};
 use qc_dialects::phase;
 use qc_dialects::quant::QLut;
 use qc_dialects::work::macs;
@@ -61,9 +61,8 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         }
         cx.count("islands");
     }
-    let special = [Constant::DEF, Quantize::DEF, Dequantize::DEF];
     for (i, reason) in kept {
-        if special.iter().all(|d| !m.is(ops[i], d)) {
+        if !computes_nothing(m, ops[i]) {
             keep_float::mark(m, ops[i], &reason);
             cx.remark(m.loc(ops[i]), reason);
         }
@@ -112,9 +111,8 @@ fn constant(m: &Module, v: ValueId) -> bool {
 
 /// Whether an op computes with or moves quantized tensors, rather than converting at a border.
 fn integer(m: &Module, op: OpId) -> bool {
-    let special = [Constant::DEF, Quantize::DEF, Dequantize::DEF];
     let touches = m.operands(op).iter().flatten().chain(m.results(op)).any(|&v| quantized(m, v));
-    touches && special.iter().all(|d| !m.is(op, d))
+    touches && !computes_nothing(m, op)
 }
 
 /// The ops of all islands: what quantized tensors connect, in program order.

@@ -9,7 +9,7 @@
 //! an attribute, so patterns match the same dataflow with it; a pass that takes an op for one with an integer kernel, or
 //! moves a pair past it, asks [`is_kept`] first. `lower-to-quant` removes the marks.
 
-use qc_dialects::graph::{Clip, Constant, Dequantize, Quantize, Relu};
+use qc_dialects::graph::{Clamp, Constant, Dequantize, computes_nothing};
 use qc_ir::{Attr, Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, ValueId};
 use regex::Regex;
 
@@ -104,11 +104,10 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let option = |name| cx.option(name).map(items).unwrap_or_default();
     let choice = Choice::new(&option("nodes"), &option("types"), &option("only"))?;
     for op in m.ops(m.body()).to_vec() {
-        let special = [Constant::DEF, Quantize::DEF, Dequantize::DEF];
-        if special.iter().any(|d| m.is(op, d)) {
+        if computes_nothing(m, op) {
             continue;
         }
-        let follows = m.def(op).traits.has(Traits::MOVEMENT) || m.is(op, Relu::DEF) || m.is(op, Clip::DEF);
+        let follows = m.def(op).traits.has(Traits::MOVEMENT) || Clamp::is(m, op);
         let own = m.def(op).name.trim_start_matches("graph.");
         let nodes = m.locs.nodes(m.loc(op)).into_iter().map(|n| (&*n.name, &*n.op_type));
         if let Some(reason) = choice.reason(nodes, own, follows) {

@@ -19,7 +19,7 @@ use crate::graph::bounds::Bounds;
 use crate::graph::is_movement;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Add, AvgPool, Clip, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Quantize, Relu,
+    Add, AvgPool, Clamp, Clip, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Quantize, Relu,
 };
 use qc_dialects::phase;
 use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, Quant, QuantId, Rewriter, Store, Type, ValueId};
@@ -94,9 +94,7 @@ fn tail(m: &Module, root: OpId) -> Option<Tail> {
     let first = crate::graph::sole_producer(m, m.operand(root, 0)?, root)?;
     match Bounds::of(m, first) {
         Some(bounds) => match crate::graph::sole_producer(m, m.operand(first, 0)?, first) {
-            Some(op) if m.def(op).name != Dequantize::DEF.name => {
-                Some(Tail { op, chain: vec![op, first, root], bounds })
-            }
+            Some(op) if !m.is(op, Dequantize::DEF) => Some(Tail { op, chain: vec![op, first, root], bounds }),
             _ => Some(Tail { op: first, chain: vec![first, root], bounds: Bounds::NONE }),
         },
         None => Some(Tail { op: first, chain: vec![first, root], bounds: Bounds::NONE }),
@@ -131,7 +129,7 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
         }
         () if is(Mul::DEF) => elementwise::binary(rw, root, &t, id, &format),
         () if is(AvgPool::DEF) || is(GlobalAvgPool::DEF) => elementwise::avg_pool(rw, root, &t, id, &format),
-        () if is(Relu::DEF) || is(Clip::DEF) => elementwise::unary(rw, root, &t, id, &format),
+        () if Clamp::is(rw.m, t.op) => elementwise::unary(rw, root, &t, id, &format),
         () if Function::of(rw.m, t.op).is_some() => elementwise::unary(rw, root, &t, id, &format),
         () => None,
     }

@@ -20,8 +20,7 @@ use crate::graph::{constant_f32, sole_producer, unclamped};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
-    Add, AvgPool, Clip, Constant, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Observe, Quantize,
-    Relu,
+    Add, AvgPool, Clamp, Constant, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Observe, Quantize,
 };
 use qc_dialects::phase;
 use qc_ir::{
@@ -157,7 +156,7 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
     let Some(user) = m.only_user(v) else { return false };
     let Some(producer) = m.producer(v) else { return false };
     let linear = has_integer_kernel(m, producer) && Linear::is(m, producer);
-    if m.is(user, Relu::DEF) || m.is(user, Clip::DEF) {
+    if Clamp::is(m, user) {
         return linear || m.is(producer, Add::DEF);
     }
     if !linear || !m.is(user, Add::DEF) || !unclamped(m, producer) {

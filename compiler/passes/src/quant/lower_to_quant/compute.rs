@@ -4,7 +4,7 @@ use super::{Tail, dequantized, element, steps_are_resolved};
 use crate::graph::bounds::Bounds;
 use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer};
 use crate::quant::keep_float::{is_kept, kept};
-use qc_dialects::graph::{Add, Clip, Conv2d, Dequantize, Linear, Matmul, Quantize, Relu};
+use qc_dialects::graph::{Add, Clamp, Conv2d, Dequantize, Linear, Matmul, Quantize};
 use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::numeric::accumulator_scale;
 use qc_dialects::quant::{QConv2d, QMatmul};
@@ -31,7 +31,7 @@ pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
 /// read in f32.
 pub fn result_step(m: &Module, op: OpId) -> Option<f64> {
     let mut user = m.only_user(m.result(op))?;
-    while [Add::DEF, Relu::DEF, Clip::DEF].iter().any(|d| m.is(user, d)) {
+    while Add::of(m, user).is_some() || Clamp::is(m, user) {
         user = m.only_user(m.result(user))?;
     }
     let format = Quantize::of(m, user)?.quant(m);

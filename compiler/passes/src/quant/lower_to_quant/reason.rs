@@ -4,9 +4,7 @@ use super::{compute, dequantized, elementwise};
 use crate::graph::{from_constant, is_movement};
 use crate::quant::keep_float::kept;
 use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::{
-    Add, AvgPool, Clip, Constant, Dequantize, GlobalAvgPool, Linear, Lrn, MaxPool, Mul, Quantize, Relu, Softmax,
-};
+use qc_dialects::graph::{Add, AvgPool, Clamp, GlobalAvgPool, Linear, Lrn, MaxPool, Mul, Softmax, computes_nothing};
 use qc_ir::{Elem, Module, OpId, ValueId};
 
 /// Why an op of a graph that `lower-to-quant` has left is float: a sentence without the op's name. `None` for ops that
@@ -14,10 +12,7 @@ use qc_ir::{Elem, Module, OpId, ValueId};
 pub fn why_float(m: &Module, op: OpId) -> Option<String> {
     let is = |defs: &[&'static qc_ir::OpDef]| defs.iter().any(|d| m.is(op, d));
     let real = |v: &ValueId| m.ty(*v).tensor().is_some_and(|t| t.elem == Elem::F32);
-    if is(&[Constant::DEF, Quantize::DEF, Dequantize::DEF])
-        || m.def(op).dialect() != "graph"
-        || !m.results(op).iter().any(real)
-    {
+    if computes_nothing(m, op) || m.def(op).dialect() != "graph" || !m.results(op).iter().any(real) {
         return None;
     }
     let specific = match () {
@@ -29,7 +24,8 @@ pub fn why_float(m: &Module, op: OpId) -> Option<String> {
         () => None,
     };
     let has_kernel = Linear::is(m, op)
-        || is(&[Add::DEF, Mul::DEF, Relu::DEF, Clip::DEF, MaxPool::DEF])
+        || Clamp::is(m, op)
+        || is(&[Add::DEF, Mul::DEF, MaxPool::DEF])
         || is(&[AvgPool::DEF, GlobalAvgPool::DEF])
         || Function::of(m, op).is_some();
     let name = m.def(op).name.trim_start_matches("graph.");

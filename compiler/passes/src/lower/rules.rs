@@ -1,0 +1,88 @@
+//! Which function lowers which op.
+
+use super::Lower;
+use qc_dialects::graph::{
+    ACTIVATION, AdaptiveAvgPool, AvgPool, BatchNorm, Binary, Cast, Clamp, Concat, Constant, Conv2d, Conversion,
+    Dequantize, GlobalAvgPool, GlobalMaxPool, Lrn, Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Slice,
+    Softmax, Transpose,
+};
+use qc_dialects::quant::{QAvgPool, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
+use qc_ir::{Diag, OpDef, OpId};
+
+/// Lowers one op.
+type Rule = fn(&mut Lower<'_>, OpId) -> Result<(), Diag>;
+
+/// The ops that have code, each once.
+const RULES: &[(&[&OpDef], Rule)] = &[
+    // Constants are laid down at their first use.
+    (&[Constant::DEF], |_, _| Ok(())),
+    (&[Reshape::DEF], |l, op| l.reshape(Reshape(op))),
+    (&[Transpose::DEF], |l, op| l.transpose(Transpose(op))),
+    (&[Slice::DEF], |l, op| l.slice(Slice(op))),
+    (&[Concat::DEF], |l, op| l.concat(Concat(op))),
+    (&[Pad::DEF], |l, op| l.pad(Pad(op))),
+    (&[Observe::DEF], |l, op| l.alias(op)),
+    (&[Cast::DEF], |l, op| l.cast(Cast(op))),
+    (&[Conv2d::DEF], |l, op| l.conv_f32(Conv2d(op))),
+    (&[QConv2d::DEF], |l, op| l.conv_u8(QConv2d(op))),
+    (&[Matmul::DEF], |l, op| l.matmul_f32(Matmul(op))),
+    (&[QMatmul::DEF], |l, op| l.matmul_u8(QMatmul(op))),
+    (&[MaxPool::DEF, AvgPool::DEF, QMaxPool::DEF, QAvgPool::DEF], |l, op| l.pool(op)),
+    (&[GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF], |l, op| l.pool(op)),
+    (Binary::DEFS, |l, op| l.binary_f32(op)),
+    (QBinary::DEFS, |l, op| QBinary::of(l.src, op).map_or_else(|| Err(lost(op)), |view| l.binary_u8(view))),
+    (Clamp::DEFS, |l, op| Clamp::of(l.src, op).map_or_else(|| Err(lost(op)), |view| l.clamp(view))),
+    (ACTIVATION, |l, op| l.function(op)),
+    (&[QLut::DEF], |l, op| l.lut(QLut(op))),
+    (Conversion::DEFS, |l, op| l.conversion(op)),
+    (&[Softmax::DEF], |l, op| l.softmax(Softmax(op))),
+    (&[Lrn::DEF], |l, op| l.lrn(Lrn(op))),
+    (&[ReduceMean::DEF], |l, op| l.reduce_mean(ReduceMean(op))),
+    (&[BatchNorm::DEF], |_, _| {
+        Err(Diag::error("graph.batch_norm: its statistics are not constant, finite numbers")
+            .help("check the exported mean and variance; a variance must not be negative"))
+    }),
+];
+
+fn lost(_: OpId) -> Diag {
+    Diag::bug("an op is not what its rule says")
+}
+
+fn rule(def: &OpDef) -> Option<Rule> {
+    RULES.iter().find(|(defs, _)| defs.contains(&def)).map(|(_, rule)| *rule)
+}
+
+impl Lower<'_> {
+    /// Lowers an op.
+    pub fn op(&mut self, op: OpId) -> Result<(), Diag> {
+        let def = self.src.def(op);
+        match rule(def) {
+            Some(rule) => rule(self, op),
+            None => Err(Diag::bug(format!("{} cannot be lowered; an earlier pass should have replaced it", def.name))),
+        }
+    }
+
+    /// `graph.quantize`, `graph.dequantize`: neighbours may have converted already, or do so themselves.
+    fn conversion(&mut self, op: OpId) -> Result<(), Diag> {
+        match Conversion::of(self.src, op) {
+            _ if self.place.conversions.has_no_step(self.src, op) => Ok(()),
+            Some(Conversion::Quantize(Quantize(op))) => self.quantize(Quantize(op)),
+            Some(Conversion::Dequantize(Dequantize(op))) => self.dequantize(Dequantize(op)),
+            None => Err(lost(op)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULES;
+    use qc_dialects::{graph, quant};
+
+    #[test]
+    fn every_op_of_tensors_has_one_rule() {
+        for def in graph::GRAPH.iter().chain(quant::QUANT) {
+            let rules = RULES.iter().flat_map(|(defs, _)| *defs).filter(|d| *d == def).count();
+            assert_eq!(rules, 1, "{}", def.name);
+        }
+    }
+}

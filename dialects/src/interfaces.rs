@@ -1,0 +1,25 @@
+//! What ops of both dialects have in common. Interfaces of one dialect stand beside their ops.
+
+use crate::graph::conv::ConvShape;
+use crate::graph::{Conv2d, Linear};
+use crate::quant::{QConv2d, QLinear};
+use qc_ir::{Module, OpId, ValueId};
+
+qc_ir::interface! {
+    /// A 2-D convolution, float or integer: weighted sums under a window.
+    Convolution [Conv2d, QConv2d] {
+        /// What the window runs over, NCHW.
+        input: ValueId = [Conv2d.input, QConv2d.x];
+        /// Padding: top, left, bottom, right.
+        pads: Box<[i64]>;
+        /// The geometry; an error where it does not fit.
+        shape: Result<ConvShape, String>;
+    }
+}
+
+/// The bounds, lower and upper, that a convolution or matrix product clamps its sum to in real numbers; `None` for other
+/// ops.
+pub fn clamp_of_sum(m: &Module, op: OpId) -> Option<[f64; 2]> {
+    let float = Linear::of(m, op).map(|l| [l.min(m), l.max(m)]);
+    float.or_else(|| QLinear::of(m, op).map(|q| [q.min(m), q.max(m)]))
+}
