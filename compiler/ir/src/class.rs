@@ -8,8 +8,8 @@ use crate::types::{Elem, Quant, Store, TensorTy, Type};
 pub enum Class {
     /// Tensors of f32.
     F32,
-    /// Tensors of plain i32: biases of integer ops.
-    I32,
+    /// Tensors of plain i32 or f32: biases of integer ops.
+    Bias,
     /// Tensors of any elements that are not quantized.
     Plain,
     /// Tensors of u8 with one scale.
@@ -34,7 +34,7 @@ impl Class {
     /// All classes.
     pub const ALL: &'static [Class] = &[
         Class::F32,
-        Class::I32,
+        Class::Bias,
         Class::Plain,
         Class::Activation,
         Class::Weight,
@@ -50,7 +50,7 @@ impl Class {
     pub fn describe(self) -> &'static str {
         match self {
             Class::F32 => "an f32 tensor",
-            Class::I32 => "an i32 tensor",
+            Class::Bias => "an i32 or f32 tensor",
             Class::Plain => "a tensor that is not quantized",
             Class::Activation => "a u8 tensor with one scale",
             Class::Weight => "an s8 or u8 tensor with one scale, or one per output channel",
@@ -67,7 +67,7 @@ impl Class {
     pub fn name(self) -> &'static str {
         match self {
             Class::F32 => "f32",
-            Class::I32 => "i32",
+            Class::Bias => "bias",
             Class::Plain => "plain",
             Class::Activation => "activation",
             Class::Weight => "weight",
@@ -84,7 +84,7 @@ impl Class {
     pub fn holds(self, m: &Module, ty: &Type) -> bool {
         match self {
             Class::F32 => is_elem(ty, Elem::F32),
-            Class::I32 => is_elem(ty, Elem::I32),
+            Class::Bias => is_elem(ty, Elem::I32) || is_elem(ty, Elem::F32),
             Class::Plain => ty.tensor().is_some() && format(m, ty).is_none(),
             Class::Activation => format(m, ty).is_some_and(|q| q.store == Store::U8 && q.axis.is_none()),
             Class::Weight => format(m, ty).is_some_and(is_weight),

@@ -117,17 +117,22 @@ pub fn dequantize_tensor(q: &Quant, x: &HostTensor) -> HostTensor {
     HostTensor::f32(x.dims(), (0..x.len()).map(one).collect())
 }
 
-/// The program with a clip in place of every pair of one format; `None` if it has none.
+/// The program with a clip in place of every pair of one format that is `chosen` by its number among them; `None` if there
+/// is none.
 ///
 /// This is what a pass that drops pairs is judged by, so it shares no code with passes.
-pub fn unrounded(m: &Module) -> Option<Module> {
+pub fn unrounded(m: &Module, chosen: &dyn Fn(usize) -> bool) -> Option<Module> {
     let mut twin = m.clone();
-    let mut any = false;
+    let (mut number, mut any) = (0, false);
     for op in m.ops(m.body()).to_vec() {
         let Some(dequantize) = Dequantize::of(m, op) else { continue };
         let Some(quantize) = Quantize::producing(m, dequantize.q(m)) else { continue };
         let format = m.quant(quantize.quant(m)).clone();
         if format.axis.is_some() {
+            continue;
+        }
+        number += 1;
+        if !chosen(number - 1) {
             continue;
         }
         let real = |stored: i32| f64::from((stored - format.zero(0)) as f32 * format.scale(0));

@@ -51,7 +51,7 @@ fn shape(call: &Call, pointer: &str) -> (Levels, Option<&'static str>, i64) {
         (_, "w") => (&[], None, 1),
         (Gemm, "a") => (SEGMENTS, Some("k4"), 4),
         (GemmF32, "a") => (SEGMENTS, Some("k"), 4),
-        (Gemm | GemmF32, "bias" | "scale") => (&[], Some("cols"), 4),
+        (Gemm | GemmF32, "bias" | "scale" | "addend") => (&[], Some("cols"), 4),
         (Gemm, "row_bias") => (&[("outer", "row_bias_outer")], Some("rows"), 4),
         (Gemm | GemmF32, "res") => (&[("outer", "res_outer"), ("rows", "res_row")], Some("cols"), res_bytes(call)),
         (Gemm | GemmF32, _) => (&[("outer", "out_outer"), ("rows", "out_row")], Some("cols"), bytes),

@@ -4,7 +4,7 @@ use super::numeric::{Residual, accumulator_scale, requantize, requantize_residua
 use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
 use crate::graph::conv::ConvShape;
 use crate::graph::{arg, dims_of, nchw};
-use qc_ir::{HostTensor, Module, OpId, Quant, Store, Type, ValueId};
+use qc_ir::{Elem, HostTensor, Module, OpId, Quant, Store, Type, ValueId};
 use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect COMPUTE = "quant";
@@ -13,13 +13,13 @@ qc_ir::ops! { dialect COMPUTE = "quant";
     /// `acc = bias[o] + sum (x - x_zero) * (weight - w_zero[o])`, a real number in units of `x_scale * w_scale[o]`. An f32
     /// result is that number, clamped to `min..=max`. A quantized result is that number requantized and clamped to
     /// `lo..=hi`; a residual is added before that, to the number clamped to `min..=max`. What lies outside the input
-    /// counts as `x_zero`. `bias` is i32.
-    op QConv2d = "quant.conv2d"(x: Activation 4, weight: Weight 4, bias: Optional I32 1, residual: Optional Activation 4) -> (out) {
+    /// counts as `x_zero`. `bias` is i32; that of an f32 result may be f32, which is added to the number before the clamp.
+    op QConv2d = "quant.conv2d"(x: Activation 4, weight: Weight 4, bias: Optional Bias 1, residual: Optional Activation 4) -> (out) {
         strides: Ints = [1, 1], pads: Ints = [0, 0, 0, 0], dilations: Ints = [1, 1], groups: Int = 1,
         to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_conv2d) verify(verify_compute) eval(eval_conv2d);
     /// Integer product of `x` `[.., k]` with constant `weight` `[n, k]`, accumulator and epilogue as `quant.conv2d`.
-    op QMatmul = "quant.matmul"(x: Activation, weight: Weight 2, bias: Optional I32 1, residual: Optional Activation) -> (out) {
+    op QMatmul = "quant.matmul"(x: Activation, weight: Weight 2, bias: Optional Bias 1, residual: Optional Activation) -> (out) {
         to: Type, lo: Int = 0i64, hi: Int = 255i64, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY
     } [PURE] infer(infer_matmul) verify(verify_compute) eval(eval_matmul);
 }
@@ -31,7 +31,7 @@ qc_ir::interface! {
         x: ValueId;
         /// By what.
         weight: ValueId;
-        /// What is added per output channel, i32 in units of the accumulator.
+        /// What is added per output channel: i32 in units of the accumulator, or f32 to an f32 result.
         bias: Option<ValueId>;
         /// What is added to the result.
         residual: Option<ValueId>;
@@ -93,6 +93,10 @@ impl Epilogue {
         let (min, max) = (view.min(m) as f32, view.max(m) as f32);
         if min.is_nan() || max.is_nan() {
             return Err("`min` and `max` must be numbers".into());
+        }
+        let real_bias = view.bias(m).is_some_and(|b| m.tensor_ty(b).elem == Elem::F32);
+        if real_bias && out.is_some() {
+            return Err("the bias of a quantized result must be i32".into());
         }
         let residual = match (view.residual(m), &out) {
             (None, Some(_)) if min != f32::NEG_INFINITY || max != f32::INFINITY => {
@@ -179,9 +183,29 @@ fn verify_compute(m: &Module, op: OpId) -> Result<(), String> {
     Epilogue::of(m, view).map(|_| ())
 }
 
+/// What accumulators start at, and what is added to their real numbers, per output channel.
+struct Bias {
+    start: Vec<i32>,
+    addend: Vec<f32>,
+}
+
+impl Bias {
+    fn of(args: &[Option<&HostTensor>], channels: usize) -> Result<Bias, String> {
+        let (start, addend) = (vec![0; channels], vec![0.0; channels]);
+        Ok(match args.get(2).copied().flatten() {
+            None => Bias { start, addend },
+            Some(t) => match t.as_f32() {
+                Some(real) => Bias { start, addend: real.to_vec() },
+                None => Bias { start: ints(args, 2)?, addend },
+            },
+        })
+    }
+}
+
 /// Applies the epilogue to accumulators whose output channel is `index / inner % channels`.
 fn finish(
     e: &Epilogue,
+    bias: &Bias,
     dims: Vec<usize>,
     acc: &[i32],
     res: Option<&[i32]>,
@@ -189,7 +213,10 @@ fn finish(
 ) -> Result<Vec<HostTensor>, String> {
     let channel = |i: usize| i / inner % e.scales.len();
     let Some(out) = &e.out else {
-        let real = |(i, &a): (usize, &i32)| clamp_f32(a as f32 * e.scales[channel(i)], e.min, e.max);
+        let real = |(i, &a): (usize, &i32)| {
+            let c = channel(i);
+            clamp_f32(a as f32 * e.scales[c] + bias.addend[c], e.min, e.max)
+        };
         return Ok(vec![HostTensor::f32(dims, acc.iter().enumerate().map(real).collect())]);
     };
     let one = |(i, &a): (usize, &i32)| match (e.residual, res) {
@@ -204,20 +231,20 @@ fn eval_conv2d(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     let zero = activation(m, op, 0)?.zero(0);
     let x: Vec<i32> = ints(args, 0)?.into_iter().map(|v| v - zero).collect();
     let w = centred(weight_format(m, QConv2d(op).weight(m))?, arg(args, 1)?, 0)?;
-    let bias = args.get(2).copied().flatten().map(|_| ints(args, 2)).transpose()?;
     let res = args.get(3).copied().flatten().map(|_| ints(args, 3)).transpose()?;
     let [n, channels, oh, ow] = s.out;
+    let bias = Bias::of(args, channels)?;
     let mut acc = Vec::with_capacity(s.out.iter().product());
     for b in 0..n {
         for o in 0..channels {
             for i in 0..oh * ow {
-                let mut sum = bias.as_ref().map_or(0, |v| v[o]);
+                let mut sum = bias.start[o];
                 s.taps([b, o, i / ow, i % ow], |wi, xi| sum += x[xi] * w[wi]);
                 acc.push(sum);
             }
         }
     }
-    finish(&e, s.out.to_vec(), &acc, res.as_deref(), oh * ow)
+    finish(&e, &bias, s.out.to_vec(), &acc, res.as_deref(), oh * ow)
 }
 
 fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
@@ -225,17 +252,17 @@ fn eval_matmul(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     let zero = activation(m, op, 0)?.zero(0);
     let x = ints(args, 0)?;
     let w = centred(weight_format(m, QMatmul(op).weight(m))?, arg(args, 1)?, 0)?;
-    let bias = args.get(2).copied().flatten().map(|_| ints(args, 2)).transpose()?;
     let res = args.get(3).copied().flatten().map(|_| ints(args, 3)).transpose()?;
     let (n, k) = (dims_of(m, op, 1)?[0], dims_of(m, op, 1)?[1]);
+    let bias = Bias::of(args, n)?;
     let mut acc = Vec::new();
     for row in x.chunks_exact(k.max(1)) {
         for o in 0..n {
             let dot: i32 = row.iter().zip(&w[o * k..][..k]).map(|(a, b)| (a - zero) * b).sum();
-            acc.push(bias.as_ref().map_or(0, |v| v[o]) + dot);
+            acc.push(bias.start[o] + dot);
         }
     }
     let ty = infer_matmul(m, op)?;
     let dims = ty[0].tensor().map(|t| t.dims.to_vec()).unwrap_or_default();
-    finish(&e, dims, &acc, res.as_deref(), 1)
+    finish(&e, &bias, dims, &acc, res.as_deref(), 1)
 }

@@ -45,7 +45,7 @@ args! {
     /// - `u8`: `round(f32(acc) * scale[n]) + zero`, the product in f32 and rounded half to even, clamped to `lo ..= hi`, `lut`.
     /// - `u8r`: `p = f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`; `v = p + fma(f32(res), res_scale, res_offset)`,
     ///   `w = v + MAGIC`, clamped to `lo ..= hi`, `lut`.
-    /// - `f32`: `f32(acc) * scale[n]`, clamped to `clamp_lo ..= clamp_hi`.
+    /// - `f32`: `f32(acc) * scale[n] + addend[n]`, clamped to `clamp_lo ..= clamp_hi`.
     /// - `i32`: `acc`.
     Gemm: GemmArgs, GemmCall, GemmMore {
         /// First byte of the first output pixel's first tap.
@@ -56,6 +56,8 @@ args! {
         bias: *const i32 => ALL,
         /// `cols16` factors (unused by `i32`).
         scale: *const f32 => U8 U8Res F32,
+        /// `cols16` real numbers that are added (`f32` only).
+        addend: *const f32 => F32,
         /// First output element; u8, f32 or i32 by variant; `cols` elements per pixel.
         out: *mut u8 => ALL,
         /// Residual, u8, same geometry as `out` (`u8r` only). May be equal to `out`.

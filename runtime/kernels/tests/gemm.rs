@@ -96,6 +96,10 @@ fn int8_case(rng: &mut Rng, variant: Variant, g: Geometry, values: Values) -> Ca
         .collect();
     case.buffer("a", input, 0).buffer("w", pack_gemm(&shape, &w).unwrap(), 0);
     case.buffer("bias", pad16(&bias).bytes(), 0).buffer("scale", pad16(&scale).bytes(), 0);
+    if variant == Variant::F32 {
+        let addend: Vec<f32> = (0..g.cols).map(|_| rng.pick(&[0.0, -0.3, 1e-7, 12.5, -1e30])).collect();
+        case.buffer("addend", pad16(&addend).bytes(), 0);
+    }
     let out_bytes = if matches!(variant, Variant::F32 | Variant::I32) { 4 } else { 1 };
     case.buffer("out", rng.bytes(g.output() * out_bytes), 0).int("k4", shape.k4());
     g.fill(&mut case, 1, out_bytes);

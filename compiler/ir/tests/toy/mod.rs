@@ -34,7 +34,7 @@ pub static REGISTRY: Registry = Registry {
         PhaseDef { name: "empty", dialects: &[], kinds: &[Kind::Tensor], verify: |_| Vec::new() },
     ],
     interpret: |m, inputs| run_region(m, m.body(), inputs, &mut |_, _, _| {}),
-    unrounded: |_| None,
+    unrounded: |_, _| None,
 };
 
 fn ty(m: &Module, op: OpId, i: usize) -> Result<Type, String> {

@@ -40,6 +40,7 @@ pub struct Constants {
     pub weight: ValueId,
     pub bias: ValueId,
     pub scale: Option<ValueId>,
+    pub addend: Option<ValueId>,
     /// Bytes of a full panel of weights, and of those of a group.
     pub panel_bytes: usize,
     pub group_bytes: usize,
@@ -89,6 +90,7 @@ pub fn integer_call(e: &Epilogue, s: &Segments, p: Panel) -> GemmCall<Code> {
     let added = e.residual.filter(|_| variant == Variant::U8Res);
     let more = GemmMore {
         scale: p.scale,
+        addend: p.addend,
         res: p.res.map(|r| r.at),
         lut: None,
         row_bias: None,
@@ -160,11 +162,13 @@ impl Lower<'_> {
     ) -> Result<Constants, Diag> {
         let stored = w.in_parts(parts, shape.kw);
         let (bias, scales) = (padded_groups(&w.bias, groups), padded_groups(&e.scales, groups));
+        let addend = e.out.is_none().then(|| padded_groups(&w.addend, groups));
         let pack = gemm_pack(shape, groups);
         Ok(Constants {
             weight: self.data(&w.name, HostTensor::i8([stored.len()], stored), pack)?,
             bias: self.data("bias", HostTensor::i32([bias.len()], bias), vec![])?,
             scale: Some(self.data("scale", HostTensor::f32([scales.len()], scales), vec![])?),
+            addend: addend.map(|x| self.data("addend", HostTensor::f32([x.len()], x), vec![])).transpose()?,
             panel_bytes: shape.panel_bytes(0),
             group_bytes: round64(shape.bytes()),
         })
@@ -189,6 +193,7 @@ impl Lower<'_> {
             weight: self.data(name, HostTensor::f32([weight.len()], weight), pack)?,
             bias: self.data("bias", HostTensor::f32([bias.len()], bias), vec![])?,
             scale: None,
+            addend: None,
             panel_bytes: shape.panel_bytes_f32(0),
             group_bytes: round64(shape.bytes_f32()),
         })
@@ -340,6 +345,7 @@ pub fn sweep_of(
         w: At::start(c.weight),
         bias: At::start(c.bias),
         scale: c.scale.map(At::start),
+        addend: c.addend.map(At::start),
         out: Rows { at: at.out, row: rows.out, outer: outer.out },
         res: at.res.map(|at| Rows { at, row: rows.res, outer: outer.res }),
         rows: rows.count.into(),

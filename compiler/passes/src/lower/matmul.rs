@@ -74,6 +74,7 @@ impl Lower<'_> {
                 w: At::from(&w),
                 bias: At::from(&bias),
                 scale: None,
+                addend: None,
                 out: Rows { at: At::from(&out), row: out_row, outer: 0 },
                 res: None,
                 rows: s.m.into(),

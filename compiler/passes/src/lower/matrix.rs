@@ -57,6 +57,8 @@ pub struct Panel {
     pub bias: At,
     /// Factors per column, of integer kernels.
     pub scale: Option<At>,
+    /// What is added to real results per column, of integer kernels.
+    pub addend: Option<At>,
     /// Result.
     pub out: Rows,
     /// What is added.
@@ -76,6 +78,7 @@ impl Panel {
         self.w = go(self.w, by.w);
         self.bias = go(self.bias, 4 * by.columns);
         self.scale = self.scale.map(|scale| go(scale, 4 * by.columns));
+        self.addend = self.addend.map(|addend| go(addend, 4 * by.columns));
         self.out.at = go(self.out.at, by.out);
         self.res = self.res.map(|res| Rows { at: go(res.at, by.res), ..res });
         self

@@ -18,6 +18,8 @@ pub struct Weights {
     pub name: String,
     /// What accumulators start at: the bias and the share of the input's zero point, one per output channel.
     pub bias: Vec<i32>,
+    /// What is added to the real number of each channel.
+    pub addend: Vec<f32>,
     /// Weights without zero point, as many per channel.
     values: Vec<i32>,
 }
@@ -42,12 +44,16 @@ impl Weights {
         let taps = values.len() / tensor.dims()[0].max(1);
         let sums = values.chunks_exact(taps.max(1)).map(|row| row.iter().sum::<i32>());
         let mut bias: Vec<i32> = sums.map(|s| s.wrapping_mul(zero).wrapping_neg()).collect();
+        let mut addend = vec![0.0; bias.len()];
         if let Some(b) = view.bias(m) {
             let tensor = crate::graph::constant(m, b).ok_or_else(|| Diag::bug("the bias is not constant"))?;
-            let stored = tensor.as_i32().ok_or_else(|| Diag::bug("the bias is not i32"))?;
-            bias.iter_mut().zip(stored).for_each(|(a, b)| *a = a.wrapping_add(*b));
+            match (tensor.as_i32(), tensor.as_f32()) {
+                (Some(stored), _) => bias.iter_mut().zip(stored).for_each(|(a, b)| *a = a.wrapping_add(*b)),
+                (_, Some(real)) => addend.copy_from_slice(real),
+                _ => return Err(Diag::bug("the bias is neither i32 nor f32")),
+            }
         }
-        Ok(Weights { name: m.name(v).unwrap_or("weight").to_string(), bias, values })
+        Ok(Weights { name: m.name(v).unwrap_or("weight").to_string(), bias, addend, values })
     }
 
     /// Output channels.
@@ -96,7 +102,8 @@ impl Weights {
     /// The output channels of `run`.
     pub fn of_run(&self, run: Range<usize>) -> Weights {
         let values = self.values[run.start * self.taps()..run.end * self.taps()].to_vec();
-        Weights { name: self.name.clone(), bias: self.bias[run].to_vec(), values }
+        let (bias, addend) = (self.bias[run.clone()].to_vec(), self.addend[run].to_vec());
+        Weights { name: self.name.clone(), bias, addend, values }
     }
 
     /// The weights `[o, c, kh, kw]` in parts that fit s8, as `[o, c, kh * parts, kw]`: the parts of a window row follow one
@@ -131,7 +138,7 @@ mod tests {
     fn weights(channels: usize, taps: usize, wide: &[usize]) -> Weights {
         let value = |i: usize| if wide.contains(&(i / taps)) && i % taps == 1 { 200 } else { 1 };
         let values = (0..channels * taps).map(value).collect();
-        Weights { name: "w".into(), bias: vec![0; channels], values }
+        Weights { name: "w".into(), bias: vec![0; channels], addend: vec![0.0; channels], values }
     }
 
     #[test]
@@ -144,7 +151,7 @@ mod tests {
 
     #[test]
     fn parts_add_up() {
-        let w = Weights { name: "w".into(), bias: vec![0], values: vec![255, -255, 3, 130] };
+        let w = Weights { name: "w".into(), bias: vec![0], addend: vec![0.0], values: vec![255, -255, 3, 130] };
         assert_eq!(w.parts(), 3);
         let split = w.in_parts(3, 2);
         let sum = |row: usize, x: usize| (0..3).map(|p| i32::from(split[row * 6 + p * 2 + x])).sum::<i32>();

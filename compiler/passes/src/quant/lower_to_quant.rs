@@ -6,7 +6,7 @@
 //!
 //! Weights must be constants of 8 bits with scales along the output channels. Where `weight - zero` fits s8, the weight
 //! becomes that; else it keeps its zero points, and the kernels multiply it in parts. The bias becomes i32 in units of the
-//! accumulator. A convolution whose result is not quantized gives f32. What does not fit stays float, and the report
+//! accumulator. A convolution whose result is not quantized gives f32, and adds its bias as it is. What does not fit stays float, and the report
 //! says why. Movement ops and max pooling pass bytes through when input and output share a format; a change of format is
 //! a table.
 

@@ -149,6 +149,7 @@ impl<S: Simd> Output<S> for ToU8Res<S> {
 #[derive(Clone, Copy)]
 pub struct ToF32<S: Simd> {
     scale: *const f32,
+    addend: *const f32,
     lo: S::F,
     hi: S::F,
 }
@@ -157,15 +158,16 @@ impl<S: Simd> Output<S> for ToF32<S> {
     const BYTES: usize = 4;
     #[inline(always)]
     fn new(s: S, g: &GemmArgs) -> Self {
-        ToF32 { scale: g.scale, lo: s.splat(g.clamp_lo), hi: s.splat(g.clamp_hi) }
+        ToF32 { scale: g.scale, addend: g.addend, lo: s.splat(g.clamp_lo), hi: s.splat(g.clamp_hi) }
     }
     #[inline(always)]
     unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, _: *const u8, n: usize) {
         unroll!(v in 0..NV => {
             let count = n.saturating_sub(16 * v).min(16);
-            // SAFETY: `scale` has the columns rounded up to 16; `count` columns are left of the pixel's `n`.
+            // SAFETY: `scale` and `addend` have the columns rounded up to 16; `count` columns are left of the pixel's `n`.
             unsafe {
                 let value = s.mul(s.to_float(acc[v]), s.load(self.scale.add(col + 16 * v)));
+                let value = s.add(value, s.load(self.addend.add(col + 16 * v)));
                 s.store(s.clamp(value, self.lo, self.hi), out.cast::<f32>().wrapping_add(16 * v), count);
             }
         });

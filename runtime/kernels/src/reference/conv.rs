@@ -46,7 +46,8 @@ pub(super) fn gemm<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
                 mem.set_u8(out(1), through_lut(q, args, mem));
             }
             Variant::F32 => {
-                let v = clamp_f32(acc as f32 * scale, args.f32("clamp_lo"), args.f32("clamp_hi"));
+                let real = acc as f32 * scale + mem.f32(args.ptr("addend").plus(4 * n));
+                let v = clamp_f32(real, args.f32("clamp_lo"), args.f32("clamp_hi"));
                 mem.set_f32(out(4), v);
             }
             _ => {}

@@ -8,7 +8,9 @@ use qc_dialects::graph::{Add, Clamp, Conv2d, Dequantize, Linear, Matmul, Quantiz
 use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::numeric::accumulator_scale;
 use qc_dialects::quant::{QConv2d, QMatmul};
-use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, Type, ValueId};
+use qc_ir::{
+    Attr, Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, Type, ValueId,
+};
 
 /// Operands of an integer convolution or product that were found to fit.
 struct Fitting {
@@ -23,7 +25,7 @@ struct Fitting {
 pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
     match operands(m, op) {
         Err(reason) => Some(reason),
-        Ok(l) => accumulator(m, &l).err(),
+        Ok(l) => accumulator(m, &l, true).err(),
     }
 }
 
@@ -73,7 +75,7 @@ fn operands(m: &Module, op: OpId) -> Result<Fitting, String> {
 /// What an accumulator starts at, and by which power of two its unit in a channel differs from that of the stored
 /// weights.
 struct Accumulator {
-    bias: Option<Vec<i32>>,
+    bias: Option<Data>,
     shifts: Vec<i32>,
 }
 
@@ -93,15 +95,20 @@ const BIAS_BITS: i32 = 23;
 /// one that holds the bias; that of a scale nobody chose could be as coarse as the result.
 ///
 /// Elsewhere the unit is what the scales of input and weight make it. Where they are so wide, compared with the result,
-/// that rounding the bias to it is more than a step of the result, integers are no way to compute it.
-fn accumulator(m: &Module, l: &Fitting) -> Result<Accumulator, String> {
+/// that rounding the bias to it is more than a step of the result, the result is real first.
+///
+/// Nothing rounds a bias whose sum is read as a real number: unless it is stored in units of the accumulator, it is added
+/// behind it, in f32.
+fn accumulator(m: &Module, l: &Fitting, real: bool) -> Result<Accumulator, String> {
     let (xq, wq) = (m.quant_of(l.x).ok_or("no format")?, m.quant_of(l.weight).ok_or("no format")?);
     let tensor = constant(m, l.weight).ok_or("its weight is not constant")?;
     let channels = tensor.dims()[usize::from(l.transposed)];
     let unit = |c: usize| f64::from(xq.scale(0)) * f64::from(wq.scale(c));
-    let bias = match l.bias {
-        None => vec![0.0; channels],
-        Some(b) => stored_bias(m, b, channels, unit).ok_or("its bias is not constant")?,
+    let given = l.bias.map(|b| stored_bias(m, b, channels, unit).ok_or("its bias is not constant")).transpose()?;
+    let bias: Vec<f64> = match &given {
+        Some(Bias::Stored(stored)) => stored.iter().map(|&b| f64::from(b)).collect(),
+        Some(Bias::Real(b)) if !real => b.iter().enumerate().map(|(c, &b)| f64::from(b) / unit(c)).collect(),
+        _ => vec![0.0; channels],
     };
     let taps = tensor.len() / channels.max(1);
     let largest = if is_s8(wq) { 128.0 } else { 255.0 };
@@ -126,11 +133,15 @@ fn accumulator(m: &Module, l: &Fitting) -> Result<Accumulator, String> {
         return Err("the unit of its accumulator is too small or too large for f32".into());
     }
     let scaled: Vec<f64> = bias.iter().zip(&shifts).map(|(b, &s)| (b / 2f64.powi(s)).round_ties_even()).collect();
-    let step = result_step(m, l.op).unwrap_or(f64::INFINITY);
+    let step = result_step(m, l.op).filter(|_| !real).unwrap_or(f64::INFINITY);
     if (0..channels).any(|c| (bias[c] - scaled[c] * 2f64.powi(shifts[c])).abs() * unit(c) > step) {
         return Err("its bias would be rounded by more than a step of its result".into());
     }
-    Ok(Accumulator { bias: l.bias.map(|_| scaled.into_iter().map(|x| x as i32).collect()), shifts })
+    let bias = given.map(|given| match given {
+        Bias::Real(b) if real => Data::F32(b),
+        _ => Data::I32(scaled.into_iter().map(|x| x as i32).collect()),
+    });
+    Ok(Accumulator { bias, shifts })
 }
 
 /// Which output channels, indices of `axis`, have no weight but 0. Mostly none has, which the first weights show.
@@ -216,21 +227,26 @@ fn stored_weight(format: Quant, dims: &[usize], values: &[i32]) -> (Quant, Data)
     (format, data)
 }
 
-/// The bias divided by the accumulator's unit; stored integers in that unit are taken as they are.
-fn stored_bias(m: &Module, b: ValueId, channels: usize, unit: impl Fn(usize) -> f64) -> Option<Vec<f64>> {
+/// A bias as the model has it.
+enum Bias {
+    /// Integers in units of the accumulator.
+    Stored(Vec<i32>),
+    /// Real numbers.
+    Real(Vec<f32>),
+}
+
+/// The bias of each channel, the accumulator having this unit.
+fn stored_bias(m: &Module, b: ValueId, channels: usize, unit: impl Fn(usize) -> f64) -> Option<Bias> {
     if let Some(dq) = Dequantize::producing(m, b) {
         let (q, t) = (m.quant_of(dq.q(m))?, constant(m, dq.q(m))?);
         let close = |c: usize| (f64::from(q.scale(c)) / unit(c) - 1.0).abs() < 1e-5 && q.zero(c) == 0;
         if q.store == Store::I32 && (0..channels).all(close) {
-            return t.as_i32().map(|v| v.iter().map(|&x| f64::from(x)).collect());
+            return t.as_i32().map(|v| Bias::Stored(v.to_vec()));
         }
         let real = qc_dialects::graph::quantize::dequantize_tensor(q, &t);
-        let real = real.as_f32()?;
-        return Some((0..channels).map(|c| f64::from(real[c]) / unit(c)).collect());
+        return Some(Bias::Real(real.as_f32()?.to_vec()));
     }
-    let real = constant_f32(m, b)?;
-    (real.len() == channels).then_some(())?;
-    Some((0..channels).map(|c| f64::from(real[c]) / unit(c)).collect())
+    constant_f32(m, b).filter(|real| real.len() == channels).map(Bias::Real)
 }
 
 /// Makes the integer op before `root`, with the locations of `chain`.
@@ -243,12 +259,13 @@ fn build(
     epilogue: Attrs,
 ) -> Option<()> {
     let l = operands(rw.m, op).ok()?;
-    let acc = accumulator(rw.m, &l).ok()?;
+    let real = epilogue.get("to") == Some(&Attr::Type(Type::Scalar(Elem::F32)));
+    let acc = accumulator(rw.m, &l, real).ok()?;
     let bias = match acc.bias {
         None => None,
         Some(b) => {
-            let n = b.len();
-            Some(add_constant(rw, "bias", TensorTy::new(Elem::I32, [n]), HostTensor::i32([n], b))?)
+            let (elem, n) = (b.elem(), acc.shifts.len());
+            Some(add_constant(rw, "bias", TensorTy::new(elem, [n]), HostTensor::new([n], b)?)?)
         }
     };
     let weight = weight(rw, &l, &acc.shifts)?;
@@ -279,7 +296,7 @@ fn quantized_epilogue(bounds: Bounds, id: QuantId, format: &Quant) -> Attrs {
 fn factors_are_numbers(m: &Module, op: OpId, format: &Quant) -> Option<()> {
     let l = operands(m, op).ok()?;
     let (xq, wq) = (m.quant_of(l.x)?, m.quant_of(l.weight)?);
-    let shifts = accumulator(m, &l).ok()?.shifts;
+    let shifts = accumulator(m, &l, false).ok()?.shifts;
     let weight = |(c, s): (usize, &i32)| (f64::from(wq.scale(c)) * 2f64.powi(*s)) as f32;
     let factor = |weight: f32| accumulator_scale(xq.scale(0), weight, format.scale(0));
     shifts.iter().enumerate().map(weight).map(factor).all(f32::is_finite).then_some(())
