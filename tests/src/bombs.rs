@@ -141,14 +141,14 @@ fn wide(bytes: usize, op: &str, attrs: &[Vec<u8>]) -> Vec<u8> {
     m.ending("y")
 }
 
-/// One node that reads as many tensors as a model of so many bytes may, an even number.
+/// One node that reads as many tensors as a model of so many bytes may, an even number, with a name that makes the rest of
+/// the file.
 fn as_wide_as_allowed(bytes: usize, op: &str, attrs: &[Vec<u8>]) -> Vec<u8> {
     let mut m = Onnx::new(&[1, 8]);
     m.floats("c", &[1, 8], &[0.5; 8]);
-    m.node(op, &format!("{} > y", "x c ".repeat((2048 + bytes / 32) / 2)), attrs);
-    // A documentation makes the rest of the file.
-    let rest = bytes.saturating_sub(m.len());
-    m.rest.extend(field(10, &vec![b' '; rest]));
+    let reads = format!("{} > y", "x c ".repeat((2048 + bytes / 32) / 2));
+    let name = field(3, &vec![b'n'; bytes.saturating_sub(m.len() + 2 * reads.len())]);
+    m.node(op, &reads, &[attrs, &[name]].concat());
     m.ending("y")
 }
 

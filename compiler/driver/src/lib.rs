@@ -266,7 +266,8 @@ impl Compiled {
         }
     }
 
-    /// The steps of the first variant.
+    /// The steps of the first variant; those that follow one another for the same nodes are one, so that a name is not
+    /// written for each of the thousands of steps that one node may be.
     fn step_notes(&self) -> Vec<OpNote> {
         let Some((_, Program { module: m, .. })) = self.variants.first() else { return Vec::new() };
         let steps = m.ops(m.body()).iter().filter_map(|&op| Parallel::of(m, op).map(|p| (op, p)));
@@ -281,9 +282,20 @@ impl Compiled {
                 op: join(|n| &n.op_type),
                 kernel: kernel.next_back(),
                 macs: p.macs(m) as u64,
+                steps: 1,
             }
         };
-        steps.map(one).collect()
+        let mut notes: Vec<OpNote> = Vec::new();
+        for step in steps.map(one) {
+            match notes.last_mut().filter(|last| last.name == step.name && last.op == step.op) {
+                Some(last) => {
+                    (last.macs, last.steps) = (last.macs + step.macs, last.steps + 1);
+                    last.kernel = step.kernel.or(last.kernel.take());
+                }
+                None => notes.push(step),
+            }
+        }
+        notes
     }
 
     fn inputs_of_variants(&self) -> Vec<VariantInput<'_>> {

@@ -84,7 +84,7 @@ pub struct IoNote {
     pub shapes: BTreeMap<u32, Vec<i64>>,
 }
 
-/// One operation.
+/// One operation: the steps that follow one another for the same source nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OpNote {
     /// Names of the source nodes it computes.
@@ -97,6 +97,13 @@ pub struct OpNote {
     /// Multiply-accumulates for one batch item.
     #[serde(default)]
     pub macs: u64,
+    /// How many steps it is.
+    #[serde(default = "one")]
+    pub steps: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Note {

@@ -266,7 +266,7 @@ pub fn note() -> Note {
         options: Default::default(),
         inputs: vec![io("x")],
         outputs: vec![io("y")],
-        ops: vec![OpNote { name: "add1".into(), op: "quant.add".into(), kernel: None, macs: 0 }],
+        ops: vec![OpNote { name: "add1".into(), op: "quant.add".into(), kernel: None, macs: 0, steps: 1 }],
         weights_bytes: 4 * ITEM as u64,
     }
 }

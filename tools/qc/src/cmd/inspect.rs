@@ -105,9 +105,15 @@ impl Inspect {
                 Show::Ops => {
                     let line = |o: &qc_runtime::note::OpNote| {
                         let kernel = o.kernel.clone().unwrap_or_else(|| "loops".into());
-                        vec![cut(&o.name, 64, verbose), cut(&o.op, 32, verbose), kernel, o.macs.to_string()]
+                        vec![
+                            cut(&o.name, 64, verbose),
+                            cut(&o.op, 32, verbose),
+                            kernel,
+                            o.steps.to_string(),
+                            o.macs.to_string(),
+                        ]
                     };
-                    let text = table(&["nodes", "ops", "kernel", ">macs"], note.ops.iter().map(line));
+                    let text = table(&["nodes", "ops", "kernel", ">steps", ">macs"], note.ops.iter().map(line));
                     report.add("ops", json!(note.ops), &text);
                 }
                 Show::Params | Show::Quant => {
