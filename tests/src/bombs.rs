@@ -147,7 +147,7 @@ fn as_wide_as_allowed(bytes: usize, op: &str, attrs: &[Vec<u8>]) -> Vec<u8> {
     let mut m = Onnx::new(&[1, 8]);
     m.floats("c", &[1, 8], &[0.5; 8]);
     let reads = format!("{} > y", "x c ".repeat((2048 + bytes / 32) / 2));
-    let name = field(3, &vec![b'n'; bytes.saturating_sub(m.len() + 2 * reads.len())]);
+    let name = field(3, &vec![b'n'; bytes.saturating_sub(m.len() + 3 * reads.len() / 2 + 64)]);
     m.node(op, &reads, &[attrs, &[name]].concat());
     m.ending("y")
 }

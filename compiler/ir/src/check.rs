@@ -156,11 +156,19 @@ fn size(pairs: &[(&HostTensor, &HostTensor)]) -> Spread {
     Spread::of(pairs.iter().flat_map(|(a, _)| (0..a.len()).map(move |i| finite(number(a, i)))))
 }
 
-/// Parts of the pairs of a program: those whose number has a bit, and those that have it not. Any two pairs are apart in
-/// some part.
-fn parts(m: &Module, registry: &Registry) -> Vec<Module> {
+/// Random parts of the readers of pairs, besides those by number.
+const MIXED: u64 = 16;
+
+/// The program without the rounding of its pairs for parts of their readers: those whose number has a bit, those that have it
+/// not, so that any two are apart in some part, and random parts.
+fn parts(m: &Module, registry: &Registry) -> impl Iterator<Item = Module> {
     let bit = |bit: u32, set: bool| (registry.unrounded)(m, &|number| (number >> bit & 1 == 1) == set);
-    (0..usize::BITS).map_while(|b| bit(b, true).map(|with| [Some(with), bit(b, false)])).flatten().flatten().collect()
+    let by_bit = (0..usize::BITS).map_while(move |b| bit(b, true).map(|with| [Some(with), bit(b, false)])).flatten();
+    let mixed = move |part: u64| {
+        let hash = |number: usize| (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ part << 7) >> 40;
+        (registry.unrounded)(m, &|number| hash(number) & 1 == 1)
+    };
+    by_bit.chain((1..=MIXED).map(mixed)).flatten()
 }
 
 /// What the rounding of quantize/dequantize pairs does to each result: the difference to the same program with clamps
@@ -175,7 +183,7 @@ fn noise(
     let outputs = programs.first().and_then(|(_, results)| results.first()).map_or(0, Vec::len);
     let mut noise = vec![Spread::default(); outputs];
     for (m, results) in programs {
-        let parts = if in_parts { parts(m, registry) } else { Vec::new() };
+        let parts = in_parts.then(|| parts(m, registry)).into_iter().flatten();
         for unrounded in (registry.unrounded)(m, &|_| true).into_iter().chain(parts) {
             let other: Vec<Vec<HostTensor>> =
                 samples.iter().map(|x| (registry.interpret)(&unrounded, x)).collect::<Result<_, Diag>>()?;

@@ -169,8 +169,8 @@ pub struct Registry {
     pub phases: &'static [PhaseDef],
     /// Runs the first function of a module on its inputs.
     pub interpret: fn(&Module, &[HostTensor]) -> Result<Vec<HostTensor>, crate::Diag>,
-    /// The same program without the rounding of those of its quantize/dequantize pairs that are chosen by their number, each
-    /// of which is a clamp there: how much rounding is worth. `None` where there are none.
+    /// The same program without the rounding of its quantize/dequantize pairs, each of which is a clamp there, for those of
+    /// their readers that are chosen by number: how much rounding is worth. `None` where there are none.
     pub unrounded: fn(&Module, &dyn Fn(usize) -> bool) -> Option<Module>,
 }
 

@@ -3,7 +3,7 @@
 use super::items::{kept, pass};
 use super::{Clip, arg, dims_of, f32_ty, f32s};
 use qc_ir::{
-    Attrs, Builder, Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type, ValueId,
+    Attrs, Builder, Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type, Use, ValueId,
 };
 
 qc_ir::ops! { dialect QUANTIZE = "graph";
@@ -117,8 +117,8 @@ pub fn dequantize_tensor(q: &Quant, x: &HostTensor) -> HostTensor {
     HostTensor::f32(x.dims(), (0..x.len()).map(one).collect())
 }
 
-/// The program with a clip in place of every pair of one format that is `chosen` by its number among them; `None` if there
-/// is none.
+/// The program in which readers of pairs of one format read a clip instead, those that are `chosen` by their number among all;
+/// `None` if there is none. A pass may drop the rounding for one reader and not for another.
 ///
 /// This is what a pass that drops pairs is judged by, so it shares no code with passes.
 pub fn unrounded(m: &Module, chosen: &dyn Fn(usize) -> bool) -> Option<Module> {
@@ -131,15 +131,26 @@ pub fn unrounded(m: &Module, chosen: &dyn Fn(usize) -> bool) -> Option<Module> {
         if format.axis.is_some() {
             continue;
         }
-        number += 1;
-        if !chosen(number - 1) {
+        let all = m.uses(dequantize.out(m));
+        let readers: Vec<Use> = (number..).zip(all).filter(|(n, _)| chosen(*n)).map(|(_, u)| *u).collect();
+        number += all.len();
+        if readers.is_empty() {
             continue;
         }
         let real = |stored: i32| f64::from((stored - format.zero(0)) as f32 * format.scale(0));
         let attrs = Attrs::new().with("min", real(format.lo)).with("max", real(format.hi));
         let x = quantize.x(&twin);
         let clip = Clip::build(&mut Builder::before(&mut twin, op), &[Some(x)], attrs).ok()?.out(&twin);
-        twin.replace_uses(dequantize.out(m), clip);
+        for reader in readers {
+            match reader {
+                Use::Operand(op, i) => twin.set_operand(op, i, Some(clip)),
+                Use::Return(region, i) => {
+                    let mut returns = twin.returns(region).to_vec();
+                    returns[i] = clip;
+                    twin.set_returns(region, &returns);
+                }
+            }
+        }
         any = true;
     }
     any.then_some(twin)
