@@ -52,6 +52,21 @@ pub enum Count {
     Inclusive,
 }
 
+impl Count {
+    /// The mode that attributes call `name`.
+    ///
+    /// # Errors
+    /// For an unknown word.
+    pub fn from_name(name: &str) -> Result<Count, String> {
+        match name {
+            "exclusive" => Ok(Count::Exclusive),
+            "kernel" => Ok(Count::Kernel),
+            "inclusive" => Ok(Count::Inclusive),
+            other => Err(format!("`count` is exclusive, kernel or inclusive, not `{other}`")),
+        }
+    }
+}
+
 /// The geometry of a pooling op, checked.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolShape {
@@ -151,12 +166,7 @@ impl AvgPool {
     /// # Errors
     /// For an unknown word.
     pub fn count_mode(self, m: &Module) -> Result<Count, String> {
-        match &*self.count(m) {
-            "exclusive" => Ok(Count::Exclusive),
-            "kernel" => Ok(Count::Kernel),
-            "inclusive" => Ok(Count::Inclusive),
-            other => Err(format!("`count` is exclusive, kernel or inclusive, not `{other}`")),
-        }
+        Count::from_name(&self.count(m))
     }
 }
 

@@ -67,12 +67,7 @@ impl QAvgPool {
     /// # Errors
     /// For an unknown word.
     pub fn count_mode(self, m: &Module) -> Result<Count, String> {
-        match &*self.count(m) {
-            "exclusive" => Ok(Count::Exclusive),
-            "kernel" => Ok(Count::Kernel),
-            "inclusive" => Ok(Count::Inclusive),
-            other => Err(format!("`count` is exclusive, kernel or inclusive, not `{other}`")),
-        }
+        Count::from_name(&self.count(m))
     }
 
     /// Scale and zero point of the input, and of the result.
