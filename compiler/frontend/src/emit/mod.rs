@@ -175,6 +175,16 @@ impl Graph {
         Value::Runtime(v)
     }
 
+    /// A tensor under the name of a model tensor, unless it has one.
+    pub fn named(&mut self, v: Value, name: &str) -> Value {
+        if let Value::Runtime(v) = v
+            && self.m.name(v).is_none()
+        {
+            self.m.set_name(v, name);
+        }
+        v.named(name)
+    }
+
     /// Ops made from here on come from the next model node, which is returned.
     pub fn at_node(&mut self, name: &str, op_type: &str) -> Node {
         self.loc = self.m.locs.next_node(name, op_type);
