@@ -159,14 +159,15 @@ impl<'a, T: Clone> Walk<'a, T> {
                 break;
             }
             let label = front.label(node);
-            let source = self.g.at_node(&label.node, &label.op_type);
+            let id = self.g.at_node(&label.node, &label.op_type);
             let disposition = if live {
                 self.node(front, node, &label)
             } else {
                 Some(Disposition::Folded("no output of the model depends on it"))
             };
             if let Some(disposition) = disposition {
-                self.report.push(NodeReport { node: source, disposition });
+                let Label { node, op_type } = label;
+                self.report.push(NodeReport { id, node, op_type, disposition });
             }
             if let Some(Err(over)) = self.deadline.map(|d| d.check()) {
                 self.errors.push(over.into());
