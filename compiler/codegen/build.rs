@@ -10,7 +10,7 @@ use std::process::Command;
 use std::{env, fs};
 
 /// A symbol the executor defines; the archive member that has it is the object.
-const ENTRY: &[u8] = b"qc_model_v2";
+const ENTRY: &[u8] = b"qc_model_v3";
 
 const FLAGS: &[&str] = &[
     "--edition=2024",

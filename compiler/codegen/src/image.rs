@@ -10,7 +10,7 @@ use qc_dialects::loops::{Alloc, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
 use qc_ir::{Deadline, Elem, Module, OpId, ValueId, content_hash};
-use qc_kernels::{Tier, table};
+use qc_kernels::{Features, Tier, table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{offset_of, size_of};
 
@@ -31,11 +31,9 @@ pub struct Port {
 pub struct VariantInput<'a> {
     /// The program.
     pub module: &'a Module,
-    /// Its instruction tier.
-    pub tier: Tier,
-    /// Batch items it computes.
-    pub batch: usize,
-    /// Shapes of the inputs, then of the outputs.
+    /// What its kernels need of the processor: the needs of a tier.
+    pub features: Features,
+    /// Shapes of the inputs, then of the outputs. What is bound at run time chooses the variant by those of the inputs.
     pub shapes: &'a [Vec<usize>],
 }
 
@@ -53,7 +51,7 @@ pub struct ImageInput<'a> {
     pub outputs: &'a [Port],
     /// Whether a batch is run whole, by the variant of just that batch.
     pub whole_batches: bool,
-    /// Programs by tier and batch.
+    /// Programs by features and shapes.
     pub variants: &'a [VariantInput<'a>],
     /// When code has to be there.
     pub deadline: Deadline,
@@ -141,13 +139,14 @@ pub fn define<T: Target>(
     let mut variants = Table::new(size_of::<Variant>() * input.variants.len());
     for (n, (v, places)) in input.variants.iter().zip(places).enumerate() {
         let bases = bases(v.module, places);
+        let tier = Tier::from_needs(v.features.bits()).map_or("other", Tier::name);
         let mut steps = Vec::new();
         for &op in v.module.ops(v.module.body()) {
             if Parallel::of(v.module, op).is_none() {
                 continue;
             }
             input.deadline.check()?;
-            let name = format!("step_{}_{}_{}", v.tier.name(), v.batch, steps.len());
+            let name = format!("step_{tier}_{n}_{}", steps.len());
             let mut compiler = StepCompiler {
                 target: &mut *tables.target,
                 m: v.module,
@@ -160,8 +159,7 @@ pub fn define<T: Target>(
         let (table, shapes) = (tables.steps(v.module, &steps)?, tables.shapes(v.shapes)?);
         let base = n * size_of::<Variant>();
         variants.data(base + offset_of!(Variant, shapes), shapes);
-        variants.u32(base + offset_of!(Variant, tier), v.tier as u32);
-        variants.u32(base + offset_of!(Variant, batch), v.batch as u32);
+        variants.u64(base + offset_of!(Variant, features), v.features.bits());
         variants.u64(base + offset_of!(Variant, arena_bytes), arena_bytes(v.module) as u64);
         variants.u64(base + offset_of!(Variant, n_steps), steps.len() as u64);
         variants.data(base + offset_of!(Variant, steps), table);

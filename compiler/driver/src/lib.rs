@@ -288,7 +288,7 @@ impl Compiled {
 
     fn inputs_of_variants(&self) -> Vec<VariantInput<'_>> {
         fn one((tier, p): &(Tier, Program)) -> VariantInput<'_> {
-            VariantInput { module: &p.module, tier: *tier, batch: p.batch, shapes: &p.shapes }
+            VariantInput { module: &p.module, features: tier.needs(), shapes: &p.shapes }
         }
         self.variants.iter().map(one).collect()
     }

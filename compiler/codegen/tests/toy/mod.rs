@@ -190,8 +190,7 @@ pub fn object(json: &str) -> Vec<u8> {
         addresses.push((n * size_of::<Variant>() + offset_of!(Variant, steps), Address::Data(steps)));
         addresses.push((n * size_of::<Variant>() + offset_of!(Variant, shapes), Address::Data(table)));
         variants.extend(bytes_of(&Variant {
-            tier: qc_kernels::Tier::Scalar as u32,
-            batch,
+            features: qc_kernels::Tier::Scalar.needs().bits(),
             shapes,
             arena_bytes,
             n_steps: 1,
