@@ -2,10 +2,10 @@
 //!
 //! JIT and shared objects differ only in what the module is and in where the weights lie.
 
-use crate::CodegenError;
 use crate::clif::{Base, StepCompiler};
 use crate::embed_object::{MODEL_SYMBOL, WEIGHTS_SYMBOL};
-use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as Target};
+use crate::{CodegenError, Target};
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as CodeModule};
 use qc_dialects::loops::{Alloc, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
@@ -39,6 +39,8 @@ pub struct VariantInput<'a> {
 
 /// Everything an image is made from.
 pub struct ImageInput<'a> {
+    /// What the code is made for.
+    pub target: &'a Target,
     /// Name of the model, also the prefix of exported functions.
     pub name: &'a str,
     /// Metadata, the text of `.note.qc`.
@@ -123,19 +125,19 @@ fn bases(m: &Module, weights: &HashMap<ValueId, i64>) -> HashMap<ValueId, Base> 
     bases
 }
 
-/// Puts functions and tables into `target` and returns the model's table.
+/// Puts functions and tables into `module` and returns the model's table.
 ///
 /// # Errors
 /// Loop code that cannot be compiled, a deadline that has passed, or a failure inside Cranelift.
-pub fn define<T: Target>(
-    target: &mut T,
+pub fn define<T: CodeModule>(
+    module: &mut T,
     input: &ImageInput<'_>,
     places: &[HashMap<ValueId, i64>],
     weights_bytes: usize,
     mut dump: Option<&mut String>,
 ) -> Result<DataId, CodegenError> {
     let mut kernels = HashMap::new();
-    let mut tables = Tables { target, strings: BTreeMap::new(), count: 0 };
+    let mut tables = Tables { module, strings: BTreeMap::new(), count: 0 };
     let mut variants = Table::new(size_of::<Variant>() * input.variants.len());
     for (n, (v, places)) in input.variants.iter().zip(places).enumerate() {
         let bases = bases(v.module, places);
@@ -148,7 +150,7 @@ pub fn define<T: Target>(
             input.deadline.check()?;
             let name = format!("step_{tier}_{n}_{}", steps.len());
             let mut compiler = StepCompiler {
-                target: &mut *tables.target,
+                module: &mut *tables.module,
                 m: v.module,
                 bases: &bases,
                 kernels: &mut kernels,
@@ -197,17 +199,17 @@ impl Table {
     }
 }
 
-struct Tables<'a, T: Target> {
-    target: &'a mut T,
+struct Tables<'a, T: CodeModule> {
+    module: &'a mut T,
     strings: BTreeMap<String, DataId>,
     count: usize,
 }
 
-impl<T: Target> Tables<'_, T> {
+impl<T: CodeModule> Tables<'_, T> {
     fn define(&mut self, table: Table) -> Result<DataId, CodegenError> {
         let name = format!("table_{}", self.count);
         self.count += 1;
-        let id = self.target.declare_data(&name, Linkage::Local, false, false)?;
+        let id = self.module.declare_data(&name, Linkage::Local, false, false)?;
         self.define_as(id, table)
     }
 
@@ -216,14 +218,14 @@ impl<T: Target> Tables<'_, T> {
         data.define(table.bytes.into());
         data.set_align(16);
         for (at, other) in table.data {
-            let reference = self.target.declare_data_in_data(other, &mut data);
+            let reference = self.module.declare_data_in_data(other, &mut data);
             data.write_data_addr(at as u32, reference, 0);
         }
         for (at, function) in table.functions {
-            let reference = self.target.declare_func_in_data(function, &mut data);
+            let reference = self.module.declare_func_in_data(function, &mut data);
             data.write_function_addr(at as u32, reference);
         }
-        self.target.define_data(id, &data)?;
+        self.module.define_data(id, &data)?;
         Ok(id)
     }
 
@@ -302,7 +304,7 @@ impl<T: Target> Tables<'_, T> {
     fn model(&mut self, input: &ImageInput<'_>, variants: DataId, weights: usize) -> Result<DataId, CodegenError> {
         let (inputs, outputs) = (self.ports(input.inputs)?, self.ports(input.outputs)?);
         let (name, json) = (self.string(input.name)?, self.string(input.json)?);
-        let weights_id = self.target.declare_data(WEIGHTS_SYMBOL, Linkage::Import, false, false)?;
+        let weights_id = self.module.declare_data(WEIGHTS_SYMBOL, Linkage::Import, false, false)?;
         let mut table = Table::new(size_of::<Model>());
         table.u32(offset_of!(Model, abi_version), abi::ABI_VERSION);
         table.u32(offset_of!(Model, model_bytes), size_of::<Model>() as u32);
@@ -318,7 +320,7 @@ impl<T: Target> Tables<'_, T> {
         table.data(offset_of!(Model, weights), weights_id);
         table.u64(offset_of!(Model, weights_bytes), weights as u64);
         table.u64(offset_of!(Model, whole_batches), u64::from(input.whole_batches));
-        let id = self.target.declare_data(MODEL_SYMBOL, Linkage::Export, false, false)?;
+        let id = self.module.declare_data(MODEL_SYMBOL, Linkage::Export, false, false)?;
         self.define_as(id, table)
     }
 }

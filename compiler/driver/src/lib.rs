@@ -42,6 +42,7 @@ pub use source::ModelFile;
 pub(crate) use variants::Program;
 
 use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
+use qc_codegen::{CodegenError, Target};
 use qc_dialects::loops::Parallel;
 use qc_frontend::{Imported, Options};
 use qc_ir::{Module, NoSink, PassReport, Sink, Step};
@@ -294,9 +295,10 @@ impl Compiled {
     }
 
     /// The image, ready for either end.
-    fn with_image<T>(&self, f: impl FnOnce(&ImageInput<'_>) -> T) -> T {
+    fn with_image<T>(&self, f: impl FnOnce(&ImageInput<'_>) -> Result<T, CodegenError>) -> Result<T, CodegenError> {
         let json = serde_json::to_string(&self.note()).unwrap_or_default();
         f(&ImageInput {
+            target: Target::host()?,
             name: &self.name,
             json: &json,
             sha256: self.sha256,
