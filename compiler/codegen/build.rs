@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+#[path = "src/target/triple.rs"]
+mod triple;
+
 /// A symbol the executor defines; the archive member that has it is the object.
-const ENTRY: &[u8] = b"qc_model_v2";
+const ENTRY: &[u8] = b"qc_model_v3";
 
 const FLAGS: &[&str] = &[
     "--edition=2024",
-    "--target=x86_64-unknown-linux-gnu",
     "--cfg=qc_embed",
     "--cap-lints=warn",
     "-Copt-level=3",
@@ -46,6 +48,7 @@ fn compile(name: &str, source: &Path, root: &str, flags: &[&str]) {
         .current_dir(out)
         .args(["--crate-name", name])
         .args(FLAGS)
+        .args(["--target", triple::X86_64_LINUX])
         .args(flags)
         .arg(format!("--remap-path-prefix={}={name}", source.display()))
         .arg(source.join(root))

@@ -14,7 +14,7 @@ use cranelift_codegen::ir::{
     self, AbiParam, BlockArg, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, stackslot::StackSize,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_module::{FuncId, Linkage, Module as Target};
+use cranelift_module::{FuncId, Linkage, Module as CodeModule};
 use qc_dialects::loops::{
     Alloc, Arith, Binary, Call, ConstBuffer, Convert, For, Index, Load, Scalar, Store, Ukernel, buffer,
 };
@@ -35,9 +35,9 @@ pub enum Base {
 }
 
 /// Compiles the steps of one module.
-pub struct StepCompiler<'a, T: Target> {
+pub struct StepCompiler<'a, T: CodeModule> {
     /// What is being filled with functions.
-    pub target: &'a mut T,
+    pub module: &'a mut T,
     /// The planned module.
     pub m: &'a Module,
     /// Where buffers lie.
@@ -48,17 +48,17 @@ pub struct StepCompiler<'a, T: Target> {
     pub dump: Option<&'a mut String>,
 }
 
-impl<T: Target> StepCompiler<'_, T> {
+impl<T: CodeModule> StepCompiler<'_, T> {
     /// Compiles step `op` as function `name`.
     ///
     /// # Errors
     /// An op that loop code may not hold, or a failure inside Cranelift.
     pub fn compile(&mut self, op: OpId, name: &str) -> Result<FuncId, CodegenError> {
-        let mut cx = self.target.make_context();
+        let mut cx = self.module.make_context();
         cx.func.signature.params.extend([AbiParam::new(I64); 3]);
-        let id = self.target.declare_function(name, Linkage::Local, &cx.func.signature)?;
+        let id = self.module.declare_function(name, Linkage::Local, &cx.func.signature)?;
         let mut builder_cx = FunctionBuilderContext::new();
-        let config = self.target.target_config();
+        let config = self.module.target_config();
         let builder = FunctionBuilder::new(&mut cx.func, &mut builder_cx);
         let mut f = StepFunction { c: self, b: builder, values: HashMap::new(), bases: HashMap::new(), frame: None };
         f.build(op)?;
@@ -66,7 +66,7 @@ impl<T: Target> StepCompiler<'_, T> {
         if let Some(dump) = &mut self.dump {
             dump.push_str(&format!("; {name}\n{}\n", cx.func.display()));
         }
-        self.target.define_function(id, &mut cx)?;
+        self.module.define_function(id, &mut cx)?;
         Ok(id)
     }
 
@@ -75,15 +75,15 @@ impl<T: Target> StepCompiler<'_, T> {
         if let Some(&id) = self.kernels.get(&symbol) {
             return Ok(id);
         }
-        let mut signature = self.target.make_signature();
+        let mut signature = self.module.make_signature();
         signature.params.push(AbiParam::new(I64));
-        let id = self.target.declare_function(&symbol, Linkage::Import, &signature)?;
+        let id = self.module.declare_function(&symbol, Linkage::Import, &signature)?;
         self.kernels.insert(symbol, id);
         Ok(id)
     }
 }
 
-struct StepFunction<'c, 'a, 'f, T: Target> {
+struct StepFunction<'c, 'a, 'f, T: CodeModule> {
     c: &'c mut StepCompiler<'a, T>,
     b: FunctionBuilder<'f>,
     values: HashMap<ValueId, Value>,
@@ -100,7 +100,7 @@ fn bug(message: impl Into<String>) -> CodegenError {
     CodegenError::LoopCode(message.into())
 }
 
-impl<T: Target> StepFunction<'_, '_, '_, T> {
+impl<T: CodeModule> StepFunction<'_, '_, '_, T> {
     fn build(&mut self, op: OpId) -> Result<(), CodegenError> {
         let entry = self.b.create_block();
         self.b.append_block_params_for_function_params(entry);
@@ -221,7 +221,7 @@ impl<T: Target> StepFunction<'_, '_, '_, T> {
             self.b.ins().stack_store(I64, value, slot, offset(name)?);
         }
         let id = self.c.kernel(row.name)?;
-        let callee = self.c.target.declare_func_in_func(id, self.b.func);
+        let callee = self.c.module.declare_func_in_func(id, self.b.func);
         let pointer = self.b.ins().stack_addr(I64, slot, 0);
         self.b.ins().call(callee, &[pointer]);
         Ok(())

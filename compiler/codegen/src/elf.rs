@@ -1,6 +1,6 @@
 //! Links generated code, the embedded executor and the weights into one shared object.
 //!
-//! A small static linker for one purpose: x86-64 ELF relocatables in, a self-contained `model.so` out, on machines that
+//! A small static linker for one purpose: ELF relocatables of a [`Target`] in, a self-contained `model.so` out, on machines that
 //! have neither compiler nor linker. Only sections that the exports reach are kept. The file has four kinds of memory and
 //! none that is both writable and executable:
 //!
@@ -22,18 +22,21 @@ mod names;
 mod program;
 mod record;
 
+use crate::Target;
 use program::Program;
 
 /// What is linked.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkInput<'a> {
-    /// ELF64 x86-64 relocatables: the generated code and [`crate::embed_object::objects`].
+    /// What the objects are for.
+    pub target: &'a Target,
+    /// ELF64 relocatables: the generated code and [`Target::objects`].
     pub objects: &'a [&'a [u8]],
     /// Contents of the read-only segment that [`crate::embed_object::WEIGHTS_SYMBOL`] is the address of.
     pub weights: &'a [u8],
     /// Exported names and the symbols they stand for, such as [`crate::embed_object::exports`].
     pub exports: &'a [(String, String)],
-    /// C library functions the output may import, such as `qc_embed::sys::IMPORTS`.
+    /// C library functions the output may import, such as [`Target::imports`].
     pub imports: &'a [&'a str],
     /// Contents of `.note.qc`.
     pub note: &'a str,

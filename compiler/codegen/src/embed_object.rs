@@ -1,10 +1,4 @@
-//! The executor and kernels as relocatable objects, and the symbols they offer.
-
-/// The objects: kernels (`qc_k_*`) with host detection, and the executor with the C interface (`qc_model_*`), which needs
-/// `QC_MODEL`.
-pub fn objects() -> [&'static [u8]; 2] {
-    [qc_kernels::OBJECT, include_bytes!(concat!(env!("OUT_DIR"), "/executor.o"))]
-}
+//! The symbols that the executor's object ([`Target::objects`](crate::Target::objects)) offers, and those it needs.
 
 /// Symbol under which generated code defines the model's table, a `qc_embed::abi::Model`.
 pub const MODEL_SYMBOL: &str = "QC_MODEL";

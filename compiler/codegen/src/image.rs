@@ -2,15 +2,15 @@
 //!
 //! JIT and shared objects differ only in what the module is and in where the weights lie.
 
-use crate::CodegenError;
 use crate::clif::{Base, StepCompiler};
 use crate::embed_object::{MODEL_SYMBOL, WEIGHTS_SYMBOL};
-use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as Target};
+use crate::{CodegenError, Target};
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as CodeModule};
 use qc_dialects::loops::{Alloc, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
 use qc_ir::{Deadline, Elem, Module, OpId, ValueId, content_hash};
-use qc_kernels::{Tier, table};
+use qc_kernels::{Features, Tier, table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{offset_of, size_of};
 
@@ -31,16 +31,16 @@ pub struct Port {
 pub struct VariantInput<'a> {
     /// The program.
     pub module: &'a Module,
-    /// Its instruction tier.
-    pub tier: Tier,
-    /// Batch items it computes.
-    pub batch: usize,
-    /// Shapes of the inputs, then of the outputs.
+    /// What its kernels need of the processor: the needs of a tier.
+    pub features: Features,
+    /// Shapes of the inputs, then of the outputs. What is bound at run time chooses the variant by those of the inputs.
     pub shapes: &'a [Vec<usize>],
 }
 
 /// Everything an image is made from.
 pub struct ImageInput<'a> {
+    /// What the code is made for.
+    pub target: &'a Target,
     /// Name of the model, also the prefix of exported functions.
     pub name: &'a str,
     /// Metadata, the text of `.note.qc`.
@@ -53,7 +53,7 @@ pub struct ImageInput<'a> {
     pub outputs: &'a [Port],
     /// Whether a batch is run whole, by the variant of just that batch.
     pub whole_batches: bool,
-    /// Programs by tier and batch.
+    /// Programs by features and shapes.
     pub variants: &'a [VariantInput<'a>],
     /// When code has to be there.
     pub deadline: Deadline,
@@ -125,31 +125,32 @@ fn bases(m: &Module, weights: &HashMap<ValueId, i64>) -> HashMap<ValueId, Base> 
     bases
 }
 
-/// Puts functions and tables into `target` and returns the model's table.
+/// Puts functions and tables into `module` and returns the model's table.
 ///
 /// # Errors
 /// Loop code that cannot be compiled, a deadline that has passed, or a failure inside Cranelift.
-pub fn define<T: Target>(
-    target: &mut T,
+pub fn define<T: CodeModule>(
+    module: &mut T,
     input: &ImageInput<'_>,
     places: &[HashMap<ValueId, i64>],
     weights_bytes: usize,
     mut dump: Option<&mut String>,
 ) -> Result<DataId, CodegenError> {
     let mut kernels = HashMap::new();
-    let mut tables = Tables { target, strings: BTreeMap::new(), count: 0 };
+    let mut tables = Tables { module, strings: BTreeMap::new(), count: 0 };
     let mut variants = Table::new(size_of::<Variant>() * input.variants.len());
     for (n, (v, places)) in input.variants.iter().zip(places).enumerate() {
         let bases = bases(v.module, places);
+        let tier = Tier::from_needs(v.features.bits()).map_or("other", Tier::name);
         let mut steps = Vec::new();
         for &op in v.module.ops(v.module.body()) {
             if Parallel::of(v.module, op).is_none() {
                 continue;
             }
             input.deadline.check()?;
-            let name = format!("step_{}_{}_{}", v.tier.name(), v.batch, steps.len());
+            let name = format!("step_{tier}_{n}_{}", steps.len());
             let mut compiler = StepCompiler {
-                target: &mut *tables.target,
+                module: &mut *tables.module,
                 m: v.module,
                 bases: &bases,
                 kernels: &mut kernels,
@@ -160,8 +161,7 @@ pub fn define<T: Target>(
         let (table, shapes) = (tables.steps(v.module, &steps)?, tables.shapes(v.shapes)?);
         let base = n * size_of::<Variant>();
         variants.data(base + offset_of!(Variant, shapes), shapes);
-        variants.u32(base + offset_of!(Variant, tier), v.tier as u32);
-        variants.u32(base + offset_of!(Variant, batch), v.batch as u32);
+        variants.u64(base + offset_of!(Variant, features), v.features.bits());
         variants.u64(base + offset_of!(Variant, arena_bytes), arena_bytes(v.module) as u64);
         variants.u64(base + offset_of!(Variant, n_steps), steps.len() as u64);
         variants.data(base + offset_of!(Variant, steps), table);
@@ -199,17 +199,17 @@ impl Table {
     }
 }
 
-struct Tables<'a, T: Target> {
-    target: &'a mut T,
+struct Tables<'a, T: CodeModule> {
+    module: &'a mut T,
     strings: BTreeMap<String, DataId>,
     count: usize,
 }
 
-impl<T: Target> Tables<'_, T> {
+impl<T: CodeModule> Tables<'_, T> {
     fn define(&mut self, table: Table) -> Result<DataId, CodegenError> {
         let name = format!("table_{}", self.count);
         self.count += 1;
-        let id = self.target.declare_data(&name, Linkage::Local, false, false)?;
+        let id = self.module.declare_data(&name, Linkage::Local, false, false)?;
         self.define_as(id, table)
     }
 
@@ -218,14 +218,14 @@ impl<T: Target> Tables<'_, T> {
         data.define(table.bytes.into());
         data.set_align(16);
         for (at, other) in table.data {
-            let reference = self.target.declare_data_in_data(other, &mut data);
+            let reference = self.module.declare_data_in_data(other, &mut data);
             data.write_data_addr(at as u32, reference, 0);
         }
         for (at, function) in table.functions {
-            let reference = self.target.declare_func_in_data(function, &mut data);
+            let reference = self.module.declare_func_in_data(function, &mut data);
             data.write_function_addr(at as u32, reference);
         }
-        self.target.define_data(id, &data)?;
+        self.module.define_data(id, &data)?;
         Ok(id)
     }
 
@@ -304,7 +304,7 @@ impl<T: Target> Tables<'_, T> {
     fn model(&mut self, input: &ImageInput<'_>, variants: DataId, weights: usize) -> Result<DataId, CodegenError> {
         let (inputs, outputs) = (self.ports(input.inputs)?, self.ports(input.outputs)?);
         let (name, json) = (self.string(input.name)?, self.string(input.json)?);
-        let weights_id = self.target.declare_data(WEIGHTS_SYMBOL, Linkage::Import, false, false)?;
+        let weights_id = self.module.declare_data(WEIGHTS_SYMBOL, Linkage::Import, false, false)?;
         let mut table = Table::new(size_of::<Model>());
         table.u32(offset_of!(Model, abi_version), abi::ABI_VERSION);
         table.u32(offset_of!(Model, model_bytes), size_of::<Model>() as u32);
@@ -320,7 +320,7 @@ impl<T: Target> Tables<'_, T> {
         table.data(offset_of!(Model, weights), weights_id);
         table.u64(offset_of!(Model, weights_bytes), weights as u64);
         table.u64(offset_of!(Model, whole_batches), u64::from(input.whole_batches));
-        let id = self.target.declare_data(MODEL_SYMBOL, Linkage::Export, false, false)?;
+        let id = self.module.declare_data(MODEL_SYMBOL, Linkage::Export, false, false)?;
         self.define_as(id, table)
     }
 }

@@ -1,9 +1,9 @@
 //! The JIT: an image in executable memory of this process.
 
-use crate::CodegenError;
 use crate::embed_object::WEIGHTS_SYMBOL;
 use crate::image::{ImageInput, Weights, define};
-use crate::isa::target;
+use crate::isa::isa;
+use crate::{CodegenError, Target};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::default_libcall_names;
 use qc_embed::abi::{ALIGN_BYTES, Model, SLACK_BYTES};
@@ -60,11 +60,15 @@ impl AlignedBytes {
 /// Compiles an image into this process.
 ///
 /// # Errors
-/// Loop code that cannot be compiled, or a failure inside Cranelift.
+/// Code for another machine than this one, loop code that cannot be compiled, or a failure inside Cranelift.
 pub fn jit(input: &ImageInput<'_>, dump: Option<&mut String>) -> Result<JitModel, CodegenError> {
+    if !input.target.is_host() {
+        let known = Target::host()?.name.to_string();
+        return Err(CodegenError::Target { asked: format!("{} to run in this process", input.target.name), known });
+    }
     let (weights, places) = Weights::collect(input.variants);
     let aligned = AlignedBytes::new(weights.bytes());
-    let mut builder = JITBuilder::with_isa(target(false, input.functions())?, default_libcall_names());
+    let mut builder = JITBuilder::with_isa(isa(input.target, false, input.functions())?, default_libcall_names());
     for row in table::rows() {
         builder.symbol(format!("qc_k_{}", row.name), row.run as *const u8);
     }

@@ -11,9 +11,12 @@ pub mod image;
 pub mod isa;
 pub mod jit;
 pub mod shared_object;
+pub mod target;
 
-/// Why code could not be generated. All but [`CodegenError::Port`] and [`CodegenError::Limit`] are defects of the
-/// compiler.
+pub use target::Target;
+
+/// Why code could not be generated. All but [`CodegenError::Port`], [`CodegenError::Limit`] and
+/// [`CodegenError::Target`] are defects of the compiler.
 #[derive(Debug, thiserror::Error)]
 pub enum CodegenError {
     /// Loop code that breaks a rule of the dialect.
@@ -28,6 +31,14 @@ pub enum CodegenError {
     /// The time is over.
     #[error(transparent)]
     Limit(#[from] qc_ir::Exceeded),
+    /// A machine for which there is no code, or on which code for another one was to run.
+    #[error("qc makes no code for {asked}; it does for {known}")]
+    Target {
+        /// The machine.
+        asked: String,
+        /// Those for which there is.
+        known: String,
+    },
     /// An input or output that the artefact's interface cannot describe.
     #[error("input or output `{name}` {reason}")]
     Port {

@@ -85,7 +85,8 @@ fn every_function_is_as_old_as_glibc_2_17() {
 
 /// The loader of musl, where it is installed; `QC_MUSL` names one elsewhere.
 fn musl() -> Option<PathBuf> {
-    let path = std::env::var_os("QC_MUSL").map_or_else(|| PathBuf::from("/lib/ld-musl-x86_64.so.1"), PathBuf::from);
+    let path = std::env::var_os("QC_MUSL")
+        .map_or_else(|| format!("/lib/ld-musl-{}.so.1", std::env::consts::ARCH).into(), PathBuf::from);
     path.is_file().then_some(path)
 }
 

@@ -9,7 +9,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, Linkage, Module};
 use object::{Object as _, ObjectSection as _};
 use qc_codegen::elf::{LinkError, LinkInput, link};
-use qc_codegen::embed_object;
+use qc_codegen::{Target, embed_object};
 use toy::Toy;
 
 /// An object that exports `bump`, which adds 1 to a static that begins at `initial` and returns it. The static is
@@ -46,7 +46,15 @@ fn counter(symbol: &str, initial: i64) -> Vec<u8> {
 
 fn link_bump(objects: &[&[u8]]) -> Result<Vec<u8>, LinkError> {
     let exports = [("bump".to_string(), "bump".to_string())];
-    link(&LinkInput { objects, weights: &[], exports: &exports, imports: &[], note: "{}", soname: "bump.so" })
+    link(&LinkInput {
+        target: Target::host().unwrap(),
+        objects,
+        weights: &[],
+        exports: &exports,
+        imports: &[],
+        note: "{}",
+        soname: "bump.so",
+    })
 }
 
 #[test]
@@ -135,9 +143,11 @@ fn undefined_symbols_are_named() {
     // A local function is no export.
     assert_eq!(missing, "'bump', needed by the export 'bump', is not defined");
 
-    let [kernels, executor] = embed_object::objects();
+    let target = Target::host().unwrap();
+    let [kernels, executor] = target.objects;
     let exports = embed_object::exports("toy");
     let input = LinkInput {
+        target,
         objects: &[&toy::object("{}"), kernels, executor],
         weights: &[],
         exports: &exports,
@@ -178,18 +188,46 @@ fn bytes_that_are_no_object_are_refused() {
     }
     let shared = toy::shared_object();
     let error = link_bump(&[&shared]).unwrap_err().to_string();
-    assert!(error.contains("not an x86-64 relocatable"), "{error}");
+    assert!(error.contains("it is not a relocatable object for "), "{error}");
+}
+
+#[test]
+fn objects_of_another_machine_are_refused() {
+    let host = Target::host().unwrap();
+    let other = Target { architecture: object::Architecture::Aarch64, name: "another machine", ..host.clone() };
+    let exports = [("bump".to_string(), "bump".to_string())];
+    let object = counter("state", 1);
+    let input = LinkInput {
+        target: &other,
+        objects: &[&object],
+        weights: &[],
+        exports: &exports,
+        imports: &[],
+        note: "{}",
+        soname: "bump.so",
+    };
+    let error = link(&input).unwrap_err().to_string();
+    assert_eq!(error, "object 0 cannot be linked: it is not a relocatable object for another machine");
+    assert!(link(&LinkInput { target: host, ..input }).is_ok());
 }
 
 #[test]
 fn kernels_call_nothing_but_memory_functions() {
-    let [kernels, ..] = embed_object::objects();
+    let [kernels, ..] = Target::host().unwrap().objects;
     let all = qc_kernels::table::rows();
     let failure = |symbol: String| {
         let exports = [("kernel".to_string(), symbol)];
         let imports = &["memcpy", "memset"];
-        link(&LinkInput { objects: &[kernels], weights: &[], exports: &exports, imports, note: "{}", soname: "k.so" })
-            .err()
+        link(&LinkInput {
+            target: Target::host().unwrap(),
+            objects: &[kernels],
+            weights: &[],
+            exports: &exports,
+            imports,
+            note: "{}",
+            soname: "k.so",
+        })
+        .err()
     };
     let failures: Vec<String> =
         all.filter_map(|kernel| failure(format!("qc_k_{}", kernel.name))).map(|error| error.to_string()).collect();
@@ -201,7 +239,7 @@ fn the_embedded_objects_are_complete_and_say_nothing_of_this_machine() {
     // Everything but the model itself is resolved among the objects and libc.
     let error = toy::link(&Toy::new().finish(), "{}", &[]).unwrap_err().to_string();
     assert!(error.starts_with("'QC_MODEL', needed by "), "{error}");
-    for object in embed_object::objects() {
+    for object in Target::host().unwrap().objects {
         let text = String::from_utf8_lossy(object);
         assert!(!text.contains(env!("CARGO_MANIFEST_DIR")), "a path of this machine is in the object");
     }

@@ -112,6 +112,7 @@ impl From<CodegenError> for CompileError {
     fn from(e: CodegenError) -> CompileError {
         match e {
             CodegenError::Port { .. } => CompileError::Model { text: e.to_string() },
+            CodegenError::Target { .. } => CompileError::Option(e.to_string()),
             CodegenError::Limit(_) => CompileError::Limit { text: e.to_string() },
             _ => CompileError::Bug { text: e.to_string() },
         }

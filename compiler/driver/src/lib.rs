@@ -42,6 +42,7 @@ pub use source::ModelFile;
 pub(crate) use variants::Program;
 
 use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
+use qc_codegen::{CodegenError, Target};
 use qc_dialects::loops::Parallel;
 use qc_frontend::{Imported, Options};
 use qc_ir::{Module, NoSink, PassReport, Sink, Step};
@@ -300,15 +301,16 @@ impl Compiled {
 
     fn inputs_of_variants(&self) -> Vec<VariantInput<'_>> {
         fn one((tier, p): &(Tier, Program)) -> VariantInput<'_> {
-            VariantInput { module: &p.module, tier: *tier, batch: p.batch, shapes: &p.shapes }
+            VariantInput { module: &p.module, features: tier.needs(), shapes: &p.shapes }
         }
         self.variants.iter().map(one).collect()
     }
 
     /// The image, ready for either end.
-    fn with_image<T>(&self, f: impl FnOnce(&ImageInput<'_>) -> T) -> T {
+    fn with_image<T>(&self, f: impl FnOnce(&ImageInput<'_>) -> Result<T, CodegenError>) -> Result<T, CodegenError> {
         let json = serde_json::to_string(&self.note()).unwrap_or_default();
         f(&ImageInput {
+            target: Target::host()?,
             name: &self.name,
             json: &json,
             sha256: self.sha256,

@@ -3,7 +3,7 @@
 use qc_dialects::graph::{Constant, Conversion, Dequantize};
 use qc_dialects::work::macs;
 use qc_frontend::{Disposition, NodeReport};
-use qc_ir::{Elem, Module, Node, OpId, PassReport};
+use qc_ir::{Elem, Module, NodeId, OpId, PassReport};
 use qc_passes::quant::lower_to_quant::reason::why_float;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -50,24 +50,24 @@ impl Account {
         all_float: Option<&str>,
         passes: &[PassReport],
     ) -> Account {
-        let mut remarks: HashMap<&Node, &str> = HashMap::new();
+        let mut remarks: HashMap<NodeId, &str> = HashMap::new();
         for (loc, text) in passes.iter().flat_map(|p| &p.remarks) {
-            for node in fused.locs.nodes(*loc) {
+            for node in fused.locs.node_ids(*loc) {
                 remarks.entry(node).or_insert(text);
             }
         }
-        let mut by_node: HashMap<&Node, Vec<OpId>> = HashMap::new();
+        let mut by_node: HashMap<NodeId, Vec<OpId>> = HashMap::new();
         for &op in fused.ops(fused.body()) {
-            for node in fused.locs.nodes(fused.loc(op)) {
+            for node in fused.locs.node_ids(fused.loc(op)) {
                 by_node.entry(node).or_default().push(op);
             }
         }
         let one = |r: &NodeReport| {
-            let ops = by_node.get(&r.node).map_or(&[][..], |v| v);
+            let ops = by_node.get(&r.id).map_or(&[][..], |v| v);
             let fate = match r.disposition {
                 Disposition::Folded(reason) => Fate::Folded(reason.into()),
                 Disposition::Mapped => match fate(fused, ops) {
-                    Fate::Float(reason) => Fate::Float(match (all_float, remarks.get(&r.node)) {
+                    Fate::Float(reason) => Fate::Float(match (all_float, remarks.get(&r.id)) {
                         (Some(option), _) => option.into(),
                         (None, Some(text)) => text.to_string(),
                         (None, None) => reason,
@@ -75,8 +75,8 @@ impl Account {
                     fate => fate,
                 },
             };
-            let macs = work.0.get(&r.node).copied().unwrap_or(0);
-            OpAccount { node: r.node.name.to_string(), op_type: r.node.op_type.to_string(), fate, macs }
+            let macs = work.0.get(&r.id).copied().unwrap_or(0);
+            OpAccount { node: r.node.clone(), op_type: r.op_type.clone(), fate, macs }
         };
         Account { ops: report.iter().map(one).collect() }
     }
@@ -90,16 +90,16 @@ impl Account {
 
 /// Multiply-accumulates by node. They are counted before passes: an op that several nodes became is one of them only.
 #[derive(Debug, Default)]
-pub struct Work(HashMap<Node, u64>);
+pub struct Work(HashMap<NodeId, u64>);
 
 impl Work {
     /// The work in an imported module.
     pub fn in_module(imported: &Module) -> Work {
-        let mut work: HashMap<Node, u64> = HashMap::new();
+        let mut work: HashMap<NodeId, u64> = HashMap::new();
         for &op in imported.ops(imported.body()) {
             let n = macs(imported, op);
-            if let Some(node) = imported.locs.nodes(imported.loc(op)).first().filter(|_| n > 0) {
-                *work.entry((*node).clone()).or_default() += n;
+            if let Some(node) = imported.locs.node_ids(imported.loc(op)).first().filter(|_| n > 0) {
+                *work.entry(*node).or_default() += n;
             }
         }
         Work(work)

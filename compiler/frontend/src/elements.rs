@@ -1,7 +1,7 @@
 //! Stored element types and their little-endian bytes. Floats of any width become f32.
 
 use half::{bf16, f16};
-use qc_ir::{Data, HostTensor};
+use qc_ir::{Data, Elem, HostTensor};
 
 /// How the elements of a stored tensor are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +57,18 @@ impl F8 {
 }
 
 impl Stored {
+    /// The element type that such a tensor has in the module.
+    pub fn plain(self) -> Elem {
+        match self {
+            Stored::F8(_) | Stored::F16 | Stored::Bf16 | Stored::F32 | Stored::F64 => Elem::F32,
+            Stored::I8 => Elem::I8,
+            Stored::U8 => Elem::U8,
+            Stored::I16 | Stored::U16 | Stored::I32 => Elem::I32,
+            Stored::I64 => Elem::I64,
+            Stored::Bool => Elem::Bool,
+        }
+    }
+
     /// Bytes of one element.
     pub fn bytes(self) -> usize {
         match self {

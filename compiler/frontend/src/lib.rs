@@ -22,6 +22,7 @@ mod paddle;
 mod seeds;
 mod shape;
 mod sniff;
+mod walk;
 mod width;
 mod wire;
 

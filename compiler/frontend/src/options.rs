@@ -2,7 +2,7 @@
 
 use crate::files::Files;
 use prost::bytes::Bytes;
-use qc_ir::{Deadline, Elem, Limits, Module, Node};
+use qc_ir::{Deadline, Elem, Limits, Module, NodeId};
 use std::collections::BTreeMap;
 
 /// A model's bytes and the way to the files beside it.
@@ -64,8 +64,12 @@ pub struct Port {
 /// What became of one node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeReport {
-    /// The node, as locations in the module have it; its name is `op_type:first output` when it has none.
-    pub node: Node,
+    /// The node, as locations in the module have it, in every import of the model.
+    pub id: NodeId,
+    /// Its name; `op_type:first output` when it has none.
+    pub node: String,
+    /// Its op type in the model's vocabulary.
+    pub op_type: String,
     /// What became of it.
     pub disposition: Disposition,
 }

@@ -1,22 +1,22 @@
 //! Source locations: which nodes of the user's model an op comes from.
 //!
-//! A location is a list of model nodes. Names are for people: two nodes may have the same, so what tells them apart is a
-//! number besides. An imported op has one; fusing two ops joins their lists, so every step of the
-//! compiled program still names the nodes it computes. A fused location refers to those that it was fused from: a list that
-//! grows with every fusion would take quadratic memory.
+//! A location is a list of model nodes. A node is its id, which an import gives in the order of the model, so that the
+//! same model has the same ids whenever it is imported; names are for people, and two nodes may have the same. An imported
+//! op has one; fusing two ops joins their lists, so every step of the compiled program still tells the nodes it computes.
+//! A fused location refers to those that it was fused from: a list that grows with every fusion would take quadratic memory.
 
 use crate::id::{LocId, NodeId};
 use id_arena::Arena;
 use std::collections::{HashMap, HashSet};
 
-/// A node of the user's model.
+/// What a node of the user's model is called.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Node {
     /// The node's own name.
     pub name: Box<str>,
     /// The node's op type in the model's vocabulary.
     pub op_type: Box<str>,
-    /// How many nodes of the same name and type come before it in the model.
+    /// How many nodes of the same name and type come before it in the model: what tells it apart in text.
     pub twin: u32,
 }
 
@@ -32,7 +32,7 @@ enum Loc {
 #[derive(Clone, Debug)]
 pub struct LocTable {
     nodes: Arena<Node, NodeId>,
-    node_ids: HashMap<Node, NodeId>,
+    by_name: HashMap<Node, NodeId>,
     /// How many twins are taken.
     twins: HashMap<(Box<str>, Box<str>), u32>,
     locs: Arena<Loc, LocId>,
@@ -45,7 +45,7 @@ impl Default for LocTable {
         let (mut locs, nothing) = (Arena::new(), Loc::Fused(Box::new([])));
         let unknown = locs.alloc(nothing.clone());
         let index = HashMap::from([(nothing, unknown)]);
-        LocTable { nodes: Arena::new(), node_ids: HashMap::new(), twins: HashMap::new(), locs, index, unknown }
+        LocTable { nodes: Arena::new(), by_name: HashMap::new(), twins: HashMap::new(), locs, index, unknown }
     }
 }
 
@@ -60,26 +60,40 @@ impl LocTable {
         self.twin(name, op_type, 0)
     }
 
-    /// The location of a model node that has not been named, whatever its name and type.
-    pub fn next_node(&mut self, name: &str, op_type: &str) -> LocId {
+    /// The next node of the model, whatever its name and type.
+    pub fn add_node(&mut self, name: &str, op_type: &str) -> NodeId {
         let taken = self.twins.get(&(name.into(), op_type.into())).copied().unwrap_or(0);
-        self.twin(name, op_type, taken)
+        self.node_id(name, op_type, taken)
+    }
+
+    /// The location of a node.
+    pub fn at(&mut self, node: NodeId) -> LocId {
+        self.intern(Loc::Node(node))
+    }
+
+    /// What a node of this table is called.
+    pub fn get(&self, node: NodeId) -> &Node {
+        &self.nodes[node]
     }
 
     /// The location of the model node with this name and type behind `twin` others.
     pub fn twin(&mut self, name: &str, op_type: &str, twin: u32) -> LocId {
+        let node = self.node_id(name, op_type, twin);
+        self.at(node)
+    }
+
+    fn node_id(&mut self, name: &str, op_type: &str, twin: u32) -> NodeId {
         let taken = self.twins.entry((name.into(), op_type.into())).or_default();
         *taken = twin.saturating_add(1).max(*taken);
         let node = Node { name: name.into(), op_type: op_type.into(), twin };
-        let id = match self.node_ids.get(&node) {
+        match self.by_name.get(&node) {
             Some(&id) => id,
             None => {
                 let id = self.nodes.alloc(node.clone());
-                self.node_ids.insert(node, id);
+                self.by_name.insert(node, id);
                 id
             }
-        };
-        self.intern(Loc::Node(id))
+        }
     }
 
     /// The nodes of all `locs`, each once, in order of first appearance.
@@ -110,17 +124,22 @@ impl LocTable {
         id
     }
 
-    /// The nodes of a location, each once. Takes time in proportion to the fusions that made it.
+    /// What the nodes of a location are called, each once. Takes time in proportion to the fusions that made it.
     pub fn nodes(&self, loc: LocId) -> Vec<&Node> {
+        self.node_ids(loc).into_iter().map(|id| &self.nodes[id]).collect()
+    }
+
+    /// The nodes of a location, each once, in the order in which they were fused.
+    pub fn node_ids(&self, loc: LocId) -> Vec<NodeId> {
         match &self.locs[loc] {
-            Loc::Node(id) => vec![&self.nodes[*id]],
+            Loc::Node(id) => vec![*id],
             Loc::Fused(parts) if parts.is_empty() => Vec::new(),
             Loc::Fused(_) => {
                 let (mut seen, mut open, mut nodes) = (HashSet::new(), vec![loc], Vec::new());
                 while let Some(loc) = open.pop() {
                     match &self.locs[loc] {
                         _ if !seen.insert(loc) => {}
-                        Loc::Node(id) => nodes.push(&self.nodes[*id]),
+                        Loc::Node(id) => nodes.push(*id),
                         Loc::Fused(parts) => open.extend(parts.iter().rev()),
                     }
                 }

@@ -164,15 +164,20 @@ fn locations_join_without_repeating() {
 #[test]
 fn nodes_of_one_name_are_apart() {
     let mut m = module("return(%x)");
-    let [a, b] = [m.locs.next_node("c", "Conv"), m.locs.next_node("c", "Conv")];
+    let mut next = |name, op_type| {
+        let node = m.locs.add_node(name, op_type);
+        (node, m.locs.at(node))
+    };
+    let [(first, a), (second, b), (third, other)] = [next("c", "Conv"), next("c", "Conv"), next("c", "Add")];
+    assert_eq!([first, second, third].map(|node| node.index()), [0, 1, 2]);
+    assert_eq!((m.locs.node_ids(b), &*m.locs.get(second).name), (vec![second], "c"));
     assert!(a != b && a == m.locs.node("c", "Conv") && b == m.locs.twin("c", "Conv", 1));
-    let other = m.locs.next_node("c", "Add");
     let twins = |loc| m.locs.nodes(loc).iter().map(|n| n.twin).collect::<Vec<_>>();
     assert_eq!((twins(a), twins(b), twins(other)), (vec![0], vec![1], vec![0]));
     // One that text names leaves no room for another.
     m.locs.twin("d", "", 3);
-    let next = m.locs.next_node("d", "");
-    assert_eq!(m.locs.nodes(next)[0].twin, 4);
+    let next = m.locs.add_node("d", "");
+    assert_eq!(m.locs.get(next).twin, 4);
 }
 
 #[test]

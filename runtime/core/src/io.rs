@@ -34,7 +34,7 @@ impl IoInfo {
         };
         let mut shapes: Vec<(usize, Vec<usize>)> = Vec::new();
         for v in model.variants() {
-            let batch = v.batch as usize;
+            let batch = model.items(v)?;
             if shapes.iter().all(|(known, _)| *known != batch) {
                 shapes.push((batch, dims(model.shape(v, index))?));
             }

@@ -170,14 +170,16 @@ impl Predictor {
 
     /// The code that exists: pairs of tier name and batch size, in model order.
     pub fn variants(&self) -> Vec<(&'static str, u32)> {
-        let variants = self.shared.model.variants().iter();
-        variants.map(|v| (crate::tier::tier_name(v.tier), v.batch)).collect()
+        let model = &self.shared.model;
+        let items = |v| model.items(v).unwrap_or(1) as u32;
+        model.variants().iter().map(|v| (crate::tier::name_of_needs(v.features), items(v))).collect()
     }
 
     /// The batches the model runs, ascending; none when it runs any.
     pub fn whole_batches(&self) -> Option<Vec<usize>> {
-        let batches = || self.shared.model.variants().iter().map(|v| v.batch as usize).collect::<BTreeSet<_>>();
-        self.shared.model.whole_batches().then(|| batches().into_iter().collect())
+        let model = &self.shared.model;
+        let batches = || model.variants().iter().filter_map(|v| model.items(v)).collect::<BTreeSet<_>>();
+        model.whole_batches().then(|| batches().into_iter().collect())
     }
 
     /// The batch to run where `wanted` is asked for: that one if the model runs it, else the next smaller one that it

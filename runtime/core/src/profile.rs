@@ -3,6 +3,7 @@
 use crate::predictor::Shared;
 use qc_embed::abi::StepTime;
 use qc_embed::text::c_bytes;
+use qc_kernels::Tier;
 
 /// Times of the steps of a context's tier, accumulated over [`crate::Context::run_profiled`].
 #[derive(Debug, Clone)]
@@ -49,7 +50,9 @@ impl Profile {
     /// An empty profile of the steps of tier `tier`, in the order the executor reports them.
     pub(crate) fn new(shared: &Shared, tier: u32) -> Profile {
         let mut rows = Vec::new();
-        for variant in shared.model.variants().iter().filter(|v| v.tier == tier) {
+        for variant in
+            shared.model.variants().iter().filter(|v| Tier::from_needs(v.features).is_some_and(|t| t as u32 == tier))
+        {
             for step in variant.program() {
                 // SAFETY: strings of a model are NUL-terminated and live as long as it.
                 let text = |text| String::from_utf8_lossy(unsafe { c_bytes(text) }).into_owned();
@@ -57,7 +60,7 @@ impl Profile {
                 rows.push(Row {
                     name,
                     op,
-                    batch: variant.batch,
+                    batch: shared.model.items(variant).unwrap_or(1) as u32,
                     macs: step.macs,
                     weights_bytes: step.weights_bytes,
                     data_bytes: step.data_bytes,

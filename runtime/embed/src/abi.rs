@@ -8,11 +8,11 @@
 
 use core::ffi::{c_char, c_void};
 
-/// Version of every layout in this file; the `v2` of `qc_model_v2`.
-pub const ABI_VERSION: u32 = 2;
+/// Version of every layout in this file; the `v3` of `qc_model_v3`.
+pub const ABI_VERSION: u32 = 3;
 
 /// Name of the one generic symbol every model exports: `extern "C" fn() -> *const Api`.
-pub const ENTRY_SYMBOL: &str = "qc_model_v2";
+pub const ENTRY_SYMBOL: &str = "qc_model_v3";
 
 /// Readable bytes before and after the arena, and after the weights, that kernels may touch beyond a buffer.
 pub const SLACK_BYTES: usize = 128;
@@ -63,15 +63,15 @@ pub struct Step {
     pub data_bytes: u64,
 }
 
-/// The model compiled for one instruction tier and one batch size.
+/// The model compiled for a set of processor features and for certain shapes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Variant {
-    /// The number of a tier, see [`crate::host::tiers`].
-    pub tier: u32,
-    /// Batch items one call computes; at least 1.
-    pub batch: u32,
-    /// Shapes of the inputs, then of the outputs, for one call; what is beyond a tensor's rank is 0.
+    /// What its kernels need of the processor, as bits (`qc_kernels::Features`): the needs of a tier, see
+    /// [`crate::host::tiers`].
+    pub features: u64,
+    /// Shapes of the inputs, then of the outputs, for one call; what is beyond a tensor's rank is 0. Those of the inputs
+    /// are [`Io::dims`] with `dims[0]` multiplied by one number for all that are [`Io::batched`]: the batch of one call.
     pub shapes: *const [i64; MAX_RANK],
     /// Bytes of arena one call needs, without slack.
     pub arena_bytes: u64,
@@ -142,7 +142,7 @@ pub struct Model {
     pub outputs: *const Io,
     /// Length of `variants`.
     pub n_variants: u64,
-    /// Variants in any order; at most one per (tier, batch).
+    /// Variants in any order; at most one per (features, shapes).
     pub variants: *const Variant,
     /// Packed weights, 64-byte aligned, followed by [`SLACK_BYTES`] readable bytes; the address of `QC_WEIGHTS`.
     pub weights: *const u8,

@@ -2,7 +2,7 @@
 
 use crate::abi::*;
 use crate::executor::{Inner, Planned, Slot};
-use crate::host::{Tier, host_tiers, tiers};
+use crate::host::{Tier, host_features, tiers};
 use crate::memory::{Allocator, Block};
 use crate::pool::Pool;
 use crate::sys;
@@ -54,7 +54,7 @@ unsafe fn allocator_of(options: &Options, why: &mut Text) -> Result<Allocator, S
 ///
 /// # Safety
 /// `options.cpu` is null or NUL-terminated.
-unsafe fn choose_tier(model: ModelView, options: &Options, why: &mut Text) -> Result<u32, Status> {
+unsafe fn choose_tier(model: ModelView, options: &Options, why: &mut Text) -> Result<Tier, Status> {
     // SAFETY: promised by the caller.
     let asked = unsafe { c_bytes(options.cpu.cast()) };
     let (source, cap) = if asked.is_empty() {
@@ -73,13 +73,13 @@ unsafe fn choose_tier(model: ModelView, options: &Options, why: &mut Text) -> Re
             }
         },
     };
-    let host = host_tiers();
-    let runs = |tier: &Tier| host.checked_shr(tier.number).unwrap_or(0) & 1 == 1;
-    let holds = |tier: &Tier| model.variants().iter().any(|v| v.tier == tier.number);
+    let host = host_features();
+    let runs = |tier: &Tier| host & tier.needs == tier.needs;
+    let holds = |tier: &Tier| model.variants().iter().any(|v| v.features == tier.needs);
     let (mut best, mut least, mut offered) = (None, None, None);
     for (rank, tier) in tiers().enumerate() {
         if holds(&tier) && runs(&tier) && rank <= last {
-            best = Some(tier.number);
+            best = Some(tier);
         }
         if holds(&tier) && least.is_none() {
             least = Some(tier);
@@ -154,11 +154,11 @@ impl Builder {
     fn build(
         &mut self,
         model: ModelView<'static>,
-        tier: u32,
+        tier: Tier,
         threads: u32,
         why: &mut Text,
     ) -> Result<*mut Context, Status> {
-        let usable = |v: &&'static Variant| v.tier == tier;
+        let usable = |v: &&'static Variant| v.features == tier.needs;
         let n_plan = model.variants().iter().filter(usable).count();
         let arena_bytes = model.variants().iter().filter(usable).map(|v| v.arena_bytes).max().unwrap_or(0) as usize;
         let n_io = model.inputs().len() + model.outputs().len();
@@ -176,7 +176,7 @@ impl Builder {
             }
             let io = slots.add(n_io).cast::<*mut u8>();
             let plan = io.add(n_io).cast::<Planned>();
-            write_plan(plan, model, tier, usable);
+            write_plan(plan, model, usable);
             (
                 core::slice::from_raw_parts_mut(slots, n_io),
                 core::slice::from_raw_parts_mut(io, n_io),
@@ -186,12 +186,12 @@ impl Builder {
         // Insertion sort: `sort_unstable` would bring more code than the executor has.
         for end in 1..plan.len() {
             let mut i = end;
-            while i > 0 && plan[i - 1].variant.batch < plan[i].variant.batch {
+            while i > 0 && plan[i - 1].items < plan[i].items {
                 plan.swap(i - 1, i);
                 i -= 1;
             }
         }
-        let profile_len = model.variants().iter().filter(|v| v.tier == tier).map(|v| v.n_steps as usize).sum();
+        let profile_len = model.variants().iter().filter(usable).map(|v| v.n_steps as usize).sum();
         let Some(pool) = Pool::new(threads, self.allocator) else {
             why.str("out of memory for the threads");
             return Err(Status::OutOfMemory);
@@ -230,19 +230,13 @@ impl Builder {
 ///
 /// # Safety
 /// `plan` has room for every usable variant.
-unsafe fn write_plan(
-    plan: *mut Planned,
-    model: ModelView<'static>,
-    tier: u32,
-    usable: impl Fn(&&'static Variant) -> bool,
-) {
-    let (mut len, mut profile_base) = (0, 0);
-    for variant in model.variants().iter().filter(|v| v.tier == tier) {
-        if usable(&variant) {
-            // SAFETY: promised by the caller.
-            unsafe { plan.add(len).write(Planned { variant, profile_base }) };
-            len += 1;
-        }
+unsafe fn write_plan(plan: *mut Planned, model: ModelView<'static>, usable: impl Fn(&&'static Variant) -> bool) {
+    let mut profile_base = 0;
+    for (i, variant) in model.variants().iter().filter(usable).enumerate() {
+        // A checked model has no variant without items.
+        let items = model.items(variant).unwrap_or(1);
+        // SAFETY: promised by the caller.
+        unsafe { plan.add(i).write(Planned { variant, items, profile_base }) };
         profile_base += variant.n_steps as usize;
     }
 }

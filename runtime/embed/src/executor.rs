@@ -8,6 +8,7 @@
 
 use crate::abi::*;
 use crate::fpu::Rounding;
+use crate::host::Tier;
 use crate::memory::{Allocator, Block};
 use crate::pool::Pool;
 use crate::sys;
@@ -28,7 +29,7 @@ pub struct Context {
 /// A context's parts, reached only by the thread that holds `busy`.
 pub(crate) struct Inner {
     pub(crate) model: ModelView<'static>,
-    pub(crate) tier: u32,
+    pub(crate) tier: Tier,
     pub(crate) allocator: Allocator,
     pub(crate) own_block: Block,
     pub(crate) tables: Block,
@@ -67,6 +68,8 @@ pub(crate) struct Slot {
 #[derive(Clone, Copy)]
 pub(crate) struct Planned {
     pub(crate) variant: &'static Variant,
+    /// Batch items of one call.
+    pub(crate) items: usize,
     pub(crate) profile_base: usize,
 }
 
@@ -244,7 +247,7 @@ impl Inner {
         if self.model.inputs().iter().any(|io| io.batched != 0) {
             return Ok(());
         }
-        self.set_batch(self.plan[self.plan.len() - 1].variant.batch as usize, why)
+        self.set_batch(self.plan[self.plan.len() - 1].items, why)
     }
 
     /// Makes `batch` the batch of the next run; grows the context's own output buffers.
@@ -262,18 +265,18 @@ impl Inner {
 
     /// What a tensor takes at `batch` items.
     fn size(&self, slot: usize, batch: usize) -> Result<Size, Status> {
-        let bytes = self.model.bytes_at(slot, batch, self.tier).ok_or(Status::BadBatch)?;
+        let bytes = self.model.bytes_at(slot, batch, self.tier.needs).ok_or(Status::BadBatch)?;
         Ok(Size { batch, bytes })
     }
 
     /// Whether the model serves `batch` at all.
     fn check_batch(&self, batch: usize, why: &mut Text) -> Result<(), Status> {
-        let least = self.plan[self.plan.len() - 1].variant.batch as usize;
-        let has_code = || self.plan.iter().any(|p| p.variant.batch as usize == batch);
+        let least = self.plan[self.plan.len() - 1].items;
+        let has_code = || self.plan.iter().any(|p| p.items == batch);
         if self.model.whole_batches() && !has_code() {
             why.str("batch ").number(batch as u64).str(" given; this model runs batch ");
             for (i, planned) in self.plan.iter().rev().enumerate() {
-                why.str(if i > 0 { ", " } else { "" }).number(planned.variant.batch as u64);
+                why.str(if i > 0 { ", " } else { "" }).number(planned.items as u64);
             }
             why.str(" only");
         } else if batch < least {
@@ -386,7 +389,7 @@ impl Inner {
     /// Describes the context.
     pub(crate) fn info(&self) -> ContextInfo {
         ContextInfo {
-            tier: self.tier,
+            tier: self.tier.number,
             threads: self.pool.threads(),
             arena_bytes: self.arena.bytes as u64,
             batch: self.batch as u64,
@@ -440,8 +443,8 @@ impl Inner {
         while done < self.batch {
             let rest = self.batch - done;
             let least = self.plan[self.plan.len() - 1];
-            let planned = self.plan.iter().find(|p| p.variant.batch as usize <= rest).copied().unwrap_or(least);
-            let items = planned.variant.batch as usize;
+            let planned = self.plan.iter().find(|p| p.items <= rest).copied().unwrap_or(least);
+            let items = planned.items;
             // `check_batch` made sure that the batch holds the smallest variant.
             let first = if items > rest { self.batch - items } else { done };
             for (pointer, slot) in self.io.iter_mut().zip(self.slots.iter()) {

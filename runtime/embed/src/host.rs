@@ -1,4 +1,4 @@
-//! The instruction tiers, and which of them the host has.
+//! The instruction tiers, what they need, and what the host offers.
 //!
 //! Both belong to the kernels. As a crate they are called; in a shared object they are an object of their own, which the
 //! compiler's linker joins with the executor.
@@ -8,44 +8,46 @@ use core::ffi::CStr;
 /// One instruction tier.
 #[derive(Clone, Copy)]
 pub struct Tier {
-    /// Its number: the value of [`Variant::tier`](crate::abi::Variant::tier).
+    /// Its number: the value of [`ContextInfo::tier`](crate::abi::ContextInfo::tier).
     pub number: u32,
     /// Its name: the word that `QC_CPU` takes.
     pub name: &'static CStr,
+    /// The features that it needs: those of its variants, [`Variant::features`](crate::abi::Variant::features).
+    pub needs: u64,
 }
 
-/// The tiers that this host has: bit `n` for the tier with number `n`.
+/// The features of this host.
 #[cfg(not(qc_embed))]
-pub fn host_tiers() -> u32 {
-    qc_kernels::host::tiers()
+pub fn host_features() -> u64 {
+    qc_kernels::host::features().bits()
 }
 
 /// The tier with rank `rank`, of which 0 is the least preferred; none beyond the last.
 #[cfg(not(qc_embed))]
 fn tier(rank: usize) -> Option<Tier> {
-    qc_kernels::Tier::ALL.get(rank).map(|&t| Tier { number: t as u32, name: t.c_name() })
+    qc_kernels::Tier::ALL.get(rank).map(|&t| Tier { number: t as u32, name: t.c_name(), needs: t.needs().bits() })
 }
 
-/// The tiers that this host has: bit `n` for the tier with number `n`.
+/// The features of this host.
 #[cfg(qc_embed)]
-pub fn host_tiers() -> u32 {
+pub fn host_features() -> u64 {
     unsafe extern "C" {
-        safe fn qc_host_tiers() -> u32;
+        safe fn qc_host_features() -> u64;
     }
-    qc_host_tiers()
+    qc_host_features()
 }
 
 /// The tier with rank `rank`, of which 0 is the least preferred; none beyond the last.
 #[cfg(qc_embed)]
 fn tier(rank: usize) -> Option<Tier> {
     unsafe extern "C" {
-        fn qc_tier(rank: usize, number: *mut u32) -> *const core::ffi::c_char;
+        fn qc_tier(rank: usize, number: *mut u32, needs: *mut u64) -> *const core::ffi::c_char;
     }
-    let mut number = 0;
-    // SAFETY: `number` may be written; a name that is not null is a constant with a NUL at its end.
+    let (mut number, mut needs) = (0, 0);
+    // SAFETY: both may be written; a name that is not null is a constant with a NUL at its end.
     unsafe {
-        let name = qc_tier(rank, &mut number);
-        (!name.is_null()).then(|| Tier { number, name: CStr::from_ptr(name) })
+        let name = qc_tier(rank, &mut number, &mut needs);
+        (!name.is_null()).then(|| Tier { number, name: CStr::from_ptr(name), needs })
     }
 }
 

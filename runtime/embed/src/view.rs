@@ -64,10 +64,10 @@ impl<'m> ModelView<'m> {
         }
         self.ios().find_map(io_contradiction).or_else(|| {
             self.variants().iter().find_map(|v| match v {
-                Variant { batch: 0, .. } => Some("a variant of batch 0"),
                 Variant { shapes, .. } if shapes.is_null() && self.ios().count() > 0 => {
                     Some("a variant without shapes")
                 }
+                v if self.items(v).is_none() => Some("a variant whose inputs are no batch of the model's"),
                 Variant { n_steps: 1.., steps, .. } if steps.is_null() => Some("steps without an address"),
                 Variant { arena_bytes, .. } if *arena_bytes > isize::MAX as u64 / 2 => Some("an impossible arena"),
                 _ => None,
@@ -113,14 +113,37 @@ impl<'m> ModelView<'m> {
         }
     }
 
+    /// Batch items that one call of a variant of this model computes, at least 1: what the shapes of its inputs say. None
+    /// when they are no batch of the model's inputs, which no variant of a checked model is.
+    pub fn items(&self, variant: &Variant) -> Option<usize> {
+        let inputs = self.inputs();
+        // SAFETY: variants are made by the code generator, which promises a shape for every input and output.
+        let shapes: &[[i64; MAX_RANK]] = unsafe { list(variant.shapes, inputs.len() as u64) };
+        let mut items = None;
+        for (io, shape) in inputs.iter().zip(shapes) {
+            let (dims, shape) = (io.dims.get(..io.rank as usize)?, shape.get(..io.rank as usize)?);
+            if io.batched == 0 {
+                if dims != shape {
+                    return None;
+                }
+                continue;
+            }
+            let ((one, rest), (all, others)) = (dims.split_first()?, shape.split_first()?);
+            let fits = rest == others && *one > 0 && *all > 0 && all.checked_rem(*one) == Some(0);
+            let own = all.checked_div(*one).filter(|own| fits && items.is_none_or(|known| known == *own))?;
+            items = Some(own);
+        }
+        usize::try_from(items.unwrap_or(1)).ok()
+    }
+
     /// Bytes of tensor `index`, inputs first, at `batch` items; none when they exceed the address space, or when the
-    /// batch has to be run whole and no variant of tier `tier` does.
-    pub fn bytes_at(&self, index: usize, batch: usize, tier: u32) -> Option<usize> {
+    /// batch has to be run whole and no variant with these features does.
+    pub fn bytes_at(&self, index: usize, batch: usize, features: u64) -> Option<usize> {
         let io = self.ios().nth(index)?;
         if !self.whole_batches() || index < self.inputs().len() || io.batched == 0 {
             return io.bytes_at(batch);
         }
-        let variant = self.variants().iter().find(|v| v.tier == tier && v.batch as usize == batch)?;
+        let variant = self.variants().iter().find(|v| v.features == features && self.items(v) == Some(batch))?;
         let elem = *ELEM_BYTES.get(io.elem as usize)?;
         let product = |n: usize, &dim: &i64| n.checked_mul(usize::try_from(dim).ok()?);
         let bytes = self.shape(variant, index).iter().try_fold(elem, product)?;

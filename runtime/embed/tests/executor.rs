@@ -210,13 +210,24 @@ fn contexts_that_cannot_be_made_say_why() {
         assert_eq!(status, Status::BadModel);
         assert!(sentence.contains(text), "{sentence:?} lacks {text:?}");
     };
-    refused(Model { abi_version: 99, ..*good }, "tables of version 99, this executor reads version 2");
+    refused(Model { abi_version: 99, ..*good }, "tables of version 99, this executor reads version 3");
     refused(Model { model_bytes: 8, ..*good }, "unexpected size");
     refused(toy::model(vec![]), "no variant");
     refused(Model { inputs: null(), ..*good }, "a list without an address");
     refused(Model { weights: good.weights.wrapping_add(4), ..*good }, "misaligned weights");
     refused(toy::model(vec![Variant { shapes: null(), ..toy::variant(0, 1) }]), "variant without shapes");
-    refused(toy::model(vec![Variant { batch: 0, ..toy::variant(0, 1) }]), "variant of batch 0");
+    let no_batch = "a variant whose inputs are no batch of the model's";
+    refused(toy::model(vec![toy::variant(0, 0)]), no_batch);
+    let columns = COLUMNS as i64;
+    for ([rows, columns], shift) in [([1, columns + 1], 0), ([-1, columns], 0), ([1, columns], 2)] {
+        let shape = |dims: [i64; 2]| std::array::from_fn(|i| dims.get(i).copied().unwrap_or(0));
+        let shapes: [[i64; MAX_RANK]; 4] = [shape([rows, columns]), shape([shift, 0]), shape([1, 1]), shape([1, 0])];
+        let inputs = [toy::io(b"x\0", &[1, COLUMNS as i64], true), toy::io(b"shift\0", &[1], true)];
+        let variant = Variant { shapes: shapes.as_ptr(), ..toy::variant(0, 1) };
+        refused(Model { inputs: inputs.as_ptr(), ..toy::model(vec![variant]) }, no_batch);
+    }
+    let fixed = [toy::io(b"x\0", &[4, columns], false), toy::io(b"shift\0", &[], false)];
+    refused(Model { inputs: fixed.as_ptr(), ..toy::model(vec![toy::variant(0, 1)]) }, no_batch);
     let bad_io = |io: Io| Model { n_inputs: 1, inputs: Box::leak(Box::new(io)), ..*good };
     refused(bad_io(Io { elem: 7, ..toy::io(b"x\0", &[1], true) }), "unknown element type");
     refused(bad_io(Io { rank: 9, ..toy::io(b"x\0", &[1], true) }), "rank above 8");

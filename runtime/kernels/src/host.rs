@@ -50,29 +50,27 @@ pub fn has(tier: Tier) -> bool {
     features().contain(tier.needs())
 }
 
-/// The tiers that this host has: bit `n` for the tier with number `n`.
-pub fn tiers() -> u32 {
-    let features = features();
-    Tier::ALL.iter().filter(|t| features.contain(t.needs())).fold(0, |set, &t| set | 1 << t as u32)
-}
-
-/// [`tiers`] under a name that other objects link to.
+/// [`features`] as bits, under a name that other objects link to.
 #[cfg(qc_embed)]
 #[unsafe(no_mangle)]
-pub extern "C" fn qc_host_tiers() -> u32 {
-    tiers()
+pub extern "C" fn qc_host_features() -> u64 {
+    features().bits()
 }
 
-/// The name of the tier with rank `rank`, and its number by `number`; null beyond the last. For other objects.
+/// The name of the tier with rank `rank`, and by pointers its number and the features that it needs; null beyond the last.
+/// For other objects.
 ///
 /// # Safety
-/// `number` may be written.
+/// `number` and `needs` may be written.
 #[cfg(qc_embed)]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qc_tier(rank: usize, number: *mut u32) -> *const core::ffi::c_char {
+pub unsafe extern "C" fn qc_tier(rank: usize, number: *mut u32, needs: *mut u64) -> *const core::ffi::c_char {
     let Some(&tier) = Tier::ALL.get(rank) else { return core::ptr::null() };
     // SAFETY: the caller's guarantee.
-    unsafe { number.write(tier as u32) };
+    unsafe {
+        number.write(tier as u32);
+        needs.write(tier.needs().bits());
+    }
     tier.c_name().as_ptr()
 }
 

@@ -32,7 +32,7 @@ mod row;
 pub mod table;
 pub mod tier;
 
-/// The kernels of all tiers as a relocatable object: symbols `qc_k_<name>`, one section per function, `qc_host_tiers` and
+/// The kernels of all tiers as a relocatable object: symbols `qc_k_<name>`, one section per function, `qc_host_features` and
 /// `qc_tier`.
 #[cfg(not(qc_embed))]
 pub static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.o"));

@@ -9,7 +9,7 @@ use core::ffi::CStr;
 
 /// A set of features of a processor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Features(u32);
+pub struct Features(u64);
 
 /// A register of CPUID's answer.
 #[derive(Clone, Copy)]
@@ -31,7 +31,8 @@ const YMM: u64 = 0x6;
 /// As `YMM`, with opmasks and both halves of zmm.
 const ZMM: u64 = 0xe6;
 
-/// The features that kernels use, under the names of `target_feature`.
+/// The features that kernels use, under the names of `target_feature`. The place of one is its bit in the binary interface,
+/// which never changes: new ones come last.
 pub(crate) const FEATURES: &[(&str, Report, u64)] = &[
     ("sse2", Report(1, 0, Edx, 26), NO_STATE),
     ("fma", Report(1, 0, Ecx, 12), YMM),
@@ -68,6 +69,11 @@ impl Features {
     /// The set with feature `number` of the list.
     pub(crate) const fn with(self, number: usize) -> Features {
         Features(self.0 | 1 << number)
+    }
+
+    /// The set in the binary interface.
+    pub const fn bits(self) -> u64 {
+        self.0
     }
 
     /// Whether all of `other` are among these.
@@ -152,6 +158,11 @@ impl Tier {
     /// The tier with a number of the binary interface.
     pub fn from_number(number: u32) -> Option<Tier> {
         Tier::ALL.iter().copied().find(|&t| t as u32 == number)
+    }
+
+    /// The tier whose needs are these `bits` of [`Features::bits`]; no two need the same.
+    pub fn from_needs(bits: u64) -> Option<Tier> {
+        Tier::ALL.iter().copied().find(|t| t.needs().bits() == bits)
     }
 
     /// Place in the order of preference; 0 is the least.

@@ -16,8 +16,8 @@ pub fn symbols(names: &Names, program: &Program, layout: &Layout) -> Vec<u8> {
             None => undefined,
             Some(export) => SymbolRecord {
                 is_function: export.is_function,
-                section: layout.target_index(program, export.target),
-                value: layout.address(export.target),
+                section: layout.referent_index(program, export.referent),
+                value: layout.address(export.referent),
                 size: export.size,
                 ..undefined
             },

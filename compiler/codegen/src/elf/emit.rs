@@ -2,11 +2,11 @@
 
 use super::dynamic;
 use super::input::Kind;
-use super::layout::{Layout, NOTE_HEADER_BYTES, Out, STUB_BYTES};
+use super::layout::{Layout, NOTE_HEADER_BYTES, Out};
 use super::names::Names;
-use super::program::{Fix, Patch, Program, Target};
+use super::program::{Fix, Patch, Program, Referent};
 use super::record::{
-    FileHeader, PAGE, ProgramHeader, RELA_BYTES, Rela, SYMBOL_BYTES, SectionHeader, StringTable, SymbolRecord,
+    FileHeader, ProgramHeader, RELA_BYTES, Rela, SYMBOL_BYTES, SectionHeader, StringTable, SymbolRecord,
 };
 use super::{LinkError, LinkInput};
 use object::elf;
@@ -27,8 +27,9 @@ pub fn emit(input: &LinkInput, program: &Program, layout: Layout) -> Result<Vec<
     put(layout.span(Out::Relocations).offset, &relocations.bytes);
     put(layout.span(Out::Dynamic).offset, &dynamic::entries(&layout.names, &layout, relocations.n_relative));
     for (&import, &stub) in &layout.stubs {
-        let span = layout.span(Out::Stubs);
-        put(span.offset + stub * STUB_BYTES, &stub_code(&layout, span.address + stub * STUB_BYTES, import));
+        let (span, at) = (layout.span(Out::Stubs), stub * input.target.stub_bytes);
+        let distance = layout.slot(Referent::Import(import)).wrapping_sub(span.address + at);
+        put(span.offset + at, &(input.target.stub)(distance));
     }
     for &id in &program.kept {
         let section = program.section(id);
@@ -40,7 +41,7 @@ pub fn emit(input: &LinkInput, program: &Program, layout: Layout) -> Result<Vec<
         patch(program, &layout, fix, &mut file)?;
     }
     let weights = layout.span(Out::Weights);
-    file.reserve(weights.size as usize + 64 * PAGE as usize);
+    file.reserve(weights.size as usize + 64 * input.target.page_bytes as usize);
     file.extend_from_slice(input.weights);
     file.resize((weights.offset + weights.size) as usize, 0);
     let tables = section_tables(program, &layout, &mut file);
@@ -68,13 +69,6 @@ fn notes(text: &str) -> Vec<u8> {
     out
 }
 
-/// `jmp [rip + distance to the slot]`, padded with `int3`.
-fn stub_code(layout: &Layout, address: u64, import: usize) -> [u8; STUB_BYTES as usize] {
-    let distance = layout.slot(Target::Import(import)).wrapping_sub(address + 6) as u32;
-    let [a, b, c, d] = distance.to_le_bytes();
-    [0xff, 0x25, a, b, c, d, 0xcc, 0xcc]
-}
-
 struct Relocations {
     bytes: Vec<u8>,
     n_relative: u64,
@@ -82,20 +76,21 @@ struct Relocations {
 
 /// What the loader has to fill in: addresses in our own memory first, by place, then imports.
 fn relocations(program: &Program, layout: &Layout) -> Relocations {
-    let at = |address: u64, target: Target, addend: i64| match target {
-        Target::Import(import) => {
-            let r_type = if addend == 0 { elf::R_X86_64_GLOB_DAT } else { elf::R_X86_64_64 };
+    let loaded = layout.target.loaded;
+    let at = |address: u64, referent: Referent, addend: i64| match referent {
+        Referent::Import(import) => {
+            let r_type = if addend == 0 { loaded.slot } else { loaded.address };
             Rela { address, r_type, symbol: Names::import_index(import), addend }
         }
         _ => {
-            let addend = layout.address(target).wrapping_add_signed(addend) as i64;
-            Rela { address, r_type: elf::R_X86_64_RELATIVE, symbol: 0, addend }
+            let addend = layout.address(referent).wrapping_add_signed(addend) as i64;
+            Rela { address, r_type: loaded.relative, symbol: 0, addend }
         }
     };
     let addresses = program.fixes.iter().filter(|fix| fix.patch == Patch::Address);
     let mut all: Vec<Rela> = addresses
-        .map(|fix| at(layout.section(fix.section) + fix.offset, fix.target, fix.addend))
-        .chain(layout.slots.keys().map(|&target| at(layout.slot(target), target, 0)))
+        .map(|fix| at(layout.section(fix.section) + fix.offset, fix.referent, fix.addend))
+        .chain(layout.slots.keys().map(|&referent| at(layout.slot(referent), referent, 0)))
         .collect();
     all.sort_by_key(|rela| (rela.symbol != 0, rela.address));
     let n_relative = all.iter().filter(|rela| rela.symbol == 0).count() as u64;
@@ -121,23 +116,16 @@ fn patch(program: &Program, layout: &Layout, fix: &Fix, file: &mut [u8]) -> Resu
     match fix.patch {
         // Filled in by the loader.
         Patch::Address => {}
-        Patch::Distance => file[at..at + 4].copy_from_slice(&near(distance(layout.address(fix.target)))?),
-        Patch::Distance64 => file[at..at + 8].copy_from_slice(&distance(layout.address(fix.target)).to_le_bytes()),
-        Patch::Slot => file[at..at + 4].copy_from_slice(&near(distance(layout.slot(fix.target)))?),
-        Patch::SlotLoad => {
-            file[at - 2] = 0x8d;
-            file[at..at + 4].copy_from_slice(&near(distance(layout.address(fix.target)))?);
-        }
-        Patch::SlotCall => {
-            // The prefix makes the call as long as the instruction it replaces.
-            file[at - 2..at].copy_from_slice(&[0x67, 0xe8]);
-            file[at..at + 4].copy_from_slice(&near(distance(layout.address(fix.target)))?);
-        }
-        Patch::SlotJump => {
-            // One byte shorter than what it replaces, so its distance begins, and counts, one byte earlier.
-            file[at - 2] = 0xe9;
-            file[at - 1..at + 3].copy_from_slice(&near(distance(layout.address(fix.target)) + 1)?);
-            file[at + 3] = 0x90;
+        Patch::Distance => file[at..at + 4].copy_from_slice(&near(distance(layout.address(fix.referent)))?),
+        Patch::Distance64 => file[at..at + 8].copy_from_slice(&distance(layout.address(fix.referent)).to_le_bytes()),
+        Patch::Slot => file[at..at + 4].copy_from_slice(&near(distance(layout.slot(fix.referent)))?),
+        Patch::Direct(direct) => {
+            for &(place, byte) in direct.bytes {
+                file[at.wrapping_add_signed(place)] = byte;
+            }
+            // A distance counts from where it is.
+            let distance = near(distance(layout.address(fix.referent)) - direct.distance as i64)?;
+            file[at.wrapping_add_signed(direct.distance)..][..4].copy_from_slice(&distance);
         }
     }
     Ok(())
@@ -193,6 +181,7 @@ fn section_tables(program: &Program, layout: &Layout, file: &mut Vec<u8>) -> Fil
     let section_headers_offset = file.len() as u64;
     headers.iter().for_each(|header| header.write(file));
     FileHeader {
+        machine: layout.target.machine,
         n_program_headers: layout.n_program_headers() as u16,
         section_headers_offset,
         n_section_headers: headers.len() as u16,
@@ -227,7 +216,7 @@ fn loaded_header(layout: &Layout, out: Out, name: u32) -> SectionHeader {
         Out::Relocations => (elf::SHT_RELA, symbols, 0, RELA_BYTES),
         Out::Dynamic => (elf::SHT_DYNAMIC, strings, 0, super::record::DYNAMIC_BYTES),
         Out::Zero => (elf::SHT_NOBITS, 0, 0, 0),
-        Out::Stubs => (elf::SHT_PROGBITS, 0, 0, STUB_BYTES),
+        Out::Stubs => (elf::SHT_PROGBITS, 0, 0, layout.target.stub_bytes),
         Out::Slots => (elf::SHT_PROGBITS, 0, 0, 8),
         Out::ReadOnly | Out::Text | Out::ReadOnlyAfterLoad | Out::Data | Out::Weights => (elf::SHT_PROGBITS, 0, 0, 0),
     };
@@ -258,13 +247,13 @@ fn symbol_table(program: &Program, layout: &Layout) -> (Vec<u8>, u32, StringTabl
     items.sort_by_key(|(symbol, section, offset)| (layout.section(*section) + offset, symbol.name));
     let mut bytes = vec![0; SYMBOL_BYTES as usize];
     for (symbol, section, offset) in &items {
-        let target = Target::Section(*section, *offset);
+        let referent = Referent::Section(*section, *offset);
         let record = SymbolRecord {
             name: strings.add(symbol.name),
             is_global: false,
             is_function: symbol.is_function,
-            section: layout.target_index(program, target),
-            value: layout.address(target),
+            section: layout.referent_index(program, referent),
+            value: layout.address(referent),
             size: symbol.size,
         };
         record.write(&mut bytes);
@@ -274,8 +263,8 @@ fn symbol_table(program: &Program, layout: &Layout) -> (Vec<u8>, u32, StringTabl
             name: strings.add(export.name),
             is_global: true,
             is_function: export.is_function,
-            section: layout.target_index(program, export.target),
-            value: layout.address(export.target),
+            section: layout.referent_index(program, export.referent),
+            value: layout.address(export.referent),
             size: export.size,
         };
         record.write(&mut bytes);

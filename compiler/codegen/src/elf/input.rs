@@ -1,6 +1,7 @@
 //! Reads relocatable objects into sections, symbols and relocations.
 
 use super::LinkError;
+use crate::target::{self, Target};
 use object::read::elf::ElfFile64;
 use object::{
     LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget, SectionFlags,
@@ -38,7 +39,8 @@ pub struct Section<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Relocation {
     pub offset: u64,
-    pub r_type: elf::RelocationType,
+    /// What it asks for; its type, for messages, if that is not known.
+    pub what: Result<target::Relocation, elf::RelocationType>,
     /// Index in [`Object::symbols`].
     pub symbol: usize,
     pub addend: i64,
@@ -76,18 +78,18 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Reads an object; `index` names it in errors.
-    pub fn parse(bytes: &'a [u8], index: usize) -> Result<Object<'a>, LinkError> {
+    /// Reads an object for `target`; `index` names it in errors.
+    pub fn parse(bytes: &'a [u8], target: &Target, index: usize) -> Result<Object<'a>, LinkError> {
         let fail = |reason: String| LinkError::Object { object: index, reason };
         let file = ElfFile64::<LittleEndian>::parse(bytes).map_err(|e| fail(e.to_string()))?;
-        if file.kind() != object::ObjectKind::Relocatable || file.architecture() != object::Architecture::X86_64 {
-            return Err(fail("it is not an x86-64 relocatable".into()));
+        if file.kind() != object::ObjectKind::Relocatable || file.architecture() != target.architecture {
+            return Err(fail(format!("it is not a relocatable object for {}", target.name)));
         }
         let mut sections = Vec::new();
         for section in file.sections() {
             let SectionIndex(i) = section.index();
             sections.resize_with(sections.len().max(i + 1), || None);
-            sections[i] = read_section(&section).map_err(fail)?;
+            sections[i] = read_section(&section, target).map_err(fail)?;
         }
         let mut symbols = Vec::new();
         for symbol in file.symbols() {
@@ -106,7 +108,7 @@ impl<'a> Object<'a> {
 type FileSection<'a, 'f> = object::read::elf::ElfSection64<'a, 'f, LittleEndian>;
 type FileSymbol<'a, 'f> = object::read::elf::ElfSymbol64<'a, 'f, LittleEndian>;
 
-fn read_section<'a>(section: &FileSection<'a, '_>) -> Result<Option<Section<'a>>, String> {
+fn read_section<'a>(section: &FileSection<'a, '_>, target: &Target) -> Result<Option<Section<'a>>, String> {
     let name = section.name().map_err(|e| e.to_string())?;
     let SectionFlags::Elf { sh_type, sh_flags } = section.flags() else { return Ok(None) };
     // Frame tables are dropped: nothing unwinds through a model, and everything in it aborts instead of panicking.
@@ -120,11 +122,11 @@ fn read_section<'a>(section: &FileSection<'a, '_>) -> Result<Option<Section<'a>>
         return Err(format!("section {name} runs code at load time"));
     }
     let (align, size) = (section.align().max(1), section.size());
-    if !align.is_power_of_two() || align > super::record::PAGE {
+    if !align.is_power_of_two() || align > target.page_bytes {
         return Err(format!("section {name} has an alignment of {align}"));
     }
-    let relocations = read_relocations(section).map_err(|reason| format!("section {name} {reason}"))?;
-    let has_addresses = relocations.iter().any(|r| r.r_type == elf::R_X86_64_64);
+    let relocations = read_relocations(section, target).map_err(|reason| format!("section {name} {reason}"))?;
+    let has_addresses = relocations.iter().any(|r| r.what == Ok(target::Relocation::Address));
     let kind = if sh_flags.contains(elf::SHF_EXECINSTR) {
         Kind::Text
     } else if sh_flags.contains(elf::SHF_WRITE) && !name.starts_with(".data.rel.ro") {
@@ -141,7 +143,7 @@ fn read_section<'a>(section: &FileSection<'a, '_>) -> Result<Option<Section<'a>>
     Ok(Some(Section { name, kind, bytes, size, align, relocations }))
 }
 
-fn read_relocations(section: &FileSection) -> Result<Vec<Relocation>, String> {
+fn read_relocations(section: &FileSection, target: &Target) -> Result<Vec<Relocation>, String> {
     let mut relocations = Vec::new();
     for (offset, relocation) in section.relocations() {
         let RelocationTarget::Symbol(symbol) = relocation.target() else {
@@ -150,8 +152,9 @@ fn read_relocations(section: &FileSection) -> Result<Vec<Relocation>, String> {
         let RelocationFlags::Elf { r_type } = relocation.flags() else {
             return Err("has an unknown kind of relocation".into());
         };
-        if r_type != elf::R_X86_64_NONE {
-            relocations.push(Relocation { offset, r_type, symbol: symbol.0, addend: relocation.addend() });
+        let what = (target.relocation)(r_type).ok_or(r_type);
+        if what != Ok(target::Relocation::None) {
+            relocations.push(Relocation { offset, what, symbol: symbol.0, addend: relocation.addend() });
         }
     }
     relocations.sort_by_key(|r| r.offset);

@@ -2,15 +2,13 @@
 
 use super::input::Kind;
 use super::names::Names;
-use super::program::{Patch, Program, SectionId, Target};
-use super::record::{FILE_HEADER_BYTES, PAGE, PROGRAM_HEADER_BYTES, ProgramHeader, RELA_BYTES, SYMBOL_BYTES};
+use super::program::{Patch, Program, Referent, SectionId};
+use super::record::{FILE_HEADER_BYTES, PROGRAM_HEADER_BYTES, ProgramHeader, RELA_BYTES, SYMBOL_BYTES};
 use super::{LinkInput, record};
+use crate::Target;
 use object::elf;
 use qc_runtime::note::SEAL_BYTES;
 use std::collections::BTreeMap;
-
-/// Bytes of a stub: `jmp [slot]`, padded.
-pub const STUB_BYTES: u64 = 8;
 
 /// Bytes of a note before its contents: lengths and type, and the owner's name, padded.
 pub const NOTE_HEADER_BYTES: u64 = 16;
@@ -108,11 +106,12 @@ pub struct Span {
 /// Sizes, places and addresses of everything.
 #[derive(Debug)]
 pub struct Layout<'a> {
+    pub target: &'a Target,
     spans: [Span; Out::ALL.len()],
     /// Addresses of kept sections.
     sections: BTreeMap<SectionId, u64>,
     /// Targets that have a slot, with the slot's number.
-    pub slots: BTreeMap<Target, u64>,
+    pub slots: BTreeMap<Referent, u64>,
     /// Imports that have a stub, with the stub's number.
     pub stubs: BTreeMap<usize, u64>,
     pub segments: Vec<ProgramHeader>,
@@ -128,7 +127,9 @@ impl<'a> Layout<'a> {
         let names = Names::new(input, program);
         let addresses = program.fixes.iter().filter(|fix| fix.patch == Patch::Address).count() + slots.len();
         let n_symbols = names.n_symbols() as u64;
+        let target = input.target;
         let mut layout = Layout {
+            target,
             spans: [Span { align: 8, ..Span::default() }; Out::ALL.len()],
             sections: BTreeMap::new(),
             slots,
@@ -142,10 +143,10 @@ impl<'a> Layout<'a> {
         layout.set(Out::DynamicSymbols, n_symbols * SYMBOL_BYTES, 8);
         layout.set(Out::DynamicStrings, layout.names.strings.bytes.len() as u64, 1);
         layout.set(Out::Relocations, addresses as u64 * RELA_BYTES, 8);
-        layout.set(Out::Stubs, layout.stubs.len() as u64 * STUB_BYTES, 16);
+        layout.set(Out::Stubs, layout.stubs.len() as u64 * target.stub_bytes, 16);
         layout.set(Out::Dynamic, layout.names.n_entries() as u64 * record::DYNAMIC_BYTES, 8);
         layout.set(Out::Slots, layout.slots.len() as u64 * 8, 8);
-        layout.set(Out::Weights, input.weights.len() as u64 + WEIGHTS_SLACK, PAGE);
+        layout.set(Out::Weights, input.weights.len() as u64 + WEIGHTS_SLACK, target.page_bytes);
         for kind in [Kind::Text, Kind::ReadOnly, Kind::ReadOnlyAfterLoad, Kind::Data, Kind::Zero] {
             layout.place_sections(program, kind);
         }
@@ -182,27 +183,27 @@ impl<'a> Layout<'a> {
         1 + Out::ALL.iter().filter(|&&o| o < out && self.has(o)).count() as u16
     }
 
-    /// Header index of the section a target is in.
-    pub fn target_index(&self, program: &Program, target: Target) -> u16 {
-        match target {
-            Target::Section(id, _) => self.header_index(Out::of(program.section(id).kind)),
-            Target::Weights => self.header_index(Out::Weights),
-            Target::Import(_) => 0,
+    /// Header index of the section a referent is in.
+    pub fn referent_index(&self, program: &Program, referent: Referent) -> u16 {
+        match referent {
+            Referent::Section(id, _) => self.header_index(Out::of(program.section(id).kind)),
+            Referent::Weights => self.header_index(Out::Weights),
+            Referent::Import(_) => 0,
         }
     }
 
-    /// Address of a target; the stub of an import.
-    pub fn address(&self, target: Target) -> u64 {
-        match target {
-            Target::Section(id, offset) => self.section(id) + offset,
-            Target::Weights => self.span(Out::Weights).address,
-            Target::Import(import) => self.span(Out::Stubs).address + self.stubs[&import] * STUB_BYTES,
+    /// Address of a referent; the stub of an import.
+    pub fn address(&self, referent: Referent) -> u64 {
+        match referent {
+            Referent::Section(id, offset) => self.section(id) + offset,
+            Referent::Weights => self.span(Out::Weights).address,
+            Referent::Import(import) => self.span(Out::Stubs).address + self.stubs[&import] * self.target.stub_bytes,
         }
     }
 
-    /// Address of a target's slot.
-    pub fn slot(&self, target: Target) -> u64 {
-        self.span(Out::Slots).address + self.slots[&target] * 8
+    /// Address of a referent's slot.
+    pub fn slot(&self, referent: Referent) -> u64 {
+        self.span(Out::Slots).address + self.slots[&referent] * 8
     }
 
     fn set(&mut self, out: Out, size: u64, align: u64) {
@@ -226,6 +227,7 @@ impl<'a> Layout<'a> {
     /// Gives spans their places. Segments begin on pages, and addresses equal places in the file, except that memory
     /// without bytes in the file comes in between.
     fn place_spans(&mut self) {
+        let page = self.target.page_bytes;
         let mut offset = FILE_HEADER_BYTES + PROGRAM_HEADER_BYTES * self.n_program_headers();
         let mut address = offset;
         let mut segment = 0;
@@ -237,7 +239,7 @@ impl<'a> Layout<'a> {
             }
             if out.segment() != segment {
                 self.close_segment(segment, segment_start, offset, address);
-                (offset, address) = (offset.next_multiple_of(PAGE), address.next_multiple_of(PAGE));
+                (offset, address) = (offset.next_multiple_of(page), address.next_multiple_of(page));
                 (segment, segment_start) = (out.segment(), (offset, address));
             }
             address = address.next_multiple_of(align);
@@ -263,7 +265,7 @@ impl<'a> Layout<'a> {
         let mut memory_bytes = address - start.1;
         if segment == 2 {
             // The loader protects whole pages, so the pages belong to this segment to their ends.
-            memory_bytes = memory_bytes.next_multiple_of(PAGE);
+            memory_bytes = memory_bytes.next_multiple_of(self.target.page_bytes);
         }
         self.segments.push(ProgramHeader {
             p_type: elf::PT_LOAD,
@@ -272,7 +274,7 @@ impl<'a> Layout<'a> {
             address: start.1,
             file_bytes: offset - start.0,
             memory_bytes,
-            align: PAGE,
+            align: self.target.page_bytes,
         });
         if segment == 2 {
             let load = self.segments[self.segments.len() - 1];
@@ -288,16 +290,16 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Slots and stubs that the patches need, in the order of their targets.
-fn indirections(program: &Program) -> (BTreeMap<Target, u64>, BTreeMap<usize, u64>) {
+/// Slots and stubs that the patches need, in the order of their referents.
+fn indirections(program: &Program) -> (BTreeMap<Referent, u64>, BTreeMap<usize, u64>) {
     let (mut slots, mut stubs) = (BTreeMap::new(), BTreeMap::new());
     for fix in &program.fixes {
-        match (fix.patch, fix.target) {
-            (Patch::Slot, target) => {
-                slots.insert(target, 0);
+        match (fix.patch, fix.referent) {
+            (Patch::Slot, referent) => {
+                slots.insert(referent, 0);
             }
-            (Patch::Distance, Target::Import(import)) => {
-                slots.insert(fix.target, 0);
+            (Patch::Distance, Referent::Import(import)) => {
+                slots.insert(fix.referent, 0);
                 stubs.insert(import, 0);
             }
             _ => {}

@@ -5,10 +5,6 @@ use super::program::Program;
 use super::record::StringTable;
 use object::elf;
 
-/// The libraries that imported functions come from. Before glibc 2.34 threads were in a library of their own, of which
-/// newer ones keep an empty shell; musl takes both names for its one library, which is there already.
-const LIBRARIES: [&str; 2] = ["libc.so.6", "libpthread.so.0"];
-
 /// Dynamic symbols and strings: nothing, then the imports, then the exports.
 #[derive(Debug)]
 pub struct Names<'a> {
@@ -32,7 +28,7 @@ impl<'a> Names<'a> {
         let soname = strings.add(input.soname);
         let needed = match program.imports.is_empty() {
             true => Vec::new(),
-            false => LIBRARIES.map(|name| strings.add(name)).to_vec(),
+            false => input.target.libraries.iter().map(|name| strings.add(name)).collect(),
         };
         Names { names, name_offsets, strings, soname, needed }
     }

@@ -3,7 +3,7 @@
 use super::input::{Kind, Object, Place, Relocation, Section, Symbol};
 use super::{LinkError, LinkInput};
 use crate::embed_object::WEIGHTS_SYMBOL;
-use object::elf;
+use crate::target::{Direct, Relocation as Asked, Target};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A section by object and index.
@@ -11,7 +11,7 @@ pub type SectionId = (usize, usize);
 
 /// What a symbol resolves to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Target {
+pub enum Referent {
     /// An offset in a kept section.
     Section(SectionId, u64),
     /// The first byte of the weights.
@@ -25,18 +25,14 @@ pub enum Target {
 pub enum Patch {
     /// The 64-bit address, completed by the loader.
     Address,
-    /// The 32-bit distance to the target, or to its stub when it is imported.
+    /// The 32-bit distance to the referent, or to its stub when it is imported.
     Distance,
-    /// The 64-bit distance to the target.
+    /// The 64-bit distance to the referent.
     Distance64,
-    /// The 32-bit distance to the target's slot in the table of addresses (GOT).
+    /// The 32-bit distance to the referent's slot in the table of addresses (GOT).
     Slot,
-    /// `mov reg, [slot]` becomes `lea reg, [target]`.
-    SlotLoad,
-    /// `call [slot]` becomes `call target`.
-    SlotCall,
-    /// `jmp [slot]` becomes `jmp target`.
-    SlotJump,
+    /// An instruction that takes the address from its slot gets the 32-bit distance to the referent instead.
+    Direct(&'static Direct),
 }
 
 /// A place to patch in a kept section.
@@ -45,7 +41,7 @@ pub struct Fix {
     pub section: SectionId,
     pub offset: u64,
     pub patch: Patch,
-    pub target: Target,
+    pub referent: Referent,
     pub addend: i64,
 }
 
@@ -53,7 +49,7 @@ pub struct Fix {
 #[derive(Debug)]
 pub struct Export<'a> {
     pub name: &'a str,
-    pub target: Target,
+    pub referent: Referent,
     pub size: u64,
     pub is_function: bool,
 }
@@ -78,7 +74,7 @@ type SymbolId = (usize, usize);
 impl<'a> Program<'a> {
     /// Resolves the input.
     pub fn new(input: &LinkInput<'a>) -> Result<Program<'a>, LinkError> {
-        let parsed = input.objects.iter().enumerate().map(|(i, bytes)| Object::parse(bytes, i));
+        let parsed = input.objects.iter().enumerate().map(|(i, bytes)| Object::parse(bytes, input.target, i));
         let objects = parsed.collect::<Result<Vec<_>, _>>()?;
         let globals = global_symbols(&objects)?;
         let resolver = Resolver { objects: &objects, globals, allowed: input.imports };
@@ -96,21 +92,21 @@ impl<'a> Program<'a> {
         let mut fixes = Vec::new();
         for &id in &kept {
             for relocation in &section(&objects, id).relocations {
-                let target = match resolver.find(id, relocation)? {
-                    Found::Section(section, offset) => Target::Section(section, offset),
-                    Found::Weights => Target::Weights,
+                let referent = match resolver.find(id, relocation)? {
+                    Found::Section(section, offset) => Referent::Section(section, offset),
+                    Found::Weights => Referent::Weights,
                     Found::Import(name) => {
-                        Target::Import(imports.binary_search(&name).expect("every import was collected"))
+                        Referent::Import(imports.binary_search(&name).expect("every import was collected"))
                     }
                 };
-                fixes.push(fix(section(&objects, id), id, relocation, target)?);
+                fixes.push(fix(input.target, section(&objects, id), id, relocation, referent)?);
             }
         }
         let exports = input.exports.iter().zip(roots).map(|((name, _), root)| {
             let symbol = &objects[root.0].symbols[root.1];
             let Place::Section(index, offset) = symbol.place else { unreachable!("exports are definitions") };
-            let target = Target::Section((root.0, index), offset);
-            Export { name, target, size: symbol.size, is_function: symbol.is_function }
+            let referent = Referent::Section((root.0, index), offset);
+            Export { name, referent, size: symbol.size, is_function: symbol.is_function }
         });
         let exports = exports.collect();
         Ok(Program { objects, kept, fixes, imports, exports })
@@ -241,22 +237,27 @@ impl<'a> Resolver<'_, 'a> {
 }
 
 /// Decides how a relocation is carried out.
-fn fix(section: &Section, id: SectionId, relocation: &Relocation, target: Target) -> Result<Fix, LinkError> {
+fn fix(
+    target: &Target,
+    section: &Section,
+    id: SectionId,
+    relocation: &Relocation,
+    referent: Referent,
+) -> Result<Fix, LinkError> {
     let fail = |reason: &str| {
         let (section, offset) = (section.name.to_string(), relocation.offset);
         Err(LinkError::Relocation { section, offset, reason: reason.to_string() })
     };
-    let is_import = matches!(target, Target::Import(_));
-    let (patch, width) = match relocation.r_type {
-        elf::R_X86_64_64 => (Patch::Address, 8),
-        elf::R_X86_64_PC32 if is_import => return fail("an imported function is used as if it were near"),
-        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => (Patch::Distance, 4),
-        elf::R_X86_64_PC64 if !is_import => (Patch::Distance64, 8),
-        elf::R_X86_64_GOTPCREL | elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => {
-            (slot_patch(section, relocation, target), 4)
-        }
-        elf::R_X86_64_32 | elf::R_X86_64_32S => return fail("a 32-bit address cannot be in a shared object"),
-        other => return fail(&format!("relocation type {} is not known", other.0)),
+    let is_import = matches!(referent, Referent::Import(_));
+    let (patch, width) = match relocation.what {
+        Ok(Asked::Address) => (Patch::Address, 8),
+        Ok(Asked::Distance) if is_import => return fail("an imported function is used as if it were near"),
+        Ok(Asked::Distance | Asked::Call) => (Patch::Distance, 4),
+        Ok(Asked::Distance64) if !is_import => (Patch::Distance64, 8),
+        Ok(Asked::Slot) => (slot_patch(target, section, relocation, referent), 4),
+        Ok(Asked::Address32) => return fail("a 32-bit address cannot be in a shared object"),
+        Ok(Asked::Distance64 | Asked::None) => return fail("an imported function has no 64-bit distance"),
+        Err(other) => return fail(&format!("relocation type {} is not known", other.0)),
     };
     if section.kind == Kind::Zero || relocation.offset.checked_add(width).is_none_or(|end| end > section.size) {
         return fail("the place is outside the section's contents");
@@ -264,27 +265,15 @@ fn fix(section: &Section, id: SectionId, relocation: &Relocation, target: Target
     if patch == Patch::Address && section.kind == Kind::Text {
         return fail("code holds a 64-bit address, which would make it writable");
     }
-    Ok(Fix { section: id, offset: relocation.offset, patch, target, addend: relocation.addend })
+    Ok(Fix { section: id, offset: relocation.offset, patch, referent, addend: relocation.addend })
 }
 
 /// A load of an address from the table becomes the address itself where the instruction allows it.
-///
-/// No instruction but these ends in the bytes tested for and has a memory operand that could be a slot, so that the test
-/// is right even for relocations that do not promise a certain instruction.
-fn slot_patch(section: &Section, relocation: &Relocation, target: Target) -> Patch {
-    let at = relocation.offset as usize;
-    let before = section.bytes.get(..at).unwrap_or(&[]);
-    // Weights may be farther away than 2 GiB.
-    if !matches!(target, Target::Section(..)) || relocation.addend != -4 {
+fn slot_patch(target: &Target, section: &Section, relocation: &Relocation, referent: Referent) -> Patch {
+    let before = section.bytes.get(..relocation.offset as usize).unwrap_or(&[]);
+    // Weights may be farther away than 2 GiB; and the operand has to end the instruction.
+    if !matches!(referent, Referent::Section(..)) || relocation.addend != -4 {
         return Patch::Slot;
     }
-    match before {
-        // REX.W mov r64, [rip + disp32]
-        [.., 0x48 | 0x4c, 0x8b, modrm] if modrm & 0xc7 == 0x05 => Patch::SlotLoad,
-        // call [rip + disp32]
-        [.., 0xff, 0x15] => Patch::SlotCall,
-        // jmp [rip + disp32]
-        [.., 0xff, 0x25] => Patch::SlotJump,
-        _ => Patch::Slot,
-    }
+    (target.direct)(before).map_or(Patch::Slot, Patch::Direct)
 }

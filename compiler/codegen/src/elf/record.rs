@@ -2,8 +2,6 @@
 
 use object::{I64, LittleEndian as Le, U16, U32, U64, elf, pod};
 
-/// Size of a page of x86-64; segments begin on one, so that no page has two kinds of access.
-pub const PAGE: u64 = 4096;
 /// Size of the file header.
 pub const FILE_HEADER_BYTES: u64 = 64;
 /// Size of a program header.
@@ -17,6 +15,7 @@ pub const DYNAMIC_BYTES: u64 = 16;
 
 /// Where the tables of the file are.
 pub struct FileHeader {
+    pub machine: elf::Machine,
     pub n_program_headers: u16,
     pub section_headers_offset: u64,
     pub n_section_headers: u16,
@@ -36,7 +35,7 @@ impl FileHeader {
                 padding: [0; 7],
             },
             e_type: U16::new(Le, elf::ET_DYN),
-            e_machine: U16::new(Le, elf::EM_X86_64),
+            e_machine: U16::new(Le, self.machine),
             e_version: U32::new(Le, 1),
             e_entry: U64::new(Le, 0),
             e_phoff: U64::new(Le, FILE_HEADER_BYTES),

@@ -7,7 +7,7 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
-use qc_codegen::{elf, embed_object};
+use qc_codegen::{Target, elf, embed_object};
 use qc_embed::abi::{ABI_VERSION, ELEM_F32, Frame, Io, Model, Step, Variant};
 use qc_runtime::Elem;
 use qc_runtime::note::{IoNote, Note, OpNote};
@@ -190,8 +190,7 @@ pub fn object(json: &str) -> Vec<u8> {
         addresses.push((n * size_of::<Variant>() + offset_of!(Variant, steps), Address::Data(steps)));
         addresses.push((n * size_of::<Variant>() + offset_of!(Variant, shapes), Address::Data(table)));
         variants.extend(bytes_of(&Variant {
-            tier: qc_kernels::Tier::Scalar as u32,
-            batch,
+            features: qc_kernels::Tier::Scalar.needs().bits(),
             shapes,
             arena_bytes,
             n_steps: 1,
@@ -273,12 +272,14 @@ pub fn note() -> Note {
 
 /// Links objects with the embedded one.
 pub fn link(object: &[u8], note: &str, weights: &[u8]) -> Result<Vec<u8>, elf::LinkError> {
-    let [kernels, executor] = embed_object::objects();
+    let target = Target::host().unwrap();
+    let [kernels, executor] = target.objects;
     elf::link(&elf::LinkInput {
+        target,
         objects: &[object, kernels, executor],
         weights,
         exports: &embed_object::exports("toy"),
-        imports: qc_embed::sys::IMPORTS,
+        imports: target.imports,
         note,
         soname: "toy.so",
     })

@@ -15,7 +15,7 @@ use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, Data, Deadline, Elem, FuncId, HostTensor, Insert, LocId, Module, Node, OpDef, Quant, QuantId,
+    Attrs, Builder, Data, Deadline, Elem, FuncId, HostTensor, Insert, LocId, Module, NodeId, OpDef, Quant, QuantId,
     RegionId, Store, TensorTy, Type, ValueId, attrs,
 };
 use std::collections::HashMap;
@@ -175,14 +175,21 @@ impl Graph {
         Value::Runtime(v)
     }
 
-    /// Ops made from here on come from the next model node, which is returned.
-    pub fn at_node(&mut self, name: &str, op_type: &str) -> Node {
-        self.loc = self.m.locs.next_node(name, op_type);
-        Node {
-            twin: self.m.locs.nodes(self.loc).first().map_or(0, |n| n.twin),
-            name: name.into(),
-            op_type: op_type.into(),
+    /// A tensor under the name of a model tensor, unless it has one.
+    pub fn named(&mut self, v: Value, name: &str) -> Value {
+        if let Value::Runtime(v) = v
+            && self.m.name(v).is_none()
+        {
+            self.m.set_name(v, name);
         }
+        v.named(name)
+    }
+
+    /// Ops made from here on come from the next model node, which is returned.
+    pub fn at_node(&mut self, name: &str, op_type: &str) -> NodeId {
+        let node = self.m.locs.add_node(name, op_type);
+        self.loc = self.m.locs.at(node);
+        node
     }
 
     /// How many ops were made, constants not counted.

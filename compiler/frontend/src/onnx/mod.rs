@@ -1,4 +1,4 @@
-//! ONNX models: decoding, constants, inputs, and the walk over the nodes.
+//! ONNX models: decoding, constants, inputs, and what the walk over the nodes asks.
 
 mod elementwise;
 mod integer;
@@ -19,35 +19,28 @@ pub(crate) mod tests;
 
 use crate::elements::Stored;
 use crate::emit::{Graph, Known, Value};
-use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
-use crate::inputs::{self, Declared, Shapes};
-use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
+use crate::error::{ImportError, ImportErrors, Refusal};
+use crate::inputs::{self, Declared};
+use crate::options::{Imported, Options, Source};
+use crate::walk::{self, Emitted, FrontEnd, Label, Walk};
 use crate::{width, wire};
-use node::{Lowered, Node};
+use node::{Lower, Lowered, Node};
 use prost::Message;
 use proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use qc_ir::{Deadline, Elem};
+use qc_ir::Elem;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The oldest operator set whose operators are understood. Before 7, broadcasting is an attribute.
 const OLDEST_OPSET: i64 = 6;
 
-/// A tensor name's state during the walk.
-enum Slot {
-    Ready(Value),
-    /// Its producer was refused; users are not reported again.
-    Failed,
-}
-
+/// What the walk asks of an ONNX model.
 struct Importer<'a> {
-    g: Graph,
     source: &'a Source<'a>,
     opset: i64,
-    env: HashMap<&'a str, Slot>,
     initializers: HashMap<&'a str, &'a TensorProto>,
-    errors: Vec<ImportError>,
-    report: Vec<NodeReport>,
+    /// Names that live nodes read or the model gives back.
+    read: HashSet<&'a str>,
 }
 
 /// Imports an ONNX model.
@@ -67,24 +60,21 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let ports: Vec<&ValueInfoProto> =
         graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
+    let nodes: Vec<(&NodeProto, bool)> = nodes.iter().copied().zip(live_nodes(graph, &nodes)).collect();
+    let mut importer = Importer { source, opset, initializers, read: names_read(graph, &nodes) };
     let shapes = inputs::resolve(&declared, options).map_err(|mut list| {
         // Nothing can be lowered without shapes, but which operators are unknown can be told already.
-        list.extend(unknown_nodes(graph, &nodes));
+        list.extend(walk::unknown(&importer, &nodes));
         ImportErrors { list }
     })?;
-    let mut importer = Importer {
-        g: Graph::new(&source.name),
-        source,
-        opset,
-        env: HashMap::new(),
-        initializers,
-        errors: Vec::new(),
-        report: Vec::new(),
-    };
-    let inputs = importer.inputs(&ports, &shapes);
-    importer.g.deadline = options.deadline;
-    importer.nodes(graph, &nodes, options.deadline);
-    let imported = importer.finish(graph, inputs, &shapes, describe(&model, opset));
+    let mut walk = Walk::new(&source.name, options.deadline);
+    walk.inputs(ports.iter().map(|v| (v.name.as_str(), input_elem(v))), &shapes);
+    walk.nodes(&mut importer, &nodes);
+    if graph.output.is_empty() {
+        walk.errors.push(ImportError::Broken { reason: "the model has no output".into() });
+    }
+    let outputs = graph.output.iter().map(|o| o.name.as_str());
+    let imported = walk.finish(&mut importer, outputs, shapes.fixed_batch, describe(&model, opset));
     imported.map_err(|e| inputs::blame_options(e, &declared, options))
 }
 
@@ -119,16 +109,15 @@ fn declare(v: &ValueInfoProto) -> Declared {
     Declared { name: v.name.clone(), dims }
 }
 
-/// The plain element type that an input of this stored type has in the module.
-pub(crate) fn plain_elem(stored: Stored) -> Elem {
-    match stored {
-        Stored::F8(_) | Stored::F16 | Stored::Bf16 | Stored::F32 | Stored::F64 => Elem::F32,
-        Stored::I8 => Elem::I8,
-        Stored::U8 => Elem::U8,
-        Stored::I16 | Stored::U16 | Stored::I32 => Elem::I32,
-        Stored::I64 => Elem::I64,
-        Stored::Bool => Elem::Bool,
-    }
+/// The element type of an input in the module.
+fn input_elem(v: &ValueInfoProto) -> Result<Elem, ImportError> {
+    let tensor = v.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let stored = match tensor {
+        Some(t) => tensor::stored_type(t.elem_type),
+        None => Err("it is no tensor".into()),
+    };
+    let remedy = "export the model with float inputs".into();
+    stored.map(Stored::plain).map_err(|reason| ImportError::Port { name: v.name.clone(), reason, remedy })
 }
 
 /// The name of a node for people.
@@ -152,202 +141,75 @@ fn live_nodes(graph: &GraphProto, nodes: &[&NodeProto]) -> Vec<bool> {
     live
 }
 
-fn unknown_nodes(graph: &GraphProto, nodes: &[&NodeProto]) -> Vec<ImportError> {
-    let live = live_nodes(graph, nodes);
-    let unknown = nodes.iter().zip(live).filter(|(n, live)| *live && ops::find(&n.domain, &n.op_type).is_none());
-    unknown.map(|(n, _)| node_error(n, ops::unsupported(&n.domain, &n.op_type))).collect()
+/// The names that live nodes read or the model gives back.
+fn names_read<'a>(graph: &'a GraphProto, nodes: &[(&'a NodeProto, bool)]) -> HashSet<&'a str> {
+    let inputs = nodes.iter().filter(|(_, live)| *live).flat_map(|(n, _)| &n.input);
+    inputs.chain(graph.output.iter().map(|o| &o.name)).map(String::as_str).collect()
 }
 
-fn node_error(node: &NodeProto, refusal: Refusal) -> ImportError {
-    let Refusal { reason, remedy } = refusal;
-    ImportError::Node { node: node_name(node), op_type: node.op_type.clone(), reason, remedy }
-}
+impl<'a> FrontEnd<'a> for Importer<'a> {
+    type Node = &'a NodeProto;
+    type Operator = Lower;
+    type Tensor = Value;
 
-impl<'a> Importer<'a> {
-    fn inputs(&mut self, ports: &[&'a ValueInfoProto], shapes: &Shapes) -> Vec<Port> {
-        let mut made = Vec::new();
-        for (v, (dims, batched)) in ports.iter().zip(&shapes.inputs) {
-            let tensor = v.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-            let stored = match tensor {
-                Some(t) => tensor::stored_type(t.elem_type),
-                None => Err("it is no tensor".into()),
+    const EMPTY_IS_LEFT_OUT: bool = true;
+    const UNDEFINED: &'static str = "nor a constant, nor the result of a node";
+
+    fn label(&self, node: &'a NodeProto) -> Label {
+        Label { node: node_name(node), op_type: node.op_type.clone() }
+    }
+
+    fn operator(&self, node: &'a NodeProto) -> Result<Lower, Refusal> {
+        ops::find(&node.domain, &node.op_type).ok_or_else(|| ops::unsupported(&node.domain, &node.op_type))
+    }
+
+    fn reads(&self, node: &'a NodeProto) -> Vec<&'a [String]> {
+        node.input.iter().map(std::slice::from_ref).collect()
+    }
+
+    fn writes(&self, node: &'a NodeProto) -> impl Iterator<Item = &'a str> {
+        node.output.iter().map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    fn constant(&self, g: &mut Graph, name: &str) -> Option<Result<Value, ImportError>> {
+        let proto = *self.initializers.get(name)?;
+        let read = tensor::read(proto, self.source.files).map(|tensor| {
+            g.grant(&tensor);
+            let narrow = tensor::narrow_bounds(proto.data_type);
+            Value::Known(Known { name: name.into(), tensor: Arc::new(tensor), narrow })
+        });
+        Some(read.map_err(|reason| {
+            let expected = match tensor::stored_type(proto.data_type) {
+                Ok(stored) => stored.describe(&proto.dims),
+                Err(_) => format!("{:?}", proto.dims),
             };
-            match stored {
-                Ok(stored) => {
-                    let elem = plain_elem(stored);
-                    let value = self.g.input(&v.name, elem, dims);
-                    self.env.insert(&v.name, Slot::Ready(value));
-                    made.push(Port { name: v.name.clone(), elem, dims: dims.clone(), batched: *batched });
-                }
-                Err(reason) => {
-                    let remedy = "export the model with float inputs".into();
-                    self.errors.push(ImportError::Port { name: v.name.clone(), reason, remedy });
-                    self.env.insert(&v.name, Slot::Failed);
-                }
-            }
-        }
-        made
+            ImportError::Parameter { name: name.into(), expected, reason }
+        }))
     }
 
-    fn nodes(&mut self, graph: &'a GraphProto, nodes: &[&'a NodeProto], deadline: Option<Deadline>) {
-        let live = live_nodes(graph, nodes);
-        let outputs = graph.output.iter().map(|o| o.name.as_str());
-        let live_inputs = nodes.iter().zip(&live).filter(|(_, l)| **l).flat_map(|(n, _)| &n.input);
-        let read: HashSet<&str> = live_inputs.map(String::as_str).chain(outputs).collect();
-        for (&node, live) in nodes.iter().zip(live) {
-            if self.errors.len() >= MAX_ERRORS {
-                break;
-            }
-            let source = self.g.at_node(&node_name(node), &node.op_type);
-            let disposition = if live {
-                self.node(node, &read)
-            } else {
-                Some(Disposition::Folded("no output of the model depends on it"))
-            };
-            if let Some(disposition) = disposition {
-                self.report.push(NodeReport { node: source, disposition });
-            }
-            if let Some(Err(over)) = deadline.map(|d| d.check()) {
-                self.errors.push(over.into());
-                break;
-            }
-        }
+    fn emit(
+        &mut self,
+        walk: &mut Walk<'a, Value>,
+        proto: &'a NodeProto,
+        lower: Lower,
+        inputs: Vec<Vec<Option<Value>>>,
+    ) -> Result<Emitted<'a, Value>, Refusal> {
+        let inputs = inputs.into_iter().flatten().collect();
+        let used = proto.output.iter().map(|o| self.read.contains(o.as_str())).collect();
+        let node = Node { proto, inputs, used, opset: self.opset, files: self.source.files };
+        let Lowered { values, why } = lower(&mut walk.g, &node)?;
+        let mut values = values.into_iter();
+        let all = proto.output.iter().map(|name| (name.as_str(), values.next()));
+        let named = all.filter(|(name, _)| !name.is_empty());
+        let outputs = named.map(|(name, value)| (name, value.map(|value| walk.g.named(value, name)))).collect();
+        Ok(Emitted { outputs, why })
     }
 
-    /// Lowers one node; `None` when it was refused.
-    fn node(&mut self, proto: &'a NodeProto, read: &HashSet<&str>) -> Option<Disposition> {
-        let lower = ops::find(&proto.domain, &proto.op_type);
-        if lower.is_none() {
-            self.refuse(proto, ops::unsupported(&proto.domain, &proto.op_type));
-        }
-        let inputs = self.node_inputs(proto);
-        let result = match (lower, inputs) {
-            (Some(lower), Some(inputs)) => {
-                let used = proto.output.iter().map(|o| read.contains(o.as_str())).collect();
-                let node = Node { proto, inputs, used, opset: self.opset, files: self.source.files };
-                let before = self.g.made();
-                let lowered = lower(&mut self.g, &node);
-                lowered.map_err(|r| self.refuse(proto, r)).ok().map(|l| (l, self.g.made() > before))
-            }
-            _ => None,
-        };
-        let Some((lowered, mapped)) = result else {
-            self.fail_outputs(proto);
-            return None;
-        };
-        let why = lowered.why;
-        self.bind(proto, lowered);
-        Some(if mapped { Disposition::Mapped } else { Disposition::Folded(why) })
+    fn output(&mut self, _: &mut Graph, value: Value) -> Result<Value, Refusal> {
+        Ok(value)
     }
 
-    fn refuse(&mut self, node: &NodeProto, refusal: Refusal) {
-        self.errors.push(node_error(node, refusal));
-    }
-
-    fn fail_outputs(&mut self, node: &'a NodeProto) {
-        for name in node.output.iter().filter(|o| !o.is_empty()) {
-            self.env.insert(name, Slot::Failed);
-        }
-    }
-
-    fn bind(&mut self, node: &'a NodeProto, lowered: Lowered) {
-        let mut values = lowered.values.into_iter();
-        for name in node.output.iter() {
-            let value = values.next();
-            if name.is_empty() {
-                continue;
-            }
-            let slot = match value {
-                Some(value) => {
-                    let value = value.named(name);
-                    if let Value::Runtime(v) = value
-                        && self.g.m.name(v).is_none()
-                    {
-                        self.g.m.set_name(v, name);
-                    }
-                    Slot::Ready(value)
-                }
-                None => Slot::Failed,
-            };
-            self.env.insert(name, slot);
-        }
-    }
-
-    /// The inputs of a node; `None` if one comes from a refused node or is itself at fault.
-    fn node_inputs(&mut self, node: &'a NodeProto) -> Option<Vec<Option<Value>>> {
-        let mut values = Some(Vec::new());
-        for name in &node.input {
-            let value = if name.is_empty() { Some(None) } else { self.lookup(name, Some(node)).map(Some) };
-            values = match (values, value) {
-                (Some(mut list), Some(value)) => {
-                    list.push(value);
-                    Some(list)
-                }
-                _ => None,
-            };
-        }
-        values
-    }
-
-    fn lookup(&mut self, name: &'a str, user: Option<&NodeProto>) -> Option<Value> {
-        match self.env.get(name) {
-            Some(Slot::Ready(value)) => return Some(value.clone()),
-            Some(Slot::Failed) => return None,
-            None => {}
-        }
-        let Some(&proto) = self.initializers.get(name) else {
-            let reason = format!("\"{name}\" is neither an input, nor a constant, nor the result of a node");
-            match user {
-                Some(node) => self.refuse(node, Refusal::invalid(reason)),
-                None => self.errors.push(ImportError::Broken { reason }),
-            }
-            self.env.insert(name, Slot::Failed);
-            return None;
-        };
-        match tensor::read(proto, self.source.files) {
-            Ok(tensor) => {
-                self.g.grant(&tensor);
-                let narrow = tensor::narrow_bounds(proto.data_type);
-                let value = Value::Known(Known { name: name.into(), tensor: Arc::new(tensor), narrow });
-                self.env.insert(name, Slot::Ready(value.clone()));
-                Some(value)
-            }
-            Err(reason) => {
-                let expected = match tensor::stored_type(proto.data_type) {
-                    Ok(stored) => stored.describe(&proto.dims),
-                    Err(_) => format!("{:?}", proto.dims),
-                };
-                self.errors.push(ImportError::Parameter { name: name.into(), expected, reason });
-                self.env.insert(name, Slot::Failed);
-                None
-            }
-        }
-    }
-
-    fn finish(
-        mut self,
-        graph: &'a GraphProto,
-        inputs: Vec<Port>,
-        shapes: &Shapes,
-        format: String,
-    ) -> Result<Imported, ImportErrors> {
-        let mut values = Vec::new();
-        let mut outputs = Vec::new();
-        for o in &graph.output {
-            if let Some(value) = self.lookup(&o.name, None) {
-                let dims = self.g.dims(&value);
-                let elem = self.g.m.storage(self.g.elem(&value));
-                outputs.push(Port { name: o.name.clone(), elem, dims, batched: false });
-                values.push((o.name.clone(), value));
-            }
-        }
-        if graph.output.is_empty() {
-            self.errors.push(ImportError::Broken { reason: "the model has no output".into() });
-        }
-        if !self.errors.is_empty() {
-            return Err(ImportErrors { list: self.errors });
-        }
-        let module = self.g.finish(&values);
-        Ok(Imported { module, inputs, outputs, report: self.report, fixed_batch: shapes.fixed_batch, format })
+    fn undefined_output(name: &str) -> ImportError {
+        ImportError::Broken { reason: format!("\"{name}\" is neither an input, {}", Self::UNDEFINED) }
     }
 }

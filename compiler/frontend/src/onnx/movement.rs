@@ -1,7 +1,7 @@
 //! ONNX operators that move or convert elements.
 
 use super::node::{Lowered, Node};
-use super::{plain_elem, tensor};
+use super::tensor;
 use crate::emit::{Graph, Range, Value};
 use crate::error::Refusal;
 use crate::shape;
@@ -161,7 +161,7 @@ pub(super) fn cast(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let to = n.int("to")?.ok_or_else(|| Refusal::invalid("it has no target type"))?;
     let stored = i32::try_from(to).map_err(|_| format!("type number {to}")).and_then(tensor::stored_type);
     let stored = stored.map_err(Refusal::unsupported)?;
-    Ok(Lowered::identity(g.cast(n.input(0)?, plain_elem(stored))?, "its type stays the same, or it is known at import"))
+    Ok(Lowered::identity(g.cast(n.input(0)?, stored.plain())?, "its type stays the same, or it is known at import"))
 }
 
 /// The block size of `DepthToSpace` and `SpaceToDepth`, and the dims of their input.

@@ -222,7 +222,7 @@ fn shape_arithmetic_is_folded() {
     assert!(imported.inputs[0].batched);
     let folded = imported.report.iter().filter(|r| matches!(r.disposition, Disposition::Folded(_))).count();
     assert_eq!((folded, imported.report.len()), (3, 4));
-    assert_eq!(&*imported.report[3].node.name, "Reshape:y");
+    assert_eq!(imported.report[3].node, "Reshape:y");
     assert_eq!(imported.module.op_count(), 1);
 }
 

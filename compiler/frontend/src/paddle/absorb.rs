@@ -4,15 +4,17 @@
 
 use super::op::{Op, Tensor, arguments};
 use super::program::OpDesc;
-use super::{Importer, Slot, quant};
-use crate::emit::{Value, scalar};
+use super::{Importer, quant};
+use crate::emit::{Graph, Value, scalar};
 use crate::error::Refusal;
+use crate::walk::Walk;
 
 impl<'a> Importer<'a> {
     /// What a `fake_dequantize_*` op gives whose operand is still in steps: the real tensor times what the two scales
     /// differ by, which is nothing in a valid model.
     pub(super) fn in_steps(
-        &mut self,
+        &self,
+        g: &mut Graph,
         desc: &OpDesc,
         inputs: &[(&'a str, Vec<Tensor>)],
     ) -> Result<Option<Value>, Refusal> {
@@ -40,18 +42,19 @@ impl<'a> Importer<'a> {
         let [factor] = factors.list[..] else { return Ok(None) };
         let ratio = factor / f64::from(step.unwrap_or(1.0));
         let ratio = if (ratio - 1.0).abs() < 1e-6 { 1.0 } else { ratio };
-        self.g.times(&real, ratio as f32).map(Some)
+        g.times(&real, ratio as f32).map(Some)
     }
 
     /// If op `i` is a product of quantized operands that a `fake_dequantize_*` follows: gives it real operands, and says
     /// which op that is. See [`quant`].
     pub(super) fn absorb(
-        &mut self,
+        &self,
+        walk: &mut Walk<'a, Tensor>,
         i: usize,
-        desc: &OpDesc,
         out: &str,
         inputs: &mut [(&'a str, Vec<Tensor>)],
     ) -> Result<Option<usize>, Refusal> {
+        let desc = &self.block.ops[i];
         let (data_slot, weight_slot) = match desc.r#type.as_str() {
             "conv2d" | "depthwise_conv2d" => ("Input", "Filter"),
             "mul" | "matmul" | "matmul_v2" => ("X", "Y"),
@@ -66,18 +69,18 @@ impl<'a> Importer<'a> {
         if find("Bias").is_some() || find("ResidualData").is_some() {
             return Ok(None);
         }
-        let Some((dequantize, factors)) = self.dequantize_behind(i, desc, out, real)? else { return Ok(None) };
+        let Some((dequantize, factors)) = self.dequantize_behind(walk, i, out, real)? else { return Ok(None) };
         let view = Op { desc, inputs: Vec::new(), version: self.version };
         let (real, weight) = (real.clone(), weight.clone());
         let product = quant::Product {
             op_type: &desc.r#type,
             weight: &weight,
             step: step.unwrap_or(1.0),
-            rank: self.g.dims(&real).len(),
+            rank: walk.g.dims(&real).len(),
             transposed: view.flag("trans_y", false)? || view.flag("transpose_Y", false)?,
             columns: view.int("x_num_col_dims")?.unwrap_or(1),
         };
-        let Some(weight) = quant::weight_of_product(&mut self.g, &product, &factors)? else { return Ok(None) };
+        let Some(weight) = quant::weight_of_product(&mut walk.g, &product, &factors)? else { return Ok(None) };
         for (slot, values) in inputs {
             if *slot == data_slot {
                 *values = vec![Tensor::Plain(real.clone())];
@@ -93,11 +96,12 @@ impl<'a> Importer<'a> {
     /// A threshold that is measured in every run counts as 127, its step as 1: the product of the two cancels.
     fn dequantize_behind(
         &self,
+        walk: &Walk<'a, Tensor>,
         i: usize,
-        desc: &OpDesc,
         out: &str,
         real: &Value,
     ) -> Result<Option<(usize, quant::Factors)>, Refusal> {
+        let desc = &self.block.ops[i];
         let Some(name) = arguments(&desc.outputs, out).first() else { return Ok(None) };
         let Some(&[reader]) = self.readers.get(name.as_str()).map(Vec::as_slice) else { return Ok(None) };
         let next = &self.block.ops[reader];
@@ -107,9 +111,9 @@ impl<'a> Importer<'a> {
         }
         let mut scales = Vec::new();
         for slot in next.inputs.iter().filter(|s| s.parameter != "X") {
-            let known = |name: &String| match self.env.get(name.as_str()) {
-                Some(Slot::Ready(Tensor::Plain(value))) => Some(value.clone()),
-                Some(Slot::Ready(Tensor::Measured(of))) if same(of, real) => Some(scalar(quant::MAX_LEVEL as f32)),
+            let known = |name: &String| match walk.get(name) {
+                Some(Tensor::Plain(value)) => Some(value.clone()),
+                Some(Tensor::Measured(of)) if same(of, real) => Some(scalar(quant::MAX_LEVEL as f32)),
                 _ => None,
             };
             let Some(values) = slot.arguments.iter().map(known).collect() else { return Ok(None) };

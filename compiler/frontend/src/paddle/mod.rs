@@ -1,4 +1,4 @@
-//! Paddle models: decoding the program, reading its parameters, and the walk over the ops.
+//! Paddle models: decoding the program, reading its parameters, and what the walk over the ops asks.
 
 mod absorb;
 mod elementwise;
@@ -16,42 +16,31 @@ mod shapes;
 pub(crate) mod tests;
 
 use crate::elements::Stored;
-use crate::emit::{Graph, Known, Value, scalar};
+use crate::emit::{Arith, Graph, Known, Value, scalar};
 use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
-use crate::inputs::{self, Declared, Shapes};
-use crate::onnx::plain_elem;
-use crate::options::{Disposition, Imported, NodeReport, Options, Port, Source};
+use crate::inputs::{self, Declared};
+use crate::options::{Imported, Options, Source};
+use crate::walk::{self, Emitted, FrontEnd, Label, Walk};
 use crate::{width, wire};
 use flow::{is_port, live_ops, ports, readers, reads};
 use op::{Lowered, Op, Tensor, arguments};
 use program::{BlockDesc, OpDesc, ProgramDesc, VarDesc};
 use prost::Message;
-use qc_ir::Deadline;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Variable kinds, as Paddle numbers them, that have no stored tensor.
 const KINDS_WITHOUT_DATA: [i32; 4] = [9, 10, 15, 17];
 
-/// A variable's state during the walk.
-enum Slot {
-    Ready(Tensor),
-    /// Its producer was refused; users are not reported again.
-    Failed,
-}
-
+/// What the walk asks of a Paddle program. Its nodes are ops, by their place in the block.
 struct Importer<'a> {
-    g: Graph,
     program: &'a Program,
     block: &'a BlockDesc,
     version: i64,
-    env: HashMap<&'a str, Slot>,
     /// Live ops that read a variable.
     readers: HashMap<&'a str, Vec<usize>>,
     /// `fake_dequantize_*` ops that went into the weights of the product before them.
     absorbed: HashSet<usize>,
-    errors: Vec<ImportError>,
-    report: Vec<NodeReport>,
 }
 
 /// A program in one vocabulary, whatever form it was stored in.
@@ -67,13 +56,6 @@ struct Program {
     format: String,
     /// Whether parameters may lie in files of their own.
     separate: bool,
-}
-
-/// What an op is called in reports.
-#[derive(Clone)]
-struct Label {
-    node: String,
-    op_type: String,
 }
 
 /// Imports a Paddle program with its parameters.
@@ -129,31 +111,26 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
     };
     let declared: Vec<Declared> = feeds.iter().map(|name| declare(name, vars.get(name).copied())).collect();
     let shapes = inputs::resolve(&declared, options).map_err(|list| errors.extend(list));
+    let ops = block.ops.iter().enumerate().filter(|(_, op)| !is_port(op));
+    let nodes: Vec<(usize, bool)> = ops.map(|(i, _)| (i, live[i])).collect();
+    let (readers, absorbed) = (readers(block, &live), HashSet::new());
+    let mut importer = Importer { program, block, version: program.version, readers, absorbed };
     let (Ok(shapes), true) = (shapes, errors.is_empty()) else {
         // Shapes and parameters are needed for anything else, but what is unknown or ragged can be told already.
         errors.extend(feeds.iter().filter_map(|name| input_type(name, &vars).err()));
-        errors.extend(unsupported(program, &live));
+        let mut unsupported = walk::unknown(&importer, &nodes);
+        unsupported.extend(inner_ops(program, &live));
+        errors.extend(unsupported.into_iter().take(MAX_ERRORS));
         return Err(ImportErrors { list: errors });
     };
-    let mut importer = Importer {
-        g: Graph::new(&source.name),
-        program,
-        block,
-        version: program.version,
-        env: HashMap::new(),
-        readers: readers(block, &live),
-        absorbed: HashSet::new(),
-        errors,
-        report: Vec::new(),
-    };
-    importer.parameters(params);
-    let inputs = importer.inputs(&feeds, &vars, &shapes);
-    importer.g.deadline = options.deadline;
-    importer.ops(&live, options.deadline);
-    if importer.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
-        importer.errors.extend(inner_ops(program, &live));
+    let mut walk = Walk::new(&source.name, options.deadline);
+    parameters(&mut walk, block, params);
+    walk.inputs(feeds.iter().map(|&name| (name, input_type(name, &vars).map(Stored::plain))), &shapes);
+    walk.nodes(&mut importer, &nodes);
+    if walk.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
+        walk.errors.extend(inner_ops(program, &live));
     }
-    importer.finish(&fetches, inputs, &shapes, program.format.clone())
+    walk.finish(&mut importer, fetches.iter().copied(), shapes.fixed_batch, program.format.clone())
 }
 
 fn describe(source: &Source<'_>, version: i64) -> String {
@@ -186,29 +163,14 @@ impl Labels {
     }
 }
 
-/// What can be told of ops without shapes and parameters.
-fn unsupported(program: &Program, live: &[bool]) -> Vec<ImportError> {
-    let all = program.block.ops.iter().zip(&program.labels).zip(live).filter(|(_, live)| **live);
-    let mut errors: Vec<ImportError> =
-        all.filter_map(|((op, label), _)| Some(node_error(label, ops::refusal(op)?))).collect();
-    errors.extend(inner_ops(program, live));
-    errors.truncate(MAX_ERRORS);
-    errors
-}
-
 /// The unsupported ops in the bodies of control flow that the outputs depend on.
 fn inner_ops(program: &Program, live: &[bool]) -> Vec<ImportError> {
     let reached = program.block.ops.iter().zip(live).any(|(op, live)| *live && ops::refusal(op).is_some());
     let one = |label: &Label| {
         let refusal = ops::unsupported(&label.op_type);
-        node_error(label, Refusal { reason: format!("inside control flow: {}", refusal.reason), ..refusal })
+        label.error(Refusal { reason: format!("inside control flow: {}", refusal.reason), ..refusal })
     };
     if reached { program.inner.iter().map(one).collect() } else { Vec::new() }
-}
-
-fn node_error(label: &Label, refusal: Refusal) -> ImportError {
-    let Refusal { reason, remedy } = refusal;
-    ImportError::Node { node: label.node.clone(), op_type: label.op_type.clone(), reason, remedy }
 }
 
 /// How the elements of an input are stored; the error says that it is no dense tensor.
@@ -255,221 +217,143 @@ fn declare(name: &str, var: Option<&VarDesc>) -> Declared {
     Declared { name: name.into(), dims }
 }
 
+/// Defines the parameters of a program.
+fn parameters<'a>(walk: &mut Walk<'a, Tensor>, block: &'a BlockDesc, mut params: params::Params) {
+    for v in &block.vars {
+        if let Some(tensor) = params.remove(&v.name) {
+            walk.g.grant(&tensor);
+            let known = Known { name: v.name.as_str().into(), tensor: Arc::new(tensor), narrow: None };
+            walk.define(&v.name, Tensor::Plain(Value::Known(known)));
+        }
+    }
+}
+
+/// Inputs of an op by slot, those without variables left out, and attributes that are variables.
+fn slots(desc: &OpDesc) -> impl Iterator<Item = (&str, &[String])> {
+    let inputs = desc.inputs.iter().map(|s| (s.parameter.as_str(), s.arguments.as_slice()));
+    let attrs = desc.attrs.iter().map(|a| (a.name.as_str(), a.variables()));
+    inputs.chain(attrs).filter(|(_, arguments)| !arguments.is_empty())
+}
+
+impl<'a> FrontEnd<'a> for Importer<'a> {
+    type Node = usize;
+    type Operator = &'static ops::Row;
+    type Tensor = Tensor;
+
+    const EMPTY_IS_LEFT_OUT: bool = false;
+    const UNDEFINED: &'static str = "nor a parameter, nor the result of an earlier op";
+
+    fn label(&self, i: usize) -> Label {
+        self.program.labels[i].clone()
+    }
+
+    fn operator(&self, i: usize) -> Result<&'static ops::Row, Refusal> {
+        let desc = &self.block.ops[i];
+        match (ops::find(&desc.r#type), ops::refusal(desc)) {
+            (Some(row), None) => Ok(row),
+            (_, refusal) => Err(refusal.unwrap_or_else(|| ops::unsupported(&desc.r#type))),
+        }
+    }
+
+    /// Nothing of an op that is refused, since operands of control flow need not be tensors.
+    fn reads(&self, i: usize) -> Vec<&'a [String]> {
+        let desc = &self.block.ops[i];
+        match ops::refusal(desc) {
+            None => slots(desc).map(|(_, arguments)| arguments).collect(),
+            Some(_) => Vec::new(),
+        }
+    }
+
+    fn writes(&self, i: usize) -> impl Iterator<Item = &'a str> {
+        self.block.ops[i].outputs.iter().flat_map(|s| &s.arguments).map(String::as_str)
+    }
+
+    /// None: parameters are defined before the walk.
+    fn constant(&self, _: &mut Graph, _: &str) -> Option<Result<Tensor, ImportError>> {
+        None
+    }
+
+    fn emit(
+        &mut self,
+        walk: &mut Walk<'a, Tensor>,
+        i: usize,
+        row: &'static ops::Row,
+        inputs: Vec<Vec<Option<Tensor>>>,
+    ) -> Result<Emitted<'a, Tensor>, Refusal> {
+        let desc = &self.block.ops[i];
+        let inputs = slots(desc).zip(inputs).map(|((name, _), v)| (name, v.into_iter().flatten().collect())).collect();
+        let Lowered { values, extra, why } = self.lower(walk, i, row, inputs)?;
+        let mut outputs = Vec::new();
+        for (name, tensor) in arguments(&desc.outputs, row.out).iter().zip(values) {
+            outputs.push((name.as_str(), Some(named(&mut walk.g, tensor, name))));
+        }
+        if let Some((slot, tensor)) = extra {
+            outputs.extend(arguments(&desc.outputs, slot).iter().map(|name| (name.as_str(), Some(tensor.clone()))));
+        }
+        Ok(Emitted { outputs, why })
+    }
+
+    fn output(&mut self, g: &mut Graph, tensor: Tensor) -> Result<Value, Refusal> {
+        plain_one(g, tensor)
+    }
+
+    fn undefined_output(name: &str) -> ImportError {
+        let Refusal { reason, remedy } = Refusal::invalid("no op computes it");
+        ImportError::Port { name: name.into(), reason, remedy }
+    }
+}
+
 impl<'a> Importer<'a> {
-    fn parameters(&mut self, mut params: params::Params) {
-        for v in &self.block.vars {
-            if let Some(tensor) = params.remove(&v.name) {
-                self.g.grant(&tensor);
-                let known = Known { name: v.name.as_str().into(), tensor: Arc::new(tensor), narrow: None };
-                self.env.insert(&v.name, Slot::Ready(Tensor::Plain(Value::Known(known))));
-            }
-        }
-    }
-
-    fn inputs(&mut self, feeds: &[&'a str], vars: &HashMap<&str, &VarDesc>, shapes: &Shapes) -> Vec<Port> {
-        let mut made = Vec::new();
-        for (&name, (dims, batched)) in feeds.iter().zip(&shapes.inputs) {
-            match input_type(name, vars) {
-                Ok(stored) => {
-                    let elem = plain_elem(stored);
-                    let value = self.g.input(name, elem, dims);
-                    self.env.insert(name, Slot::Ready(Tensor::Plain(value)));
-                    made.push(Port { name: name.into(), elem, dims: dims.clone(), batched: *batched });
-                }
-                Err(e) => {
-                    self.errors.push(e);
-                    self.env.insert(name, Slot::Failed);
-                }
-            }
-        }
-        made
-    }
-
-    fn ops(&mut self, live: &[bool], deadline: Option<Deadline>) {
-        for (i, op) in self.block.ops.iter().enumerate().filter(|(_, op)| !is_port(op)) {
-            if self.errors.len() >= MAX_ERRORS {
-                break;
-            }
-            let Label { node, op_type } = &self.program.labels[i];
-            let source = self.g.at_node(node, op_type);
-            let disposition = if live[i] {
-                self.op(i, op)
-            } else {
-                Some(Disposition::Folded("no output of the model depends on it"))
-            };
-            if let Some(disposition) = disposition {
-                self.report.push(NodeReport { node: source, disposition });
-            }
-            if let Some(Err(over)) = deadline.map(|d| d.check()) {
-                self.errors.push(over.into());
-                break;
-            }
-        }
-    }
-
-    /// Lowers one op; `None` when it was refused.
-    fn op(&mut self, i: usize, desc: &'a OpDesc) -> Option<Disposition> {
-        let label = &self.program.labels[i];
-        let row = match (ops::find(&desc.r#type), ops::refusal(desc)) {
-            (Some(row), None) => row,
-            (_, refusal) => {
-                let refusal = refusal.unwrap_or_else(|| ops::unsupported(&desc.r#type));
-                self.errors.push(node_error(label, refusal));
-                self.fail_outputs(desc);
-                return None;
-            }
-        };
-        let Some(inputs) = self.op_inputs(desc, label) else {
-            self.fail_outputs(desc);
-            return None;
-        };
-        let before = self.g.made();
-        match self.lower(i, desc, row, inputs) {
-            Ok(lowered) => {
-                let why = lowered.why;
-                self.bind(desc, row.out, lowered);
-                Some(if self.g.made() > before { Disposition::Mapped } else { Disposition::Folded(why) })
-            }
-            Err(refusal) => {
-                self.errors.push(node_error(label, refusal));
-                self.fail_outputs(desc);
-                None
-            }
-        }
-    }
-
     fn lower(
         &mut self,
+        walk: &mut Walk<'a, Tensor>,
         i: usize,
-        desc: &'a OpDesc,
         row: &ops::Row,
         mut inputs: Vec<(&'a str, Vec<Tensor>)>,
     ) -> Result<Lowered, Refusal> {
+        let desc = &self.block.ops[i];
         if self.absorbed.contains(&i) {
             let value = inputs.iter().find(|(slot, _)| *slot == "X").and_then(|(_, v)| v.first());
             let Some(Tensor::Plain(value)) = value else { return Err(Refusal::invalid("its input `X` is missing")) };
             return Ok(Lowered::identity(value.clone(), "it is part of the weight's scale"));
         }
-        if let Some(real) = self.in_steps(desc, &inputs)? {
+        if let Some(real) = self.in_steps(&mut walk.g, desc, &inputs)? {
             return Ok(Lowered::identity(real, "it undoes the quantize before it"));
         }
-        if let Some(dequantize) = self.absorb(i, desc, row.out, &mut inputs)? {
+        if let Some(dequantize) = self.absorb(walk, i, row.out, &mut inputs)? {
             self.absorbed.insert(dequantize);
         }
-        let inputs = self.plain(inputs)?;
+        let inputs = plain(&mut walk.g, inputs)?;
         let op = Op { desc, inputs, version: self.version };
-        (row.lower)(&mut self.g, &op)
+        (row.lower)(&mut walk.g, &op)
     }
+}
 
-    /// Writes integers that stand for steps as what they are: `real / step`.
-    fn plain(&mut self, inputs: Vec<(&'a str, Vec<Tensor>)>) -> Result<Vec<(&'a str, Vec<Value>)>, Refusal> {
-        let mut out = Vec::new();
-        for (slot, tensors) in inputs {
-            let mut values = Vec::new();
-            for t in tensors {
-                values.push(match t {
-                    Tensor::Plain(value) => value,
-                    Tensor::Steps { real, step: Some(step) } => {
-                        let by = scalar(step);
-                        self.g.arith(crate::emit::Arith::Div, &real, &by)?
-                    }
-                    Tensor::Steps { step: None, .. } | Tensor::Measured(_) => return Err(quant::measured()),
-                });
-            }
-            out.push((slot, values));
-        }
-        Ok(out)
-    }
-
-    /// The inputs of an op; `None` if one comes from a refused op or is not defined.
-    fn op_inputs(&mut self, desc: &'a OpDesc, label: &Label) -> Option<Vec<(&'a str, Vec<Tensor>)>> {
-        let mut slots = Some(Vec::new());
-        let inputs = desc.inputs.iter().map(|s| (s.parameter.as_str(), s.arguments.as_slice()));
-        let attrs = desc.attrs.iter().map(|a| (a.name.as_str(), a.variables()));
-        for (name, arguments) in inputs.chain(attrs).filter(|(_, arguments)| !arguments.is_empty()) {
-            let values: Option<Vec<Tensor>> = arguments.iter().map(|name| self.lookup(name, label)).collect();
-            slots = match (slots, values) {
-                (Some(mut list), Some(values)) => {
-                    list.push((name, values));
-                    Some(list)
-                }
-                _ => None,
-            };
-        }
-        slots
-    }
-
-    fn lookup(&mut self, name: &'a str, user: &Label) -> Option<Tensor> {
-        match self.env.get(name) {
-            Some(Slot::Ready(tensor)) => Some(tensor.clone()),
-            Some(Slot::Failed) => None,
-            None => {
-                let reason =
-                    format!("\"{name}\" is neither an input, nor a parameter, nor the result of an earlier op");
-                self.errors.push(node_error(user, Refusal::invalid(reason)));
-                self.env.insert(name, Slot::Failed);
-                None
-            }
+/// A tensor under the name of a variable. Integers that stand for steps are no constants, and have none.
+fn named(g: &mut Graph, tensor: Tensor, name: &str) -> Tensor {
+    match tensor {
+        Tensor::Plain(value) => Tensor::Plain(g.named(value, name)),
+        Tensor::Steps { ref real, .. } | Tensor::Measured(ref real) => {
+            g.named(real.clone(), name);
+            tensor
         }
     }
+}
 
-    fn fail_outputs(&mut self, desc: &'a OpDesc) {
-        for name in desc.outputs.iter().flat_map(|s| &s.arguments) {
-            self.env.insert(name, Slot::Failed);
-        }
+/// Writes integers that stand for steps as what they are: `real / step`.
+fn plain<'a>(g: &mut Graph, inputs: Vec<(&'a str, Vec<Tensor>)>) -> Result<Vec<(&'a str, Vec<Value>)>, Refusal> {
+    let mut out = Vec::new();
+    for (slot, tensors) in inputs {
+        let values = tensors.into_iter().map(|t| plain_one(g, t)).collect::<Result<Vec<_>, _>>()?;
+        out.push((slot, values));
     }
+    Ok(out)
+}
 
-    fn bind(&mut self, desc: &'a OpDesc, out: &str, lowered: Lowered) {
-        for (name, tensor) in arguments(&desc.outputs, out).iter().zip(lowered.values) {
-            let tensor = match tensor {
-                Tensor::Plain(value) => Tensor::Plain(value.named(name)),
-                steps => steps,
-            };
-            let (Tensor::Plain(value) | Tensor::Steps { real: value, .. } | Tensor::Measured(value)) = &tensor;
-            if let Value::Runtime(v) = *value
-                && self.g.m.name(v).is_none()
-            {
-                self.g.m.set_name(v, name);
-            }
-            self.env.insert(name, Slot::Ready(tensor));
-        }
-        if let Some((slot, value)) = lowered.extra {
-            for name in arguments(&desc.outputs, slot) {
-                self.env.insert(name, Slot::Ready(value.clone()));
-            }
-        }
-    }
-
-    fn finish(
-        mut self,
-        fetches: &[&'a str],
-        inputs: Vec<Port>,
-        shapes: &Shapes,
-        format: String,
-    ) -> Result<Imported, ImportErrors> {
-        let (mut values, mut outputs) = (Vec::new(), Vec::new());
-        for &name in fetches {
-            let value = match self.env.get(name) {
-                Some(Slot::Ready(tensor)) => self.plain(vec![(name, vec![tensor.clone()])]),
-                Some(Slot::Failed) => continue,
-                None => Err(Refusal::invalid("no op computes it")),
-            };
-            match value.map(|list| list.into_iter().flat_map(|(_, v)| v).next()) {
-                Ok(Some(value)) => {
-                    let dims = self.g.dims(&value);
-                    outputs.push(Port { name: name.into(), elem: self.g.elem(&value), dims, batched: false });
-                    values.push((name.to_string(), value));
-                }
-                Ok(None) => {}
-                Err(Refusal { reason, remedy }) => {
-                    self.errors.push(ImportError::Port { name: name.into(), reason, remedy });
-                }
-            }
-        }
-        if !self.errors.is_empty() {
-            return Err(ImportErrors { list: self.errors });
-        }
-        let module = self.g.finish(&values);
-        Ok(Imported { module, inputs, outputs, report: self.report, fixed_batch: shapes.fixed_batch, format })
+fn plain_one(g: &mut Graph, tensor: Tensor) -> Result<Value, Refusal> {
+    match tensor {
+        Tensor::Plain(value) => Ok(value),
+        Tensor::Steps { real, step: Some(step) } => g.arith(Arith::Div, &real, &scalar(step)),
+        Tensor::Steps { step: None, .. } | Tensor::Measured(_) => Err(quant::measured()),
     }
 }

@@ -4,7 +4,6 @@ use super::op::{Lowered, Op};
 use super::params;
 use crate::emit::{Graph, Range, Value};
 use crate::error::Refusal;
-use crate::onnx::plain_elem;
 use crate::shape;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -212,6 +211,6 @@ pub(super) fn pad2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 pub(super) fn cast(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let to = op.int("out_dtype")?.and_then(|t| i32::try_from(t).ok());
     let to = to.ok_or_else(|| Refusal::invalid("it has no out_dtype"))?;
-    let elem = plain_elem(params::stored_type(to).map_err(Refusal::unsupported)?);
+    let elem = params::stored_type(to).map_err(Refusal::unsupported)?.plain();
     Ok(Lowered::identity(g.cast(op.input("X")?, elem)?, "its type stays the same, or it is known at import"))
 }

@@ -39,6 +39,12 @@ pub(crate) enum Tensor {
     Measured(Value),
 }
 
+impl From<Value> for Tensor {
+    fn from(value: Value) -> Tensor {
+        Tensor::Plain(value)
+    }
+}
+
 impl From<Value> for Lowered {
     fn from(value: Value) -> Lowered {
         Lowered::identity(value, "its result is known at import")

@@ -2,10 +2,9 @@
 
 use super::op::{Lowered, Op};
 use super::params;
-use crate::elements::checked_dims;
+use crate::elements::{Stored, checked_dims};
 use crate::emit::{Graph, Value, cast_known, gather};
 use crate::error::Refusal;
-use crate::onnx::plain_elem;
 use qc_ir::{Elem, HostTensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -13,7 +12,7 @@ type Result<T> = std::result::Result<T, Refusal>;
 fn elem_of(op: &Op<'_>) -> Result<Elem> {
     let dtype = op.int("dtype")?.unwrap_or(5);
     let stored = i32::try_from(dtype).map_err(|_| format!("type number {dtype}")).and_then(params::stored_type);
-    stored.map(plain_elem).map_err(Refusal::unsupported)
+    stored.map(Stored::plain).map_err(Refusal::unsupported)
 }
 
 pub(super) fn shape(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

@@ -19,7 +19,7 @@ use qc_dialects::graph::{Constant, Dequantize, Quantize, computes_nothing};
 use qc_dialects::phase;
 use qc_dialects::quant::QLut;
 use qc_dialects::work::macs;
-use qc_ir::{Diag, DisjointSets, Elem, Keeps, Module, Node, OpId, Pass, PassCx, Traits, Use, ValueId};
+use qc_ir::{Diag, DisjointSets, Elem, Keeps, Module, NodeId, OpId, Pass, PassCx, Traits, Use, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The pass.
@@ -74,16 +74,17 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
 struct Trial {
     m: Module,
     /// For each op that went in, a node of its own, and its position.
-    positions: HashMap<Node, usize>,
+    positions: HashMap<NodeId, usize>,
 }
 
 impl Trial {
     fn of(m: &Module, ops: &[OpId], cx: &PassCx) -> Result<Trial, Diag> {
         let (mut m, mut positions) = (m.clone(), HashMap::new());
         for (i, &op) in ops.iter().enumerate() {
-            let loc = m.locs.next_node("", "");
+            let node = m.locs.add_node("", "");
+            let loc = m.locs.at(node);
             m.set_loc(op, loc);
-            positions.extend(m.locs.nodes(loc).into_iter().map(|node| (node.clone(), i)));
+            positions.insert(node, i);
         }
         let mut inner = PassCx::new(Vec::new(), usize::MAX);
         inner.deadline = cx.deadline;
@@ -93,7 +94,7 @@ impl Trial {
 
     /// The positions of the ops that an op of the trial was.
     fn sources(&self, op: OpId) -> impl Iterator<Item = usize> {
-        self.m.locs.nodes(self.m.loc(op)).into_iter().filter_map(|node| self.positions.get(node).copied())
+        self.m.locs.node_ids(self.m.loc(op)).into_iter().filter_map(|node| self.positions.get(&node).copied())
     }
 }
 

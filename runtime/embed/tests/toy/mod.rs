@@ -58,7 +58,8 @@ static STEPS_1: [Step; 2] = [step(shift::<1>, 1, b"shift\0"), step(scale::<1>, 1
 static STEPS_4: [Step; 2] = [step(shift::<4>, 4, b"shift\0"), step(scale::<4>, 4, b"scale\0")];
 static STEPS_8: [Step; 2] = [step(shift::<8>, 8, b"shift\0"), step(scale::<8>, 8, b"scale\0")];
 
-/// The variant of one tier and batch; batch is 1, 4 or 8.
+/// The variant for the tier with this number, or for a feature that no processor has yet, and of one batch, which is 1, 4
+/// or 8 where it is run.
 pub fn variant(tier: u32, batch: u32) -> Variant {
     let steps = match batch {
         1 => &STEPS_1,
@@ -70,7 +71,8 @@ pub fn variant(tier: u32, batch: u32) -> Variant {
     let (n, columns) = (i64::from(batch), COLUMNS as i64);
     let shapes: [[i64; MAX_RANK]; 4] = [shape(&[n, columns]), shape(&[]), shape(&[n, columns]), shape(&[n])];
     let shapes = Box::leak(Box::new(shapes)).as_ptr();
-    Variant { tier, batch, shapes, arena_bytes, n_steps: steps.len() as u64, steps: steps.as_ptr() }
+    let features = qc_kernels::Tier::from_number(tier).map_or(1 << 63, |tier| tier.needs().bits());
+    Variant { features, shapes, arena_bytes, n_steps: steps.len() as u64, steps: steps.as_ptr() }
 }
 
 /// An f32 tensor.

@@ -17,9 +17,10 @@ pub(crate) mod ops;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use super::Program;
 use super::program::{BlockDesc, LoDTensorDesc, OpAttr, OpDesc, OpVar, TensorDesc, VarDesc, VarType};
-use super::{Label, Program};
 use crate::error::{ImportError, ImportErrors};
+use crate::walk::Label;
 use file::{File, NewValue, Node, dense, list_len, tagged, type_number};
 use serde_json::Value;
 use std::collections::HashMap;

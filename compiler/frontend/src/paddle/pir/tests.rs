@@ -152,7 +152,7 @@ fn operands_and_lists_become_slots() {
     let imported = p.import(true).unwrap();
     assert!(imported.inputs[0].batched);
     assert_eq!(imported.outputs[0].name, "fetch_name_0");
-    let report: Vec<(&str, &str)> = imported.report.iter().map(|r| (&*r.node.name, &*r.node.op_type)).collect();
+    let report: Vec<(&str, &str)> = imported.report.iter().map(|r| (&*r.node, &*r.op_type)).collect();
     assert_eq!(report[0], ("conv2d:%7", "pd_op.conv2d"));
     assert!(report.contains(&("full_int_array:%9", "pd_op.full_int_array")));
     assert!(imported.format.contains("Paddle 3") && imported.format.contains("version 4"));
