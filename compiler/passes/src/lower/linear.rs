@@ -1,11 +1,11 @@
 //! Matrix products with constant weights, and what they share with convolutions: constants, calls of the matrix kernels.
 
+use super::Lower;
 use super::call::{At, Code};
 use super::elementwise::Stored;
 use super::matrix::{Loop, Panel, Pixels, Rhs, Rows, Sweep, pixel_loops};
 use super::view::{View, levels};
 use super::wide::{Weights, of_run};
-use super::{Lower, plain_buffer};
 use qc_dialects::quant::compute::Epilogue;
 use qc_dialects::{graph::Matmul, quant::QMatmul};
 use qc_ir::{Attr, Diag, HostTensor, Module, ValueId};
@@ -254,16 +254,6 @@ impl Lower<'_> {
         self.product(&c, &shape, Sides { x: &x, out: &out, res: None }, &|p| float_call(stored, clamp, &segments, p))
     }
 
-    /// The view, or a copy of it, whose rows are contiguous.
-    pub fn rows_view(&mut self, view: View) -> Result<View, Diag> {
-        if has_rows(&view) {
-            return Ok(view);
-        }
-        let copy = self.alloc("rows", plain_buffer(view.elem, &view.dims), [0; 4])?;
-        self.copy(&view, &copy)?;
-        Ok(copy)
-    }
-
     /// A product with constant weights of `shape`.
     fn product<C: KernelCall<Code>>(
         &mut self,
@@ -274,22 +264,19 @@ impl Lower<'_> {
     ) -> Result<(), Diag> {
         let Sides { x, out, res } = sides;
         // A kernel writes rows of columns; a result that lies channels-last gets them from there.
-        if !has_rows(out) {
-            let rows = self.alloc("product", plain_buffer(out.elem, &out.dims), [0; 4])?;
-            self.product(c, shape, Sides { out: &rows, ..sides }, call)?;
-            return self.copy(&rows, out);
-        }
-        let lead = |v: &View| {
-            let rank = v.dims.len() - 1;
-            View { dims: v.dims[..rank].to_vec(), strides: v.strides[..rank].to_vec(), ..v.clone() }
-        };
-        let (a, o) = (lead(x), lead(out));
-        let r = res.map_or_else(|| o.clone(), lead);
-        let pixels = pixel_loops(levels(&a.dims, &[&a, &o, &r], 1));
-        let at = Operands { a: x.into(), out: out.into(), res: res.map(At::from) };
-        let bytes = Bytes { panel: c.panel_bytes, out: out.elem_bytes(), res: r.elem_bytes() };
-        let macs = a.elements() * shape.cols * shape.channels;
-        sweep_of(c, at, pixels, shape.cols, bytes, Loop::ONE, macs).emit(self.emit(), call)
+        self.through_rows(out, |lower, out| {
+            let lead = |v: &View| {
+                let rank = v.dims.len() - 1;
+                View { dims: v.dims[..rank].to_vec(), strides: v.strides[..rank].to_vec(), ..v.clone() }
+            };
+            let (a, o) = (lead(x), lead(out));
+            let r = res.map_or_else(|| o.clone(), lead);
+            let pixels = pixel_loops(levels(&a.dims, &[&a, &o, &r], 1));
+            let at = Operands { a: x.into(), out: out.into(), res: res.map(At::from) };
+            let bytes = Bytes { panel: c.panel_bytes, out: out.elem_bytes(), res: r.elem_bytes() };
+            let macs = a.elements() * shape.cols * shape.channels;
+            sweep_of(c, at, pixels, shape.cols, bytes, Loop::ONE, macs).emit(lower.emit(), call)
+        })
     }
 }
 
@@ -353,11 +340,6 @@ pub fn sweep_of(
         cols: cols.into(),
     };
     Sweep { panel, rhs: Rhs::Constant, rows, outer, batch, groups, cols, panels: bytes.panels(cols), macs }
-}
-
-/// Whether the rows of a matrix are contiguous.
-pub fn has_rows(v: &View) -> bool {
-    v.dims.last() == Some(&1) || v.strides.last().is_none_or(|&s| s == v.elem_bytes())
 }
 
 /// Whether a float product has the form of a layer: a constant right side, of which the packer makes panels.

@@ -3,16 +3,17 @@
 //! The right side is packed into the panels that the matrix kernel reads by a step of the kernels `pack`, as the compiler
 //! does with constant weights ahead of time; then every matrix of the batch is a sweep.
 
+use super::Lower;
 use super::call::At;
 use super::elementwise::Stored;
 use super::emit::sweep;
-use super::linear::{Bytes, Segments, float_call, has_rows};
+use super::layout::Layout;
+use super::linear::{Bytes, Segments, float_call};
 use super::matrix::{Loop, Panel, Rhs, Rows, Sweep};
 use super::view::{Level, View, levels, row_major};
-use super::{Lower, plain_buffer};
 use qc_dialects::graph::Matmul;
 use qc_dialects::graph::matmul::broadcast;
-use qc_ir::{Diag, Elem, HostTensor, ValueId};
+use qc_ir::{Attrs, Diag, Elem, HostTensor, ValueId};
 use qc_kernels::Variant;
 use qc_kernels::args::{PackCall, PackMore};
 use qc_kernels::pack::{PANEL, round16};
@@ -45,6 +46,47 @@ fn repeated(v: &View, batch: &[usize]) -> View {
     own.broadcast(batch)
 }
 
+/// The operands of a batch of products, placed: matrices with contiguous rows, and a packed right side.
+struct Matrices<'a> {
+    a: &'a View,
+    w: &'a View,
+    out: &'a View,
+}
+
+impl Matrices<'_> {
+    /// All products of `m` rows, sums of `k` and `n` columns, one for each index of `batch`.
+    fn sweep(&self, batch: &[usize], [m, k, n]: [usize; 3], bias: At) -> Sweep {
+        let Matrices { a, w, out } = *self;
+        let (lead_a, lead_w, lead_out) = (repeated(a, batch), repeated(w, batch), repeated(out, batch));
+        let to_loop =
+            |l: Level| Loop { count: l.count, a: l.strides[0], w: l.strides[1], out: l.strides[2], ..Loop::ONE };
+        let [a_row, out_row] = [a, out].map(|v| v.strides[v.dims.len() - 2]);
+        let bytes = Bytes { panel: k * PANEL * 4, out: out.elem_bytes(), res: 0 };
+        Sweep {
+            panel: Panel {
+                a: Rows { at: At::from(a), row: a_row, outer: 0 },
+                w: At::from(w),
+                bias,
+                scale: None,
+                addend: None,
+                out: Rows { at: At::from(out), row: out_row, outer: 0 },
+                res: None,
+                rows: m.into(),
+                outer: 1usize.into(),
+                cols: n.into(),
+            },
+            rhs: Rhs::Computed,
+            rows: Loop { count: m, a: a_row, out: out_row, ..Loop::ONE },
+            outer: Loop::ONE,
+            macs: batch.iter().product::<usize>() * m * n * k,
+            batch: levels(batch, &[&lead_a, &lead_w, &lead_out], 2).into_iter().map(to_loop).collect(),
+            groups: Loop::ONE,
+            cols: n,
+            panels: bytes.panels(n),
+        }
+    }
+}
+
 impl Lower<'_> {
     /// `graph.matmul` where the right side is no constant.
     pub fn matmul_computed(&mut self, op: Matmul) -> Result<(), Diag> {
@@ -56,44 +98,14 @@ impl Lower<'_> {
         let w = self.panels(&b)?;
         let bias = self.column_bias(op.bias(src), s.n)?;
         let (result, quant) = self.real_destination(op.out(src))?;
-        let in_place = has_rows(&result);
-        let out = match in_place {
-            true => result.clone(),
-            false => self.alloc("product", plain_buffer(result.elem, &result.dims), [0; 4])?,
-        };
         let batch = broadcast(&s.batch, &[]).map_err(Diag::bug)?;
-        let (lead_a, lead_w, lead_out) = (repeated(&a, &batch), repeated(&w, &batch), repeated(&out, &batch));
-        let to_loop =
-            |l: Level| Loop { count: l.count, a: l.strides[0], w: l.strides[1], out: l.strides[2], ..Loop::ONE };
-        let [a_row, out_row] = [&a, &out].map(|v| v.strides[v.dims.len() - 2]);
-        let rows = Loop { count: s.m, a: a_row, out: out_row, ..Loop::ONE };
-        let bytes = Bytes { panel: s.k * PANEL * 4, out: out.elem_bytes(), res: 0 };
-        let sweep = Sweep {
-            panel: Panel {
-                a: Rows { at: At::from(&a), row: a_row, outer: 0 },
-                w: At::from(&w),
-                bias: At::from(&bias),
-                scale: None,
-                addend: None,
-                out: Rows { at: At::from(&out), row: out_row, outer: 0 },
-                res: None,
-                rows: s.m.into(),
-                outer: 1usize.into(),
-                cols: s.n.into(),
-            },
-            rhs: Rhs::Computed,
-            rows,
-            outer: Loop::ONE,
-            macs: batch.iter().product::<usize>() * s.m * s.n * s.k,
-            batch: levels(&batch, &[&lead_a, &lead_w, &lead_out], 2).into_iter().map(to_loop).collect(),
-            groups: Loop::ONE,
-            cols: s.n,
-            panels: bytes.panels(s.n),
-        };
         let (stored, segments) = (Stored::of(quant.as_ref()), Segments::repeated(1, s.k));
         let clamp = [op.min(src) as f32, op.max(src) as f32];
-        sweep.emit(self.emit(), |p| float_call(stored, clamp, &segments, p))?;
-        if in_place { Ok(()) } else { self.copy(&out, &result) }
+        self.through_rows(&result, |lower, out| {
+            let sides = Matrices { a: &a, w: &w, out };
+            let sweep = sides.sweep(&batch, [s.m, s.k, s.n], At::from(&bias));
+            sweep.emit(lower.emit(), |p| float_call(stored, clamp, &segments, p))
+        })
     }
 
     /// Matrices `[.., k, n]` packed in panels of 64 columns, the last one as wide as it needs in multiples of 16. Of the
@@ -103,7 +115,8 @@ impl Lower<'_> {
         let (k, n) = (b.dims[lead], b.dims[lead + 1]);
         let mut dims = b.dims[..lead].to_vec();
         dims.extend([k, round16(n)]);
-        let whole = self.alloc("panels", plain_buffer(Elem::F32, &dims), [0; 4])?;
+        let attrs = Attrs::new().with("layout", "panels");
+        let whole = self.alloc_with("panels", Elem::F32, &dims, Layout::Rows, attrs)?;
         let (full, tail) = (n / PANEL, n % PANEL);
         if full > 0 {
             self.pack(b, &whole, Columns { panel: 0, panels: full, cols: PANEL })?;
@@ -150,8 +163,6 @@ impl Lower<'_> {
         if view.strides[0] == 4 {
             return Ok(view);
         }
-        let copy = self.alloc("bias", plain_buffer(Elem::F32, &[n]), [0; 4])?;
-        self.copy(&view, &copy)?;
-        Ok(copy)
+        self.row_major_copy("bias", &view)
     }
 }

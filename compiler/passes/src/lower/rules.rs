@@ -14,14 +14,11 @@ type Rule = fn(&mut Lower<'_>, OpId) -> Result<(), Diag>;
 
 /// The ops that have code, each once.
 const RULES: &[(&[&OpDef], Rule)] = &[
-    // Constants are laid down at their first use.
-    (&[Constant::DEF], |_, _| Ok(())),
+    // Constants are laid down at their first use; the others are views, which the layout knows.
+    (&[Constant::DEF, Transpose::DEF, Slice::DEF, Observe::DEF], |_, _| Ok(())),
     (&[Reshape::DEF], |l, op| l.reshape(Reshape(op))),
-    (&[Transpose::DEF], |l, op| l.transpose(Transpose(op))),
-    (&[Slice::DEF], |l, op| l.slice(Slice(op))),
     (&[Concat::DEF], |l, op| l.concat(Concat(op))),
     (&[Pad::DEF], |l, op| l.pad(Pad(op))),
-    (&[Observe::DEF], |l, op| l.alias(op)),
     (&[Cast::DEF], |l, op| l.cast(Cast(op))),
     (&[Conv2d::DEF], |l, op| l.conv_f32(Conv2d(op))),
     (&[QConv2d::DEF], |l, op| l.conv_u8(QConv2d(op))),
