@@ -102,6 +102,7 @@ impl Placed {
             out: columns * e_out,
             res: columns * e_res,
             columns: round16(shape.cols) as i64,
+            ..Loop::ONE
         };
         let at = Operands { a: self.input(), out: (&self.out).into(), res: self.res.as_ref().map(At::from) };
         let bytes = Bytes { panel: c.panel_bytes, out: e_out, res: e_res };

@@ -16,6 +16,7 @@ use super::conversions::Conversions;
 use super::view::{View, bytes_of, channels_last, row_major};
 use qc_dialects::graph::{Concat, Conversion, Matmul, Observe, Reshape, Slice, Softmax, Transpose};
 use qc_dialects::interfaces::Convolution;
+use qc_dialects::quant::QBatchMatmul;
 use qc_ir::{BufferTy, Elem, Module, OpId, Traits, ValueId};
 use std::collections::{HashMap, HashSet};
 
@@ -192,7 +193,7 @@ impl Layouts {
     fn prefers_rows(&self, m: &Module, op: OpId, rows: &HashSet<ValueId>) -> bool {
         let along_rows = Conversion::is(m, op) || m.is(op, Softmax::DEF);
         let follows = along_rows || m.def(op).traits.has(Traits::ELEMENTWISE);
-        let Some(x) = m.operand(op, 0).filter(|_| follows) else { return m.is(op, Matmul::DEF) };
+        let Some(x) = m.operand(op, 0).filter(|_| follows) else { return is_product(m, op) };
         let x = self.read(x).unwrap_or(x);
         // Inputs and constants lie as they do whatever reads them.
         let given = m.producer(x).is_none_or(|x| m.def(x).traits.has(Traits::CONST_LIKE));
@@ -201,6 +202,11 @@ impl Layouts {
             None => rows.contains(&x),
         }
     }
+}
+
+/// Whether an op multiplies matrices whatever their rank.
+fn is_product(m: &Module, op: OpId) -> bool {
+    m.is(op, Matmul::DEF) || m.is(op, QBatchMatmul::DEF)
 }
 
 /// Whether an op names memory that exists.

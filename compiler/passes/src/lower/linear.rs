@@ -93,7 +93,7 @@ pub fn integer_call(e: &Epilogue, s: &Segments, p: Panel) -> GemmCall<Code> {
         addend: p.addend,
         res: p.res.map(|r| r.at),
         lut: None,
-        row_bias: None,
+        row_bias: p.row_bias,
         row_bias_outer: 0usize.into(),
         a_row: p.a.row.into(),
         a_outer: p.a.outer.into(),
@@ -115,6 +115,23 @@ pub fn integer_call(e: &Epilogue, s: &Segments, p: Panel) -> GemmCall<Code> {
     let (rows, outer, cols) = (p.rows, p.outer, p.cols);
     let (a, w, bias, out) = (p.a.at, p.w, p.bias, p.out.at);
     GemmCall { variant, a, w, bias, out, seg_y, seg_x, k4, rows, outer, cols, more }
+}
+
+/// A call of the integer matrix kernel that leaves accumulators as they are.
+pub fn accumulator_call(s: &Segments, p: Panel) -> GemmCall<Code> {
+    let more = GemmMore {
+        a_row: p.a.row.into(),
+        a_outer: p.a.outer.into(),
+        out_row: p.out.row.into(),
+        out_outer: p.out.outer.into(),
+        seg_y_stride: s.y_stride.into(),
+        seg_x_stride: s.x_stride.into(),
+        ..GemmMore::default()
+    };
+    let (seg_y, seg_x, k4) = (s.y.into(), s.x.into(), s.k.into());
+    let (rows, outer, cols) = (p.rows, p.outer, p.cols);
+    let (a, w, bias, out) = (p.a.at, p.w, p.bias, p.out.at);
+    GemmCall { variant: Variant::I32, a, w, bias, out, seg_y, seg_x, k4, rows, outer, cols, more }
 }
 
 /// A call of the float matrix kernel, with an activation.
@@ -144,10 +161,10 @@ pub fn float_call(stored: Stored, [clamp_lo, clamp_hi]: [f32; 2], s: &Segments, 
 
 /// The operands of a product, as matrices whose rows are all dims but the last.
 #[derive(Clone, Copy)]
-struct Sides<'a> {
-    x: &'a View,
-    out: &'a View,
-    res: Option<&'a View>,
+pub struct Sides<'a> {
+    pub x: &'a View,
+    pub out: &'a View,
+    pub res: Option<&'a View>,
 }
 
 impl Lower<'_> {
@@ -255,7 +272,7 @@ impl Lower<'_> {
     }
 
     /// A product with constant weights of `shape`.
-    fn product<C: KernelCall<Code>>(
+    pub fn product<C: KernelCall<Code>>(
         &mut self,
         c: &Constants,
         shape: &GemmShape,
@@ -312,6 +329,7 @@ impl Bytes {
             out: columns * self.out,
             res: columns * self.res,
             columns,
+            ..Loop::ONE
         }
     }
 }
@@ -333,6 +351,7 @@ pub fn sweep_of(
         bias: At::start(c.bias),
         scale: c.scale.map(At::start),
         addend: c.addend.map(At::start),
+        row_bias: None,
         out: Rows { at: at.out, row: rows.out, outer: outer.out },
         res: at.res.map(|at| Rows { at, row: rows.res, outer: outer.res }),
         rows: rows.count.into(),

@@ -6,7 +6,7 @@ use qc_dialects::graph::{
     Dequantize, GlobalAvgPool, GlobalMaxPool, Lrn, Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Slice,
     Softmax, Transpose,
 };
-use qc_dialects::quant::{QAvgPool, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
+use qc_dialects::quant::{QAvgPool, QBatchMatmul, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
 use qc_ir::{Diag, OpDef, OpId};
 
 /// Lowers one op.
@@ -24,6 +24,7 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[QConv2d::DEF], |l, op| l.conv_u8(QConv2d(op))),
     (&[Matmul::DEF], |l, op| l.matmul_f32(Matmul(op))),
     (&[QMatmul::DEF], |l, op| l.matmul_u8(QMatmul(op))),
+    (&[QBatchMatmul::DEF], |l, op| l.batch_matmul(QBatchMatmul(op))),
     (&[MaxPool::DEF, AvgPool::DEF, QMaxPool::DEF, QAvgPool::DEF], |l, op| l.pool(op)),
     (&[GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF], |l, op| l.pool(op)),
     (Binary::DEFS, |l, op| l.binary_f32(op)),
