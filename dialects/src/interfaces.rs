@@ -2,7 +2,7 @@
 
 use crate::graph::conv::ConvShape;
 use crate::graph::{Conv2d, Linear};
-use crate::quant::{QConv2d, QLinear};
+use crate::quant::{QBatchMatmul, QConv2d, QLinear};
 use qc_ir::{Module, OpId, ValueId};
 
 qc_ir::interface! {
@@ -21,5 +21,6 @@ qc_ir::interface! {
 /// ops.
 pub fn clamp_of_sum(m: &Module, op: OpId) -> Option<[f64; 2]> {
     let float = Linear::of(m, op).map(|l| [l.min(m), l.max(m)]);
-    float.or_else(|| QLinear::of(m, op).map(|q| [q.min(m), q.max(m)]))
+    let layer = || QLinear::of(m, op).map(|q| [q.min(m), q.max(m)]);
+    float.or_else(layer).or_else(|| QBatchMatmul::of(m, op).map(|q| [q.min(m), q.max(m)]))
 }

@@ -28,24 +28,44 @@ pub struct MatmulShape {
     pub k: usize,
 }
 
-impl Matmul {
-    /// The geometry.
+impl MatmulShape {
+    /// The product of `a` and `b`, each with its last two dims swapped first if it is transposed.
     ///
     /// # Errors
     /// One sentence on what does not fit.
-    pub fn shape(self, m: &Module) -> Result<MatmulShape, String> {
-        let (a, b) = (dims_of(m, self.0, 0)?, dims_of(m, self.0, 1)?);
+    pub fn new([a, b]: [&[usize]; 2], [transpose_a, transpose_b]: [bool; 2]) -> Result<MatmulShape, String> {
         if a.len() < 2 || b.len() < 2 {
             return Err(format!("operands have shapes {a:?} and {b:?}; rank 2 or more is needed"));
         }
         let matrix =
             |d: &[usize], t: bool| if t { (d[d.len() - 1], d[d.len() - 2]) } else { (d[d.len() - 2], d[d.len() - 1]) };
-        let ((rows, k), (k2, n)) = (matrix(a, self.transpose_a(m)), matrix(b, self.transpose_b(m)));
+        let ((rows, k), (k2, n)) = (matrix(a, transpose_a), matrix(b, transpose_b));
         if k != k2 {
             return Err(format!("inner dims {k} and {k2} of shapes {a:?} and {b:?} differ"));
         }
         let batch = broadcast(&a[..a.len() - 2], &b[..b.len() - 2])?;
         Ok(MatmulShape { batch, m: rows, n, k })
+    }
+
+    /// Dims of the result.
+    ///
+    /// # Errors
+    /// When it has too many elements.
+    pub fn result(&self) -> Result<Vec<usize>, String> {
+        let dims: Vec<usize> = self.batch.iter().copied().chain([self.m, self.n]).collect();
+        check_size(&dims)?;
+        Ok(dims)
+    }
+}
+
+impl Matmul {
+    /// The geometry.
+    ///
+    /// # Errors
+    /// As [`MatmulShape::new`].
+    pub fn shape(self, m: &Module) -> Result<MatmulShape, String> {
+        let dims = [dims_of(m, self.0, 0)?, dims_of(m, self.0, 1)?];
+        MatmulShape::new(dims, [self.transpose_a(m), self.transpose_b(m)])
     }
 }
 
@@ -99,9 +119,7 @@ fn infer_matmul(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     {
         return Err(format!("bias has shape {:?}, not [{}]", m.dims(bias), s.n));
     }
-    let dims: Vec<usize> = s.batch.iter().copied().chain([s.m, s.n]).collect();
-    check_size(&dims)?;
-    f32_ty(dims)
+    f32_ty(s.result()?)
 }
 
 /// Items may lie along a batch dim of both operands, along the rows of the left one, or along the columns of the right

@@ -8,6 +8,7 @@
 
 mod extent;
 pub mod interp;
+mod layout;
 pub mod pack;
 pub(crate) mod reach;
 
@@ -16,8 +17,13 @@ use qc_kernels::args::FieldKind;
 use qc_kernels::table::{self, Family, Variant};
 
 qc_ir::ops! { dialect LOOPS = "loop";
-    /// A buffer in the arena. `offset` is its place there, -1 before planning.
-    op Alloc = "loop.alloc"() -> (buf) { offset: Int = -1i64 } [NONE] verify(verify_alloc);
+    /// A buffer in the arena. `offset` is its place there, -1 before planning. `layout` says how a tensor lies in it:
+    /// `rows` is row-major; `channels-last` has the channels of a pixel together, and around each plane `padding` (top, left,
+    /// bottom, right) of rows and columns that hold its zero; `panels` is the right side of a product, packed for its kernel.
+    /// `parts` are the tensors that are written into this one: axis, first index, count.
+    op Alloc = "loop.alloc"() -> (buf) {
+        offset: Int = -1i64, layout: Str = "rows", padding: Ints = vec![0i64; 4], parts: List = Vec::<Attr>::new()
+    } [NONE] verify(layout::verify);
     /// Constant memory. `pack` says how the constant is to be laid out for a kernel; it is empty once that is done.
     op ConstBuffer = "loop.data"() -> (buf) { value: Const, pack: Fields = Vec::<(Box<str>, Attr)>::new() }
         [PURE] verify(verify_data);

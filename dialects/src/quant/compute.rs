@@ -80,38 +80,54 @@ impl Epilogue {
     /// # Errors
     /// When an operand has no fitting format.
     pub fn of(m: &Module, view: QLinear) -> Result<Epilogue, String> {
-        let op = view.op();
-        let x = activation(m, op, 0)?;
+        let x = activation(m, view.op(), 0)?;
         let w = weight_format(m, view.weight(m))?;
-        let out = result_format(m, &view.to(m))?;
-        let unit = out.as_ref().map_or(1.0, |q| q.scale(0));
-        let channels = dims_of(m, op, 1)?[0];
-        let scales: Vec<f32> = (0..channels).map(|o| accumulator_scale(x.scale(0), w.scale(o), unit)).collect();
+        let channels = dims_of(m, view.op(), 1)?[0];
+        let real_bias = view.bias(m).is_some_and(|b| m.tensor_ty(b).elem == Elem::F32);
+        if real_bias && result_format(m, &view.to(m))?.is_some() {
+            return Err("the bias of a quantized result must be i32".into());
+        }
+        let residual = view.residual(m).map(|_| activation(m, view.op(), 3)).transpose()?;
+        let stated = Stated { to: view.to(m), lo: view.lo(m), hi: view.hi(m), min: view.min(m), max: view.max(m) };
+        let scales = |unit| (0..channels).map(|o| accumulator_scale(x.scale(0), w.scale(o), unit)).collect();
+        Epilogue::new(m, &stated, residual, scales)
+    }
+
+    /// The epilogue that the attributes of an op state; `scales` are the factors to a result with this scale.
+    pub(super) fn new(
+        m: &Module,
+        stated: &Stated,
+        residual: Option<&Quant>,
+        scales: impl FnOnce(f32) -> Vec<f32>,
+    ) -> Result<Epilogue, String> {
+        let out = result_format(m, &stated.to)?;
+        let scales = scales(out.as_ref().map_or(1.0, |q| q.scale(0)));
         if !scales.iter().all(|s| s.is_finite()) {
             return Err("the factor from its accumulator to its result is no f32".into());
         }
-        let (min, max) = (view.min(m) as f32, view.max(m) as f32);
+        let (min, max) = (stated.min as f32, stated.max as f32);
         if min.is_nan() || max.is_nan() {
             return Err("`min` and `max` must be numbers".into());
         }
-        let real_bias = view.bias(m).is_some_and(|b| m.tensor_ty(b).elem == Elem::F32);
-        if real_bias && out.is_some() {
-            return Err("the bias of a quantized result must be i32".into());
-        }
-        let residual = match (view.residual(m), &out) {
+        let residual = match (residual, &out) {
             (None, Some(_)) if min != f32::NEG_INFINITY || max != f32::INFINITY => {
                 return Err("`lo` and `hi` bound a quantized result without a residual".into());
             }
             (None, _) => None,
             (Some(_), None) => return Err("a residual needs a quantized result".into()),
-            (Some(_), Some(q)) => {
-                let r = activation(m, op, 3)?;
-                Some(Residual::new((r.scale(0), r.zero(0)), (q.scale(0), q.zero(0)), (min, max)))
-            }
+            (Some(r), Some(q)) => Some(Residual::new((r.scale(0), r.zero(0)), (q.scale(0), q.zero(0)), (min, max))),
         };
-        let (lo, hi) = (view.lo(m) as i32, view.hi(m) as i32);
-        Ok(Epilogue { scales, out, residual, lo, hi, min, max })
+        Ok(Epilogue { scales, out, residual, lo: stated.lo as i32, hi: stated.hi as i32, min, max })
     }
+}
+
+/// What the attributes of an op say of its result.
+pub(super) struct Stated {
+    pub to: Type,
+    pub lo: i64,
+    pub hi: i64,
+    pub min: f64,
+    pub max: f64,
 }
 
 /// The format of a weight operand: s8 or u8, scales and zero points per output channel or per tensor.
@@ -184,14 +200,18 @@ fn verify_compute(m: &Module, op: OpId) -> Result<(), String> {
 }
 
 /// What accumulators start at, and what is added to their real numbers, per output channel.
-struct Bias {
+pub(super) struct Bias {
     start: Vec<i32>,
     addend: Vec<f32>,
 }
 
 impl Bias {
-    fn of(args: &[Option<&HostTensor>], channels: usize) -> Result<Bias, String> {
-        let (start, addend) = (vec![0; channels], vec![0.0; channels]);
+    pub fn none(channels: usize) -> Bias {
+        Bias { start: vec![0; channels], addend: vec![0.0; channels] }
+    }
+
+    pub fn of(args: &[Option<&HostTensor>], channels: usize) -> Result<Bias, String> {
+        let Bias { start, addend } = Bias::none(channels);
         Ok(match args.get(2).copied().flatten() {
             None => Bias { start, addend },
             Some(t) => match t.as_f32() {
@@ -203,7 +223,7 @@ impl Bias {
 }
 
 /// Applies the epilogue to accumulators whose output channel is `index / inner % channels`.
-fn finish(
+pub(super) fn finish(
     e: &Epilogue,
     bias: &Bias,
     dims: Vec<usize>,

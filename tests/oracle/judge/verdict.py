@@ -116,7 +116,7 @@ class Expectation:
         stored = {t.name for t in self.model.graph.initializer}
         products = [n for n in self.model.graph.node if n.op_type == "QLinearMatMul"]
         if any(n.input[3] not in stored for n in products):
-            # A product whose right side is computed is one of floats.
+            # A product whose right side is computed is one of integers only where its operands and result have formats.
             return False
         return integer and kinds <= SAME_BYTES and products_are_exact()
 

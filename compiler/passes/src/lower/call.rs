@@ -148,14 +148,14 @@ fn constant(name: &str, value: &Value<'_, Code>) -> Option<(Box<str>, Attr)> {
 #[cfg(test)]
 mod tests {
     use super::{At, Code, Parts};
-    use crate::lower::plain_buffer;
+    use crate::lower::layout::Layout;
     use qc_ir::{Elem, Module, Type};
     use qc_kernels::Variant;
     use qc_kernels::args::{UnaryCall, UnaryMore};
 
     fn place() -> At {
         let mut m = Module::new("m", qc_dialects::phase::LOOPS);
-        m.add_func("main", &[Type::Buffer(plain_buffer(Elem::F32, &[4]))]);
+        m.add_func("main", &[Type::Buffer(Layout::Rows.buffer(Elem::F32, &[4]))]);
         At::start(m.args(m.body())[0])
     }
 

@@ -9,11 +9,11 @@ use super::Lower;
 use super::call::{At, Code, Count};
 use super::elementwise::Stored;
 use super::emit::Emit;
+use super::grain;
 use super::linear::{Bytes, Constants, Operands, Segments, bounds_u8, float_call, integer_call, sweep_of};
 use super::matrix::{Loop, Sweep, pixel_loops};
 use super::view::{Level, View};
 use super::wide::{Weights, of_run};
-use super::{grain, plain_buffer};
 use qc_dialects::graph::Conv2d;
 use qc_dialects::graph::conv::ConvShape;
 use qc_dialects::quant::QConv2d;
@@ -102,6 +102,7 @@ impl Placed {
             out: columns * e_out,
             res: columns * e_res,
             columns: round16(shape.cols) as i64,
+            ..Loop::ONE
         };
         let at = Operands { a: self.input(), out: (&self.out).into(), res: self.res.as_ref().map(At::from) };
         let bytes = Bytes { panel: c.panel_bytes, out: e_out, res: e_res };
@@ -174,8 +175,7 @@ impl Lower<'_> {
             padding: [0; 4],
             ..x.clone()
         };
-        let to = self.alloc("planes", plain_buffer(from.elem, &from.dims), [0; 4])?;
-        self.copy(&from, &to)?;
+        let to = self.row_major_copy("planes", &from)?;
         let (t, out) = (&to.strides, p.columns(run));
         let corner = pads[0].0 as i64 * t[2] + pads[1].0 as i64 * t[3];
         let x = View { dims: p.x.dims.clone(), strides: vec![t[0], t[4], t[2], t[3]], offset: corner, ..to.clone() };

@@ -4,10 +4,10 @@
 //! that lies otherwise is copied into the layout of the result first. Kernels of real numbers read and write bytes where
 //! a quantization or dequantization has no step of its own.
 
+use super::Lower;
 use super::call::{At, Code, Count};
 use super::emit::{Operand, sweep};
 use super::view::{Level, View, levels};
-use super::{Lower, plain_buffer};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{Clamp, Dequantize, Quantize};
 use qc_dialects::quant::{QBinary, QLut};
@@ -19,26 +19,6 @@ use qc_kernels::args::{
 };
 
 impl Lower<'_> {
-    /// A view of `v` for an element-wise kernel over `out`: broadcast, and contiguous or repeated where `out` is
-    /// contiguous.
-    fn operand_like(&mut self, v: ValueId, out: &View, may_repeat: bool) -> Result<View, Diag> {
-        let own = self.view(v)?;
-        let view = own.broadcast(&out.dims);
-        let inner = levels(&out.dims, &[out, &view], 0).pop();
-        let e = view.elem_bytes();
-        let fits = inner.is_none_or(|l| l.strides[1] == e || (may_repeat && l.strides[1] == 0));
-        if fits {
-            return Ok(view);
-        }
-        // Images lie in rows as well, if they come from a product.
-        let copy = match out.dims.len() == 4 && !out.is_channels_last() {
-            true => self.alloc("operand", plain_buffer(own.elem, &out.dims), [0; 4])?,
-            false => self.fresh("operand", &out.dims, own.elem, [0; 4], 0)?,
-        };
-        self.copy(&view, &copy)?;
-        Ok(copy)
-    }
-
     /// The tensor that a kernel of real numbers reads for `v`, and its format.
     fn real_operand(&self, v: ValueId) -> (ValueId, Read) {
         let read = self.place.read(v).unwrap_or(v);

@@ -1,11 +1,11 @@
 //! Matrix products with constant weights, and what they share with convolutions: constants, calls of the matrix kernels.
 
+use super::Lower;
 use super::call::{At, Code};
 use super::elementwise::Stored;
 use super::matrix::{Loop, Panel, Pixels, Rhs, Rows, Sweep, pixel_loops};
 use super::view::{View, levels};
 use super::wide::{Weights, of_run};
-use super::{Lower, plain_buffer};
 use qc_dialects::quant::compute::Epilogue;
 use qc_dialects::{graph::Matmul, quant::QMatmul};
 use qc_ir::{Attr, Diag, HostTensor, Module, ValueId};
@@ -93,7 +93,7 @@ pub fn integer_call(e: &Epilogue, s: &Segments, p: Panel) -> GemmCall<Code> {
         addend: p.addend,
         res: p.res.map(|r| r.at),
         lut: None,
-        row_bias: None,
+        row_bias: p.row_bias,
         row_bias_outer: 0usize.into(),
         a_row: p.a.row.into(),
         a_outer: p.a.outer.into(),
@@ -115,6 +115,23 @@ pub fn integer_call(e: &Epilogue, s: &Segments, p: Panel) -> GemmCall<Code> {
     let (rows, outer, cols) = (p.rows, p.outer, p.cols);
     let (a, w, bias, out) = (p.a.at, p.w, p.bias, p.out.at);
     GemmCall { variant, a, w, bias, out, seg_y, seg_x, k4, rows, outer, cols, more }
+}
+
+/// A call of the integer matrix kernel that leaves accumulators as they are.
+pub fn accumulator_call(s: &Segments, p: Panel) -> GemmCall<Code> {
+    let more = GemmMore {
+        a_row: p.a.row.into(),
+        a_outer: p.a.outer.into(),
+        out_row: p.out.row.into(),
+        out_outer: p.out.outer.into(),
+        seg_y_stride: s.y_stride.into(),
+        seg_x_stride: s.x_stride.into(),
+        ..GemmMore::default()
+    };
+    let (seg_y, seg_x, k4) = (s.y.into(), s.x.into(), s.k.into());
+    let (rows, outer, cols) = (p.rows, p.outer, p.cols);
+    let (a, w, bias, out) = (p.a.at, p.w, p.bias, p.out.at);
+    GemmCall { variant: Variant::I32, a, w, bias, out, seg_y, seg_x, k4, rows, outer, cols, more }
 }
 
 /// A call of the float matrix kernel, with an activation.
@@ -144,10 +161,10 @@ pub fn float_call(stored: Stored, [clamp_lo, clamp_hi]: [f32; 2], s: &Segments, 
 
 /// The operands of a product, as matrices whose rows are all dims but the last.
 #[derive(Clone, Copy)]
-struct Sides<'a> {
-    x: &'a View,
-    out: &'a View,
-    res: Option<&'a View>,
+pub struct Sides<'a> {
+    pub x: &'a View,
+    pub out: &'a View,
+    pub res: Option<&'a View>,
 }
 
 impl Lower<'_> {
@@ -254,18 +271,8 @@ impl Lower<'_> {
         self.product(&c, &shape, Sides { x: &x, out: &out, res: None }, &|p| float_call(stored, clamp, &segments, p))
     }
 
-    /// The view, or a copy of it, whose rows are contiguous.
-    pub fn rows_view(&mut self, view: View) -> Result<View, Diag> {
-        if has_rows(&view) {
-            return Ok(view);
-        }
-        let copy = self.alloc("rows", plain_buffer(view.elem, &view.dims), [0; 4])?;
-        self.copy(&view, &copy)?;
-        Ok(copy)
-    }
-
     /// A product with constant weights of `shape`.
-    fn product<C: KernelCall<Code>>(
+    pub fn product<C: KernelCall<Code>>(
         &mut self,
         c: &Constants,
         shape: &GemmShape,
@@ -274,22 +281,19 @@ impl Lower<'_> {
     ) -> Result<(), Diag> {
         let Sides { x, out, res } = sides;
         // A kernel writes rows of columns; a result that lies channels-last gets them from there.
-        if !has_rows(out) {
-            let rows = self.alloc("product", plain_buffer(out.elem, &out.dims), [0; 4])?;
-            self.product(c, shape, Sides { out: &rows, ..sides }, call)?;
-            return self.copy(&rows, out);
-        }
-        let lead = |v: &View| {
-            let rank = v.dims.len() - 1;
-            View { dims: v.dims[..rank].to_vec(), strides: v.strides[..rank].to_vec(), ..v.clone() }
-        };
-        let (a, o) = (lead(x), lead(out));
-        let r = res.map_or_else(|| o.clone(), lead);
-        let pixels = pixel_loops(levels(&a.dims, &[&a, &o, &r], 1));
-        let at = Operands { a: x.into(), out: out.into(), res: res.map(At::from) };
-        let bytes = Bytes { panel: c.panel_bytes, out: out.elem_bytes(), res: r.elem_bytes() };
-        let macs = a.elements() * shape.cols * shape.channels;
-        sweep_of(c, at, pixels, shape.cols, bytes, Loop::ONE, macs).emit(self.emit(), call)
+        self.through_rows(out, |lower, out| {
+            let lead = |v: &View| {
+                let rank = v.dims.len() - 1;
+                View { dims: v.dims[..rank].to_vec(), strides: v.strides[..rank].to_vec(), ..v.clone() }
+            };
+            let (a, o) = (lead(x), lead(out));
+            let r = res.map_or_else(|| o.clone(), lead);
+            let pixels = pixel_loops(levels(&a.dims, &[&a, &o, &r], 1));
+            let at = Operands { a: x.into(), out: out.into(), res: res.map(At::from) };
+            let bytes = Bytes { panel: c.panel_bytes, out: out.elem_bytes(), res: r.elem_bytes() };
+            let macs = a.elements() * shape.cols * shape.channels;
+            sweep_of(c, at, pixels, shape.cols, bytes, Loop::ONE, macs).emit(lower.emit(), call)
+        })
     }
 }
 
@@ -325,6 +329,7 @@ impl Bytes {
             out: columns * self.out,
             res: columns * self.res,
             columns,
+            ..Loop::ONE
         }
     }
 }
@@ -346,6 +351,7 @@ pub fn sweep_of(
         bias: At::start(c.bias),
         scale: c.scale.map(At::start),
         addend: c.addend.map(At::start),
+        row_bias: None,
         out: Rows { at: at.out, row: rows.out, outer: outer.out },
         res: at.res.map(|at| Rows { at, row: rows.res, outer: outer.res }),
         rows: rows.count.into(),
@@ -353,11 +359,6 @@ pub fn sweep_of(
         cols: cols.into(),
     };
     Sweep { panel, rhs: Rhs::Constant, rows, outer, batch, groups, cols, panels: bytes.panels(cols), macs }
-}
-
-/// Whether the rows of a matrix are contiguous.
-pub fn has_rows(v: &View) -> bool {
-    v.dims.last() == Some(&1) || v.strides.last().is_none_or(|&s| s == v.elem_bytes())
 }
 
 /// Whether a float product has the form of a layer: a constant right side, of which the packer makes panels.

@@ -28,11 +28,15 @@ pub struct Loop {
     pub res: i64,
     /// Columns: bias and scale have four bytes for each.
     pub columns: i64,
+    /// Bytes of the bias alone, where matrices have their own.
+    pub bias: i64,
+    /// Bytes of the addends of rows.
+    pub row_bias: i64,
 }
 
 impl Loop {
     /// No loop.
-    pub const ONE: Loop = Loop { count: 1, a: 0, w: 0, out: 0, res: 0, columns: 0 };
+    pub const ONE: Loop = Loop { count: 1, a: 0, w: 0, out: 0, res: 0, columns: 0, bias: 0, row_bias: 0 };
 }
 
 /// An operand with rows of pixels.
@@ -59,6 +63,8 @@ pub struct Panel {
     pub scale: Option<At>,
     /// What is added to real results per column, of integer kernels.
     pub addend: Option<At>,
+    /// Addends per row, of integer kernels.
+    pub row_bias: Option<At>,
     /// Result.
     pub out: Rows,
     /// What is added.
@@ -76,7 +82,8 @@ impl Panel {
     fn each(mut self, by: &Loop, go: impl Fn(At, i64) -> At) -> Panel {
         self.a.at = go(self.a.at, by.a);
         self.w = go(self.w, by.w);
-        self.bias = go(self.bias, 4 * by.columns);
+        self.bias = go(self.bias, 4 * by.columns + by.bias);
+        self.row_bias = self.row_bias.map(|row_bias| go(row_bias, by.row_bias));
         self.scale = self.scale.map(|scale| go(scale, 4 * by.columns));
         self.addend = self.addend.map(|addend| go(addend, 4 * by.columns));
         self.out.at = go(self.out.at, by.out);

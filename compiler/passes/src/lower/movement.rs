@@ -1,10 +1,11 @@
-//! Reshape, transpose and slice as views; concat, pad and what else must move as strided copies.
+//! What must move, as strided copies: concat, pad, reshapes that are no view.
 
 use super::Lower;
 use super::elementwise::contiguous;
 use super::emit::sweep;
+use super::layout::{Layout, Part};
 use super::view::{View, levels};
-use qc_dialects::graph::{Concat, Pad, Reshape, Slice, Transpose};
+use qc_dialects::graph::{Concat, Pad, Reshape};
 use qc_ir::Diag;
 use qc_kernels::Variant;
 use qc_kernels::args::{FillCall, FillMore, MoveCall, MoveMore};
@@ -30,52 +31,15 @@ impl Lower<'_> {
         })
     }
 
-    /// `graph.reshape`: a view, or a copy into row-major memory.
+    /// `graph.reshape`: nothing where it is an alias, else a copy.
     pub fn reshape(&mut self, op: Reshape) -> Result<(), Diag> {
-        let (x, out) = (self.view(op.x(self.src))?, op.out(self.src));
-        let dims = self.src.dims(out).to_vec();
-        let view = match x.reshaped(&dims) {
-            Some(view) => view,
-            None => {
-                let name = self.src.name(out).unwrap_or("reshaped").to_string();
-                self.reshape_by_copy(&x, &dims, &name)?
-            }
-        };
-        self.views.insert(out, view);
-        Ok(())
-    }
-
-    /// Copies so that the copy can be seen under `dims`: into the usual layout of `dims` if the elements come out in
-    /// order there, else into row-major memory.
-    fn reshape_by_copy(&mut self, x: &View, dims: &[usize], name: &str) -> Result<View, Diag> {
-        let target = self.fresh(name, dims, x.elem, [0; 4], 0)?;
-        if let Some(as_source) = target.reshaped(&x.dims) {
-            self.copy(x, &as_source)?;
-            return Ok(target);
+        let out = op.out(self.src);
+        if self.place.layout(out) == Layout::Alias {
+            return Ok(());
         }
-        let row_major = View { strides: super::view::row_major(dims, x.elem), ..target };
-        let as_source = row_major.reshaped(&x.dims).ok_or_else(|| Diag::bug("row-major memory takes any shape"))?;
-        self.copy(x, &as_source)?;
-        Ok(row_major)
-    }
-
-    /// `graph.transpose`: a view.
-    pub fn transpose(&mut self, op: Transpose) -> Result<(), Diag> {
-        let view = self.view(op.x(self.src))?.permuted(&op.perm(self.src));
-        self.views.insert(op.out(self.src), view);
-        Ok(())
-    }
-
-    /// `graph.slice`: a view.
-    pub fn slice(&mut self, op: Slice) -> Result<(), Diag> {
-        let (starts, steps) = (op.starts(self.src), op.steps(self.src));
-        let out = self.src.dims(op.out(self.src)).to_vec();
-        let mut view = self.view(op.x(self.src))?;
-        for (d, &count) in out.iter().enumerate() {
-            view = view.narrow(d, starts[d] as usize, count, steps[d] as usize);
-        }
-        self.views.insert(op.out(self.src), view);
-        Ok(())
+        let (x, to) = (self.view(op.x(self.src))?, self.destination(out)?);
+        let as_source = to.reshaped(&x.dims).ok_or_else(|| Diag::bug("row-major memory takes any shape"))?;
+        self.copy(&x, &as_source)
     }
 
     /// `graph.concat`: nothing for operands that were written in place, copies for the others.
@@ -85,8 +49,7 @@ impl Lower<'_> {
         let mut start = 0;
         for v in op.inputs(self.src) {
             let size = self.src.dims(v)[axis];
-            let in_place = self.place.part(v).is_some_and(|p| p.whole == out && p.start == start);
-            if !in_place {
+            if self.place.layout(v) != Layout::PartOf(Part { whole: out, axis, start }) {
                 let from = self.view(v)?;
                 self.copy(&from, &whole.narrow(axis, start, size, 1))?;
             }

@@ -2,9 +2,9 @@
 //!
 //! What lies otherwise is copied into rows first.
 
+use super::Lower;
 use super::emit::sweep;
-use super::view::{Level, View, levels, row_major};
-use super::{Lower, plain_buffer};
+use super::view::{Level, View, levels};
 use qc_dialects::graph::ReduceMean;
 use qc_ir::Diag;
 use qc_kernels::Variant;
@@ -38,10 +38,7 @@ impl Lower<'_> {
             return self.mean_of_pixels(&from, &to, &window_levels);
         }
         let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
-        let ordered = only(&a, &order);
-        let copy = self.alloc("rows", plain_buffer(a.elem, &ordered.dims), [0; 4])?;
-        let copy = View { strides: row_major(&ordered.dims, a.elem), ..copy };
-        self.copy(&ordered, &copy)?;
+        let copy = self.row_major_copy("rows", &only(&a, &order))?;
         let first: Vec<usize> = (0..kept.len()).collect();
         self.mean_of_rows(&only(&copy, &first), &to, window.elements())
     }

@@ -6,7 +6,7 @@ use qc_dialects::graph::{
     Dequantize, GlobalAvgPool, GlobalMaxPool, Lrn, Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Slice,
     Softmax, Transpose,
 };
-use qc_dialects::quant::{QAvgPool, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
+use qc_dialects::quant::{QAvgPool, QBatchMatmul, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
 use qc_ir::{Diag, OpDef, OpId};
 
 /// Lowers one op.
@@ -14,19 +14,17 @@ type Rule = fn(&mut Lower<'_>, OpId) -> Result<(), Diag>;
 
 /// The ops that have code, each once.
 const RULES: &[(&[&OpDef], Rule)] = &[
-    // Constants are laid down at their first use.
-    (&[Constant::DEF], |_, _| Ok(())),
+    // Constants are laid down at their first use; the others are views, which the layout knows.
+    (&[Constant::DEF, Transpose::DEF, Slice::DEF, Observe::DEF], |_, _| Ok(())),
     (&[Reshape::DEF], |l, op| l.reshape(Reshape(op))),
-    (&[Transpose::DEF], |l, op| l.transpose(Transpose(op))),
-    (&[Slice::DEF], |l, op| l.slice(Slice(op))),
     (&[Concat::DEF], |l, op| l.concat(Concat(op))),
     (&[Pad::DEF], |l, op| l.pad(Pad(op))),
-    (&[Observe::DEF], |l, op| l.alias(op)),
     (&[Cast::DEF], |l, op| l.cast(Cast(op))),
     (&[Conv2d::DEF], |l, op| l.conv_f32(Conv2d(op))),
     (&[QConv2d::DEF], |l, op| l.conv_u8(QConv2d(op))),
     (&[Matmul::DEF], |l, op| l.matmul_f32(Matmul(op))),
     (&[QMatmul::DEF], |l, op| l.matmul_u8(QMatmul(op))),
+    (&[QBatchMatmul::DEF], |l, op| l.batch_matmul(QBatchMatmul(op))),
     (&[MaxPool::DEF, AvgPool::DEF, QMaxPool::DEF, QAvgPool::DEF], |l, op| l.pool(op)),
     (&[GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF], |l, op| l.pool(op)),
     (Binary::DEFS, |l, op| l.binary_f32(op)),

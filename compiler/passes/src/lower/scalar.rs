@@ -1,11 +1,12 @@
-//! Plain loops over single elements, for what no kernel covers: casts. They compile to scalar code.
+//! Plain loops over single elements, for what no kernel covers: casts, differences of accumulators. They compile to scalar
+//! code.
 
 use super::Lower;
 use super::emit::Emit;
 use super::view::View;
 use qc_dialects::graph::Cast;
-use qc_dialects::loops::{Convert, Load, Store};
-use qc_ir::{Attrs, Diag, ValueId};
+use qc_dialects::loops::{Binary, Convert, Load, Scalar, Store};
+use qc_ir::{Attrs, Diag, Elem, Type, ValueId};
 
 /// An element's address: a view and one index per dim that matters.
 fn at(view: &View, indices: &[(ValueId, usize)]) -> (Vec<Option<ValueId>>, Vec<i64>) {
@@ -52,6 +53,20 @@ fn numbered(dims: &[usize]) -> Vec<(usize, usize)> {
 }
 
 impl Lower<'_> {
+    /// Replaces each element `v` of an i32 tensor by `start - v`.
+    pub fn subtract_from(&mut self, start: i32, v: &View) -> Result<(), Diag> {
+        self.emit().step(1, |e, _, _| {
+            let to = Type::Scalar(Elem::I32);
+            let attrs = Attrs::new().with("value", f64::from(start)).with("to", to);
+            let start = result(e.op(Scalar::DEF, &[], attrs)?)?;
+            over(e, &numbered(&v.dims), vec![], &|e, i| {
+                let x = load(e, v, i)?;
+                let y = result(e.op(Binary::DEF, &[Some(start), Some(x)], Attrs::new().with("op", "sub"))?)?;
+                store(e, y, v, i)
+            })
+        })
+    }
+
     /// `graph.cast`.
     pub fn cast(&mut self, op: Cast) -> Result<(), Diag> {
         let (a, out) = (self.view(op.x(self.src))?, self.destination(op.out(self.src))?);

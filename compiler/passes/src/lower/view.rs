@@ -3,13 +3,13 @@
 //! Reshape, transpose and slice are arithmetic on strides here; they cost nothing unless a reshape merges dims that do
 //! not lie one behind the other.
 
-use qc_ir::{Elem, ValueId};
+use qc_ir::{BufferTy, Elem, ValueId};
 
 /// The place of a tensor: element `[i0, i1, ..]` is at byte `offset + sum(i * stride)` behind the buffer's origin.
 #[derive(Clone, Debug)]
-pub struct View {
-    /// The buffer, a value of the module being built.
-    pub buf: ValueId,
+pub struct View<B = ValueId> {
+    /// The buffer: a value of the module being built, or, while layouts are decided, the tensor that will have it.
+    pub buf: B,
     /// Bytes from the buffer's origin to element 0.
     pub offset: i64,
     /// Logical dims.
@@ -39,7 +39,19 @@ pub fn channels_last(c: usize, padded: [usize; 2], elem: Elem) -> Vec<i64> {
     [padded[0] * row, bytes_of(elem), row, pixel].into_iter().map(|s| s as i64).collect()
 }
 
-impl View {
+impl<B: Copy> View<B> {
+    /// The view of all of a buffer.
+    pub fn whole(buf: B, ty: &BufferTy, padding: [usize; 4]) -> View<B> {
+        let strides = ty.strides.iter().map(|&s| s as i64).collect();
+        View { buf, offset: 0, dims: ty.dims.to_vec(), strides, elem: ty.elem, padding }
+    }
+
+    /// The same view of another buffer.
+    pub fn of_buffer<C>(self, buf: C) -> View<C> {
+        let View { offset, dims, strides, elem, padding, .. } = self;
+        View { buf, offset, dims, strides, elem, padding }
+    }
+
     /// Bytes of one element.
     pub fn elem_bytes(&self) -> i64 {
         bytes_of(self.elem) as i64
@@ -57,8 +69,18 @@ impl View {
         channels && w > 0 && h > 0 && w >= self.elem_bytes() * self.dims[1] as i64
     }
 
+    /// Whether elements lie in the order of their indices, one behind the other, and not channels-last as well.
+    pub fn is_row_major(&self) -> bool {
+        !self.is_channels_last() && self.strides == row_major(&self.dims, self.elem)
+    }
+
+    /// Whether the elements of a row are contiguous.
+    pub fn has_rows(&self) -> bool {
+        self.dims.last() == Some(&1) || self.strides.last().is_none_or(|&s| s == self.elem_bytes())
+    }
+
     /// Indices `start, start + step, ..` of dim `axis`, `count` of them.
-    pub fn narrow(&self, axis: usize, start: usize, count: usize, step: usize) -> View {
+    pub fn narrow(&self, axis: usize, start: usize, count: usize, step: usize) -> View<B> {
         let mut v = self.clone();
         v.offset += start as i64 * v.strides[axis];
         let whole = start == 0 && step == 1 && count == v.dims[axis];
@@ -74,7 +96,7 @@ impl View {
     }
 
     /// The dims in another order.
-    pub fn permuted(&self, perm: &[i64]) -> View {
+    pub fn permuted(&self, perm: &[i64]) -> View<B> {
         let mut v = self.clone();
         v.dims = perm.iter().map(|&p| self.dims[p as usize]).collect();
         v.strides = perm.iter().map(|&p| self.strides[p as usize]).collect();
@@ -86,7 +108,7 @@ impl View {
     }
 
     /// The same elements under other dims, or `None` if that needs a copy.
-    pub fn reshaped(&self, dims: &[usize]) -> Option<View> {
+    pub fn reshaped(&self, dims: &[usize]) -> Option<View<B>> {
         if self.dims == dims {
             return Some(self.clone());
         }
@@ -130,7 +152,7 @@ impl View {
     }
 
     /// The view that broadcasts this tensor to `dims`: missing and single dims repeat.
-    pub fn broadcast(&self, dims: &[usize]) -> View {
+    pub fn broadcast(&self, dims: &[usize]) -> View<B> {
         let skip = dims.len() - self.dims.len();
         let stride = |i: usize| match i.checked_sub(skip) {
             Some(own) if self.dims[own] != 1 => self.strides[own],

@@ -12,6 +12,7 @@
 
 pub mod compute;
 mod elementwise;
+mod product;
 pub mod reason;
 
 use super::keep_float::is_kept;

@@ -1,6 +1,6 @@
 //! Convolutions and matrix products, with bias, residual and activation.
 
-use super::{Tail, dequantized, element, steps_are_resolved};
+use super::{Tail, dequantized, element, product, steps_are_resolved};
 use crate::graph::bounds::Bounds;
 use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer};
 use crate::quant::keep_float::{is_kept, kept};
@@ -23,6 +23,9 @@ struct Fitting {
 
 /// Why a convolution or matrix product cannot be computed in integers; `None` when it can.
 pub fn obstacle(m: &Module, op: OpId) -> Option<String> {
+    if let Some(obstacle) = product::obstacle(m, op) {
+        return obstacle;
+    }
     match operands(m, op) {
         Err(reason) => Some(reason),
         Ok(l) => accumulator(m, &l, true).err(),
@@ -48,9 +51,6 @@ fn operands(m: &Module, op: OpId) -> Result<Fitting, String> {
     let linear = Linear::of(m, op).ok_or("it is neither a convolution nor a product")?;
     let (x, w) = (linear.input(m), linear.weight(m));
     let x = dequantized(m, x).ok_or("its input has no quantized range")?;
-    if !from_constant(m, w) {
-        return Err("its right side is computed, and there is no integer kernel for that".into());
-    }
     let stored = Dequantize::producing(m, w).ok_or("its weight is not quantized")?.q(m);
     let tensor = constant(m, stored).ok_or("its weight is not constant")?;
     let q = m.quant_of(stored).ok_or("its weight is not quantized")?;
@@ -258,6 +258,9 @@ fn build(
     residual: Option<ValueId>,
     epilogue: Attrs,
 ) -> Option<()> {
+    if let Some(built) = product::build(rw, root, op, chain, residual, &epilogue) {
+        return built;
+    }
     let l = operands(rw.m, op).ok()?;
     let real = epilogue.get("to") == Some(&Attr::Type(Type::Scalar(Elem::F32)));
     let acc = accumulator(rw.m, &l, real).ok()?;
@@ -294,6 +297,9 @@ fn quantized_epilogue(bounds: Bounds, id: QuantId, format: &Quant) -> Attrs {
 
 /// Whether the factors from accumulators of `op` to a result of `format` are numbers.
 fn factors_are_numbers(m: &Module, op: OpId, format: &Quant) -> Option<()> {
+    if let Some(is_number) = product::factor_is_number(m, op, format) {
+        return is_number.then_some(());
+    }
     let l = operands(m, op).ok()?;
     let (xq, wq) = (m.quant_of(l.x)?, m.quant_of(l.weight)?);
     let shifts = accumulator(m, &l, false).ok()?.shifts;
