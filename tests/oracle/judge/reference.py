@@ -7,8 +7,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 
+from judge.definitions import DEFINITIONS
 from models.net import Array
 
 ort.set_default_logger_severity(4)
@@ -42,21 +42,6 @@ def run_all(model: onnx.ModelProto, feed: dict[str, Array]) -> dict[str, Array]:
     return run(watched, feed)
 
 
-class LRN(OpRun):
-    """Local response normalization by its definition; the evaluator's own takes the batch for the channels."""
-
-    op_domain = ""
-
-    def _run(self, x: Array, alpha: float, beta: float, bias: float, size: int) -> tuple[Array]:
-        channels = x.shape[1]
-        square = x.astype(np.float64) ** 2
-        sums = np.empty_like(square)
-        for c in range(channels):
-            first, last = max(0, c - (size - 1) // 2), min(channels - 1, c + size // 2)
-            sums[:, c] = square[:, first : last + 1].sum(axis=1)
-        return ((x / (bias + alpha / size * sums) ** beta).astype(x.dtype),)
-
-
 def double(model: onnx.ModelProto, feed: dict[str, Array]) -> dict[str, Array] | None:
     """The outputs in double precision by the evaluator of ONNX itself; nothing if it cannot run the model."""
     wide = onnx.ModelProto()
@@ -78,7 +63,7 @@ def double(model: onnx.ModelProto, feed: dict[str, Array]) -> dict[str, Array] |
             info.type.tensor_type.elem_type = TensorProto.DOUBLE
     arrays = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in feed.items()}
     try:
-        outputs = ReferenceEvaluator(wide, new_ops=[LRN]).run(None, arrays)
+        outputs = ReferenceEvaluator(wide, new_ops=DEFINITIONS).run(None, arrays)
     except Exception:  # noqa: BLE001 - it raises whatever numpy raises
         return None
     return {o.name: np.asarray(a) for o, a in zip(wide.graph.output, outputs, strict=True)}
