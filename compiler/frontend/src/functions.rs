@@ -2,8 +2,8 @@
 
 use crate::error::Refusal;
 use crate::onnx::node::Lower as LowerNode;
-use crate::paddle::op::VERSION_2;
-use crate::paddle::{ops::Row as PaddleRow, pir::ops::Row as PirRow};
+use crate::paddle::op::{Row as PaddleRow, VERSION_2};
+use crate::paddle::pir::row::Row as PirRow;
 use qc_dialects::graph::Function;
 
 /// What the formats call a function; a format that does not have it has no row.

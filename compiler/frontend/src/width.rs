@@ -9,6 +9,14 @@ use qc_ir::{Exceeded, Limit, Limits};
 /// Bytes of a model that pay for one more input. Inputs of real models have names that are about as long.
 const BYTES_PER_INPUT: u64 = 32;
 
+/// The operators of ONNX that take any number of inputs, of any domain, sorted.
+pub(crate) const ONNX_VARIADIC: [&str; 6] = ["Concat", "Max", "Mean", "Min", "QLinearConcat", "Sum"];
+
+/// Whether an operator of ONNX takes any number of inputs.
+pub(crate) fn is_variadic(op_type: &str) -> bool {
+    ONNX_VARIADIC.contains(&op_type)
+}
+
 /// Compares the inputs of all nodes that take any number, beyond two each, with the limit. `bytes` is the size of the model file and of the
 /// parameters beside it.
 ///

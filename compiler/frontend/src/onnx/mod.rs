@@ -52,7 +52,7 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
     let model = ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| broken("the model has no graph".into()))?;
-    let variadic = graph.node.iter().filter(|n| ops::is_variadic(&n.op_type));
+    let variadic = graph.node.iter().filter(|n| crate::width::is_variadic(&n.op_type));
     width::check(variadic.map(|n| n.input.len()), source.model.len(), &options.limits)?;
     let opset = opset(&model)?;
     let nodes = order::sorted(graph)?;

@@ -80,7 +80,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// When one is left out.
     pub fn all(&self) -> Result<Vec<Value>, Refusal> {
-        debug_assert!(super::ops::is_variadic(&self.proto.op_type), "their inputs are counted");
+        debug_assert!(crate::width::is_variadic(&self.proto.op_type), "their inputs are counted");
         (0..self.inputs.len()).map(|i| self.input(i).cloned()).collect()
     }
 

@@ -118,14 +118,6 @@ pub(super) fn find(domain: &str, op_type: &str) -> Option<Lower> {
     found.or_else(|| functions(domain).find(|(name, _)| *name == op_type).map(|(_, lower)| lower))
 }
 
-/// The operators that take any number of inputs, of either domain, sorted.
-const VARIADIC: [&str; 6] = ["Concat", "Max", "Mean", "Min", "QLinearConcat", "Sum"];
-
-/// Whether an operator takes any number of inputs.
-pub(super) fn is_variadic(op_type: &str) -> bool {
-    VARIADIC.contains(&op_type)
-}
-
 /// Why an operator that is not in the table is refused.
 pub(super) fn unsupported(domain: &str, op_type: &str) -> Refusal {
     if table(domain).is_none() {
@@ -143,13 +135,14 @@ pub(super) fn unsupported(domain: &str, op_type: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::width::ONNX_VARIADIC;
 
     #[test]
     fn the_table_is_sorted() {
         assert!([OPS, MICROSOFT].iter().all(|ops| ops.is_sorted_by_key(|(name, _)| *name)));
         assert!(names("").windows(2).all(|pair| pair[0] < pair[1]), "an operator has two rows");
         let exists = |name: &str| find("", name).or_else(|| find("com.microsoft", name)).is_some();
-        assert!(VARIADIC.is_sorted() && VARIADIC.iter().all(|name| exists(name)));
+        assert!(ONNX_VARIADIC.is_sorted() && ONNX_VARIADIC.iter().all(|name| exists(name)));
         assert!(find("", "Conv").is_some() && find("ai.onnx", "Add").is_some());
         assert!(find("com.microsoft", "Conv").is_none() && find("", "conv").is_none());
     }

@@ -237,7 +237,7 @@ fn slots(desc: &OpDesc) -> impl Iterator<Item = (&str, &[String])> {
 
 impl<'a> FrontEnd<'a> for Importer<'a> {
     type Node = usize;
-    type Operator = &'static ops::Row;
+    type Operator = &'static op::Row;
     type Tensor = Tensor;
 
     const EMPTY_IS_LEFT_OUT: bool = false;
@@ -247,7 +247,7 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         self.program.labels[i].clone()
     }
 
-    fn operator(&self, i: usize) -> Result<&'static ops::Row, Refusal> {
+    fn operator(&self, i: usize) -> Result<&'static op::Row, Refusal> {
         let desc = &self.block.ops[i];
         match (ops::find(&desc.r#type), ops::refusal(desc)) {
             (Some(row), None) => Ok(row),
@@ -277,7 +277,7 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         &mut self,
         walk: &mut Walk<'a, Tensor>,
         i: usize,
-        row: &'static ops::Row,
+        row: &'static op::Row,
         inputs: Vec<Vec<Option<Tensor>>>,
     ) -> Result<Emitted<'a, Tensor>, Refusal> {
         let desc = &self.block.ops[i];
@@ -308,7 +308,7 @@ impl<'a> Importer<'a> {
         &mut self,
         walk: &mut Walk<'a, Tensor>,
         i: usize,
-        row: &ops::Row,
+        row: &op::Row,
         mut inputs: Vec<(&'a str, Vec<Tensor>)>,
     ) -> Result<Lowered, Refusal> {
         let desc = &self.block.ops[i];

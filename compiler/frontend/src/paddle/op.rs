@@ -70,6 +70,15 @@ const MAX_INTS: usize = 4096;
 /// How an op type is lowered.
 pub(crate) type Lower = fn(&mut Graph, &Op<'_>) -> Result<Lowered, Refusal>;
 
+/// One op type.
+pub(crate) struct Row {
+    /// Type in the program.
+    pub name: &'static str,
+    /// The main output slot.
+    pub out: &'static str,
+    pub lower: Lower,
+}
+
 /// Attribute kinds as Paddle numbers them.
 mod kind {
     pub const INT: i32 = 0;

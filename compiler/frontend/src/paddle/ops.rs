@@ -1,19 +1,10 @@
 //! The op types that are understood, one row each.
 
-use super::op::{Lower, find_attr};
+use super::op::{Lower, Row, find_attr};
 use super::program::OpDesc;
 use super::{elementwise, movement, nn, quant, shapes};
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
-
-/// One op type.
-pub(crate) struct Row {
-    /// Type in the program.
-    pub name: &'static str,
-    /// The main output slot.
-    pub out: &'static str,
-    pub lower: Lower,
-}
 
 const fn row(name: &'static str, out: &'static str, lower: Lower) -> Row {
     Row { name, out, lower }

@@ -14,6 +14,7 @@
 
 mod file;
 pub(crate) mod ops;
+pub(crate) mod row;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -278,7 +279,7 @@ fn attr<'a>(node: &'a Node, name: &str) -> Option<&'a Value> {
 }
 
 /// An attribute as a program has it; `None` for one that no op reads.
-fn program_attr(pair: &Value, row: &ops::Row) -> Option<OpAttr> {
+fn program_attr(pair: &Value, row: &row::Row) -> Option<OpAttr> {
     let own = pair.get("N")?.as_str()?;
     let name = row.renamed.iter().find(|(from, _)| *from == own).map_or(own, |(_, to)| to);
     let (tag, payload) = tagged(pair.get("AT")?)?;
@@ -319,7 +320,7 @@ fn number(v: &Value) -> Option<f64> {
 }
 
 /// Puts the values of ops that make constants where a program has them.
-fn constants(node: &Node, row: &ops::Row, attrs: &mut Vec<OpAttr>) {
+fn constants(node: &Node, row: &row::Row, attrs: &mut Vec<OpAttr>) {
     let find = |attrs: &[OpAttr], name: &str| attrs.iter().position(|a| a.name == name);
     match (row.name, find(attrs, "value"), find(attrs, "values")) {
         // Integers beyond 2^24 do not survive as floats; a program writes them as text.

@@ -3,35 +3,8 @@
 //! Paddle 3 names ops after its kernels, and passes as operands what was an attribute before. A row says which program
 //! op a name stands for, which slots the operands fill, and which attributes have another name.
 
+use super::row::{Row, row};
 use crate::functions::FUNCTIONS;
-
-/// One op of the `pd_op` dialect.
-pub(crate) struct Row {
-    /// Its name.
-    pub name: &'static str,
-    /// Type in a program.
-    pub program: &'static str,
-    /// Slot per operand.
-    pub inputs: &'static [&'static str],
-    /// Slot of the first result; the others are left out.
-    pub output: &'static str,
-    /// Attributes that a program calls otherwise: name here, name there.
-    pub renamed: &'static [(&'static str, &'static str)],
-}
-
-const fn row(name: &'static str, program: &'static str, inputs: &'static [&'static str]) -> Row {
-    Row { name, program, inputs, output: "Out", renamed: &[] }
-}
-
-impl Row {
-    const fn out(self, output: &'static str) -> Row {
-        Row { output, ..self }
-    }
-
-    const fn renamed(self, renamed: &'static [(&'static str, &'static str)]) -> Row {
-        Row { renamed, ..self }
-    }
-}
 
 const X: &[&str] = &["X"];
 const XY: &[&str] = &["X", "Y"];
