@@ -11,6 +11,8 @@ pub(crate) enum Stored {
     Bf16,
     F32,
     F64,
+    I4,
+    U4,
     I8,
     U8,
     I16,
@@ -61,22 +63,28 @@ impl Stored {
     pub fn plain(self) -> Elem {
         match self {
             Stored::F8(_) | Stored::F16 | Stored::Bf16 | Stored::F32 | Stored::F64 => Elem::F32,
-            Stored::I8 => Elem::I8,
-            Stored::U8 => Elem::U8,
+            Stored::I4 | Stored::I8 => Elem::I8,
+            Stored::U4 | Stored::U8 => Elem::U8,
             Stored::I16 | Stored::U16 | Stored::I32 => Elem::I32,
             Stored::I64 => Elem::I64,
             Stored::Bool => Elem::Bool,
         }
     }
 
-    /// Bytes of one element.
-    pub fn bytes(self) -> usize {
+    /// Bits of one element.
+    fn bits(self) -> usize {
         match self {
-            Stored::I8 | Stored::U8 | Stored::Bool | Stored::F8(_) => 1,
-            Stored::F16 | Stored::Bf16 | Stored::I16 | Stored::U16 => 2,
-            Stored::F32 | Stored::I32 => 4,
-            Stored::F64 | Stored::I64 => 8,
+            Stored::I4 | Stored::U4 => 4,
+            Stored::I8 | Stored::U8 | Stored::Bool | Stored::F8(_) => 8,
+            Stored::F16 | Stored::Bf16 | Stored::I16 | Stored::U16 => 16,
+            Stored::F32 | Stored::I32 => 32,
+            Stored::F64 | Stored::I64 => 64,
         }
+    }
+
+    /// Bytes of `len` elements, at most [`MAX_ELEMENTS`].
+    pub fn bytes_of(self, len: usize) -> usize {
+        (len * self.bits()).div_ceil(8)
     }
 
     /// The name users know.
@@ -86,6 +94,8 @@ impl Stored {
             Stored::Bf16 => "bfloat16",
             Stored::F32 => "float32",
             Stored::F64 => "float64",
+            Stored::I4 => "int4",
+            Stored::U4 => "uint4",
             Stored::I8 => "int8",
             Stored::U8 => "uint8",
             Stored::I16 => "int16",
@@ -97,7 +107,8 @@ impl Stored {
         }
     }
 
-    /// Decodes whole elements; a remainder is ignored. 16-bit integers become i32.
+    /// Decodes whole elements; a remainder is ignored. 16-bit integers become i32. Of two elements of 4 bits in a byte the first
+    /// has the lower half; an odd number of them leaves one too many.
     pub fn decode(self, bytes: &[u8]) -> Data {
         let two = || bytes.as_chunks::<2>().0.iter();
         let four = || bytes.as_chunks::<4>().0.iter();
@@ -107,6 +118,8 @@ impl Stored {
             Stored::Bf16 => Data::F32(two().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
             Stored::F32 => Data::F32(four().map(|b| f32::from_le_bytes(*b)).collect()),
             Stored::F64 => Data::F32(eight().map(|b| f64::from_le_bytes(*b) as f32).collect()),
+            Stored::I4 => Data::I8(bytes.iter().flat_map(|&b| [(b << 4) as i8 >> 4, b as i8 >> 4]).collect()),
+            Stored::U4 => Data::U8(bytes.iter().flat_map(|&b| [b & 15, b >> 4]).collect()),
             Stored::I8 => Data::I8(bytes.iter().map(|&b| b as i8).collect()),
             Stored::U8 => Data::U8(bytes.to_vec()),
             Stored::I16 => Data::I32(two().map(|b| i32::from(i16::from_le_bytes(*b))).collect()),
@@ -120,7 +133,8 @@ impl Stored {
 
     /// "float32 [64, 3, 7, 7], 37632 bytes".
     pub fn describe(self, dims: &[i64]) -> String {
-        let size = dims.iter().try_fold(self.bytes() as i64, |a, &d| a.checked_mul(d));
+        let bits = dims.iter().try_fold(self.bits() as i64, |a, &d| a.checked_mul(d));
+        let size = bits.map(|bits| bits / 8 + i64::from(bits % 8 != 0));
         match size.filter(|_| dims.iter().all(|&d| d >= 0)) {
             Some(size) => format!("{} {dims:?}, {size} bytes", self.word()),
             None => format!("{} {dims:?}", self.word()),
@@ -154,10 +168,21 @@ pub(crate) const MAX_ELEMENTS: usize = 1 << 31;
 /// A sentence when the dims are impossible or the byte count does not match them.
 pub(crate) fn tensor_from_bytes(stored: Stored, dims: &[i64], bytes: &[u8]) -> Result<HostTensor, String> {
     let (sizes, len) = checked_dims(dims).ok_or_else(|| format!("the shape {dims:?} is impossible"))?;
-    if bytes.len() != len * stored.bytes() {
+    if bytes.len() != stored.bytes_of(len) {
         return Err(format!("{} are declared, {} bytes are there", stored.describe(dims), bytes.len()));
     }
-    HostTensor::new(sizes, stored.decode(bytes)).ok_or_else(|| format!("the shape {dims:?} does not fit the data"))
+    let data = match stored.decode(bytes) {
+        Data::I8(mut v) => {
+            v.truncate(len);
+            Data::I8(v)
+        }
+        Data::U8(mut v) => {
+            v.truncate(len);
+            Data::U8(v)
+        }
+        data => data,
+    };
+    HostTensor::new(sizes, data).ok_or_else(|| format!("the shape {dims:?} does not fit the data"))
 }
 
 #[cfg(test)]
@@ -172,6 +197,15 @@ mod tests {
         assert_eq!(t.as_f32(), Some(&[-1.5][..]));
         let t = tensor_from_bytes(Stored::F64, &[], &0.1f64.to_le_bytes()).unwrap();
         assert_eq!(t.as_f32(), Some(&[0.1f32][..]));
+    }
+
+    #[test]
+    fn two_elements_of_4_bits_are_a_byte() {
+        let t = tensor_from_bytes(Stored::I4, &[3], &[0x8f, 0x07]).unwrap();
+        assert_eq!(t.as_i8(), Some(&[-1, -8, 7][..]));
+        let t = tensor_from_bytes(Stored::U4, &[2], &[0x8f]).unwrap();
+        assert_eq!(t.as_u8(), Some(&[15, 8][..]));
+        assert!(tensor_from_bytes(Stored::U4, &[3], &[0x8f]).unwrap_err().contains("uint4 [3], 2 bytes"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) enum Value {
 pub(crate) struct Known {
     pub name: Arc<str>,
     pub tensor: Arc<HostTensor>,
-    /// Least and largest number of the 16-bit integers as which it was stored; they are 32 bits wide here.
+    /// Least and largest number of the 4-bit or 16-bit integers as which it was stored; they are 8 or 32 bits wide here.
     pub narrow: Option<(i32, i32)>,
 }
 

@@ -1,5 +1,6 @@
 //! ONNX models: decoding, constants, inputs, and what the walk over the nodes asks.
 
+mod blocked;
 mod elementwise;
 mod integer;
 mod movement;

@@ -175,7 +175,7 @@ impl<'a> Node<'a> {
         text.map(Some).map_err(|_| Refusal::invalid(format!("attribute `{name}` is no text")))
     }
 
-    /// A tensor attribute, and the bounds of its 16-bit integers if it has such.
+    /// A tensor attribute, and the bounds of its 4-bit or 16-bit integers if it has such.
     pub fn tensor(&self, name: &str) -> Result<Option<(HostTensor, Option<(i32, i32)>)>, Refusal> {
         let Some(t) = self.attr(name, kind::TENSOR)?.and_then(|a| a.t.as_deref()) else { return Ok(None) };
         let read = tensor::read(t, self.files).map(|read| Some((read, tensor::narrow_bounds(t.data_type))));

@@ -1,6 +1,7 @@
 //! `QuantizeLinear` and `DequantizeLinear`: one to one, with scales and zero points moved into the type. What they are
 //! made of serves the operators on quantized tensors as well.
 
+use super::blocked;
 use super::node::{Lowered, Node};
 use super::tensor;
 use crate::emit::{Arith, Graph, Value, scalar};
@@ -25,7 +26,7 @@ fn store_of(elem: Elem) -> Option<Store> {
 pub(super) struct Stated<'a> {
     scales: &'a [f32],
     zero: Option<&'a HostTensor>,
-    /// Least and largest stored integer of 16 bits.
+    /// Least and largest stored integer of 4 or 16 bits.
     narrow: Option<(i32, i32)>,
     /// The axis of several scales; `None` when there can be only one.
     axis: Option<i64>,
@@ -80,7 +81,7 @@ impl<'a> Stated<'a> {
             }
             Some(z) => (0..z.len()).map(|i| z.int(i).unwrap_or(0) as i32).collect(),
         };
-        let (lo, hi) = self.narrow.filter(|_| store == Store::I32).unwrap_or(store.bounds());
+        let (lo, hi) = self.narrow.filter(|&b| fits(b, store)).unwrap_or(store.bounds());
         // One scale that is written several times is one scale.
         let one = self.scales.windows(2).all(|w| w[0] == w[1]) && zeros.windows(2).all(|w| w[0] == w[1]);
         if one && !zeros.is_empty() && count > 0 {
@@ -93,11 +94,17 @@ impl<'a> Stated<'a> {
 /// What `QuantizeLinear` and `DequantizeLinear` state.
 fn stated<'a>(n: &'a Node<'_>) -> Result<Stated<'a>> {
     if n.int("block_size")?.unwrap_or(0) != 0 {
-        return Err(Refusal::unsupported("blocked quantization is not supported"));
+        return Err(Refusal::unsupported("blocked quantization of what the model computes is not supported")
+            .remedy("quantize activations with one scale per tensor"));
     }
     let (default, narrow) = default_store(n)?;
     let stated = Stated::at(n, 1, Some(n.int("axis")?.unwrap_or(1)))?;
     Ok(Stated { default, narrow: stated.narrow.or(narrow), ..stated })
+}
+
+/// Whether stored integers within `bounds` are kept in `store`: those of 4 bits in 8, those of 16 in 32.
+fn fits((lo, hi): (i32, i32), store: Store) -> bool {
+    (store == Store::I32) == (hi - lo > 255)
 }
 
 fn unsupported_store(elem: Elem) -> Refusal {
@@ -109,13 +116,15 @@ fn unsupported_store(elem: Elem) -> Refusal {
         .remedy("quantize the model to uint8, int8, uint16 or int16")
 }
 
-/// The storage that `output_dtype` states, and the bounds of its integers if they have 16 bits.
+/// The storage that `output_dtype` states, and the bounds of its integers if they have 4 or 16 bits.
 fn default_store(n: &Node<'_>) -> Result<(Store, Option<(i32, i32)>)> {
     match n.int("output_dtype")?.unwrap_or(2) {
         0 | 2 => Ok((Store::U8, None)),
         3 => Ok((Store::I8, None)),
         4 => Ok((Store::I32, tensor::narrow_bounds(4))),
         5 => Ok((Store::I32, tensor::narrow_bounds(5))),
+        21 => Ok((Store::U8, tensor::narrow_bounds(21))),
+        22 => Ok((Store::I8, tensor::narrow_bounds(22))),
         other => Err(Refusal::unsupported(format!("output_dtype {other} is not supported"))),
     }
 }
@@ -149,7 +158,13 @@ pub(super) fn quantized(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Result
 }
 
 pub(super) fn dequantize_linear(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    Ok(dequantized(g, n.input(0)?, &stated(n)?)?.into())
+    let x = n.input(0)?;
+    let block = n.int("block_size")?.unwrap_or(0);
+    if let (Some(t), true) = (x.known(), block != 0) {
+        let real = blocked::dequantize(n, t, block)?;
+        return Ok(Lowered::identity(real.into(), "what its blocks stand for is known at import"));
+    }
+    Ok(dequantized(g, x, &stated(n)?)?.into())
 }
 
 /// What stored integers stand for in the format that is stated.

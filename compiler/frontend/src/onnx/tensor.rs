@@ -30,9 +30,20 @@ pub(crate) fn stored_type(data_type: i32) -> Result<Stored, String> {
     })
 }
 
-/// Least and largest number of an ONNX type of 16-bit integers.
+/// The element type of a constant: besides the others, integers of 4 bits, which are of 8 bits in a module.
+fn constant_type(data_type: i32) -> Result<Stored, String> {
+    match data_type {
+        21 => Ok(Stored::U4),
+        22 => Ok(Stored::I4),
+        other => stored_type(other),
+    }
+}
+
+/// Least and largest number of an ONNX type of 4-bit or 16-bit integers, which are wider in a module.
 pub(crate) fn narrow_bounds(data_type: i32) -> Option<(i32, i32)> {
     match data_type {
+        21 => Some((0, 15)),
+        22 => Some((-8, 7)),
         4 => Some((0, i32::from(u16::MAX))),
         5 => Some((i32::from(i16::MIN), i32::from(i16::MAX))),
         _ => None,
@@ -58,7 +69,7 @@ fn type_name(data_type: i32) -> String {
 /// # Errors
 /// A sentence when the type is not supported, or when shape, fields and bytes do not agree.
 pub(crate) fn read(t: &TensorProto, files: &dyn Files) -> Result<HostTensor, String> {
-    let stored = stored_type(t.data_type)?;
+    let stored = constant_type(t.data_type)?;
     if t.data_location == 1 {
         return read_external(t, stored, files);
     }
@@ -66,6 +77,10 @@ pub(crate) fn read(t: &TensorProto, files: &dyn Files) -> Result<HostTensor, Str
         return tensor_from_bytes(stored, &t.dims, &t.raw_data);
     }
     let (sizes, len) = checked_dims(&t.dims).ok_or_else(|| format!("the shape {:?} is impossible", t.dims))?;
+    if matches!(stored, Stored::I4 | Stored::U4) {
+        let bytes: Vec<u8> = t.int32_data.iter().map(|&x| x as u8).collect();
+        return tensor_from_bytes(stored, &t.dims, &bytes);
+    }
     let data = typed_fields(t, stored);
     let has = data.len();
     HostTensor::new(sizes, data)
@@ -80,8 +95,8 @@ fn typed_fields(t: &TensorProto, stored: Stored) -> Data {
         Stored::F64 => Data::F32(t.double_data.iter().map(|&x| x as f32).collect()),
         Stored::F16 => halves(|x| half::f16::from_bits(x).to_f32()),
         Stored::Bf16 => halves(|x| half::bf16::from_bits(x).to_f32()),
-        Stored::I8 => Data::I8(ints.iter().map(|&x| x as i8).collect()),
-        Stored::U8 => Data::U8(ints.iter().map(|&x| x as u8).collect()),
+        Stored::I4 | Stored::I8 => Data::I8(ints.iter().map(|&x| x as i8).collect()),
+        Stored::U4 | Stored::U8 => Data::U8(ints.iter().map(|&x| x as u8).collect()),
         Stored::I16 | Stored::I32 => Data::I32(ints.clone()),
         Stored::U16 => Data::I32(ints.iter().map(|&x| i32::from(x as u16)).collect()),
         Stored::F8(kind) => Data::F32(ints.iter().map(|&x| kind.value(x as u8)).collect()),
@@ -106,7 +121,7 @@ fn read_external(t: &TensorProto, stored: Stored, files: &dyn Files) -> Result<H
     }
     check_external_path(location).map_err(|e| format!("external data: {e}"))?;
     let (_, len) = checked_dims(&t.dims).ok_or_else(|| format!("the shape {:?} is impossible", t.dims))?;
-    let bytes = (len * stored.bytes()) as u64;
+    let bytes = stored.bytes_of(len) as u64;
     if length.is_some_and(|l| l != bytes) {
         let says = length.unwrap_or_default();
         return Err(format!("{} are declared, external data says {says} bytes", stored.describe(&t.dims)));

@@ -120,7 +120,7 @@ impl<'a> Cursor<'a> {
         let desc = TensorDesc::decode(bytes).map_err(|e| format!("tensor description: {e}"))?;
         let stored = stored_type(desc.data_type)?;
         let (_, len) = checked_dims(&desc.dims).ok_or_else(|| format!("the shape {:?} is impossible", desc.dims))?;
-        let data = self.take((len * stored.bytes()) as u64, &stored.describe(&desc.dims))?;
+        let data = self.take(stored.bytes_of(len) as u64, &stored.describe(&desc.dims))?;
         Ok(Stream { desc, stored, data })
     }
 }
