@@ -86,7 +86,8 @@ const MODELS: &str = "\
 
 Numbers may be float (32, 64, 16 bits, bfloat16), pairs of QuantizeLinear and DequantizeLinear, operators on quantized
 tensors (QLinear..., QGemm), or any generation of Paddle's fake quantization. Weights are 8-bit, signed or unsigned, per
-tensor or per channel, with or without zero points. Inputs and outputs may be quantized, too.
+tensor or per channel, with or without zero points; constants of 4 or 16 bits, of 8-bit floats and in blocks are read, too.
+Inputs and outputs may be quantized.
 
 Operators on quantized tensors give the bytes that ONNX Runtime gives where its products do not saturate, as they may on
 CPUs without VNNI. Excepted are a sum that is computed together with the convolution in front of it, where nothing is rounded
@@ -94,7 +95,7 @@ between the two, and a softmax, one in tens of thousands of whose results may di
 
 `qc check MODEL` says whether a model can be compiled, and names all operators that cannot. Refused are, among others:
 control flow and ragged sequences; windows of one and of three dims; transposed convolutions and resizing; programs that
-Paddle has already converted to oneDNN INT8 (give the program they were made from); quantization to other than 8 bits, and
+Paddle has already converted to oneDNN INT8 (give the program they were made from); and quantization
 of activations per axis where it changes results.
 
 These operators are understood, each within the limits that its refusal would name:

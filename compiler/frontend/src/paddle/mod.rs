@@ -130,7 +130,8 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
     if walk.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
         walk.errors.extend(inner_ops(program, &live));
     }
-    walk.finish(&mut importer, fetches.iter().copied(), shapes.fixed_batch, program.format.clone())
+    let imported = walk.finish(&mut importer, fetches.iter().copied(), shapes.fixed_batch, program.format.clone());
+    imported.map_err(|e| inputs::blame_options(e, &declared, options))
 }
 
 fn describe(source: &Source<'_>, version: i64) -> String {

@@ -427,3 +427,14 @@ fn inputs_are_bounded_by_the_size_of_the_program() {
     let [ImportError::Limit(over)] = errors.as_slice() else { panic!("{errors:?}") };
     assert!(over.limit == qc_ir::Limit::Inputs && import(5000, over.found).is_ok(), "{over}");
 }
+
+#[test]
+fn the_batch_is_blamed_before_the_model() {
+    let model = |batch| {
+        let reshape = ints("shape", &[2, 6]);
+        Program::new(&[batch, 4]).op("reshape2", "X=x", "Out=y", &[reshape]).finish().reasons().join("")
+    };
+    let text = model(-1);
+    assert!(text.contains("batch 1: state another with `--shape x=?,4`") && !text.contains("not valid"), "{text}");
+    assert!(model(1).contains("the model is not valid"), "{}", model(1));
+}
