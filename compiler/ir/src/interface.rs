@@ -31,7 +31,6 @@ macro_rules! interface {
             }
         })*
 
-        #[allow(dead_code)]
         impl $name {
             /// The ops that have it.
             pub const DEFS: &'static [&'static $crate::OpDef] = &[$($view::DEF),*];

@@ -25,22 +25,22 @@ pub struct Conversions {
 impl Conversions {
     /// All such tensors of the main function.
     pub fn of(m: &Module) -> Conversions {
-        let mut borders = Conversions::default();
+        let mut found = Conversions::default();
         for &op in m.ops(m.body()) {
             if let Some(quantize) = Quantize::of(m, op) {
                 let x = quantize.x(m);
                 if m.only_user(x) == Some(op) && plain(m.quant(quantize.quant(m))) && stores_bytes(m, x) {
-                    borders.stored.insert(x, quantize.out(m));
+                    found.stored.insert(x, quantize.out(m));
                 }
             } else if let Some(dequantize) = Dequantize::of(m, op) {
                 let out = dequantize.out(m);
                 let all = m.uses(out).iter().all(|u| matches!(u, Use::Operand(user, _) if elementwise(m, *user)));
                 if all && m.quant_of(dequantize.q(m)).is_some_and(plain) {
-                    borders.read.insert(out, dequantize.q(m));
+                    found.read.insert(out, dequantize.q(m));
                 }
             }
         }
-        borders
+        found
     }
 
     /// Whether a quantization or dequantization is part of another op's step.
