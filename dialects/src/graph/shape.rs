@@ -3,7 +3,7 @@
 //! They keep the element type, quantized or not, so per-tensor quantization passes through them unchanged.
 
 use super::items::{kept, pass};
-use super::{arg, check_size, dims_of, tensor_of};
+use super::{arg, check_size, dims_of, gather, tensor_of};
 use qc_ir::{Data, Elem, Follow, HostTensor, Items, Module, OpId, TensorTy, Type, indices, strides};
 
 qc_ir::ops! { dialect SHAPE = "graph";
@@ -37,22 +37,6 @@ fn check_per_tensor(m: &Module, op: OpId) -> Result<(), String> {
         Some(q) if q.axis.is_some() => Err("a tensor quantized per axis cannot be moved".into()),
         _ => Ok(()),
     }
-}
-
-/// The elements of `x` at the given positions, in order.
-fn gather(x: &HostTensor, dims: Vec<usize>, at: impl Iterator<Item = usize>) -> Result<Vec<HostTensor>, String> {
-    fn pick<T: Copy>(v: &[T], at: impl Iterator<Item = usize>) -> Vec<T> {
-        at.map(|i| v[i]).collect()
-    }
-    let data = match x.data() {
-        Data::F32(v) => Data::F32(pick(v, at)),
-        Data::I8(v) => Data::I8(pick(v, at)),
-        Data::U8(v) => Data::U8(pick(v, at)),
-        Data::I32(v) => Data::I32(pick(v, at)),
-        Data::I64(v) => Data::I64(pick(v, at)),
-        Data::Bool(v) => Data::Bool(pick(v, at)),
-    };
-    HostTensor::new(dims, data).map(|t| vec![t]).ok_or_else(|| "wrong number of elements".into())
 }
 
 fn infer_reshape(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
