@@ -32,7 +32,7 @@ pub use norm::{BatchNorm, Lrn, Softmax};
 pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 pub use quantize::{Conversion, Dequantize, Observe, Quantize};
 pub use reduce::ReduceMean;
-pub use shape::{Cast, Concat, Pad, Reshape, Slice, Transpose};
+pub use shape::{Cast, Concat, Expand, Pad, Reshape, Slice, Transpose};
 
 use qc_ir::{Data, Elem, HostTensor, Module, OpId, TensorTy, Type};
 

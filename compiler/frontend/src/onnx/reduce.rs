@@ -4,7 +4,9 @@ use super::node::{Lowered, Node};
 use crate::emit::{Arith, Graph, Value};
 use crate::error::Refusal;
 use crate::shape;
+use qc_dialects::graph::IntFunction;
 use qc_dialects::graph::activation::Function;
+use qc_ir::Elem;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -36,13 +38,29 @@ fn sum_of(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Value> {
     g.times(&mean, count as f32)
 }
 
+/// The integers over the axes of a node, joined.
+fn integers(g: &mut Graph, n: &Node<'_>, f: IntFunction) -> Result<Lowered> {
+    let axes = axes(g, n)?;
+    done(g.int_reduce(f, n.input(0)?, &axes, n.flag("keepdims", true)?)?)
+}
+
+/// Products of integers.
+pub(super) fn product(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    if g.elem(n.input(0)?) == Elem::F32 {
+        return Err(Refusal::unsupported("products of floats along an axis are not supported"));
+    }
+    integers(g, n, IntFunction::Mul)
+}
+
 pub(super) fn mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     done(mean_of(g, n, n.input(0)?)?)
 }
 
 pub(super) fn sum(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
-    g.expect_f32(x)?;
+    if g.elem(x) != Elem::F32 {
+        return integers(g, n, IntFunction::Add);
+    }
     done(sum_of(g, n, x)?)
 }
 
@@ -85,12 +103,18 @@ pub(super) fn largest(g: &mut Graph, x: &Value, axes: &[usize], keepdims: bool) 
 }
 
 pub(super) fn max(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    if g.elem(n.input(0)?) != Elem::F32 {
+        return integers(g, n, IntFunction::Max);
+    }
     let axes = axes(g, n)?;
     done(largest(g, n.input(0)?, &axes, n.flag("keepdims", true)?)?)
 }
 
 /// The smallest element is the largest of the negated ones, negated.
 pub(super) fn min(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    if g.elem(n.input(0)?) != Elem::F32 {
+        return integers(g, n, IntFunction::Min);
+    }
     let axes = axes(g, n)?;
     let negated = g.times(n.input(0)?, -1.0)?;
     let largest = largest(g, &negated, &axes, n.flag("keepdims", true)?)?;

@@ -3,8 +3,8 @@
 use super::Lower;
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
-    Conversion, CumSum, Dequantize, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce, Lrn, Matmul,
-    MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
+    Conversion, CumSum, Dequantize, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce, Lrn,
+    Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
 };
 use qc_dialects::quant::{QAvgPool, QBatchMatmul, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
 use qc_ir::{Diag, OpDef, OpId};
@@ -15,7 +15,7 @@ type Rule = fn(&mut Lower<'_>, OpId) -> Result<(), Diag>;
 /// The ops that have code, each once.
 const RULES: &[(&[&OpDef], Rule)] = &[
     // Constants are laid down at their first use; the others are views, which the layout knows.
-    (&[Constant::DEF, Transpose::DEF, Slice::DEF, Observe::DEF], |_, _| Ok(())),
+    (&[Constant::DEF, Transpose::DEF, Expand::DEF, Slice::DEF, Observe::DEF], |_, _| Ok(())),
     (&[Reshape::DEF], |l, op| l.reshape(Reshape(op))),
     (&[Concat::DEF], |l, op| l.concat(Concat(op))),
     (&[Pad::DEF], |l, op| l.pad(Pad(op))),
