@@ -4,6 +4,7 @@
 //! worked on here and become `graph.constant` only when an op needs them. Everything that a hostile model could blow up
 //! is bounded: ranks, element counts, and the bytes that folding may produce.
 
+mod attention;
 mod compute;
 mod fold;
 mod index;

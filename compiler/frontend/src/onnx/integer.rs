@@ -8,7 +8,7 @@
 use super::node::{Lower, Lowered, Node};
 use super::qdq::MAGIC;
 use super::{nn, reduce};
-use crate::emit::{Arith, Graph, Value, scalar};
+use crate::emit::{Arith, Graph, Relation, Value, scalar};
 use crate::error::Refusal;
 use qc_ir::{Elem, HostTensor};
 
@@ -84,7 +84,7 @@ fn rounded(g: &mut Graph, x: &Value) -> Result<Value> {
 }
 
 /// `scale = (max(x, 0) - min(x, 0)) / 255`, `zero = round(-min / scale)`, `y = round(x / scale) + zero`, both in 0..=255.
-/// A tensor of zeros gets the smallest scale instead of 0, by which nothing can be divided.
+/// A tensor of zeros gets the scale 1, as ONNX Runtime gives it.
 pub(super) fn dynamic_quantize(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
     let axes: Vec<usize> = (0..g.dims(x).len()).collect();
@@ -96,7 +96,8 @@ pub(super) fn dynamic_quantize(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let low = g.relu(&smallest)?;
     let range = g.arith(Arith::Add, &high, &low)?;
     let scale = g.arith(Arith::Div, &range, &scalar(255.0))?;
-    let scale = g.clip(&scale, f32::MIN_POSITIVE, f32::INFINITY)?;
+    let zero = g.compare(Relation::Equal, &scale, &scalar(0.0))?;
+    let scale = g.select(&zero, &scalar(1.0), &scale)?;
     let zero = g.arith(Arith::Div, &low, &scale)?;
     let zero = g.clip(&zero, 0.0, 255.0)?;
     let zero = rounded(g, &zero)?;

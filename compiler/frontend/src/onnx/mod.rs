@@ -1,9 +1,11 @@
 //! ONNX models: decoding, constants, inputs, and what the walk over the nodes asks.
 
+mod attention;
 mod blocked;
 mod branch;
 mod elementwise;
 mod functions;
+mod fused;
 mod indexing;
 mod integer;
 mod logic;

@@ -1,7 +1,9 @@
 //! The operators that are understood, one row each.
 
 use super::node::Lower;
-use super::{elementwise, indexing, integer, logic, movement, nn, norm, qdq, qlinear, reduce, shapes};
+use super::{
+    attention, elementwise, fused, indexing, integer, logic, movement, nn, norm, qdq, qlinear, reduce, shapes,
+};
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
 
@@ -105,6 +107,18 @@ static OPS: &[(&str, Lower)] = &[
 
 /// Those of the domain `com.microsoft`, sorted by name.
 static MICROSOFT: &[(&str, Lower)] = &[
+    ("Attention", attention::attention),
+    ("BiasGelu", fused::gelu),
+    ("DequantizeLinear", qdq::dequantize_linear),
+    ("DynamicQuantizeMatMul", fused::dynamic_quantize_matmul),
+    ("FastGelu", fused::fast_gelu),
+    ("FusedConv", fused::conv),
+    ("FusedGemm", fused::gemm),
+    ("FusedMatMul", fused::matmul),
+    ("Gelu", fused::gelu),
+    ("MatMulIntegerToFloat", fused::matmul_integer_to_float),
+    ("MultiHeadAttention", attention::multi_head),
+    ("QAttention", attention::quantized),
     ("QGemm", qlinear::gemm),
     ("QLinearAdd", qlinear::add),
     ("QLinearAveragePool", qlinear::average_pool),
@@ -115,6 +129,8 @@ static MICROSOFT: &[(&str, Lower)] = &[
     ("QLinearReduceMean", qlinear::reduce_mean),
     ("QLinearSigmoid", qlinear::function),
     ("QLinearSoftmax", qlinear::softmax),
+    ("QuantizeLinear", qdq::quantize_linear),
+    ("QuickGelu", fused::quick_gelu),
 ];
 
 /// The operators of a domain.
