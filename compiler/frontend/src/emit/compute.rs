@@ -247,14 +247,6 @@ impl Graph {
         self.nchw(x)?;
         self.emit_f32(graph::AdaptiveAvgPool::DEF, &[Some(x)], attrs! { output: output })
     }
-
-    /// The mean over `axes`.
-    pub fn reduce_mean(&mut self, x: &Value, axes: &[usize], keepdims: bool) -> Result<Value, Refusal> {
-        if axes.is_empty() {
-            return Ok(x.clone());
-        }
-        self.emit_f32(graph::ReduceMean::DEF, &[Some(x)], attrs! { axes: axes, keepdims: keepdims })
-    }
 }
 
 /// A known f32 of rank 0.

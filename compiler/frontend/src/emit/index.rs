@@ -3,8 +3,9 @@
 use super::{Dequantized, Graph, Value};
 use crate::elements::bounded;
 use crate::error::Refusal;
+use qc_dialects::graph::integer::wrapped;
 use qc_dialects::graph::{self, IntFunction};
-use qc_ir::{Elem, HostTensor, Quant, attrs, strides};
+use qc_ir::{Data, Elem, HostTensor, Quant, attrs, strides};
 use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -142,6 +143,38 @@ impl Graph {
         let flat = self.reshape(x, &[count])?;
         let place = self.expand(place, to)?;
         self.emit(graph::Gather::DEF, &[Some(&flat), Some(&place)], attrs! { axis: 0usize })
+    }
+
+    /// `start, start + delta, ..` up to `limit`, single numbers of one type.
+    pub fn range(&mut self, start: &HostTensor, limit: &HostTensor, delta: &HostTensor) -> Result<Value> {
+        let too_long = || Refusal::unsupported("the range is too long to be made at import");
+        let float = |t: &HostTensor| t.as_f32().map(|v| f64::from(v[0]));
+        if let (Some(start), Some(limit), Some(delta)) = (float(start), float(limit), float(delta)) {
+            let count = ((limit - start) / delta).ceil();
+            if delta == 0.0 || count.is_nan() {
+                return Err(Refusal::invalid("the steps of the range are 0"));
+            }
+            let count = count.max(0.0) as usize;
+            let made = self.folded(count.saturating_mul(8), || {
+                let one = |i: usize| (start + i as f64 * delta) as f32;
+                HostTensor::new([count], Data::F32((0..count).map(one).collect()))
+            });
+            return made.ok_or_else(too_long);
+        }
+        let all = start.int(0).zip(limit.int(0)).zip(delta.int(0));
+        let ((start_at, limit), delta) = all.ok_or_else(|| Refusal::invalid("the bounds are of two types"))?;
+        if delta == 0 {
+            return Err(Refusal::invalid("the steps of the range are 0"));
+        }
+        let distance = i128::from(limit) - i128::from(start_at);
+        let count = (distance.unsigned_abs().div_ceil(u128::from(delta.unsigned_abs()))) as usize;
+        let count = if (distance < 0) == (delta < 0) { count } else { 0 };
+        let elem = start.data().elem();
+        let made = self.folded(count.saturating_mul(8), || {
+            wrapped(elem, &[count], (0..count as i64).map(|i| start_at.wrapping_add(i.wrapping_mul(delta))).collect())
+                .ok()
+        });
+        made.ok_or_else(too_long)
     }
 
     /// `x` repeated by NumPy broadcasting to `dims`.

@@ -10,6 +10,7 @@ mod fold;
 mod index;
 mod integer;
 mod movement;
+mod reduce;
 
 pub(crate) use compute::{Arith, Conv, Count, Pool, scalar};
 pub(crate) use integer::{Relation, Rounding};

@@ -173,27 +173,10 @@ pub(super) fn pow(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         let first = at(0)?;
         (1..t.len()).all(|i| at(i) == Some(first)).then_some(first)
     });
-    let result = match same {
-        Some(1.0) => return Ok(Lowered::identity(x.clone(), "the first power is the number itself")),
-        Some(2.0) => g.arith(Arith::Mul, x, x)?,
-        Some(3.0) => {
-            let square = g.arith(Arith::Mul, x, x)?;
-            g.arith(Arith::Mul, &square, x)?
-        }
-        Some(0.5) => g.function(Function::Sqrt, x)?,
-        Some(-1.0) => g.arith(Arith::Div, &scalar(1.0), x)?,
-        Some(-0.5) => {
-            let root = g.function(Function::Sqrt, x)?;
-            g.arith(Arith::Div, &scalar(1.0), &root)?
-        }
-        other => {
-            let what = other.map_or("several numbers".into(), |e| e.to_string());
-            return Err(Refusal::unsupported(format!(
-                "the exponent is {what}; 1, 2, 3, 0.5, -0.5 and -1 are supported"
-            )));
-        }
-    };
-    Ok(result.into())
+    match same {
+        Some(exponent) => Ok(Lowered::identity(g.power(x, exponent)?, "the first power is the number itself")),
+        None => Err(Refusal::unsupported("the exponents are several numbers, not one")),
+    }
 }
 
 /// A power of integers, whose exponent is one small known number.

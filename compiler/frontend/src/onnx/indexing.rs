@@ -5,7 +5,6 @@ use crate::emit::{Graph, Relation, Value};
 use crate::error::Refusal;
 use crate::shape as resolve;
 use qc_dialects::graph::IntFunction;
-use qc_dialects::graph::integer::wrapped;
 use qc_ir::{Elem, HostTensor, indices};
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -36,34 +35,7 @@ pub(super) fn range(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         let t = n.known(i, "the bounds")?.ok_or_else(|| Refusal::invalid(format!("input {i} is missing")))?;
         if t.len() == 1 { Ok(t.clone()) } else { Err(Refusal::invalid("a bound is no single number")) }
     };
-    let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
-    let too_long = || Refusal::unsupported("the range is too long to be made at import");
-    let float = |t: &HostTensor| t.as_f32().map(|v| f64::from(v[0]));
-    if let (Some(start), Some(limit), Some(delta)) = (float(&start), float(&limit), float(&delta)) {
-        let count = ((limit - start) / delta).ceil();
-        if delta == 0.0 || count.is_nan() {
-            return Err(Refusal::invalid("the steps of the range are 0"));
-        }
-        let count = count.max(0.0) as usize;
-        let made = g.folded(count.saturating_mul(8), || {
-            let one = |i: usize| (start + i as f64 * delta) as f32;
-            HostTensor::new([count], qc_ir::Data::F32((0..count).map(one).collect()))
-        });
-        return Ok(made.ok_or_else(too_long)?.into());
-    }
-    let all = start.int(0).zip(limit.int(0)).zip(delta.int(0));
-    let ((start_at, limit), delta) = all.ok_or_else(|| Refusal::invalid("the bounds are of two types"))?;
-    if delta == 0 {
-        return Err(Refusal::invalid("the steps of the range are 0"));
-    }
-    let distance = i128::from(limit) - i128::from(start_at);
-    let count = (distance.unsigned_abs().div_ceil(u128::from(delta.unsigned_abs()))) as usize;
-    let count = if (distance < 0) == (delta < 0) { count } else { 0 };
-    let elem = start.data().elem();
-    let made = g.folded(count.saturating_mul(8), || {
-        wrapped(elem, &[count], (0..count as i64).map(|i| start_at.wrapping_add(i.wrapping_mul(delta))).collect()).ok()
-    });
-    Ok(made.ok_or_else(too_long)?.into())
+    Ok(g.range(&number(0)?, &number(1)?, &number(2)?)?.into())
 }
 
 pub(super) fn cumsum(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

@@ -5,9 +5,9 @@
 //! could reach `2^24` are cut into two by the digits of the weights. A sum beyond `2^24` is rounded when the two are
 //! added, as the conversion to f32 that follows such an operator rounds it.
 
+use super::nn;
 use super::node::{Lower, Lowered, Node};
 use super::qdq::MAGIC;
-use super::{nn, reduce};
 use crate::emit::{Arith, Graph, Relation, Value, scalar};
 use crate::error::Refusal;
 use qc_ir::{Elem, HostTensor};
@@ -88,10 +88,10 @@ fn rounded(g: &mut Graph, x: &Value) -> Result<Value> {
 pub(super) fn dynamic_quantize(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
     let axes: Vec<usize> = (0..g.dims(x).len()).collect();
-    let largest = reduce::largest(g, x, &axes, false)?;
+    let largest = g.reduce_max(x, &axes, false)?;
     let high = g.relu(&largest)?;
     let negated = g.times(x, -1.0)?;
-    let smallest = reduce::largest(g, &negated, &axes, false)?;
+    let smallest = g.reduce_max(&negated, &axes, false)?;
     // The size of the smallest number.
     let low = g.relu(&smallest)?;
     let range = g.arith(Arith::Add, &high, &low)?;
