@@ -8,8 +8,8 @@ use super::build::Graph;
 use super::{elementwise, integer, linear, mixing, movement, pattern, window};
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Compare, Concat, Constant, Conv2d, CumSum,
-    Dequantize, Div, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce, Lrn, Matmul, Max, MaxPool, Min,
-    Mul, Observe, Pad, Quantize, ReduceMean, Relu, Reshape, Select, Slice, Softmax, Sub, Transpose,
+    Dequantize, Div, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce, Lrn, Matmul, Max,
+    MaxPool, Min, Mul, Observe, Pad, Quantize, ReduceMean, Relu, Reshape, Select, Slice, Softmax, Sub, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -55,6 +55,7 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 2, ops: &[Reshape::DEF, Transpose::DEF], make: movement::shuffle },
     Maker { weight: 1, ops: &[Transpose::DEF], make: movement::transpose },
     Maker { weight: 1, ops: &[Reshape::DEF], make: movement::reshape },
+    Maker { weight: 1, ops: &[Expand::DEF], make: movement::expand },
     Maker { weight: 2, ops: &[Pad::DEF], make: movement::pad },
     Maker { weight: 1, ops: &[Softmax::DEF], make: window::softmax },
     Maker { weight: 1, ops: &[Lrn::DEF], make: window::lrn },
