@@ -22,7 +22,7 @@ pub use conv::Conv2d;
 pub use elementwise::{Add, Binary, Clamp, Clip, Div, Max, Min, Mul, Relu, Sub};
 pub use linear::Linear;
 pub use matmul::Matmul;
-pub use norm::{BatchNorm, Lrn, Softmax};
+pub use norm::{BatchNorm, LayerNorm, Lrn, Softmax};
 pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 pub use quantize::{Conversion, Dequantize, Observe, Quantize};
 pub use reduce::ReduceMean;

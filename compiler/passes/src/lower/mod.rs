@@ -19,6 +19,7 @@ mod copies;
 mod elementwise;
 pub mod emit;
 mod grain;
+mod joined;
 mod layout;
 mod linear;
 mod matmul;
