@@ -7,7 +7,7 @@
 mod compute;
 mod movement;
 
-pub(crate) use compute::{Arith, Conv, Count, Pool, scalar};
+pub(crate) use compute::{Arith, Conv, Count, Norm, Pool, scalar};
 pub(crate) use movement::{Range, cast_known, gather};
 
 use crate::elements::bounded;

@@ -30,6 +30,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Gemm", nn::gemm),
     ("GlobalAveragePool", nn::global_average_pool),
     ("GlobalMaxPool", nn::global_max_pool),
+    ("GroupNormalization", norm::group),
     ("Identity", elementwise::identity),
     ("InstanceNormalization", norm::instance),
     ("LRN", nn::lrn),
@@ -61,6 +62,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Reshape", movement::reshape),
     ("Selu", elementwise::selu),
     ("Shape", shapes::shape),
+    ("SimplifiedLayerNormalization", norm::rms),
     ("Size", shapes::size),
     ("Slice", movement::slice),
     ("Softmax", nn::softmax),
@@ -86,6 +88,9 @@ static MICROSOFT: &[(&str, Lower)] = &[
     ("QLinearReduceMean", qlinear::reduce_mean),
     ("QLinearSigmoid", qlinear::function),
     ("QLinearSoftmax", qlinear::softmax),
+    ("SimplifiedLayerNormalization", norm::rms),
+    ("SkipLayerNormalization", norm::skip_layer),
+    ("SkipSimplifiedLayerNormalization", norm::skip_rms),
 ];
 
 /// The operators of a domain.

@@ -3,7 +3,7 @@
 use super::elementwise::binary;
 use super::movement::at_least_one_dim;
 use super::op::{Lowered, Op, VERSION_2};
-use crate::emit::{Arith, Conv, Count, Graph, Pool, Value};
+use crate::emit::{Arith, Conv, Count, Graph, Norm, Pool, Value};
 use crate::error::Refusal;
 use crate::shape::{self, Window, checked_pads, pair};
 
@@ -126,6 +126,31 @@ pub(super) fn batch_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let value = g.batch_norm(op.input("X")?, params, epsilon)?;
     let value = if op.flag("fuse_with_relu", false)? { g.relu(&value)? } else { value };
     Ok(value.into())
+}
+
+/// A norm over the dims from `begin_norm_axis` on, which Scale and Bias have as one. Mean and variance have one number per
+/// row.
+pub(super) fn layer_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let dims = g.dims(x);
+    let begin = op.int("begin_norm_axis")?.unwrap_or(1);
+    let axis = usize::try_from(begin).ok().filter(|axis| (1..dims.len()).contains(axis));
+    let axis =
+        axis.ok_or_else(|| Refusal::invalid(format!("begin_norm_axis is {begin} for an input of shape {dims:?}")))?;
+    let mut shaped = |slot: &str| op.optional(slot).map(|v| g.reshape(v, &dims[axis..])).transpose();
+    let (scale, bias) = (shaped("Scale")?, shaped("Bias")?);
+    let norm = Norm { axis, epsilon: op.float("epsilon")?.unwrap_or(1e-5), rms: false };
+    let mut lowered = Lowered::from(g.layer_norm(x, [scale.as_ref(), bias.as_ref()], &norm)?);
+    let rows = [dims[..axis].iter().product()];
+    if op.is_read("Mean") {
+        let mean = g.reduce_mean(x, &(axis..dims.len()).collect::<Vec<_>>(), true)?;
+        lowered.extra.push(("Mean", g.reshape(&mean, &rows)?.into()));
+    }
+    if op.is_read("Variance") {
+        let variance = g.variance(x, &norm)?;
+        lowered.extra.push(("Variance", g.reshape(&variance, &rows)?.into()));
+    }
+    Ok(lowered)
 }
 
 pub(super) fn affine_channel(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

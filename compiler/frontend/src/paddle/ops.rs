@@ -56,6 +56,7 @@ static OPS: &[Row] = &[
     row("flatten", "Out", movement::flatten2),
     row("flatten2", "Out", movement::flatten2),
     row("flatten_contiguous_range", "Out", movement::flatten_range),
+    row("layer_norm", "Y", nn::layer_norm),
     row("lrn", "Out", nn::lrn),
     row("matmul", "Out", nn::matmul),
     row("matmul_v2", "Out", nn::matmul_v2),

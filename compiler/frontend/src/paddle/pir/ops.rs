@@ -50,6 +50,7 @@ static OPS: &[Row] = &[
     row("flatten", "flatten_contiguous_range", X),
     row("full", "fill_constant", &[]),
     row("full_int_array", "assign_value", &[]),
+    row("layer_norm", "layer_norm", &["X", "Scale", "Bias"]).out("Y").more(&["Mean", "Variance"]),
     row("matmul", "matmul_v2", XY).renamed(&[("transpose_x", "trans_x"), ("transpose_y", "trans_y")]),
     row("maximum", "elementwise_max", XY),
     row("mean", "reduce_mean", &["X", "AxisTensor"]).renamed(REDUCED),
