@@ -10,6 +10,9 @@ use qc_dialects::graph::{Add, LayerNorm, Mul, Softmax};
 use qc_ir::{Module, OpId, Use, ValueId};
 use std::collections::{HashMap, HashSet};
 
+/// Readers of a sum that are looked at for its norm.
+const LOOKED_AT: usize = 32;
+
 /// What a layer norm normalises, where that is a sum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sum {
@@ -34,8 +37,12 @@ impl Sum {
         let is_kept = m.only_user(x) != Some(norm.0);
         // A sum that others read is written where it stands, so all that the norm reads is there; by the first norm.
         let given = |v: Option<ValueId>| v.is_none_or(|v| constant(m, v).is_some());
-        let first =
-            || m.uses(x).iter().find_map(|u| if let Use::Operand(op, _) = u { LayerNorm::of(m, *op) } else { None });
+        let first = || {
+            m.uses(x)
+                .iter()
+                .take(LOOKED_AT)
+                .find_map(|u| if let Use::Operand(op, _) = u { LayerNorm::of(m, *op) } else { None })
+        };
         let fits = !is_kept || (first() == Some(norm) && given(norm.scale(m)) && given(norm.bias(m)));
         fits.then_some(Sum { add: add.0, terms, is_kept })
     }
