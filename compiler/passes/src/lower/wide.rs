@@ -6,8 +6,8 @@
 //! computed as if all weights fit, and the channels where they do not are then computed again, in full; or all channels
 //! are computed in parts, where there are so few that this costs less.
 
-use qc_dialects::quant::QLinear;
 use qc_dialects::quant::compute::{Epilogue, centred};
+use qc_dialects::quant::{QDynamicMatmul, QLinear};
 use qc_ir::{Diag, Module};
 use std::ops::Range;
 
@@ -54,6 +54,28 @@ impl Weights {
             }
         }
         Ok(Weights { name: m.name(v).unwrap_or("weight").to_string(), bias, addend, values })
+    }
+
+    /// The constants of `op`, whose weights are symmetric s8.
+    ///
+    /// # Errors
+    /// When an operand is not constant.
+    pub fn of_dynamic(m: &Module, op: QDynamicMatmul) -> Result<Weights, Diag> {
+        let (v, missing) = (op.weight(m), || Diag::bug("an operand is not constant"));
+        let tensor = crate::graph::constant(m, v).ok_or_else(missing)?;
+        let format = m.quant_of(v).ok_or_else(|| Diag::bug("the weight is not quantized"))?;
+        let values = centred(format, &tensor, 0).map_err(Diag::bug)?;
+        let channels = tensor.dims()[0];
+        let addend = match op.bias(m) {
+            Some(b) => crate::graph::constant_f32(m, b).ok_or_else(missing)?,
+            None => vec![0.0; channels],
+        };
+        Ok(Weights { name: m.name(v).unwrap_or("weight").to_string(), bias: vec![0; channels], addend, values })
+    }
+
+    /// The sum of the weights of each output channel.
+    pub fn sums(&self) -> Vec<i32> {
+        self.values.chunks_exact(self.taps().max(1)).map(|row| row.iter().sum()).collect()
     }
 
     /// Output channels.

@@ -284,7 +284,7 @@ fn quantize_weights(m: &mut Module, op: OpId) -> Result<bool, Diag> {
 const DEAD: f32 = 1e-12;
 
 /// `max |w| / 127` per index of `axis`; a channel of zeros gets scale 1, which its bias is free to change later.
-fn weight_format(values: &[f32], dims: &[usize], axis: usize) -> Quant {
+pub(super) fn weight_format(values: &[f32], dims: &[usize], axis: usize) -> Quant {
     let (inner, size) = (dims[axis + 1..].iter().product::<usize>().max(1), dims[axis]);
     let mut largest = vec![0.0f32; size];
     for (i, w) in values.iter().enumerate() {
