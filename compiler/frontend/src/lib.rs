@@ -22,6 +22,7 @@ mod paddle;
 mod seeds;
 mod shape;
 mod sniff;
+mod stated;
 mod walk;
 mod width;
 mod wire;
@@ -31,6 +32,7 @@ pub use files::{FileError, Files, NoFiles, PathError, check_external_path};
 pub use options::{Disposition, Imported, NodeReport, Options, Port, Source};
 pub use prost::bytes::Bytes;
 pub use sniff::{Format, sniff};
+pub use stated::{DimSpec, ShapeSpec, Shapes};
 
 /// The vocabularies of models and their operators that are understood, each sorted. Control flow and constants of Paddle 3,
 /// which are no operators of a table, are left out.
@@ -41,6 +43,28 @@ pub fn op_types() -> Vec<(&'static str, Vec<&'static str>)> {
         ("Paddle 1 and 2", paddle::ops::names()),
         ("Paddle 3 (pd_op)", paddle::pir::ops::names()),
     ]
+}
+
+/// The shapes to compile a model for: every combination of the sizes that `stated` gives its inputs and named dims. Shapes
+/// of which nothing is stated are left out. Of `options`, the limits are used.
+///
+/// # Errors
+/// As [`import`]; statements that fit no input or contradict each other; more combinations than the limit `variants`.
+pub fn combinations(source: &Source<'_>, options: &Options, stated: &[ShapeSpec]) -> Result<Vec<Shapes>, ImportErrors> {
+    if stated.is_empty() {
+        return Ok(vec![Shapes::new()]);
+    }
+    let declared = match sniff(&source.model) {
+        Format::Onnx => onnx::declared(source, options)?,
+        Format::PaddleProgram => paddle::declared(source, options)?,
+        Format::PaddlePir => {
+            json::check(&source.model, &options.limits)?;
+            paddle::declared_pir(source)?
+        }
+        // What cannot be imported says so there.
+        _ => return Ok(vec![Shapes::new()]),
+    };
+    stated::combinations(&declared, stated, &options.limits)
 }
 
 /// Imports a model into the graph dialect with static shapes.

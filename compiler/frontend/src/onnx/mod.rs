@@ -49,17 +49,14 @@ struct Importer<'a> {
 /// # Errors
 /// Everything that keeps the model from being imported.
 pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
-    let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
-    wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
-    let model = ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
-    let graph = model.graph.as_ref().ok_or_else(|| broken("the model has no graph".into()))?;
+    let model = decode(source, options)?;
+    let graph = graph_of(&model)?;
     let variadic = graph.node.iter().filter(|n| crate::width::is_variadic(&n.op_type));
     width::check(variadic.map(|n| n.input.len()), source.model.len(), &options.limits)?;
     let opset = opset(&model)?;
     let nodes = order::sorted(graph)?;
     let initializers: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
-    let ports: Vec<&ValueInfoProto> =
-        graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
+    let ports = ports(graph);
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
     let nodes: Vec<(&NodeProto, bool)> = nodes.iter().copied().zip(live_nodes(graph, &nodes)).collect();
     let mut importer = Importer { source, opset, initializers, read: names_read(graph, &nodes) };
@@ -77,6 +74,32 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let outputs = graph.output.iter().map(|o| o.name.as_str());
     let imported = walk.finish(&mut importer, outputs, shapes.fixed_batch, describe(&model, opset));
     imported.map_err(|e| inputs::blame_options(e, &declared, options))
+}
+
+fn decode(source: &Source<'_>, options: &Options) -> Result<ModelProto, ImportErrors> {
+    wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
+    let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
+    ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))
+}
+
+fn graph_of(model: &ModelProto) -> Result<&GraphProto, ImportErrors> {
+    let broken = || ImportErrors::from(ImportError::Broken { reason: "the model has no graph".into() });
+    model.graph.as_ref().ok_or_else(broken)
+}
+
+/// The inputs of a graph that are no initializers.
+fn ports(graph: &GraphProto) -> Vec<&ValueInfoProto> {
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    graph.input.iter().filter(|v| !constants.contains(v.name.as_str())).collect()
+}
+
+/// The inputs that a model declares.
+///
+/// # Errors
+/// A file that is no model.
+pub(crate) fn declared(source: &Source<'_>, options: &Options) -> Result<Vec<Declared>, ImportErrors> {
+    let model = decode(source, options)?;
+    Ok(ports(graph_of(&model)?).into_iter().map(declare).collect())
 }
 
 fn opset(model: &ModelProto) -> Result<i64, ImportErrors> {
@@ -107,7 +130,9 @@ fn declare(v: &ValueInfoProto) -> Declared {
     let shape = tensor.and_then(|t| t.shape.as_ref());
     // Some writers put 0 or -1 for a dim they do not know.
     let dims = shape.map(|s| s.dim.iter().map(|d| d.dim_value.filter(|&n| n > 0)).collect());
-    Declared { name: v.name.clone(), dims }
+    let name = |d: &proto::DimensionProto| d.dim_param.clone().filter(|name| !name.is_empty());
+    let names = shape.map_or_else(Vec::new, |s| s.dim.iter().map(name).collect());
+    Declared { name: v.name.clone(), dims, names }
 }
 
 /// The element type of an input in the module.

@@ -63,6 +63,31 @@ struct Program {
 /// # Errors
 /// Everything that keeps the model from being imported.
 pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
+    import_program(&decode(source, options)?, source, options)
+}
+
+/// The inputs that a program declares.
+///
+/// # Errors
+/// A file that is no program.
+pub(crate) fn declared(source: &Source<'_>, options: &Options) -> Result<Vec<Declared>, ImportErrors> {
+    Ok(inputs_of(&decode(source, options)?))
+}
+
+/// The inputs that a Paddle 3 program declares.
+///
+/// # Errors
+/// A file that is no program.
+pub(crate) fn declared_pir(source: &Source<'_>) -> Result<Vec<Declared>, ImportErrors> {
+    Ok(inputs_of(&pir::read(&source.model)?))
+}
+
+fn inputs_of(program: &Program) -> Vec<Declared> {
+    let vars: HashMap<&str, &VarDesc> = program.block.vars.iter().map(|v| (v.name.as_str(), v)).collect();
+    ports(&program.block, "feed").into_iter().map(|name| declare(name, vars.get(name).copied())).collect()
+}
+
+fn decode(source: &Source<'_>, options: &Options) -> Result<Program, ImportErrors> {
     let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
     wire::check_model(&source.model, &program::PROGRAM, &options.limits)?;
     let mut program = ProgramDesc::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
@@ -73,15 +98,14 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let version = program.version.and_then(|v| v.version).unwrap_or(0);
     let bodies = program.blocks.iter().flat_map(|b| &b.ops);
     let mut labels = Labels::default();
-    let program = Program {
+    Ok(Program {
         labels: block.ops.iter().map(|op| labels.of(op)).collect(),
         inner: bodies.filter(|op| ops::refusal(op).is_some()).map(|op| labels.of(op)).collect(),
         block,
         version,
         format: describe(source, version),
         separate: true,
-    };
-    import_program(&program, source, options)
+    })
 }
 
 /// Imports a Paddle 3 program with its parameters.
@@ -215,7 +239,7 @@ fn parameter(v: &VarDesc) -> params::Declared {
 fn declare(name: &str, var: Option<&VarDesc>) -> Declared {
     let tensor = var.and_then(|v| v.r#type.tensor.as_ref());
     let dims = tensor.map(|t| t.tensor.dims.iter().map(|&d| (d > 0).then_some(d)).collect());
-    Declared { name: name.into(), dims }
+    Declared { name: name.into(), dims, names: Vec::new() }
 }
 
 /// Defines the parameters of a program.

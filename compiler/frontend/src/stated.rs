@@ -1,0 +1,404 @@
+//! Shapes as users state them, and the combinations of sizes that they stand for.
+//!
+//! `ids[?,{16,128}]`, `x[?,3,320,32..960:32]`, `mask[?,S]`, `S={16,128}`: a dim is a number, `?` for the batch,
+//! alternatives, a range whose end is included, or a name with or without sizes. A name is one size wherever it stands,
+//! and so are the names that the model itself has for its dims. Each combination of sizes is a shape to compile for.
+
+use crate::error::{ImportError, ImportErrors};
+use crate::inputs::{Declared, describe, port};
+use qc_ir::{Limit, Limits};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::str::FromStr;
+
+/// The shape of an input, or the sizes of a named dim.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShapeSpec {
+    /// The input, or the named dim.
+    pub name: String,
+    /// Its dims.
+    pub dims: Vec<DimSpec>,
+}
+
+/// One dim.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DimSpec {
+    /// `?`: the batch.
+    Batch,
+    /// What it may be, ascending.
+    Sizes(Vec<i64>),
+    /// A name, with what it may be if that is said here.
+    Named(String, Option<Vec<i64>>),
+}
+
+/// Static shapes by input name; a leading -1 stands for the batch.
+pub type Shapes = BTreeMap<String, Vec<i64>>;
+
+/// The most sizes of a dim: the number of combinations has a limit of its own.
+const MAX_SIZES: usize = 1 << 16;
+
+impl FromStr for ShapeSpec {
+    type Err = String;
+
+    /// Reads `NAME[DIMS]`, `NAME=DIMS` or `NAME:DIMS`, dims separated by commas; numbers may be separated by `x` as well.
+    fn from_str(text: &str) -> Result<ShapeSpec, String> {
+        let (name, dims) = split_name(text).ok_or("expected NAME[?,3,224,224] or NAME=?,3,224,224")?;
+        if name.is_empty() {
+            return Err("the input's name is missing".into());
+        }
+        let parts = split_dims(dims)?;
+        let dims = parts.into_iter().map(parse_dim).collect::<Result<Vec<DimSpec>, String>>()?;
+        match dims.iter().skip(1).any(|d| *d == DimSpec::Batch) {
+            true => Err("only the first dimension, the batch, can be `?`; give the others sizes or names".into()),
+            false => Ok(ShapeSpec { name: name.into(), dims }),
+        }
+    }
+}
+
+/// The name and the dims; the sign between them is the last one outside braces and brackets, as names may hold any.
+fn split_name(text: &str) -> Option<(&str, &str)> {
+    if let Some((name, dims)) = text.strip_suffix(']').and_then(|t| t.rsplit_once('[')) {
+        return Some((name, dims));
+    }
+    let braced = text.find('{').unwrap_or(text.len());
+    // `S=` inside a list of dims names a dim: the input's sign is the first `=`; a colon without one may be part of a name.
+    match text[..braced].split_once('=') {
+        Some((name, _)) => Some((name, &text[name.len() + 1..])),
+        None => text[..braced].rsplit_once(':').map(|(name, _)| (name, &text[name.len() + 1..])),
+    }
+}
+
+/// The texts of the dims.
+fn split_dims(text: &str) -> Result<Vec<&str>, String> {
+    let number = |d: &str| matches!(d.trim(), "?" | "-1") || d.trim().parse::<i64>().is_ok();
+    if !text.contains(',') && text.contains('x') && text.split('x').all(number) {
+        return Ok(text.split('x').collect());
+    }
+    let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0usize);
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.checked_sub(1).ok_or("there is a `}` without a `{`")?,
+            ',' if depth == 0 => {
+                parts.push(&text[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begin..]);
+    if depth > 0 { Err("a `{` is not closed".into()) } else { Ok(parts) }
+}
+
+fn parse_dim(text: &str) -> Result<DimSpec, String> {
+    let text = text.trim();
+    if matches!(text, "?" | "-1") {
+        return Ok(DimSpec::Batch);
+    }
+    if text.starts_with(|c: char| c.is_ascii_digit() || c == '{' || c == '-') {
+        return parse_sizes(text).map(DimSpec::Sizes);
+    }
+    let (name, sizes) = match text.split_once('=') {
+        Some((name, sizes)) => (name.trim(), Some(parse_sizes(sizes.trim())?)),
+        None => (text, None),
+    };
+    let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '+' | '*' | '/' | ' ');
+    match !name.is_empty() && name.chars().all(word) {
+        true => Ok(DimSpec::Named(name.into(), sizes)),
+        false => Err(format!("`{text}` is no dimension: give a number, ?, {{16,128}}, 16..512:16 or a name")),
+    }
+}
+
+/// A number, `{a,b,lo..hi:step}` or `lo..hi:step`.
+fn parse_sizes(text: &str) -> Result<Vec<i64>, String> {
+    let inner = text.strip_prefix('{').map(|t| t.strip_suffix('}').ok_or(format!("`{text}` is no dimension")));
+    let parts: Vec<&str> = match inner.transpose()? {
+        Some(list) => list.split(',').collect(),
+        None => vec![text],
+    };
+    let mut sizes = Vec::new();
+    for part in parts {
+        sizes.extend(parse_range(part.trim())?);
+        if sizes.len() > MAX_SIZES {
+            return Err(format!("`{text}` stands for more than {MAX_SIZES} sizes"));
+        }
+    }
+    sizes.sort_unstable();
+    sizes.dedup();
+    Ok(sizes)
+}
+
+fn parse_range(text: &str) -> Result<Vec<i64>, String> {
+    let number = |d: &str| d.trim().parse::<i64>().ok().filter(|&d| d > 0).ok_or(format!("`{text}` is no dimension"));
+    let Some((lo, rest)) = text.split_once("..") else { return Ok(vec![number(text)?]) };
+    let (hi, step) = match rest.split_once(':') {
+        Some((hi, step)) => (number(hi)?, number(step)?),
+        None => (number(rest)?, 1),
+    };
+    let lo = number(lo)?;
+    if lo > hi || (hi - lo) % step != 0 {
+        return Err(format!("`{text}` does not end at {hi}, which is part of it: give lo..hi:step, as 16..512:16"));
+    }
+    if (hi - lo) / step >= MAX_SIZES as i64 {
+        return Err(format!("`{text}` stands for more than {MAX_SIZES} sizes"));
+    }
+    Ok((0..=(hi - lo) / step).map(|i| lo + i * step).collect())
+}
+
+impl fmt::Display for ShapeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self.dims.iter().map(DimSpec::to_string).collect();
+        write!(f, "{}[{}]", self.name, dims.join(","))
+    }
+}
+
+impl fmt::Display for DimSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DimSpec::Batch => f.write_str("?"),
+            DimSpec::Sizes(sizes) | DimSpec::Named(_, Some(sizes)) => {
+                if let DimSpec::Named(name, _) = self {
+                    write!(f, "{name}=")?;
+                }
+                match &sizes[..] {
+                    [one] => write!(f, "{one}"),
+                    several => write!(f, "{{{}}}", several.iter().map(i64::to_string).collect::<Vec<_>>().join(",")),
+                }
+            }
+            DimSpec::Named(name, None) => f.write_str(name),
+        }
+    }
+}
+
+/// A dim of an input: fixed, the batch, or one of the axes along which combinations differ.
+#[derive(Clone, Copy)]
+enum Place {
+    Fixed(i64),
+    Axis(usize),
+}
+
+/// What is known of names and of the sizes that combinations differ in.
+#[derive(Default)]
+struct Axes {
+    /// Names that stand for the same dim.
+    alias: HashMap<String, String>,
+    /// Sizes of a name, and which input or statement said so; -1 for the batch.
+    named: HashMap<String, (Vec<i64>, String)>,
+    /// Axes of names.
+    of_name: HashMap<String, usize>,
+    sizes: Vec<Vec<i64>>,
+}
+
+impl Axes {
+    fn root(&self, name: &str) -> String {
+        let mut name = name;
+        while let Some(next) = self.alias.get(name) {
+            name = next;
+        }
+        name.into()
+    }
+
+    fn join(&mut self, a: &str, b: &str) {
+        let (a, b) = (self.root(a), self.root(b));
+        if a != b {
+            self.alias.insert(b, a);
+        }
+    }
+
+    /// Gives a name its sizes; `who` says so.
+    fn state(&mut self, name: &str, sizes: &[i64], who: &str) -> Result<(), ImportError> {
+        let root = self.root(name);
+        match self.named.get(&root) {
+            Some((known, other)) if known != sizes => {
+                let text = |sizes: &[i64]| DimSpec::Sizes(sizes.to_vec()).to_string().replace("-1", "?");
+                let reason = format!("its dim `{name}` is {}, but {} in \"{other}\"", text(sizes), text(known));
+                Err(port(who, reason, "a named dim has the same size wherever it stands; state it once"))
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.named.insert(root, (sizes.to_vec(), who.into()));
+                Ok(())
+            }
+        }
+    }
+
+    fn axis(&mut self, sizes: Vec<i64>) -> Place {
+        match sizes[..] {
+            [one] => Place::Fixed(one),
+            _ => {
+                self.sizes.push(sizes);
+                Place::Axis(self.sizes.len() - 1)
+            }
+        }
+    }
+
+    /// The place of a name that has sizes.
+    fn place(&mut self, name: &str) -> Option<Place> {
+        let root = self.root(name);
+        if let Some(&axis) = self.of_name.get(&root) {
+            return Some(Place::Axis(axis));
+        }
+        let place = self.axis(self.named.get(&root)?.0.clone());
+        if let Place::Axis(axis) = place {
+            self.of_name.insert(root, axis);
+        }
+        Some(place)
+    }
+}
+
+/// The shapes that a model whose inputs are `declared` is compiled for: every combination of sizes.
+///
+/// # Errors
+/// Statements that fit no input, contradict each other or leave a name without a size; more combinations than allowed.
+pub(crate) fn combinations(
+    declared: &[Declared],
+    stated: &[ShapeSpec],
+    limits: &Limits,
+) -> Result<Vec<Shapes>, ImportErrors> {
+    let mut errors = Vec::new();
+    let of_input = |name: &str| declared.iter().find(|d| d.name == name);
+    let (inputs, names): (Vec<&ShapeSpec>, Vec<&ShapeSpec>) = stated.iter().partition(|s| of_input(&s.name).is_some());
+    let mut axes = Axes::default();
+    for (i, spec) in stated.iter().enumerate() {
+        if stated[..i].iter().any(|other| other.name == spec.name) {
+            errors.push(port(&spec.name, "its shape is stated twice", "state it once"));
+        }
+    }
+    for spec in &inputs {
+        if let Some(d) = of_input(&spec.name)
+            && let Err(e) = state_input(&mut axes, d, spec)
+        {
+            errors.push(e);
+        }
+    }
+    let known = known_names(declared, &inputs);
+    for spec in names {
+        match &spec.dims[..] {
+            [DimSpec::Sizes(sizes)] if known.contains(&spec.name.as_str()) => {
+                errors.extend(axes.state(&spec.name, sizes, &spec.name).err());
+            }
+            _ => errors.push(unknown(&spec.name, declared, &known)),
+        }
+    }
+    let mut places: Vec<(&Declared, Vec<Place>)> = Vec::new();
+    for d in declared {
+        let found = match inputs.iter().find(|s| s.name == d.name) {
+            Some(spec) => placed(&mut axes, d, spec).map(Some),
+            None => Ok(unstated(&mut axes, d)),
+        };
+        match found {
+            Ok(found) => places.extend(found.map(|dims| (d, dims))),
+            Err(e) => errors.push(e),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(ImportErrors { list: errors });
+    }
+    product(&axes, &places, limits)
+}
+
+/// The names of dims, those of the model and of the user.
+fn known_names<'a>(declared: &'a [Declared], inputs: &[&'a ShapeSpec]) -> Vec<&'a str> {
+    let own = declared.iter().flat_map(|d| d.names.iter().flatten().map(String::as_str));
+    let given = inputs.iter().flat_map(|s| &s.dims).filter_map(|d| match d {
+        DimSpec::Named(name, _) => Some(name.as_str()),
+        _ => None,
+    });
+    let mut all: Vec<&str> = own.chain(given).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn unknown(name: &str, declared: &[Declared], known: &[&str]) -> ImportError {
+    let inputs: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+    let mut remedy = format!("its inputs are {}", inputs.join(", "));
+    if !known.is_empty() {
+        remedy += &format!(
+            "; its named dims, of which each takes sizes as {}={{16,128}}, are {}",
+            known[0],
+            known.join(", ")
+        );
+    }
+    port(name, "the model has no such input", remedy)
+}
+
+/// Takes in what the shape of an input says of names.
+fn state_input(axes: &mut Axes, d: &Declared, spec: &ShapeSpec) -> Result<(), ImportError> {
+    if let Some(dims) = d.dims.as_ref().filter(|dims| dims.len() != spec.dims.len()) {
+        let text = format!("the model says {}, `--shape` has {} numbers", describe(dims), spec.dims.len());
+        return Err(port(&d.name, text, "give one number per dim"));
+    }
+    for (i, dim) in spec.dims.iter().enumerate() {
+        let own = d.names.get(i).and_then(Option::as_deref);
+        match (dim, own) {
+            (DimSpec::Named(name, sizes), own) => {
+                own.into_iter().for_each(|own| axes.join(name, own));
+                if let Some(sizes) = sizes {
+                    axes.state(name, sizes, &d.name)?;
+                }
+            }
+            (DimSpec::Sizes(sizes), Some(own)) => axes.state(own, sizes, &d.name)?,
+            (DimSpec::Batch, Some(own)) => axes.state(own, &[-1], &d.name)?,
+            (_, None) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The dims of an input whose shape is stated.
+fn placed(axes: &mut Axes, d: &Declared, spec: &ShapeSpec) -> Result<Vec<Place>, ImportError> {
+    let one = |(i, dim): (usize, &DimSpec)| match (dim, d.names.get(i).and_then(Option::as_deref)) {
+        (DimSpec::Batch, _) => Ok(Place::Fixed(-1)),
+        (DimSpec::Sizes(_), Some(own)) => axes.place(own).ok_or_else(|| nameless(d, own)),
+        (DimSpec::Sizes(sizes), None) => Ok(axes.axis(sizes.clone())),
+        (DimSpec::Named(name, _), _) => axes.place(name).ok_or_else(|| nameless(d, name)),
+    };
+    spec.dims.iter().enumerate().map(one).collect()
+}
+
+fn nameless(d: &Declared, name: &str) -> ImportError {
+    port(&d.name, format!("nothing says what `{name}` is"), format!("state it with `--shape '{name}={{16,128}}'`"))
+}
+
+/// The dims of an input of which nothing but names is stated; none where nothing is, or where a dim stays open.
+fn unstated(axes: &mut Axes, d: &Declared) -> Option<Vec<Place>> {
+    let dims = d.dims.as_ref()?;
+    let mut any = false;
+    let one = |(i, n): (usize, &Option<i64>)| match (n, d.names.get(i).and_then(Option::as_deref)) {
+        (Some(n), _) => Some(Place::Fixed(*n)),
+        (None, name) => {
+            let place = name.and_then(|name| axes.place(name));
+            any |= place.is_some();
+            let batch = (i == 0).then_some(Place::Fixed(-1));
+            place.filter(|p| i == 0 || !matches!(p, Place::Fixed(-1))).or(batch)
+        }
+    };
+    let places: Option<Vec<Place>> = dims.iter().enumerate().map(one).collect();
+    places.filter(|_| any)
+}
+
+/// Every combination, the sizes of the last axis changing fastest.
+fn product(axes: &Axes, places: &[(&Declared, Vec<Place>)], limits: &Limits) -> Result<Vec<Shapes>, ImportErrors> {
+    let count = axes.sizes.iter().fold(1u64, |n, sizes| n.saturating_mul(sizes.len() as u64));
+    limits.check(Limit::Variants, count, || "the number of combinations that --shape states is".into())?;
+    let size = |mut combination: u64, axis: usize| {
+        for sizes in axes.sizes[axis + 1..].iter() {
+            combination /= sizes.len() as u64;
+        }
+        let sizes = &axes.sizes[axis];
+        sizes[(combination % sizes.len() as u64) as usize]
+    };
+    let dims = |combination: u64, places: &[Place]| -> Vec<i64> {
+        let one = |p: &Place| match *p {
+            Place::Fixed(n) => n,
+            Place::Axis(axis) => size(combination, axis),
+        };
+        places.iter().map(one).collect()
+    };
+    let one = |c: u64| places.iter().map(|(d, places)| (d.name.clone(), dims(c, places))).collect();
+    Ok((0..count).map(one).collect())
+}
+
+#[cfg(test)]
+mod tests;
