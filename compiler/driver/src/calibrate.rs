@@ -78,7 +78,7 @@ impl Compiler {
         for &tier in &tiers {
             let mut selected = m.clone();
             compiler.run(&mut selected, &pipeline::select(tier), &mut NoSink)?;
-            variants.push((tier, Program { batch: 1, module: selected, shapes: shapes.clone() }));
+            variants.push((tier, Program { shape: 0, batch: 1, module: selected, shapes: shapes.clone() }));
         }
         let names = args.into_iter().map(|name| name.unwrap_or_default()).collect();
         let compiled = Compiled {

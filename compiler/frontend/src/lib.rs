@@ -48,10 +48,18 @@ pub fn op_types() -> Vec<(&'static str, Vec<&'static str>)> {
 /// The shapes to compile a model for: every combination of the sizes that `stated` gives its inputs and named dims. Shapes
 /// of which nothing is stated are left out. Of `options`, the limits are used.
 ///
+/// `data` are the shapes of arrays that the model is going to be run with, by input name where they have one. Where nothing is
+/// stated, dims that the model leaves open are theirs; else they choose among the combinations, if they fit one.
+///
 /// # Errors
 /// As [`import`]; statements that fit no input or contradict each other; more combinations than the limit `variants`.
-pub fn combinations(source: &Source<'_>, options: &Options, stated: &[ShapeSpec]) -> Result<Vec<Shapes>, ImportErrors> {
-    if stated.is_empty() {
+pub fn combinations(
+    source: &Source<'_>,
+    options: &Options,
+    stated: &[ShapeSpec],
+    data: &[(Option<String>, Vec<usize>)],
+) -> Result<Vec<Shapes>, ImportErrors> {
+    if stated.is_empty() && data.is_empty() {
         return Ok(vec![Shapes::new()]);
     }
     let declared = match sniff(&source.model) {
@@ -64,7 +72,15 @@ pub fn combinations(source: &Source<'_>, options: &Options, stated: &[ShapeSpec]
         // What cannot be imported says so there.
         _ => return Ok(vec![Shapes::new()]),
     };
-    stated::combinations(&declared, stated, &options.limits)
+    if stated.is_empty() {
+        return stated::combinations(&declared, &stated::of_data(&declared, data), &options.limits);
+    }
+    let mut all = stated::combinations(&declared, stated, &options.limits)?;
+    let fitting = |shapes: &Shapes| stated::fits_data(&declared, shapes, data);
+    if all.iter().any(fitting) {
+        all.retain(fitting);
+    }
+    Ok(all)
 }
 
 /// Imports a model into the graph dialect with static shapes.

@@ -145,6 +145,26 @@ fn parse_range(text: &str) -> Result<Vec<i64>, String> {
     Ok((0..=(hi - lo) / step).map(|i| lo + i * step).collect())
 }
 
+impl ShapeSpec {
+    /// Whether a shape, the batch aside, is one of those that it stands for; a name without sizes takes any.
+    pub fn holds(&self, dims: &[usize]) -> bool {
+        let one = |(spec, &n): (&DimSpec, &usize)| match spec {
+            DimSpec::Sizes(sizes) | DimSpec::Named(_, Some(sizes)) => sizes.contains(&(n as i64)),
+            DimSpec::Batch | DimSpec::Named(_, None) => true,
+        };
+        self.dims.len() == dims.len() && self.dims.iter().zip(dims).all(one)
+    }
+
+    /// Whether it stands for several shapes.
+    pub fn is_open(&self) -> bool {
+        let several = |sizes: &Vec<i64>| sizes.len() > 1;
+        self.dims.iter().any(|d| match d {
+            DimSpec::Sizes(sizes) | DimSpec::Named(_, Some(sizes)) => several(sizes),
+            DimSpec::Batch | DimSpec::Named(_, None) => false,
+        })
+    }
+}
+
 impl fmt::Display for ShapeSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dims: Vec<String> = self.dims.iter().map(DimSpec::to_string).collect();
@@ -398,6 +418,48 @@ fn product(axes: &Axes, places: &[(&Declared, Vec<Place>)], limits: &Limits) -> 
     };
     let one = |c: u64| places.iter().map(|(d, places)| (d.name.clone(), dims(c, places))).collect();
     Ok((0..count).map(one).collect())
+}
+
+/// Shapes of arrays, by input name where they have one.
+type Data = [(Option<String>, Vec<usize>)];
+
+/// The array of an input: of its name, or the one without a name where the others have one.
+fn array_of<'a>(declared: &[Declared], d: &Declared, data: &'a Data) -> Option<&'a [usize]> {
+    let named = |name: &str| data.iter().find(|(own, _)| own.as_deref() == Some(name)).map(|(_, dims)| &dims[..]);
+    let nameless: Vec<&'a [usize]> = data.iter().filter(|(own, _)| own.is_none()).map(|(_, dims)| &dims[..]).collect();
+    let open = declared.iter().filter(|d| named(&d.name).is_none()).count();
+    named(&d.name).or(nameless.first().copied().filter(|_| nameless.len() == 1 && open == 1))
+}
+
+/// What arrays say of the inputs that have open dims besides the batch.
+pub(crate) fn of_data(declared: &[Declared], data: &Data) -> Vec<ShapeSpec> {
+    let one = |d: &Declared| {
+        let array = array_of(declared, d, data)?;
+        let open: Vec<Option<i64>> = d.dims.clone().unwrap_or_else(|| vec![None; array.len()]);
+        let is_open = open.iter().skip(1).any(Option::is_none);
+        if !is_open || open.len() != array.len() || array.contains(&0) {
+            return None;
+        }
+        let dim = |(i, (known, &given)): (usize, (&Option<i64>, &usize))| match known {
+            None if i == 0 => DimSpec::Batch,
+            known => DimSpec::Sizes(vec![known.unwrap_or(i64::try_from(given).unwrap_or(i64::MAX))]),
+        };
+        let dims = open.iter().zip(array).enumerate().map(dim).collect();
+        Some(ShapeSpec { name: d.name.clone(), dims })
+    };
+    declared.iter().filter_map(one).collect()
+}
+
+/// Whether arrays have these shapes, apart from the batch.
+pub(crate) fn fits_data(declared: &[Declared], shapes: &Shapes, data: &Data) -> bool {
+    let fits = |d: &Declared| match (shapes.get(&d.name), array_of(declared, d, data)) {
+        (Some(dims), Some(array)) => {
+            let same = |(&dim, &given): (&i64, &usize)| dim < 0 || usize::try_from(dim) == Ok(given);
+            dims.len() == array.len() && dims.iter().zip(array).all(same)
+        }
+        _ => true,
+    };
+    declared.iter().all(fits)
 }
 
 #[cfg(test)]

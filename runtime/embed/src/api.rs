@@ -202,7 +202,12 @@ pub unsafe extern "C" fn bind_input_shape(
 ///
 /// # Safety
 /// `context` is null or came from [`create`]; `dims` is null or has `rank` entries.
-pub unsafe extern "C" fn input_shape(context: *mut Context, index: usize, dims: *const i64, rank: usize) -> *mut c_void {
+pub unsafe extern "C" fn input_shape(
+    context: *mut Context,
+    index: usize,
+    dims: *const i64,
+    rank: usize,
+) -> *mut c_void {
     // SAFETY: promised by the caller.
     let data = unsafe { Entered::enter(context) }.and_then(|c| {
         // SAFETY: promised by the caller.

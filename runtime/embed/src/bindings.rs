@@ -212,7 +212,8 @@ impl Inner {
     fn input_batch(&mut self, slot: usize, batch: usize) -> Result<(), Status> {
         self.check_stated(slot)?;
         if self.slots[slot].io.batched == 0 {
-            return Ok(());
+            let known = self.batch != 0;
+            return if known { Ok(()) } else { self.explain(Inner::bind_batchless) };
         }
         self.explain(|inner, why| inner.set_batch(batch, why))
     }

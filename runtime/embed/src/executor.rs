@@ -137,7 +137,10 @@ impl Inner {
     }
 
     /// Runs `change` with a text for the reason of its failure.
-    pub(crate) fn explain<T>(&mut self, change: impl FnOnce(&mut Inner, &mut Text) -> Result<T, Status>) -> Result<T, Status> {
+    pub(crate) fn explain<T>(
+        &mut self,
+        change: impl FnOnce(&mut Inner, &mut Text) -> Result<T, Status>,
+    ) -> Result<T, Status> {
         let mut buffer = [0u8; 256];
         let result = change(self, &mut Text::new(&mut buffer));
         if result.is_err() {

@@ -70,7 +70,9 @@ impl<'m> ModelView<'m> {
     fn variant_contradiction(&self, v: &Variant) -> Option<&'static str> {
         match v {
             Variant { shapes, .. } if shapes.is_null() && self.ios().count() > 0 => Some("a variant without shapes"),
-            v if !(0..self.ios().count()).all(|i| self.fits(v, i)) => Some("a variant whose shapes are not the model's"),
+            v if !(0..self.ios().count()).all(|i| self.fits(v, i)) => {
+                Some("a variant whose shapes are not the model's")
+            }
             Variant { n_steps: 1.., steps, .. } if steps.is_null() => Some("steps without an address"),
             Variant { arena_bytes, .. } if *arena_bytes > isize::MAX as u64 / 2 => Some("an impossible arena"),
             _ => None,
@@ -188,7 +190,8 @@ impl<'m> ModelView<'m> {
         if io.batched == 0 {
             return self.item(variant, index);
         }
-        let own = |v: &&Variant| v.batch == batch as u64 && v.features == variant.features && self.same_shape(v, variant);
+        let own =
+            |v: &&Variant| v.batch == batch as u64 && v.features == variant.features && self.same_shape(v, variant);
         self.item(self.variants().iter().find(own)?, index)
     }
 

@@ -149,8 +149,14 @@ fn a_batch_goes_on_in_the_shape_that_was_stated() {
 fn other_shapes_are_refused_with_those_that_exist() {
     let cx = Cx::new(two_shapes());
     let data = [0.0; 64];
-    let cases: [(&[i64], &str); 6] =
-        [(&[1, 3], "[1, 3]"), (&[0, 2], "[0, 2]"), (&[2], "[2]"), (&[-4, 5], "[-4, 5]"), (&[], "[]"), (&[1, 2, 1], "[1, 2, 1]")];
+    let cases: [(&[i64], &str); 6] = [
+        (&[1, 3], "[1, 3]"),
+        (&[0, 2], "[0, 2]"),
+        (&[2], "[2]"),
+        (&[-4, 5], "[-4, 5]"),
+        (&[], "[]"),
+        (&[1, 2, 1], "[1, 2, 1]"),
+    ];
     for (dims, text) in cases {
         assert_eq!(status(cx.bind(0, &data, dims)), Status::BadShape);
         assert_eq!(cx.error(), format!("input 'x' has shape {text}; this model runs [n, 2], [n, 5]"));

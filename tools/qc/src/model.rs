@@ -88,6 +88,11 @@ impl Model {
         Ok(self.predictor.context(&ContextOptions { threads, cpu: None })?)
     }
 
+    /// The inputs of the shape of this number, as `ids [n, 16], mask [n, 16]`; empty for a model of one shape.
+    pub fn shape_name(&self, shape: usize) -> String {
+        self.note.shapes().into_iter().nth(shape).unwrap_or_default()
+    }
+
     /// The only input, which must be f32.
     ///
     /// # Errors

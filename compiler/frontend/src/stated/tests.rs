@@ -110,3 +110,20 @@ fn combinations_have_a_limit() {
     assert!(text.contains("is 272; the limit `variants` is 256"), "{text}");
     assert!(refusal(&x, &["x[1..65536,1..65536,1..65536]"]).contains("the limit `variants`"));
 }
+
+#[test]
+fn arrays_fill_open_dims_and_choose_among_shapes() {
+    let bert = [input("ids", &["batch", "seq"]), input("mask", &["batch", "seq"]), input("scale", &["3"])];
+    let data = |list: &[(&str, &[usize])]| -> Vec<(Option<String>, Vec<usize>)> {
+        list.iter().map(|(name, dims)| ((!name.is_empty()).then(|| name.to_string()), dims.to_vec())).collect()
+    };
+    let given = data(&[("ids", &[2, 7]), ("mask", &[2, 7]), ("", &[3])]);
+    let texts = |specs: Vec<ShapeSpec>| specs.iter().map(ShapeSpec::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(of_data(&bert, &given)), ["ids[?,7]", "mask[?,7]"]);
+    let apart = of_data(&bert, &data(&[("ids", &[2, 7]), ("mask", &[2, 8])]));
+    let text = combinations(&bert, &apart, &Limits::default()).unwrap_err().to_string();
+    assert!(text.contains("`seq` is 8, but 7 in \"ids\""), "{text}");
+    assert_eq!(texts(of_data(&bert[..1], &data(&[("", &[1, 9])]))), ["ids[?,9]"]);
+    let all = combinations(&bert, &[spec("seq={7,9}")], &Limits::default()).unwrap();
+    assert_eq!(all.iter().map(|s| fits_data(&bert, s, &given)).collect::<Vec<_>>(), [true, false]);
+}

@@ -72,7 +72,14 @@ pub fn variant(tier: u32, batch: u32) -> Variant {
     let shapes: [[i64; MAX_RANK]; 4] = [shape(&[n, columns]), shape(&[]), shape(&[n, columns]), shape(&[n])];
     let shapes = Box::leak(Box::new(shapes)).as_ptr();
     let features = qc_kernels::Tier::from_number(tier).map_or(1 << 63, |tier| tier.needs().bits());
-    Variant { features, shapes, batch: u64::from(batch), arena_bytes, n_steps: steps.len() as u64, steps: steps.as_ptr() }
+    Variant {
+        features,
+        shapes,
+        batch: u64::from(batch),
+        arena_bytes,
+        n_steps: steps.len() as u64,
+        steps: steps.as_ptr(),
+    }
 }
 
 /// An f32 tensor; -1 is a dim that differs between variants.

@@ -9,12 +9,13 @@ use crate::quality::{self, Sample};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_compiler::ranges::MinMax;
-use qc_compiler::{Calibrator, Compiler, ModelFile, Observer, Ranges};
+use qc_compiler::{Calibrator, Compiler, ModelFile, Observer, Ranges, ShapeSpec};
 use qc_ir::HostTensor;
 use qc_runtime::Elem;
 use qc_runtime::pictures::{Preset, Size};
 use serde_json::json;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Instant;
 
 /// Find the ranges of a float model's tensors on sample data.
@@ -46,9 +47,9 @@ pub struct Calibrate {
     /// Paddle's combined parameters, if not beside the model
     #[arg(long, value_name = "FILE")]
     params: Option<PathBuf>,
-    /// Shape of an input, as x:1x3x224x224 or x[?,3,224,224]
-    #[arg(long, value_name = "NAME:DIMS", value_parser = crate::args::parse_shape)]
-    shape: Vec<(String, Vec<i64>)>,
+    /// Shape of an input, as for `qc compile`
+    #[arg(long, value_name = "NAME[DIMS]", value_parser = ShapeSpec::from_str)]
+    shape: Vec<ShapeSpec>,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
