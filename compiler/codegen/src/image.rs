@@ -9,7 +9,7 @@ use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as CodeM
 use qc_dialects::loops::{Alloc, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
-use qc_ir::{Deadline, Elem, Module, OpId, ValueId, content_hash};
+use qc_ir::{Deadline, Elem, Module, OpId, ValueId};
 use qc_kernels::{Features, Tier, table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{offset_of, size_of};
@@ -82,50 +82,6 @@ impl ImageInput<'_> {
     pub fn functions(&self) -> usize {
         let steps = |m: &Module| m.ops(m.body()).filter(|op| Parallel::of(m, **op).is_some()).count();
         self.variants.iter().map(|v| steps(v.module)).sum()
-    }
-}
-
-/// Packed weights of all variants, each distinct constant once.
-#[derive(Default)]
-pub struct Weights {
-    bytes: Vec<u8>,
-    seen: HashMap<u64, Vec<(usize, usize)>>,
-}
-
-impl Weights {
-    /// The weights of all `variants`, and where each constant buffer lies.
-    pub fn collect(variants: &[VariantInput<'_>]) -> (Weights, Vec<HashMap<ValueId, i64>>) {
-        let mut weights = Weights::default();
-        let mut places = Vec::new();
-        for v in variants {
-            let m = v.module;
-            let mut own = HashMap::new();
-            for &op in m.ops(m.body()) {
-                if let Some(data) = ConstBuffer::of(m, op) {
-                    let at = weights.add(&m.consts.get(data.value(m)).tensor.data().to_bytes());
-                    own.insert(data.buf(m), at as i64);
-                }
-            }
-            places.push(own);
-        }
-        (weights, places)
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    fn add(&mut self, data: &[u8]) -> usize {
-        let known = self.seen.entry(content_hash(data)).or_default();
-        if let Some(&(at, _)) = known.iter().find(|&&(at, len)| self.bytes[at..at + len] == *data) {
-            return at;
-        }
-        let at = self.bytes.len().next_multiple_of(abi::ALIGN_BYTES);
-        self.bytes.resize(at, 0);
-        self.bytes.extend_from_slice(data);
-        known.push((at, data.len()));
-        at
     }
 }
 

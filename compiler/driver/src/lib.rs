@@ -15,6 +15,7 @@
 //! [`Compiler::compile`] runs a model through all phases up to planned loop code, once per batch variant;
 //! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
 
+pub mod any_shape;
 mod artefact;
 pub mod batch;
 pub mod calibrate;
@@ -28,6 +29,7 @@ pub mod report;
 mod source;
 mod variants;
 
+pub use any_shape::{AnyShape, AnyShapeOptions};
 pub use artefact::{check_artefact, write_artefact};
 pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
@@ -41,7 +43,8 @@ pub use report::{Account, Fate, OpAccount};
 pub use source::ModelFile;
 pub(crate) use variants::Program;
 
-use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
+use qc_codegen::image::{ImageInput, Port, VariantInput};
+use qc_codegen::weights::{WeightStore, Weights};
 use qc_codegen::{CodegenError, Target};
 use qc_dialects::loops::Parallel;
 use qc_frontend::{Imported, Options};
@@ -99,7 +102,7 @@ impl Compiler {
     /// Statements that do not fit the model, and more combinations than the limit.
     pub fn shapes(&self, file: &ModelFile) -> Result<Vec<Shapes>, CompileError> {
         let (stated, data) = (&self.options.shapes, &self.options.data);
-        let found = qc_frontend::combinations(&file.source(), &self.import_options(None), stated, data);
+        let found = qc_frontend::combinations(&file.source(), &self.import_options(file), stated, data);
         found.map_err(|errors| import_error(file, errors, String::new()))
     }
 
@@ -108,16 +111,17 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::import`].
     pub fn import_at(&self, file: &ModelFile, at: &Shapes, batch: Option<usize>) -> Result<Imported, CompileError> {
-        let options = Options { batch: batch.map(|b| b as i64), shapes: at.clone(), ..self.import_options(None) };
+        let options = Options { batch: batch.map(|b| b as i64), shapes: at.clone(), ..self.import_options(file) };
         file.start_reading();
         let several = self.options.shapes.iter().any(ShapeSpec::is_open);
         let suffix = || if several { format!(" for {}", text_of(at)) } else { String::new() };
-        qc_frontend::import(&file.source(), &options).map_err(|errors| import_error(file, errors, suffix()))
+        let imported = qc_frontend::import(&file.source(), &options);
+        imported.map_err(|errors| import_error(file, errors, suffix()))
     }
 
-    fn import_options(&self, batch: Option<i64>) -> Options {
+    fn import_options(&self, file: &ModelFile) -> Options {
         let (limits, deadline) = (self.options.limits.clone(), self.options.manager.deadline);
-        Options { batch, shapes: Shapes::new(), limits, deadline }
+        Options { batch: None, shapes: Shapes::new(), limits, deadline, constants: file.constants.clone() }
     }
 
     /// The canonical float graph of a model at the batch it was made for, or 1: what calibration observes.
@@ -285,7 +289,7 @@ impl Compiled {
             }
         }
         let batches: BTreeSet<u32> = self.variants.iter().map(|(_, p)| p.batch as u32).collect();
-        let weights = Weights::collect(&self.inputs_of_variants()).0.bytes().len();
+        let weights = Weights::collect(&self.inputs_of_variants()).0.len();
         Note {
             format: qc_embed::abi::ABI_VERSION,
             name: self.name.clone(),
@@ -387,7 +391,12 @@ impl Compiled {
     /// # Errors
     /// A defect of qc.
     pub fn jit(&self) -> Result<Predictor, CompileError> {
-        let model = self.with_image(|image| qc_codegen::jit::jit(image, None))?;
+        self.jit_within(None)
+    }
+
+    /// As [`Compiled::jit`], with weights in a store.
+    pub(crate) fn jit_within(&self, store: Option<&WeightStore>) -> Result<Predictor, CompileError> {
+        let model = self.with_image(|image| qc_codegen::jit::jit(image, store, None))?;
         Ok(qc_codegen::jit::predictor(model)?)
     }
 
@@ -413,7 +422,7 @@ impl Compiled {
     /// A defect of qc.
     pub fn clif(&self) -> Result<String, CompileError> {
         let mut text = String::new();
-        self.with_image(|image| qc_codegen::jit::jit(image, Some(&mut text)))?;
+        self.with_image(|image| qc_codegen::jit::jit(image, None, Some(&mut text)))?;
         Ok(text)
     }
 }

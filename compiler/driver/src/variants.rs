@@ -4,7 +4,7 @@ use crate::report::Account;
 use crate::{CompileError, Compiled, Compiler, batch, ports};
 use qc_codegen::image::Port;
 use qc_frontend::{Imported, NodeReport};
-use qc_ir::{Module, NoSink, PassReport, Sink};
+use qc_ir::{Memo, Module, NoSink, PassReport, Sink};
 use qc_kernels::Tier;
 use std::collections::BTreeSet;
 
@@ -49,6 +49,12 @@ impl Compiler {
         (import, count): (&Import<'_>, usize),
         sink: &mut dyn Sink,
     ) -> Result<Compiled, CompileError> {
+        let memo = Memo::default();
+        let import: &Import<'_> = &|shape, batch| {
+            let mut imported = import(shape, batch)?;
+            imported.module.consts.memo = memo.clone();
+            Ok(imported)
+        };
         let mut plans = (0..count).map(|s| self.plan(&|batch| import(s, batch))).collect::<Result<Vec<Plan>, _>>()?;
         let whole = whole_of(&plans)?;
         let batches: Vec<BTreeSet<usize>> = plans.iter().map(|plan| self.batches(plan, whole.is_some())).collect();
@@ -155,7 +161,8 @@ impl Compiler {
             };
             let shapes = imported.inputs.iter().chain(&imported.outputs).map(|p| p.dims.clone()).collect();
             let sink: &mut dyn Sink = if result.is_none() { &mut *sink } else { &mut NoSink };
-            let (account, passes, module) = self.lower(imported, &report, sink)?;
+            let (account, passes, mut module) = self.lower(imported, &report, sink)?;
+            module.consts.memo = Memo::default();
             programs.push(Program { shape: 0, batch, module, shapes });
             result.get_or_insert((account, passes));
         }
@@ -167,7 +174,11 @@ impl Compiler {
     }
 
     /// The programs with kernels for every tier.
-    fn selected(&self, tiers: &[Tier], programs: Vec<Program>) -> Result<Vec<(Tier, Program)>, CompileError> {
+    pub(crate) fn selected(
+        &self,
+        tiers: &[Tier],
+        programs: Vec<Program>,
+    ) -> Result<Vec<(Tier, Program)>, CompileError> {
         let copies = vec![programs; tiers.len()];
         let mut variants = Vec::new();
         for (&tier, programs) in tiers.iter().zip(copies) {

@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod bombs;
+mod constants;
 mod elements;
 mod emit;
 mod error;
@@ -27,6 +28,7 @@ mod walk;
 mod width;
 mod wire;
 
+pub use constants::Constants;
 pub use error::{ImportError, ImportErrors};
 pub use files::{FileError, Files, NoFiles, PathError, check_external_path};
 pub use options::{Disposition, Imported, NodeReport, Options, Port, Source};
@@ -62,16 +64,8 @@ pub fn combinations(
     if stated.is_empty() && data.is_empty() {
         return Ok(vec![Shapes::new()]);
     }
-    let declared = match sniff(&source.model) {
-        Format::Onnx => onnx::declared(source, options)?,
-        Format::PaddleProgram => paddle::declared(source, options)?,
-        Format::PaddlePir => {
-            json::check(&source.model, &options.limits)?;
-            paddle::declared_pir(source)?
-        }
-        // What cannot be imported says so there.
-        _ => return Ok(vec![Shapes::new()]),
-    };
+    // What cannot be imported says so there.
+    let Some(declared) = declared(source, options)? else { return Ok(vec![Shapes::new()]) };
     if stated.is_empty() {
         return stated::combinations(&declared, &stated::of_data(&declared, data), &options.limits);
     }
@@ -81,6 +75,32 @@ pub fn combinations(
         all.retain(fitting);
     }
     Ok(all)
+}
+
+/// The shape of every input of a model, given those of some, batch included; the others have to be fixed in the model.
+///
+/// # Errors
+/// As [`import`]; shapes that do not fit the model or one another, and inputs without a shape.
+pub fn exact(
+    source: &Source<'_>,
+    options: &Options,
+    given: &[(Option<String>, Vec<usize>)],
+) -> Result<Shapes, ImportErrors> {
+    let Some(declared) = declared(source, options)? else { return Ok(Shapes::new()) };
+    stated::exact(&declared, given, &options.limits)
+}
+
+/// The inputs that a model declares; none where it is no model.
+fn declared(source: &Source<'_>, options: &Options) -> Result<Option<Vec<inputs::Declared>>, ImportErrors> {
+    Ok(Some(match sniff(&source.model) {
+        Format::Onnx => onnx::declared(source, options)?,
+        Format::PaddleProgram => paddle::declared(source, options)?,
+        Format::PaddlePir => {
+            json::check(&source.model, &options.limits)?;
+            paddle::declared_pir(source)?
+        }
+        _ => return Ok(None),
+    }))
 }
 
 /// Imports a model into the graph dialect with static shapes.

@@ -450,6 +450,46 @@ pub(crate) fn of_data(declared: &[Declared], data: &Data) -> Vec<ShapeSpec> {
     declared.iter().filter_map(one).collect()
 }
 
+/// The shapes of all inputs, given those of arrays, batch included.
+///
+/// # Errors
+/// Arrays that are no input's or do not fit it, inputs with open dims and no array, and named dims that differ.
+pub(crate) fn exact(declared: &[Declared], data: &Data, limits: &Limits) -> Result<Shapes, ImportErrors> {
+    let known: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+    let stranger = data.iter().filter_map(|(name, _)| name.as_deref()).find(|name| !known.contains(name));
+    let mut errors: Vec<ImportError> = stranger.into_iter().map(|name| unknown(name, declared, &[])).collect();
+    let mut stated = Vec::new();
+    for d in declared {
+        match (array_of(declared, d, data), &d.dims) {
+            (Some(array), dims) => {
+                let dims = dims.clone().unwrap_or_else(|| vec![None; array.len()]);
+                let size = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+                let fits =
+                    |(known, &given): (&Option<i64>, &usize)| given > 0 && known.is_none_or(|n| n == size(given));
+                if dims.len() != array.len() || !dims.iter().zip(array).all(fits) {
+                    let reason = format!("the shape {array:?} is not one of {}", describe(&dims));
+                    errors.push(port(&d.name, reason, "give it a shape that the model has"));
+                }
+                let dims = array.iter().map(|&n| DimSpec::Sizes(vec![size(n)])).collect();
+                stated.push(ShapeSpec { name: d.name.clone(), dims });
+            }
+            (None, _) => {}
+        }
+    }
+    if !errors.is_empty() {
+        return Err(ImportErrors { list: errors });
+    }
+    let shapes = combinations(declared, &stated, limits)?.into_iter().next().unwrap_or_default();
+    for d in declared {
+        let fixed = || d.dims.as_ref().is_some_and(|dims| dims.iter().all(Option::is_some));
+        let is_known = shapes.get(&d.name).map_or_else(fixed, |dims| !dims.contains(&-1));
+        if !is_known {
+            errors.push(port(&d.name, "it has no shape", "its shape differs from call to call: state it"));
+        }
+    }
+    if errors.is_empty() { Ok(shapes) } else { Err(ImportErrors { list: errors }) }
+}
+
 /// Whether arrays have these shapes, apart from the batch.
 pub(crate) fn fits_data(declared: &[Declared], shapes: &Shapes, data: &Data) -> bool {
     let fits = |d: &Declared| match (shapes.get(&d.name), array_of(declared, d, data)) {

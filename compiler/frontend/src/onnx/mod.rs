@@ -18,6 +18,7 @@ pub(crate) mod tensor;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::constants::Constants;
 use crate::elements::Stored;
 use crate::emit::{Graph, Known, Value};
 use crate::error::{ImportError, ImportErrors, Refusal};
@@ -30,7 +31,6 @@ use prost::Message;
 use proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use qc_ir::Elem;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 /// The oldest operator set whose operators are understood. Before 7, broadcasting is an attribute.
 const OLDEST_OPSET: i64 = 6;
@@ -38,6 +38,7 @@ const OLDEST_OPSET: i64 = 6;
 /// What the walk asks of an ONNX model.
 struct Importer<'a> {
     source: &'a Source<'a>,
+    constants: &'a Constants,
     opset: i64,
     initializers: HashMap<&'a str, &'a TensorProto>,
     /// Names that live nodes read or the model gives back.
@@ -59,7 +60,8 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let ports = ports(graph);
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
     let nodes: Vec<(&NodeProto, bool)> = nodes.iter().copied().zip(live_nodes(graph, &nodes)).collect();
-    let mut importer = Importer { source, opset, initializers, read: names_read(graph, &nodes) };
+    let constants = &options.constants;
+    let mut importer = Importer { source, constants, opset, initializers, read: names_read(graph, &nodes) };
     let shapes = inputs::resolve(&declared, options).map_err(|mut list| {
         // Nothing can be lowered without shapes, but which operators are unknown can be told already.
         list.extend(walk::unknown(&importer, &nodes));
@@ -199,10 +201,10 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
 
     fn constant(&self, g: &mut Graph, name: &str) -> Option<Result<Value, ImportError>> {
         let proto = *self.initializers.get(name)?;
-        let read = tensor::read(proto, self.source.files).map(|tensor| {
+        let read = self.constants.read(name, || tensor::read(proto, self.source.files)).map(|tensor| {
             g.grant(&tensor);
             let narrow = tensor::narrow_bounds(proto.data_type);
-            Value::Known(Known { name: name.into(), tensor: Arc::new(tensor), narrow })
+            Value::Known(Known { name: name.into(), tensor, narrow })
         });
         Some(read.map_err(|reason| {
             let expected = match tensor::stored_type(proto.data_type) {
@@ -227,7 +229,14 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         let mut values = values.into_iter();
         let all = proto.output.iter().map(|name| (name.as_str(), values.next()));
         let named = all.filter(|(name, _)| !name.is_empty());
-        let outputs = named.map(|(name, value)| (name, value.map(|value| walk.g.named(value, name)))).collect();
+        let is_constant = proto.op_type == "Constant";
+        let kept = |name: &str, value: Value| match value {
+            Value::Known(k) if is_constant => Value::Known(Known { tensor: self.constants.keep(name, k.tensor), ..k }),
+            other => other,
+        };
+        let one =
+            |(name, value): (&'a str, Option<Value>)| (name, value.map(|value| kept(name, walk.g.named(value, name))));
+        let outputs = named.map(one).collect();
         Ok(Emitted { outputs, why })
     }
 

@@ -15,6 +15,7 @@ mod shapes;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::constants::Params;
 use crate::elements::Stored;
 use crate::emit::{Arith, Graph, Known, Value, scalar};
 use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
@@ -27,7 +28,6 @@ use op::{Lowered, Op, Tensor, arguments};
 use program::{BlockDesc, OpDesc, ProgramDesc, VarDesc};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 /// Variable kinds, as Paddle numbers them, that have no stored tensor.
 const KINDS_WITHOUT_DATA: [i32; 4] = [9, 10, 15, 17];
@@ -129,9 +129,9 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
         return Err(ImportErrors::from(ImportError::Broken { reason }));
     }
     let live = live_ops(block, &fetches);
-    let (params, mut errors) = match read_params(source, program, &live) {
+    let (params, mut errors) = match options.constants.params(|| read_params(source, program, &live)) {
         Ok(params) => (params, Vec::new()),
-        Err(list) => (params::Params::new(), list),
+        Err(list) => (Params::new(), list),
     };
     let declared: Vec<Declared> = feeds.iter().map(|name| declare(name, vars.get(name).copied())).collect();
     let shapes = inputs::resolve(&declared, options).map_err(|list| errors.extend(list));
@@ -243,11 +243,11 @@ fn declare(name: &str, var: Option<&VarDesc>) -> Declared {
 }
 
 /// Defines the parameters of a program.
-fn parameters<'a>(walk: &mut Walk<'a, Tensor>, block: &'a BlockDesc, mut params: params::Params) {
+fn parameters<'a>(walk: &mut Walk<'a, Tensor>, block: &'a BlockDesc, mut params: Params) {
     for v in &block.vars {
         if let Some(tensor) = params.remove(&v.name) {
             walk.g.grant(&tensor);
-            let known = Known { name: v.name.as_str().into(), tensor: Arc::new(tensor), narrow: None };
+            let known = Known { name: v.name.as_str().into(), tensor, narrow: None };
             walk.define(&v.name, Tensor::Plain(Value::Known(known)));
         }
     }

@@ -127,3 +127,31 @@ fn arrays_fill_open_dims_and_choose_among_shapes() {
     let all = combinations(&bert, &[spec("seq={7,9}")], &Limits::default()).unwrap();
     assert_eq!(all.iter().map(|s| fits_data(&bert, s, &given)).collect::<Vec<_>>(), [true, false]);
 }
+
+#[test]
+fn exact_shapes_are_those_of_all_inputs() {
+    let bert = [
+        input("ids", &["batch", "seq"]),
+        input("mask", &["batch", "seq"]),
+        input("x", &["?", "3"]),
+        input("s", &["3"]),
+    ];
+    let at = |list: &[(&str, &[usize])]| {
+        let data: Vec<(Option<String>, Vec<usize>)> =
+            list.iter().map(|(n, d)| (Some(n.to_string()), d.to_vec())).collect();
+        exact(&bert, &data, &Limits::default())
+    };
+    let found = at(&[("ids", &[2, 7]), ("x", &[2, 3])]).unwrap();
+    let expected = shapes(&[("ids", &[2, 7]), ("mask", &[2, 7]), ("x", &[2, 3])]);
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+    let says = |list: &[(&str, &[usize])], text: &str| {
+        let error = at(list).unwrap_err().to_string();
+        assert!(error.contains(text), "{error} lacks {text}");
+    };
+    says(&[("ids", &[2, 7])], "\"x\": it has no shape");
+    says(&[("ids", &[2, 7]), ("mask", &[2, 8]), ("x", &[2, 3])], "`seq` is 8, but 7 in \"ids\"");
+    says(&[("ids", &[2, 7]), ("x", &[2, 4])], "the shape [2, 4] is not one of [?, 3]");
+    says(&[("ids", &[2, 0]), ("x", &[2, 3])], "the shape [2, 0] is not one of [?, ?]");
+    says(&[("ids", &[2, 7, 1]), ("x", &[2, 3])], "is not one of");
+    says(&[("ids", &[2, 7]), ("x", &[2, 3]), ("y", &[1])], "the model has no such input");
+}
