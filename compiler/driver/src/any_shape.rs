@@ -42,7 +42,8 @@ impl Default for AnyShapeOptions {
 /// A model that runs any shape that it can be compiled for; see the [module documentation](self).
 pub struct AnyShape {
     compiler: Compiler,
-    file: ModelFile,
+    name: String,
+    import: Box<ImportAt>,
     options: AnyShapeOptions,
     memo: Memo,
     store: WeightStore,
@@ -53,6 +54,11 @@ pub struct AnyShape {
     compiled: usize,
 }
 
+/// Input shapes by name.
+type Given = [(String, Vec<usize>)];
+/// Imports a model at shapes of its inputs, batch included.
+type ImportAt = dyn Fn(&Compiler, &Given) -> Result<Imported, CompileError> + Send;
+
 /// A compiled shape.
 struct Kept {
     shapes: Vec<(String, Vec<usize>)>,
@@ -62,11 +68,28 @@ struct Kept {
 impl Compiler {
     /// A predictor of a model for any shape. Of the options, `shapes`, `batches` and `data` are not used.
     pub fn any_shape(&self, file: ModelFile, options: &AnyShapeOptions) -> AnyShape {
+        let name = file.stem();
+        let import = move |compiler: &Compiler, given: &Given| {
+            let at = compiler.exact_shapes(&file, given)?;
+            compiler.import_at(&file, &at, None)
+        };
+        self.any_shape_imported(&name, options, import)
+    }
+
+    /// As [`Compiler::any_shape`], of a model that another front end, or the caller itself, brings: `import` gives it at
+    /// shapes of its inputs.
+    pub fn any_shape_imported(
+        &self,
+        name: &str,
+        options: &AnyShapeOptions,
+        import: impl Fn(&Compiler, &[(String, Vec<usize>)]) -> Result<Imported, CompileError> + Send + 'static,
+    ) -> AnyShape {
         let mut compiler = self.clone();
         compiler.options.shapes.clear();
         AnyShape {
             compiler,
-            file,
+            name: name.into(),
+            import: Box::new(import),
             options: options.clone(),
             memo: Memo::default(),
             store: WeightStore::default(),
@@ -112,12 +135,10 @@ impl AnyShape {
         self.compiled
     }
 
-    fn compile(&mut self, wanted: &[(String, Vec<usize>)]) -> Result<Predictor, CompileError> {
+    fn compile(&mut self, wanted: &Given) -> Result<Predictor, CompileError> {
         let compiler = self.compiler.timed();
-        let at = compiler.exact_shapes(&self.file, wanted)?;
-        let imported = compiler.import_at(&self.file, &at, None)?;
-        let (name, sha256) = (self.file.stem(), [0; 32]);
-        let compiled = compiler.compile_exact(&name, sha256, imported, &self.memo)?;
+        let imported = (self.import)(&compiler, wanted)?;
+        let compiled = compiler.compile_exact(&self.name, imported, &self.memo)?;
         self.compiled += 1;
         let predictor = compiled.jit_within(Some(&self.store));
         self.memo.end_round();
@@ -127,7 +148,7 @@ impl AnyShape {
 
 impl Compiler {
     /// The shapes of all inputs, given those that the model leaves open.
-    fn exact_shapes(&self, file: &ModelFile, wanted: &[(String, Vec<usize>)]) -> Result<Shapes, CompileError> {
+    fn exact_shapes(&self, file: &ModelFile, wanted: &Given) -> Result<Shapes, CompileError> {
         let given: Vec<(Option<String>, Vec<usize>)> =
             wanted.iter().map(|(n, d)| (Some(n.clone()), d.clone())).collect();
         let found = qc_frontend::exact(&file.source(), &self.import_options(file), &given);
@@ -135,13 +156,7 @@ impl Compiler {
     }
 
     /// Compiles a program as it was imported, for its shapes and no others.
-    pub(crate) fn compile_exact(
-        &self,
-        name: &str,
-        sha256: [u8; 32],
-        imported: Imported,
-        memo: &Memo,
-    ) -> Result<Compiled, CompileError> {
+    pub(crate) fn compile_exact(&self, name: &str, imported: Imported, memo: &Memo) -> Result<Compiled, CompileError> {
         let report = imported.report.clone();
         let mut imported = imported;
         imported.module.consts.memo = memo.clone();
@@ -163,7 +178,8 @@ impl Compiler {
             inputs,
             outputs,
             whole_batches: Some("it was compiled for these shapes".into()),
-            sha256,
+            // What this is for, a file, is not made of it.
+            sha256: [0; 32],
             variants: self.selected(&tiers, vec![program])?,
             tiers,
             record: self.options.record(),

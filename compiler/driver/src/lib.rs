@@ -177,6 +177,24 @@ impl Compiler {
         timed.compile_variants(name, sha256, (&|_, batch| import(batch), 1), sink)
     }
 
+    /// As [`Compiler::compile_imported`], of a model of several shapes: `import` gives it at each of them, by number.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn compile_shapes(
+        &self,
+        name: &str,
+        sha256: [u8; 32],
+        shapes: usize,
+        import: &dyn Fn(usize, Option<usize>) -> Result<Imported, CompileError>,
+        sink: &mut dyn Sink,
+    ) -> Result<Compiled, CompileError> {
+        if shapes == 0 {
+            return Err(CompileError::Option("a model is compiled for one shape at least".into()));
+        }
+        self.timed().compile_variants(name, sha256, (import, shapes), sink)
+    }
+
     /// Runs an imported model down to planned loop code.
     pub(crate) fn lower(
         &self,

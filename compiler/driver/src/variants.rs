@@ -246,8 +246,18 @@ impl Compiler {
 /// Outputs that are described otherwise at another shape.
 fn whole_of(plans: &[Plan]) -> Result<Option<String>, CompileError> {
     let first = &plans[0];
+    for plan in &plans[1..] {
+        let same = |a: &[Port], b: &[Port]| {
+            let alike = |(a, b): (&Port, &Port)| (&a.name, a.elem, a.batched) == (&b.name, b.elem, b.batched);
+            a.len() == b.len() && a.iter().zip(b).all(alike)
+        };
+        if !same(&first.inputs, &plan.inputs) || first.outputs.len() != plan.outputs.len() {
+            let text = "the model has other inputs or outputs at another shape; compile them apart";
+            return Err(CompileError::Model { text: text.into() });
+        }
+    }
     for (one, other) in plans[1..].iter().flat_map(|plan| first.outputs.iter().zip(&plan.outputs)) {
-        if one.dims.len() != other.dims.len() || one.elem != other.elem {
+        if one.dims.len() != other.dims.len() || one.elem != other.elem || one.name != other.name {
             let (name, a, b) = (&one.name, &one.dims, &other.dims);
             let text = format!("output \"{name}\" is {a:?} at one shape and {b:?} at another; compile them apart");
             return Err(CompileError::Model { text });
