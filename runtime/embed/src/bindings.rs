@@ -117,7 +117,7 @@ impl Inner {
         if self.model.inputs().iter().any(|io| io.batched != 0 || io.dims.contains(&-1)) {
             return Ok(());
         }
-        let items = self.of_shape().map(|p| p.items).last().unwrap_or(1);
+        let items = self.of_shape().map(|p| p.items).next_back().unwrap_or(1);
         self.set_batch(items, why)
     }
 
@@ -149,7 +149,7 @@ impl Inner {
 
     /// Whether the model serves `batch` at all in the shape in use.
     fn check_batch(&self, batch: usize, why: &mut Text) -> Result<(), Status> {
-        let least = self.of_shape().last().map_or(1, |p| p.items);
+        let least = self.of_shape().next_back().map_or(1, |p| p.items);
         let has_code = || self.of_shape().any(|p| p.items == batch);
         if self.model.whole_batches() && !has_code() {
             why.str("batch ").number(batch as u64).str(" given; this model runs batch ");
@@ -258,7 +258,7 @@ impl Inner {
         if self.slots[slot].io.batched != 0 || other && wanted != 0 {
             self.set_batch(wanted, why).inspect_err(|_| (self.lead, self.is_stated) = before)?;
         } else if self.model.inputs().iter().all(|io| io.batched == 0) {
-            let only = self.of_shape().last().map_or(1, |p| p.items);
+            let only = self.of_shape().next_back().map_or(1, |p| p.items);
             self.set_batch(only, why).inspect_err(|_| (self.lead, self.is_stated) = before)?;
         }
         Ok(batch)

@@ -218,7 +218,7 @@ impl Inner {
         while done < self.batch {
             let rest = self.batch - done;
             // The variants of a shape, of which there is at least one, are in order: the last is the smallest.
-            let fits = self.of_shape().find(|p| p.items <= rest).or(self.of_shape().last()).copied();
+            let fits = self.of_shape().find(|p| p.items <= rest).or(self.of_shape().next_back()).copied();
             let Some(planned) = fits else { return Err(Status::BadModel) };
             let items = planned.items;
             // `check_batch` made sure that the batch holds the smallest variant.

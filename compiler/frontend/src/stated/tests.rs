@@ -1,4 +1,6 @@
 use super::*;
+use crate::inputs::Declared;
+use qc_ir::Limits;
 
 fn spec(text: &str) -> ShapeSpec {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
