@@ -149,8 +149,8 @@ impl AnyShape {
 impl Compiler {
     /// The shapes of all inputs, given those that the model leaves open.
     fn exact_shapes(&self, file: &ModelFile, wanted: &Given) -> Result<Shapes, CompileError> {
-        let given: Vec<(Option<String>, Vec<usize>)> =
-            wanted.iter().map(|(n, d)| (Some(n.clone()), d.clone())).collect();
+        let named = |(name, dims): &(String, Vec<usize>)| (Some(name.clone()).filter(|n| !n.is_empty()), dims.clone());
+        let given: Vec<(Option<String>, Vec<usize>)> = wanted.iter().map(named).collect();
         let found = qc_frontend::exact(&file.source(), &self.import_options(file), &given);
         found.map_err(|errors| crate::import_error(file, errors, String::new()))
     }

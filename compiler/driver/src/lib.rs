@@ -96,6 +96,15 @@ impl Compiler {
         self.import_at(file, &first, batch)
     }
 
+    /// The names of a model's inputs, in its order.
+    ///
+    /// # Errors
+    /// A file that is no model.
+    pub fn input_names(&self, file: &ModelFile) -> Result<Vec<String>, CompileError> {
+        let found = qc_frontend::input_names(&file.source(), &self.import_options(file));
+        found.map_err(|errors| import_error(file, errors, String::new()))
+    }
+
     /// The shapes that a model is compiled for: every combination of what the options state, or what fits their data.
     ///
     /// # Errors

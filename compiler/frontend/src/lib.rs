@@ -90,6 +90,14 @@ pub fn exact(
     stated::exact(&declared, given, &options.limits)
 }
 
+/// The names of a model's inputs, in its order.
+///
+/// # Errors
+/// As [`import`].
+pub fn input_names(source: &Source<'_>, options: &Options) -> Result<Vec<String>, ImportErrors> {
+    Ok(declared(source, options)?.unwrap_or_default().into_iter().map(|d| d.name).collect())
+}
+
 /// The inputs that a model declares; none where it is no model.
 fn declared(source: &Source<'_>, options: &Options) -> Result<Option<Vec<inputs::Declared>>, ImportErrors> {
     Ok(Some(match sniff(&source.model) {

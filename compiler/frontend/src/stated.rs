@@ -50,7 +50,9 @@ impl FromStr for ShapeSpec {
         let parts = split_dims(dims)?;
         let dims = parts.into_iter().map(parse_dim).collect::<Result<Vec<DimSpec>, String>>()?;
         match dims.iter().skip(1).any(|d| *d == DimSpec::Batch) {
-            true => Err("only the first dimension, the batch, can be `?`; give the others sizes or names".into()),
+            true => {
+                Err("only the first dimension, the batch, can be open (`?`); give the others sizes or names".into())
+            }
             false => Ok(ShapeSpec { name: name.into(), dims }),
         }
     }

@@ -74,7 +74,7 @@ pub fn open(path: &Path, args: &ModelArgs, batch: usize, data: Data) -> Outcome<
 
 /// The tier for code of this process: the machine's, unless `QC_CPU` caps it. A word that is no tier is left to the
 /// runtime, which refuses it.
-fn jit_tier() -> Tier {
+pub fn jit_tier() -> Tier {
     let cap = std::env::var("QC_CPU").ok().and_then(|name| Tier::from_name(name.trim()));
     qc_kernels::host::best(cap)
 }

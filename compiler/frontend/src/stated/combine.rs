@@ -113,7 +113,8 @@ pub(crate) fn combinations(
             [DimSpec::Sizes(sizes)] if known.contains(&spec.name.as_str()) => {
                 errors.extend(axes.state(&spec.name, sizes, &spec.name).err());
             }
-            _ => errors.push(unknown(&spec.name, declared, &known)),
+            // Only a statement of one dim could be of a name.
+            dims => errors.push(unknown(&spec.name, declared, if dims.len() == 1 { &known } else { &[] })),
         }
     }
     let mut places: Vec<(&Declared, Vec<Place>)> = Vec::new();
