@@ -54,6 +54,16 @@ pub fn splat(m: &Module, v: ValueId) -> Option<f32> {
 /// Makes a constant op before the root.
 pub fn add_constant(rw: &mut Rewriter<'_>, name: &str, ty: TensorTy, tensor: HostTensor) -> Option<ValueId> {
     let tensor = rw.m.consts.memo.kept(tensor);
+    add_shared_constant(rw, name, ty, tensor)
+}
+
+/// As [`add_constant`], of a tensor that other programs may have as well.
+pub fn add_shared_constant(
+    rw: &mut Rewriter<'_>,
+    name: &str,
+    ty: TensorTy,
+    tensor: Arc<HostTensor>,
+) -> Option<ValueId> {
     let c = rw.m.consts.add(name, ty, tensor);
     let op = rw.create(Constant::DEF, &[], Attrs::new().with("value", c))?;
     let v = rw.m.result(op);

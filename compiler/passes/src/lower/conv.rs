@@ -208,8 +208,8 @@ impl Lower<'_> {
     }
 
     fn depthwise_u8(&mut self, w: &Weights, p: &Placed, e: &Epilogue) -> Result<(), Diag> {
-        let (narrow, bias, scale) = (w.in_parts(1, p.s.x.kernel), pad16(&w.bias), pad16(&e.scales));
-        let weight = self.data(&w.name, HostTensor::i8([narrow.len()], narrow), depthwise_pack(p))?;
+        let (bias, scale) = (pad16(&w.bias), pad16(&e.scales));
+        let weight = self.weight_data(w, 1, p.s.x.kernel, depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::i32([bias.len()], bias), vec![])?;
         let scale = self.data("scale", HostTensor::f32([scale.len()], scale), vec![])?;
         let (zero, lo, hi) = bounds_u8(e);

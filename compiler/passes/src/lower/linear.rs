@@ -178,18 +178,34 @@ impl Lower<'_> {
         shape: &GemmShape,
         groups: usize,
     ) -> Result<Constants, Diag> {
-        let stored = w.in_parts(parts, shape.kw);
         let (bias, scales) = (padded_groups(&w.bias, groups), padded_groups(&e.scales, groups));
         let addend = e.out.is_none().then(|| padded_groups(&w.addend, groups));
         let pack = gemm_pack(shape, groups);
         Ok(Constants {
-            weight: self.data(&w.name, HostTensor::i8([stored.len()], stored), pack)?,
+            weight: self.weight_data(w, parts, shape.kw, pack)?,
             bias: self.data("bias", HostTensor::i32([bias.len()], bias), vec![])?,
             scale: Some(self.data("scale", HostTensor::f32([scales.len()], scales), vec![])?),
             addend: addend.map(|x| self.data("addend", HostTensor::f32([x.len()], x), vec![])).transpose()?,
             panel_bytes: shape.panel_bytes(0),
             group_bytes: round64(shape.bytes()),
         })
+    }
+
+    /// Integer weights in `parts`, of windows `kw` wide.
+    pub fn weight_data(
+        &mut self,
+        w: &Weights,
+        parts: usize,
+        kw: usize,
+        pack: Vec<(Box<str>, Attr)>,
+    ) -> Result<ValueId, Diag> {
+        match w.stored() {
+            Some(stored) if parts == 1 => self.shared_data(&w.name, stored.clone(), pack),
+            _ => {
+                let values = w.in_parts(parts, kw);
+                self.data(&w.name, HostTensor::i8([values.len()], values), pack)
+            }
+        }
     }
 
     /// Float weights `[o, k..]` and their bias.
