@@ -113,7 +113,7 @@ fn the_header_and_the_options_name_the_shapes() {
     let all = compiled(&["seq=8..24:8"]).unwrap();
     let header = all.c_header();
     for text in
-        ["x [n, 8, 8], mask [n, 8, 1]", "x [n, 24, 8], mask [n, 24, 1]", "const int64_t dims[3])", "BAD_SHAPE = 12"]
+        ["x [n, 8, 8], mask [n, 8, 1]", "x [n, 24, 8], mask [n, 24, 1]", "const int64_t dims[3])", "BAD_SHAPE = 13"]
     {
         assert!(header.contains(text), "{text} is not in\n{header}");
     }

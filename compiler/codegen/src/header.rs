@@ -291,7 +291,8 @@ enum {
     @U@_BAD_OPTION = 9,      /* an option or environment variable has an unknown value */
     @U@_BAD_MODEL = 10,
     @U@_BUSY = 11,           /* another thread is using the context */
-    @U@_BAD_SHAPE = 12       /* there is no code for this shape */
+    @U@_BAD_VALUE = 12,      /* an input holds a value that the model does not take */
+    @U@_BAD_SHAPE = 13       /* there is no code for this shape */
 };
 
 /** How a context is made; set everything to zero, then what is needed. */

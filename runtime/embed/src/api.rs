@@ -53,7 +53,7 @@ impl Default for Options {
 }
 
 impl Status {
-    const ALL: [(Status, &'static CStr); 13] = [
+    const ALL: [(Status, &'static CStr); 14] = [
         (Status::Ok, c"success"),
         (Status::NullPointer, c"a required pointer is null"),
         (Status::BadIndex, c"there is no input or output with this index"),
@@ -66,6 +66,7 @@ impl Status {
         (Status::BadOption, c"an option or an environment variable has an unknown value"),
         (Status::BadModel, c"the model's tables are damaged or of another version"),
         (Status::Busy, c"the context is in use by another thread; make one context per thread"),
+        (Status::BadValue, c"an input holds a value that the model does not take"),
         (Status::BadShape, c"the model has no code for this shape"),
     ];
 

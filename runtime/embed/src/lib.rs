@@ -13,6 +13,7 @@ pub mod api;
 mod bindings;
 #[cfg(qc_embed)]
 pub mod capi;
+mod checks;
 mod create;
 pub mod executor;
 mod fpu;

@@ -41,6 +41,8 @@ fn variant(func: StepFn, batch: u64, columns: i64) -> Variant {
         arena_bytes: 64 * columns as u64,
         n_steps: 1,
         steps: Box::leak(Box::new([step])).as_ptr(),
+        n_checks: 0,
+        checks: null(),
     }
 }
 

@@ -1,17 +1,25 @@
 //! The operators that are understood, one row each.
 
 use super::node::Lower;
-use super::{elementwise, integer, movement, nn, norm, qdq, qlinear, reduce, shapes};
+use super::{
+    attention, elementwise, fused, indexing, integer, logic, movement, nn, norm, qdq, qlinear, reduce, shapes,
+};
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
 
 /// Name and lowering, sorted by name. Functions of single elements have rows in [`FUNCTIONS`].
 static OPS: &[(&str, Lower)] = &[
+    ("Abs", elementwise::abs),
     ("Add", elementwise::add),
+    ("And", logic::and),
     ("AveragePool", nn::average_pool),
     ("BatchNormalization", nn::batch_norm),
+    ("BitwiseAnd", logic::bitwise_and),
+    ("BitwiseOr", logic::bitwise_or),
+    ("BitwiseXor", logic::bitwise_xor),
     ("Cast", movement::cast),
     ("CastLike", movement::cast_like),
+    ("Ceil", logic::ceil),
     ("Celu", elementwise::celu),
     ("Clip", elementwise::clip),
     ("Concat", |g, n| qlinear::in_one_format(g, n, movement::concat)),
@@ -19,29 +27,45 @@ static OPS: &[(&str, Lower)] = &[
     ("ConstantOfShape", shapes::constant_of_shape),
     ("Conv", nn::conv),
     ("ConvInteger", integer::conv),
+    ("CumSum", indexing::cumsum),
     ("DepthToSpace", movement::depth_to_space),
     ("DequantizeLinear", qdq::dequantize_linear),
     ("Div", elementwise::div),
     ("Dropout", elementwise::dropout),
     ("DynamicQuantizeLinear", integer::dynamic_quantize),
+    ("Equal", logic::equal),
     ("Expand", shapes::expand),
     ("Flatten", movement::flatten),
-    ("Gather", shapes::gather),
+    ("Floor", logic::floor),
+    ("Gather", indexing::gather),
+    ("GatherElements", indexing::gather_elements),
+    ("GatherND", indexing::gather_nd),
     ("Gemm", nn::gemm),
     ("GlobalAveragePool", nn::global_average_pool),
     ("GlobalMaxPool", nn::global_max_pool),
+    ("Greater", logic::greater),
+    ("GreaterOrEqual", logic::greater_or_equal),
     ("Identity", elementwise::identity),
     ("InstanceNormalization", norm::instance),
+    ("IsInf", logic::is_inf),
+    ("IsNaN", logic::is_nan),
     ("LRN", nn::lrn),
     ("LayerNormalization", norm::layer),
+    ("Less", logic::less),
+    ("LessOrEqual", logic::less_or_equal),
     ("MatMul", nn::matmul),
     ("MatMulInteger", integer::matmul),
     ("Max", elementwise::max),
     ("MaxPool", |g, n| qlinear::in_one_format(g, n, nn::max_pool)),
     ("Mean", elementwise::mean),
     ("Min", elementwise::min),
+    ("Mod", logic::modulo),
     ("Mul", elementwise::mul),
     ("Neg", elementwise::neg),
+    ("NonZero", indexing::non_zero),
+    ("Not", logic::not),
+    ("OneHot", indexing::one_hot),
+    ("Or", logic::or),
     ("PRelu", elementwise::prelu),
     ("Pad", movement::pad),
     ("Pow", elementwise::pow),
@@ -49,18 +73,22 @@ static OPS: &[(&str, Lower)] = &[
     ("QLinearMatMul", qlinear::matmul),
     ("QuantizeLinear", qdq::quantize_linear),
     ("RMSNormalization", norm::rms),
+    ("Range", indexing::range),
     ("Reciprocal", elementwise::reciprocal),
     ("ReduceL1", reduce::l1),
     ("ReduceL2", reduce::l2),
     ("ReduceMax", reduce::max),
     ("ReduceMean", reduce::mean),
     ("ReduceMin", reduce::min),
+    ("ReduceProd", reduce::product),
     ("ReduceSum", reduce::sum),
     ("ReduceSumSquare", reduce::sum_square),
     ("Relu", elementwise::relu),
     ("Reshape", movement::reshape),
+    ("Round", logic::round),
     ("Selu", elementwise::selu),
     ("Shape", shapes::shape),
+    ("Sign", logic::sign),
     ("Size", shapes::size),
     ("Slice", movement::slice),
     ("Softmax", nn::softmax),
@@ -71,11 +99,26 @@ static OPS: &[(&str, Lower)] = &[
     ("Sum", elementwise::sum),
     ("Tile", shapes::tile),
     ("Transpose", movement::transpose),
+    ("Trilu", indexing::triangle),
     ("Unsqueeze", movement::unsqueeze),
+    ("Where", logic::choose),
+    ("Xor", logic::xor),
 ];
 
 /// Those of the domain `com.microsoft`, sorted by name.
 static MICROSOFT: &[(&str, Lower)] = &[
+    ("Attention", attention::attention),
+    ("BiasGelu", fused::gelu),
+    ("DequantizeLinear", qdq::dequantize_linear),
+    ("DynamicQuantizeMatMul", fused::dynamic_quantize_matmul),
+    ("FastGelu", fused::fast_gelu),
+    ("FusedConv", fused::conv),
+    ("FusedGemm", fused::gemm),
+    ("FusedMatMul", fused::matmul),
+    ("Gelu", fused::gelu),
+    ("MatMulIntegerToFloat", fused::matmul_integer_to_float),
+    ("MultiHeadAttention", attention::multi_head),
+    ("QAttention", attention::quantized),
     ("QGemm", qlinear::gemm),
     ("QLinearAdd", qlinear::add),
     ("QLinearAveragePool", qlinear::average_pool),
@@ -86,6 +129,8 @@ static MICROSOFT: &[(&str, Lower)] = &[
     ("QLinearReduceMean", qlinear::reduce_mean),
     ("QLinearSigmoid", qlinear::function),
     ("QLinearSoftmax", qlinear::softmax),
+    ("QuantizeLinear", qdq::quantize_linear),
+    ("QuickGelu", fused::quick_gelu),
 ];
 
 /// The operators of a domain.
@@ -125,7 +170,7 @@ pub(super) fn unsupported(domain: &str, op_type: &str) -> Refusal {
             .remedy("export the model with standard ONNX operators");
     }
     let remedy = match op_type {
-        "If" | "Loop" | "Scan" => "export the model without control flow",
+        "Loop" | "Scan" => "export the model without control flow",
         _ if domain == "com.microsoft" => "export the model with standard ONNX operators",
         _ => "export the model without it, or report the need for it (README.md of qc says where)",
     };

@@ -194,12 +194,7 @@ pub(super) fn lrn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 
 pub(super) fn reduce_mean(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
-    let rank = g.dims(x).len();
-    let given = op.ints_from("AxisTensor", "", "dim")?.unwrap_or_else(|| vec![0]);
-    let axes = match op.flag("reduce_all", false)? || given.is_empty() {
-        true => (0..rank).collect(),
-        false => shape::axes(&given, rank)?,
-    };
+    let axes = super::logic::axes(op, g.dims(x).len())?;
     let value = g.reduce_mean(x, &axes, op.flag("keep_dim", false)?)?;
     let dims = at_least_one_dim(op, g.dims(&value));
     Ok(Lowered::identity(g.reshape(&value, &dims)?, "it reduces no axis"))

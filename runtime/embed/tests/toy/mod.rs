@@ -79,6 +79,8 @@ pub fn variant(tier: u32, batch: u32) -> Variant {
         arena_bytes,
         n_steps: steps.len() as u64,
         steps: steps.as_ptr(),
+        n_checks: 0,
+        checks: null(),
     }
 }
 
