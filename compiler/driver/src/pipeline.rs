@@ -4,7 +4,7 @@ use crate::options::{CompileOptions, Guard, Precision};
 use qc_dialects::phase;
 use qc_ir::{Pass, Step};
 use qc_kernels::Tier;
-use qc_passes::graph::{canonicalize, const_fold, cse, fold_batch_norm, fuse_activation, raise_functions};
+use qc_passes::graph::{canonicalize, const_fold, cse, fold_batch_norm, fuse_activation, raise_functions, raise_norms};
 use qc_passes::loops::{pack_weights, plan_memory, select_kernels};
 use qc_passes::quant::{
     activations_to_u8, drop_float_qdq, drop_inner_qdq, float_islands, hoist_quantize, keep_float, lower_to_quant,
@@ -18,13 +18,21 @@ pub const FLOAT: &[Pass] = &[
     fold_batch_norm::PASS,
     canonicalize::PASS,
     const_fold::PASS,
+    raise_norms::PASS,
     raise_functions::PASS,
     cse::PASS,
 ];
 
 /// Removes quantization.
-pub const STRIP: &[Pass] =
-    &[strip_qdq::PASS, const_fold::PASS, fold_batch_norm::PASS, canonicalize::PASS, raise_functions::PASS, cse::PASS];
+pub const STRIP: &[Pass] = &[
+    strip_qdq::PASS,
+    const_fold::PASS,
+    fold_batch_norm::PASS,
+    canonicalize::PASS,
+    raise_norms::PASS,
+    raise_functions::PASS,
+    cse::PASS,
+];
 
 /// From a canonical graph to integer ops.
 pub const INT8: &[Pass] = &[

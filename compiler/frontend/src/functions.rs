@@ -36,7 +36,7 @@ macro_rules! functions {
                 Ok(g.function(function, op.input("X")?)?.into())
             } })?),
             pir: functions!(@option $(PirRow {
-                name: $pir, program: $program, inputs: &["X"], output: "Out", renamed: &[$($($renamed),+)?],
+                name: $pir, program: $program, inputs: &["X"], output: "Out", more: &[], renamed: &[$($($renamed),+)?],
             })?),
         }),*];
     };

@@ -12,6 +12,7 @@ pub static ALL: &[Pass] = &[
     graph::canonicalize::PASS,
     graph::const_fold::PASS,
     graph::fold_batch_norm::PASS,
+    graph::raise_norms::PASS,
     graph::raise_functions::PASS,
     graph::cse::PASS,
     quant::strip_qdq::PASS,

@@ -28,7 +28,7 @@ pub use gather::{Gather, Index};
 pub use integer::{CumSum, IntBinary, IntFunction, IntReduce};
 pub use linear::Linear;
 pub use matmul::Matmul;
-pub use norm::{BatchNorm, Lrn, Softmax};
+pub use norm::{BatchNorm, LayerNorm, Lrn, Softmax};
 pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 pub use quantize::{Conversion, Dequantize, Observe, Quantize};
 pub use reduce::ReduceMean;

@@ -1,4 +1,4 @@
-//! Normalisation: batch norm, local response normalisation, softmax.
+//! Normalisation: batch norm, layer norm, local response normalisation, softmax.
 
 use super::items::{kept, not_channels};
 use super::{arg, dims_of, f32_ty, f32s};
@@ -9,6 +9,12 @@ qc_ir::ops! { dialect NORM = "graph";
     /// `out = (x - mean) / sqrt(var + epsilon) * scale + bias`.
     op BatchNorm = "graph.batch_norm"(x: F32, scale: F32 1, bias: F32 1, mean: F32 1, var: F32 1) -> (out) { epsilon: Float = 1e-5 } [PURE]
         infer(infer_batch_norm) eval(eval_batch_norm) items(not_channels);
+    /// Layer normalisation over all dims from `axis` on, whose sizes `scale` and `bias` have: `out = t * scale + bias` with
+    /// `t = (x - mean) / sqrt(var + epsilon)`, `var` being the mean of the squares of `x - mean`; with `rms`
+    /// `t = x / sqrt(mean(x²) + epsilon)`.
+    op LayerNorm = "graph.layer_norm"(x: F32, scale: Optional F32, bias: Optional F32) -> (out)
+        { axis: Int, epsilon: Float = 1e-5, rms: Bool = false } [PURE]
+        infer(infer_layer_norm) eval(eval_layer_norm) items(items_layer_norm);
     /// Local response normalisation across channels (axis 1):
     /// `out[c] = x[c] * (bias + alpha * sum x[i]^2)^-beta` over `size` channels starting at `c - (size - 1) / 2`.
     op Lrn = "graph.lrn"(x: F32) -> (out) { size: Int, alpha: Float, beta: Float, bias: Float } [PURE]
@@ -40,6 +46,43 @@ fn eval_batch_norm(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result
         (x - mean[c]) / (var[c] + epsilon).sqrt() * scale[c] + bias[c]
     };
     Ok(vec![HostTensor::f32(dims, x.iter().enumerate().map(normal).collect())])
+}
+
+fn infer_layer_norm(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let (view, dims) = (LayerNorm(op), dims_of(m, op, 0)?);
+    let axis = usize::try_from(view.axis(m)).ok().filter(|&axis| axis < dims.len());
+    let own = &dims[axis.ok_or_else(|| format!("axis {} is outside rank {}", view.axis(m), dims.len()))?..];
+    for (v, what) in [(view.scale(m), "scale"), (view.bias(m), "bias")] {
+        if let Some(v) = v.filter(|&v| m.dims(v) != own) {
+            return Err(format!("the {what} has the shape {:?}, not {own:?}", m.dims(v)));
+        }
+    }
+    if !(view.epsilon(m) >= 0.0 && (view.epsilon(m) as f32).is_finite()) {
+        return Err(format!("epsilon is {}, not a number from 0 on", view.epsilon(m)));
+    }
+    f32_ty(dims)
+}
+
+fn items_layer_norm(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    kept(m, op, f, |axis| (axis as i64) < LayerNorm(op).axis(m))
+}
+
+fn eval_layer_norm(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (view, dims) = (LayerNorm(op), arg(args, 0)?.dims());
+    let n: usize = dims[view.axis(m) as usize..].iter().product();
+    let parameter = |i: usize| args.get(i).copied().flatten().map(|_| f32s(args, i)).transpose();
+    let (scale, bias) = (parameter(1)?, parameter(2)?);
+    let mut out = Vec::with_capacity(n);
+    for row in f32s(args, 0)?.chunks(n.max(1)) {
+        let mean_of = |f: &dyn Fn(f64) -> f64| row.iter().map(|&x| f(f64::from(x))).sum::<f64>() / n as f64;
+        let mean = if view.rms(m) { 0.0 } else { mean_of(&|x| x) };
+        let root = (mean_of(&|x| (x - mean).powi(2)) + view.epsilon(m)).sqrt();
+        out.extend(row.iter().enumerate().map(|(i, &x)| {
+            let t = (f64::from(x) - mean) / root;
+            (t * scale.map_or(1.0, |s| f64::from(s[i])) + bias.map_or(0.0, |b| f64::from(b[i]))) as f32
+        }));
+    }
+    Ok(vec![HostTensor::f32(dims, out)])
 }
 
 fn infer_lrn(m: &Module, op: OpId) -> Result<Vec<Type>, String> {

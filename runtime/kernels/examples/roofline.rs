@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used)]
 
 use qc_kernels::args::{
-    BinaryU8Args, DequantizeArgs, DwArgs, DwF32Args, GemmArgs, GemmF32Args, MoveArgs, PoolArgs, QuantizeArgs,
-    SoftmaxArgs, UnaryArgs,
+    BinaryU8Args, DequantizeArgs, DwArgs, DwF32Args, GemmArgs, GemmF32Args, LayerNormArgs, MoveArgs, PoolArgs,
+    QuantizeArgs, SoftmaxArgs, UnaryArgs,
 };
 use qc_kernels::pack::{GemmShape, PANEL, Taps, dw_bytes};
 use qc_kernels::{Family, Tier, Variant, host, peak, table};
@@ -384,6 +384,66 @@ impl Bench {
         let mut s = SoftmaxArgs::ZERO;
         (s.a, s.out, s.rows, s.n, s.a_elem, s.out_elem) = (x.ptr(), x.ptr(), 1, 1000, 4, 4);
         self.rate("softmax 1000", Family::Softmax, Variant::F32, &s, 8000);
+        self.encoder();
+    }
+
+    /// What the layers of a text encoder do besides products, for 128 tokens, 12 heads and 768 features.
+    fn encoder(&self) {
+        let (tokens, heads, inner) = (128, 12, 3072);
+        let n = tokens * inner;
+        let (mut a, mut out) = (Buffer::zero(4 * n), Buffer::zero(4 * n));
+        for i in 0..n {
+            // SAFETY: inside the buffer.
+            unsafe { a.ptr::<f32>().add(i).write(((i * 37) % 1000) as f32 / 125.0 - 4.0) };
+        }
+        let mut u = UnaryArgs::ZERO;
+        (u.a, u.out, u.rows, u.n) = (a.ptr(), out.ptr(), 1, n);
+        self.rate("gelu 128x3072", Family::Unary, Variant::GeluF32, &u, 8 * n);
+        self.rate("tanh 128x3072", Family::Unary, Variant::TanhF32, &u, 8 * n);
+        self.rate("erf 128x3072", Family::Unary, Variant::ErfF32, &u, 8 * n);
+        self.rate("exp 128x3072", Family::Unary, Variant::ExpF32, &u, 8 * n);
+        (u.p0, u.p1) = (1.595_769_2, 0.071_354_814);
+        self.rate("gelu_tanh 128x3072", Family::Unary, Variant::GeluTanhF32, &u, 8 * n);
+        let mut s = SoftmaxArgs::ZERO;
+        (s.a, s.out, s.rows, s.n, s.a_elem, s.out_elem) = (a.ptr(), out.ptr(), heads * tokens, tokens, 4, 4);
+        (s.a_row, s.out_row) = (4 * tokens, 4 * tokens);
+        let scores = heads * tokens * tokens;
+        self.rate("softmax 12x128x128", Family::Softmax, Variant::F32, &s, 8 * scores);
+        let mut mask = Buffer::zero(4 * tokens);
+        (s.mask, s.mask_elem, s.factor) = (mask.ptr(), 4, 0.125);
+        self.rate("softmax masked 12x128x128", Family::Softmax, Variant::F32, &s, 8 * scores);
+        (s.out_row, s.out_elem, s.scale, s.hi) = (tokens, 1, 1.0 / 255.0, 255);
+        self.rate("softmax u8 12x128x128", Family::Softmax, Variant::F32, &s, 5 * scores);
+        (u.scale, u.hi, u.out_row) = (0.05, 255, n);
+        self.rate("gelu u8 128x3072", Family::Unary, Variant::GeluF32, &u, 5 * n);
+        self.layer_norm(128, 768);
+    }
+
+    fn layer_norm(&self, rows: usize, n: usize) {
+        let (mut a, mut res, mut sum, mut out) = (
+            Buffer::zero(4 * rows * n),
+            Buffer::zero(4 * rows * n),
+            Buffer::zero(4 * rows * n),
+            Buffer::zero(4 * rows * n),
+        );
+        let (mut gamma, mut beta) = (Buffer::zero(4 * n), Buffer::zero(4 * n));
+        for i in 0..rows * n {
+            // SAFETY: inside the buffer.
+            unsafe { a.ptr::<f32>().add(i).write(((i * 37) % 1000) as f32 / 125.0 - 4.0) };
+        }
+        let mut g = LayerNormArgs::ZERO;
+        (g.a, g.out, g.gamma, g.beta) = (a.ptr(), out.ptr(), gamma.ptr(), beta.ptr());
+        (g.rows, g.n, g.a_row, g.res_row, g.sum_row, g.out_row) = (rows, n, 4 * n, 4 * n, 4 * n, 4 * n);
+        g.epsilon = 1e-12;
+        let bytes = 4 * rows * n;
+        self.rate("layer_norm 128x768", Family::LayerNorm, Variant::F32, &g, 2 * bytes);
+        self.rate("rms_norm 128x768", Family::LayerNorm, Variant::Rms, &g, 2 * bytes);
+        g.res = res.ptr();
+        self.rate("layer_norm 128x768 residual", Family::LayerNorm, Variant::F32, &g, 3 * bytes);
+        g.sum = sum.ptr();
+        self.rate("layer_norm 128x768 and sum", Family::LayerNorm, Variant::F32, &g, 4 * bytes);
+        (g.sum, g.scale, g.hi, g.out_row) = (std::ptr::null_mut(), 0.05, 255, n);
+        self.rate("layer_norm u8 128x768", Family::LayerNorm, Variant::F32, &g, 2 * bytes + rows * n);
     }
 
     fn conversions(&self) {

@@ -101,16 +101,15 @@ macro_rules! functions {
                 reference(x, _) => x / (1.0 + size(x));
                 vectors(s, x, _) => s.div(x, s.add(s.splat(1.0), size(s, x)));
             }
-            /// `x * 0.5 * t` with `t = T(|x| * sqrt(1/2))` for `x < 0`, else 2 less that; `8 + 2x²` u.
+            /// `max(0, x) - b g` with the two factors of `reference::normal_tail` at `x`, or at 15 above; `8 + 2x²` u.
             gelu_f32 GeluF32 Gelu {
                 reference(x, _) => {
-                    let tail = erfc(size(x) * FRAC_1_SQRT_2);
-                    x * 0.5 * if x < 0.0 { tail } else { 2.0 - tail }
+                    let (b, g) = normal_tail(if NORMAL_END < x { NORMAL_END } else { x });
+                    fma_exact(0.0 - b, g, if 0.0 > x { 0.0 } else { x })
                 };
                 vectors(s, x, _) => {
-                    let tail = erfc(s, s.mul(size(s, x), s.splat(FRAC_1_SQRT_2)));
-                    let twice = s.if_less(x, s.splat(0.0), tail, s.sub(s.splat(2.0), tail));
-                    s.mul(s.mul(x, s.splat(0.5)), twice)
+                    let (b, g) = normal_tail(s, s.min(s.splat(NORMAL_END), x));
+                    s.fma(negated(s, b), g, s.max(s.splat(0.0), x))
                 };
             }
             /// `x / (1 + E(0 - y))` with `y = fma(x * x, p1, p0) * x`; `5 + 2 |y|` u.

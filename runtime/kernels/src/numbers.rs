@@ -57,8 +57,21 @@ pub const ERF_POLY: [f32; 7] = [
     -0.000_801_019_25,
     7.853_858e-5,
 ];
-/// `sqrt(1/2)`.
-pub const FRAC_1_SQRT_2: f32 = core::f32::consts::FRAC_1_SQRT_2;
+/// `(2^f - 1) / f` on `|f| <= 1/2`, by powers of `f`; relative error of `2^f` 1e-7 before rounding.
+pub const EXP2_POLY: [f32; 5] = [0.693_146_98, 0.240_222_42, 0.055_507_34, 0.009_671_513, 0.001_326_472_5];
+
+/// Coefficients of `erfc(h / sqrt 2) exp(h²/2) / 2 ≈ a + t (b + ..)` with `t = 1 / (1 + NORMAL_STEP h)` (weighted least squares
+/// at Chebyshev nodes of `0 <= h <= 14`); relative error `1e-7 (1 + h²/4)` before rounding.
+pub const NORMAL_POLY: [f32; 8] =
+    [-5.387_65e-5, 0.136_808_38, 0.125_189_41, 0.170_428_17, -0.054_773_546, 0.288_126_07, -0.213_43, 0.047_705_42];
+/// See [`NORMAL_POLY`].
+pub const NORMAL_STEP: f32 = 0.34;
+/// `-log2(e) / 2`: `exp(-h²/2)` is 2 to this times `h²`.
+pub const NORMAL_EXPONENT: f32 = -0.5 * LOG2_E;
+/// Powers of 2 below this are 0.
+pub const EXP2_LO: f32 = -150.0;
+/// Beyond this, what the normal distribution leaves is 0.
+pub const NORMAL_END: f32 = 15.0;
 
 /// `a * b + c` rounded once, without the instruction.
 ///
@@ -82,6 +95,11 @@ pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
 
 /// Squares that local response normalization adds in f32; sums of as many are added in f64.
 pub const LRN_RUN: usize = 8;
+
+/// Partial sums of a sum in runs.
+pub const RUNS: usize = 64;
+/// Elements that each of them gets before they are added in f64.
+pub const RUN: usize = 8;
 
 /// Bytes of f32 weights that stay in the second-level cache together with the next block, which is fetched meanwhile.
 pub const BLOCK_BYTES: usize = 320 << 10;

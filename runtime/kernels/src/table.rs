@@ -40,6 +40,8 @@ pub enum Family {
     Fill,
     /// Softmax, [`args::SoftmaxArgs`].
     Softmax,
+    /// Layer normalization of rows, [`args::LayerNormArgs`].
+    LayerNorm,
     /// Means of rows, [`args::MeanArgs`].
     Mean,
     /// Local response normalization, [`args::LrnArgs`].
@@ -92,6 +94,7 @@ families! {
     Pack "pack" PackArgs &[B1, B4];
     Fill "fill" FillArgs &[B1, B4];
     Softmax "softmax" SoftmaxArgs &[F32];
+    LayerNorm "layer_norm" LayerNormArgs &[F32, Rms];
     Mean "mean" MeanArgs &[F32];
     Lrn "lrn" LrnArgs &[F32];
 }
@@ -142,6 +145,8 @@ functions! { variants, {
     U8Res "u8r",
     /// Float result.
     F32 "f32",
+    /// By the root of the mean square.
+    Rms "rms",
     /// Raw accumulators.
     I32 "i32",
     /// Maximum of bytes.

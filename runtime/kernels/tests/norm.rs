@@ -29,6 +29,71 @@ fn softmax_of_any_length_and_stride() {
     }
 }
 
+/// Distances between elements, results and addends.
+const APART: [[usize; 3]; 6] = [[1, 1, 1], [1, 1, 0], [3, 1, 1], [1, 2, 1], [1, 1, 2], [2, 3, 2]];
+
+#[test]
+fn softmax_of_products_and_sums_in_floats_and_bytes() {
+    let mut rng = Rng(7);
+    for n in [1, 2, 15, 16, 17, 33, 64, 65, 100, 128, 300, 513, 1024, 2047, 2049] {
+        for [a_elem, out_elem, mask_elem] in APART {
+            for bits in 0..8 {
+                let [factor, addend, bytes] = std::array::from_fn(|i| bits >> i & 1 == 1);
+                let rows = rng.pick(&[1, 3, 17]);
+                let mut case = Case::new(Family::Softmax, Variant::F32);
+                let (a_row, out_row, size) = (n * a_elem + 1, n * out_elem + 1, if bytes { 1 } else { 4 });
+                case.buffer("a", rng.reals(rows * a_row, -20.0, 20.0).bytes(), 0);
+                case.buffer("out", rng.bytes(size * rows * out_row), 0);
+                case.int("rows", rows).int("n", n).int("a_row", 4 * a_row).int("out_row", size * out_row);
+                case.int("a_elem", 4 * a_elem).int("out_elem", size * out_elem);
+                if factor {
+                    case.f32("factor", rng.pick(&[0.125, -0.3, 7.0]));
+                }
+                if addend {
+                    let masks = [0.0, -10000.0, f32::MIN, f32::NEG_INFINITY];
+                    let mask_row = rng.pick(&[0, n * mask_elem + 1]);
+                    let values: Vec<f32> = (0..rows * (n * mask_elem + 1)).map(|_| rng.pick(&masks)).collect();
+                    case.buffer("mask", values.bytes(), 0)
+                        .int("mask_row", 4 * mask_row)
+                        .int("mask_elem", 4 * mask_elem);
+                }
+                if bytes {
+                    case.f32("scale", rng.pick(&[1.0 / 255.0, 0.003]))
+                        .f32("zero", rng.pick(&[0.0, 7.0]))
+                        .int("hi", 255);
+                }
+                case.check();
+            }
+        }
+    }
+}
+
+/// The row `scores + mask`.
+fn masked(scores: &[f32], mask: &[f32]) -> Vec<f32> {
+    let n = scores.len();
+    let mut case = Case::new(Family::Softmax, Variant::F32);
+    case.buffer("a", scores.to_vec().bytes(), 0).buffer("mask", mask.to_vec().bytes(), 0).buffer(
+        "out",
+        vec![0; 4 * n],
+        0,
+    );
+    case.int("rows", 1).int("n", n).int("a_elem", 4).int("mask_elem", 4).int("out_elem", 4);
+    case.check().0[2].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+#[test]
+fn rows_that_are_masked_fully_are_as_f32_gives_them() {
+    let scores = [0.5, -1.0, 2.0, 0.0];
+    let plain = masked(&scores, &[0.0; 4]);
+    // The sums are rounded to multiples of about 0.001.
+    let shifted = masked(&scores, &[-10000.0; 4]);
+    assert!(plain.iter().zip(&shifted).all(|(a, b)| (a - b).abs() < 1e-3), "{shifted:?}");
+    assert_eq!(masked(&scores, &[f32::MIN; 4]), [0.25; 4]);
+    assert!(masked(&scores, &[f32::NEG_INFINITY; 4]).iter().all(|v| v.is_nan()));
+    let half = masked(&scores, &[0.0, f32::NEG_INFINITY, f32::MIN, -10000.0]);
+    assert_eq!(half, [1.0, 0.0, 0.0, 0.0]);
+}
+
 #[test]
 fn softmax_in_place_and_with_masked_elements() {
     let mut rng = Rng(2);

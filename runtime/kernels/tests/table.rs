@@ -80,7 +80,12 @@ fn what_fields_are_needed_with_exists() {
                 Needed::With(other) => assert!(family.field(other).is_some(), "{} {}", family.name(), field.name),
                 // Kernels have no use for a pointer that nobody sets, unless null says something.
                 Needed::Never if matches!(field.kind, FieldKind::PtrIn | FieldKind::PtrOut) => {
-                    assert!(["lut", "res", "row_bias"].contains(&field.name), "{} {}", family.name(), field.name);
+                    assert!(
+                        ["lut", "res", "row_bias", "mask", "gamma", "beta", "sum"].contains(&field.name),
+                        "{} {}",
+                        family.name(),
+                        field.name
+                    );
                 }
                 _ => {}
             }

@@ -55,16 +55,40 @@ def written_out(net: Net, x: Value) -> Value | None:
     if which == "silu":
         return net.op("Mul", x, net.op("Sigmoid", x))
     if which == "gelu":
-        e = net.op("Add", net.op("Erf", net.op("Div", x, net.const(np.sqrt(2.0)))), net.const(1.0))
-        return net.op("Mul", net.op("Mul", x, e), net.const(0.5))
+        inner = net.op("Div", x, net.const(np.sqrt(2.0))) if net.chance(0.5) else scaled(net, x, np.sqrt(0.5))
+        return gated(net, x, net.op("Erf", inner))
     if which == "hard_swish":
         gate = net.op("Clip", net.op("Add", x, net.const(3.0)), net.const(0.0), net.const(6.0))
         return net.op("Div", net.op("Mul", x, gate), net.const(6.0))
     if which == "mish_like":
         return net.op("Mul", x, net.op("Tanh", net.op("Relu", x)))
-    cubed = net.op("Mul", net.op("Mul", net.op("Mul", x, x), x), net.const(0.044715))
-    inner = net.op("Tanh", net.op("Mul", net.op("Add", x, cubed), net.const(0.79788456)))
-    return net.op("Mul", net.op("Mul", x, net.const(0.5)), net.op("Add", inner, net.const(1.0)))
+    c, k = 0.044715, np.sqrt(2 / np.pi)
+    form = net.pick(["cube", "power", "square"])
+    if form == "square":
+        line = net.op("Add", scaled(net, net.op("Mul", x, x), c * k), net.const(k))
+        return gated(net, x, net.op("Tanh", net.op("Mul", x, line)))
+    square = net.op("Mul", x, x)
+    cube = net.op("Pow", x, net.const(3.0)) if form == "power" else net.op("Mul", square, x)
+    return gated(net, x, net.op("Tanh", scaled(net, net.op("Add", x, scaled(net, cube, c)), k)))
+
+
+def scaled(net: Net, x: Value, factor: float) -> Value:
+    """A product with a constant on either side."""
+    sides = [x, net.const(factor)]
+    return net.op("Mul", *(sides if net.chance(0.5) else reversed(sides)))
+
+
+def gated(net: Net, x: Value, f: Value) -> Value:
+    """`x * (1 + f) / 2` in one of its orders."""
+    order = net.integer(0, 3)
+    if order == 3:
+        return net.op("Mul", net.op("Add", scaled(net, f, 0.5), net.const(0.5)), x)
+    gate = net.op("Add", f, net.const(1.0))
+    if order == 0:
+        return scaled(net, net.op("Mul", x, gate), 0.5)
+    if order == 1:
+        return net.op("Mul", scaled(net, x, 0.5), gate)
+    return net.op("Mul", x, scaled(net, gate, 0.5))
 
 
 def with_constant(net: Net, x: Value) -> Value | None:

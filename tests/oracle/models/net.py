@@ -197,6 +197,10 @@ class Net:
             out.append(v)
         return out
 
+    def drop(self, values: Sequence[Value]) -> None:
+        """Keeps results from being read, such as those that ONNX Runtime does not compute."""
+        self.values = [v for v in self.values if v not in values]
+
     def infer(self, node: onnx.NodeProto, operands: list[Value]) -> dict[str, onnx.TypeProto]:
         schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
         types = {o.name: helper.make_tensor_type_proto(o.dtype, list(o.shape)) for o in operands}

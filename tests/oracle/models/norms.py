@@ -21,10 +21,51 @@ def layer_norm(net: Net, x: Value) -> Value | None:
         return None
     axis = net.integer(1, x.rank - 1)
     shape = x.rest[axis - 1 :]
-    operands = [x, net.const(net.rng.standard_normal(shape))]
+    operands = [added(net, x), net.const(net.rng.standard_normal(shape))]
     if net.chance(0.7):
         operands.append(net.const(net.rng.standard_normal(shape)))
-    return net.op("LayerNormalization", *operands, axis=axis if net.chance(0.5) else axis - x.rank)
+    attributes = {"axis": axis if net.chance(0.5) else axis - x.rank, "epsilon": net.pick([1e-5, 1e-12, 0.1])}
+    if net.chance(0.8):
+        return net.op("LayerNormalization", *operands, **attributes)
+    # The mean and the inverse deviation are results, too.
+    return net.pick(net.ops("LayerNormalization", *operands, outputs=3, **attributes))
+
+
+def added(net: Net, x: Value) -> Value:
+    """A sum in front of a norm, which others may read as well; or nothing."""
+    same = [v for v in net.values if v.shape == x.shape and v.dtype == x.dtype and v != x]
+    return net.op("Add", x, net.pick(same)) if same and net.chance(0.6) else x
+
+
+def skip_norm(net: Net, x: Value) -> Value | None:
+    """ONNX Runtime's norms with a residual; the sum is a result of its own."""
+    if x.rank != 3 or not x.known:
+        return None
+    width = x.rest[-1]
+    simplified = net.chance(0.4)
+    same = [v for v in net.values if v.shape == x.shape and v.dtype == x.dtype]
+    skip = net.pick(same) if net.chance(0.7) else net.const(net.rng.standard_normal(x.rest))
+    operands: list[Value | None] = [x, skip, net.const(net.rng.standard_normal(width))]
+    if not simplified:
+        operands.append(net.const(net.rng.standard_normal(width)) if net.chance(0.7) else None)
+    if net.chance(0.5):
+        operands.append(net.const(net.rng.standard_normal(width)))
+    while operands[-1] is None:
+        operands.pop()
+    kind = "SkipSimplifiedLayerNormalization" if simplified else "SkipLayerNormalization"
+    attributes = {"epsilon": net.pick([1e-12, 1e-3])} if net.chance(0.5) else {}
+    outputs = net.ops(kind, *operands, outputs=4, domain="com.microsoft", like=x, **attributes)
+    net.drop(outputs[1:3])
+    return outputs[3] if net.chance(0.3) else outputs[0]
+
+
+def group_norm(net: Net, x: Value) -> Value | None:
+    if x.rank not in (3, 4) or not x.known or net.opset < 21:
+        return None
+    c = x.rest[0]
+    groups = net.pick([g for g in range(1, c + 1) if c % g == 0])
+    scale, bias = (net.const(net.rng.standard_normal(c)) for _ in range(2))
+    return net.op("GroupNormalization", x, scale, bias, num_groups=groups, epsilon=1e-3)
 
 
 def rms_norm(net: Net, x: Value) -> Value | None:
@@ -37,12 +78,36 @@ def layer_norm_written_out(net: Net, x: Value) -> Value | None:
     """As exporters wrote it before there was an operator."""
     if x.rank < 2 or not x.known:
         return None
-    mean = reduce(net, "ReduceMean", x, [-1])
+    axes = list(range(net.integer(1, x.rank - 1) - x.rank, 0))
+    x = added(net, x)
+    scale, bias = (net.const(net.rng.standard_normal(x.rest[axes[0] :])) for _ in range(2))
+    which = net.pick(["torch", "line", "product", "mean square"])
+    if which == "mean square":
+        mean = reduce(net, "ReduceMean", squared(net, x), axes)
+        return net.op("Mul", scale, by_root(net, x, mean))
+    mean = reduce(net, "ReduceMean", x, axes)
     centred = net.op("Sub", x, mean)
-    power = net.op("Pow", centred, net.const(2.0)) if net.chance(0.5) else net.op("Mul", centred, centred)
-    deviation = net.op("Sqrt", net.op("Add", reduce(net, "ReduceMean", power, [-1]), net.const(1e-5)))
-    y = net.op("Mul", net.op("Div", centred, deviation), net.const(net.rng.standard_normal(x.rest[-1])))
-    return net.op("Add", y, net.const(net.rng.standard_normal(x.rest[-1])))
+    other = net.op("Sub", x, mean) if net.chance(0.3) else centred
+    variance = reduce(net, "ReduceMean", squared(net, other), axes)
+    if which == "line":
+        inverse = net.op("Reciprocal", net.op("Sqrt", net.op("Add", variance, net.const(1e-3))))
+        factor = net.op("Mul", inverse, scale)
+        return net.op("Add", net.op("Mul", x, factor), net.op("Sub", bias, net.op("Mul", mean, factor)))
+    y = net.op("Mul", by_root(net, centred, variance), scale)
+    return net.op("Add", y, bias) if net.chance(0.5) else net.op("Add", bias, y)
+
+
+def squared(net: Net, x: Value) -> Value:
+    return net.op("Pow", x, net.const(2.0)) if net.chance(0.5) else net.op("Mul", x, x)
+
+
+def by_root(net: Net, x: Value, variance: Value) -> Value:
+    """`x / sqrt(variance + epsilon)`."""
+    root = net.op("Sqrt", net.op("Add", variance, net.const(1e-3)))
+    if net.chance(0.5):
+        return net.op("Div", x, root)
+    inverse = net.op("Reciprocal", root) if net.chance(0.5) else net.op("Div", net.const(1.0), root)
+    return net.op("Mul", x, inverse)
 
 
 def instance_norm(net: Net, x: Value) -> Value | None:
@@ -59,10 +124,20 @@ def lrn(net: Net, x: Value) -> Value | None:
 
 
 def softmax(net: Net, x: Value) -> Value | None:
-    """Over any axis but the first."""
+    """Over any axis but the first, with a factor and a mask or without."""
     if x.rank < 2:
         return None
     axis = net.integer(1, x.rank - 1)
+    if net.chance(0.4):
+        x = net.op("Div", x, net.const(2.0)) if net.chance(0.5) else net.op("Mul", x, net.const(0.125))
+    if x.known and net.chance(0.5):
+        shape = tuple(d if net.chance(0.6) else 1 for d in x.rest)
+        least = net.pick([-10000.0, -3.4028235e38, -np.inf])
+        mask = np.where(net.rng.random(shape) < 0.3, np.float32(least), np.float32(0))
+        if np.isinf(least):
+            mask[..., 0] = 0  # A row that is masked fully is NaN, and all behind it.
+        sides = [x, net.const(mask.astype(np.float32))]
+        x = net.op("Add", *(sides if net.chance(0.7) else reversed(sides)))
     return net.op("Softmax", x, axis=axis if net.chance(0.5) else axis - x.rank)
 
 
@@ -97,8 +172,13 @@ MAKERS = [
     batch_norm,
     batch_norm,
     layer_norm,
+    layer_norm,
     rms_norm,
     layer_norm_written_out,
+    layer_norm_written_out,
+    skip_norm,
+    group_norm,
+    softmax,
     instance_norm,
     lrn,
     softmax,

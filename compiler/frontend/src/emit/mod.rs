@@ -12,7 +12,7 @@ mod integer;
 mod movement;
 mod reduce;
 
-pub(crate) use compute::{Arith, Conv, Count, Pool, scalar};
+pub(crate) use compute::{Arith, Conv, Count, Norm, Pool, scalar};
 pub(crate) use integer::{Relation, Rounding};
 pub(crate) use movement::{Range, cast_known, gather};
 

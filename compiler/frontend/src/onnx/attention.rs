@@ -2,10 +2,10 @@
 
 use super::node::{Lowered, Node};
 use super::qdq::{Stated, dequantized};
-use crate::emit::{Arith, Graph, Relation, Value, scalar};
+use crate::emit::{Arith, Graph, Norm, Relation, Value};
 use crate::error::Refusal;
 use qc_dialects::graph::IntFunction;
-use qc_ir::{HostTensor, indices};
+use qc_ir::{Elem, HostTensor, indices};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -162,8 +162,9 @@ pub(super) fn quantized(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Core { mask: 5, addend: usize::MAX, past: Some(8), filter: -10000.0 }.emit(g, n, qkv)
 }
 
-/// The sum of word, position and segment embeddings.
-pub(super) fn embeddings(g: &mut Graph, n: &Node<'_>) -> Result<Value> {
+/// The norm of the sum of word, position and segment embeddings; how many positions of each row the mask keeps, 0 without a
+/// mask; the sum.
+pub(super) fn embed_layer_norm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let ids = n.input(0)?;
     let dims = g.dims(ids);
     let mut sum = g.gather(n.input(2)?, ids, 0)?;
@@ -177,16 +178,15 @@ pub(super) fn embeddings(g: &mut Graph, n: &Node<'_>) -> Result<Value> {
         let segments = g.gather(table, segments, 0)?;
         sum = g.arith(Arith::Add, &sum, &segments)?;
     }
-    Ok(sum)
-}
-
-/// How many positions of each row of a mask are kept; 0 without a mask.
-pub(super) fn lengths(g: &mut Graph, mask: Option<&Value>, rows: usize) -> Result<Value> {
-    match mask {
-        Some(mask) => g.int_reduce(IntFunction::Add, mask, &[1], false),
+    let axis = g.dims(&sum).len() - 1;
+    let norm = Norm { axis, epsilon: n.float("epsilon")?.unwrap_or(1e-12), rms: false };
+    let y = g.layer_norm(&sum, [Some(n.input(5)?), Some(n.input(6)?)], &norm)?;
+    let lengths = match n.optional(7) {
+        Some(mask) => g.int_reduce(IntFunction::Add, mask, &[1], false)?,
         None => {
-            let zero = g.cast(&scalar(0.0), qc_ir::Elem::I32)?;
-            g.expand(&zero, &[rows])
+            let zero = g.integer(Elem::I32, 0)?;
+            g.expand(&zero, &dims[..1])?
         }
-    }
+    };
+    Ok(Lowered::many(vec![y, lengths, sum]))
 }

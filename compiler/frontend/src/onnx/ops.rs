@@ -45,6 +45,7 @@ static OPS: &[(&str, Lower)] = &[
     ("GlobalMaxPool", nn::global_max_pool),
     ("Greater", logic::greater),
     ("GreaterOrEqual", logic::greater_or_equal),
+    ("GroupNormalization", norm::group),
     ("Identity", elementwise::identity),
     ("InstanceNormalization", norm::instance),
     ("IsInf", logic::is_inf),
@@ -89,6 +90,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Selu", elementwise::selu),
     ("Shape", shapes::shape),
     ("Sign", logic::sign),
+    ("SimplifiedLayerNormalization", norm::rms),
     ("Size", shapes::size),
     ("Slice", movement::slice),
     ("Softmax", nn::softmax),
@@ -111,6 +113,7 @@ static MICROSOFT: &[(&str, Lower)] = &[
     ("BiasGelu", fused::gelu),
     ("DequantizeLinear", qdq::dequantize_linear),
     ("DynamicQuantizeMatMul", fused::dynamic_quantize_matmul),
+    ("EmbedLayerNormalization", attention::embed_layer_norm),
     ("FastGelu", fused::fast_gelu),
     ("FusedConv", fused::conv),
     ("FusedGemm", fused::gemm),
@@ -131,6 +134,9 @@ static MICROSOFT: &[(&str, Lower)] = &[
     ("QLinearSoftmax", qlinear::softmax),
     ("QuantizeLinear", qdq::quantize_linear),
     ("QuickGelu", fused::quick_gelu),
+    ("SimplifiedLayerNormalization", norm::rms),
+    ("SkipLayerNormalization", norm::skip_layer),
+    ("SkipSimplifiedLayerNormalization", norm::skip_rms),
 ];
 
 /// The operators of a domain.

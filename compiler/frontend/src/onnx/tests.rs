@@ -149,12 +149,12 @@ impl Model {
         (out[0].dims().to_vec(), out[0].as_f32().unwrap().to_vec())
     }
 
-    fn dump(&self) -> String {
+    pub fn dump(&self) -> String {
         qc_ir::print(&self.import(&Options::default()).unwrap().module, Default::default())
     }
 
     /// The reasons of all refused nodes.
-    fn reasons(&self) -> Vec<String> {
+    pub fn reasons(&self) -> Vec<String> {
         let errors = self.import(&Options::default()).unwrap_err();
         errors.iter().map(ToString::to_string).collect()
     }

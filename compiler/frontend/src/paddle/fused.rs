@@ -1,8 +1,9 @@
 //! Fused ops of Paddle's own optimised programs.
 
 use super::op::{Lowered, Op};
-use crate::emit::{Arith, Graph};
+use crate::emit::{Arith, Graph, Norm, Value};
 use crate::error::Refusal;
+use crate::shape;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -50,6 +51,55 @@ pub(super) fn self_attention(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     }
     let y = g.attention([&parts[0], &parts[1], &parts[2]], op.float("alpha")?.unwrap_or(1.0), &[])?;
     Ok(g.transpose(&y, &[0, 2, 1, 3])?.into())
+}
+
+/// The norm that an op states, over the dims from `begin_norm_axis` on.
+fn norm(g: &mut Graph, op: &Op<'_>, x: &Value, bias: &str) -> Result<Lowered> {
+    let rank = g.dims(x).len();
+    let axis = match op.int("begin_norm_axis")? {
+        Some(axis) if axis >= 0 => shape::axis(axis, rank)?,
+        _ => shape::axis(-1, rank)?,
+    };
+    let norm = Norm { axis, epsilon: op.float("epsilon")?.unwrap_or(1e-5), rms: false };
+    Ok(g.layer_norm(x, [op.optional("Scale"), op.optional(bias)], &norm)?.into())
+}
+
+/// `layer_norm(X + Y)`.
+pub(super) fn skip_layernorm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let sum = g.arith(Arith::Add, op.input("X")?, op.input("Y")?)?;
+    norm(g, op, &sum, "Bias")
+}
+
+/// `layer_norm(Σ Embs[i][Ids[i]])`; the first version has a slot for each.
+pub(super) fn embedding_layernorm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let slots = [["WordId", "WordEmb"], ["PosId", "PosEmb"], ["SentId", "SentEmb"]];
+    let named = |i: usize| slots.iter().filter_map(|s| op.optional(s[i])).cloned().collect::<Vec<_>>();
+    let ids = [op.all("Ids").to_vec(), named(0)].concat();
+    let tables = [op.all("Embs").to_vec(), named(1)].concat();
+    if ids.is_empty() || ids.len() != tables.len() {
+        return Err(Refusal::invalid(format!("it has {} ids and {} tables", ids.len(), tables.len())));
+    }
+    let mut sum: Option<Value> = None;
+    for (ids, table) in ids.iter().zip(&tables) {
+        let ids = match g.dims(ids)[..] {
+            [b, s, 1] => g.reshape(ids, &[b, s])?,
+            _ => ids.clone(),
+        };
+        let rows = g.gather(table, &ids, 0)?;
+        sum = Some(match sum {
+            Some(sum) => g.arith(Arith::Add, &sum, &rows)?,
+            None => rows,
+        });
+    }
+    let sum = sum.ok_or_else(|| Refusal::invalid("it has no ids"))?;
+    norm(g, op, &sum, "Bias")
+}
+
+/// `layer_norm(act(X W + Bias0) + Y)`.
+pub(super) fn fc_layernorm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let y = super::nn::fully_connected(g, op, ["X", "W", "Bias0"], "x_num_col_dims")?;
+    let sum = g.arith(Arith::Add, &y, op.input("Y")?)?;
+    norm(g, op, &sum, "Bias1")
 }
 
 /// The sum of a list of tensors.

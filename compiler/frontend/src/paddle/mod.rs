@@ -315,7 +315,7 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         for (name, tensor) in arguments(&desc.outputs, row.out).iter().zip(values) {
             outputs.push((name.as_str(), Some(named(&mut walk.g, tensor, name))));
         }
-        if let Some((slot, tensor)) = extra {
+        for (slot, tensor) in extra {
             outputs.extend(arguments(&desc.outputs, slot).iter().map(|name| (name.as_str(), Some(tensor.clone()))));
         }
         Ok(Emitted { outputs, why })
@@ -352,7 +352,10 @@ impl<'a> Importer<'a> {
             self.absorbed.insert(dequantize);
         }
         let inputs = plain(&mut walk.g, inputs)?;
-        let op = Op { desc, inputs, version: self.version };
+        let is_read = |name: &String| self.readers.contains_key(name.as_str());
+        let read = desc.outputs.iter().filter(|slot| slot.arguments.iter().any(is_read));
+        let read = read.map(|slot| slot.parameter.as_str()).collect();
+        let op = Op { desc, inputs, version: self.version, read };
         (row.lower)(&mut walk.g, &op)
     }
 }

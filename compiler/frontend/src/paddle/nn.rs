@@ -3,9 +3,10 @@
 use super::elementwise::binary;
 use super::movement::at_least_one_dim;
 use super::op::{Lowered, Op, VERSION_2};
-use crate::emit::{Arith, Conv, Count, Graph, Pool, Value};
+use crate::emit::{Arith, Conv, Count, Graph, Norm, Pool, Value};
 use crate::error::Refusal;
 use crate::shape::{self, Window, checked_pads, pair};
+use qc_dialects::graph::activation::Function;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -89,14 +90,21 @@ pub(super) fn fc(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     if op.flag("padding_weights", false)? {
         return Err(Refusal::unsupported("padded weights are not supported").remedy("save the program unoptimised"));
     }
-    let w = op.input("W")?;
+    Ok(fully_connected(g, op, ["Input", "W", "Bias"], "in_num_col_dims")?.into())
+}
+
+/// A flattened product with a bias, through an activation; the slots of input, weight and bias, and the attribute that says
+/// how many dims of the input are rows.
+pub(super) fn fully_connected(g: &mut Graph, op: &Op<'_>, slots: [&str; 3], rows: &str) -> Result<Value> {
+    let w = op.input(slots[1])?;
     let columns = g.dims(w).last().copied().unwrap_or(0);
-    let bias = op.optional("Bias").map(|b| g.reshape(b, &[columns])).transpose()?;
-    let xn = op.int("in_num_col_dims")?.unwrap_or(1);
-    let value = product(g, (op.input("Input")?, xn), (w, 1), bias.as_ref())?;
+    let bias = op.optional(slots[2]).map(|b| g.reshape(b, &[columns])).transpose()?;
+    let xn = op.int(rows)?.unwrap_or(1);
+    let value = product(g, (op.input(slots[0])?, xn), (w, 1), bias.as_ref())?;
     match op.text("activation_type")? {
-        "relu" => Ok(g.relu(&value)?.into()),
-        "" => Ok(value.into()),
+        "relu" => g.relu(&value),
+        "gelu" => g.function(Function::Gelu { tanh: false }, &value),
+        "" => Ok(value),
         other => Err(Refusal::unsupported(format!("the fused activation `{other}` is not supported"))),
     }
 }
@@ -126,6 +134,31 @@ pub(super) fn batch_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let value = g.batch_norm(op.input("X")?, params, epsilon)?;
     let value = if op.flag("fuse_with_relu", false)? { g.relu(&value)? } else { value };
     Ok(value.into())
+}
+
+/// A norm over the dims from `begin_norm_axis` on, which Scale and Bias have as one. Mean and variance have one number per
+/// row.
+pub(super) fn layer_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let dims = g.dims(x);
+    let begin = op.int("begin_norm_axis")?.unwrap_or(1);
+    let axis = usize::try_from(begin).ok().filter(|axis| (1..dims.len()).contains(axis));
+    let axis =
+        axis.ok_or_else(|| Refusal::invalid(format!("begin_norm_axis is {begin} for an input of shape {dims:?}")))?;
+    let mut shaped = |slot: &str| op.optional(slot).map(|v| g.reshape(v, &dims[axis..])).transpose();
+    let (scale, bias) = (shaped("Scale")?, shaped("Bias")?);
+    let norm = Norm { axis, epsilon: op.float("epsilon")?.unwrap_or(1e-5), rms: false };
+    let mut lowered = Lowered::from(g.layer_norm(x, [scale.as_ref(), bias.as_ref()], &norm)?);
+    let rows = [dims[..axis].iter().product()];
+    if op.is_read("Mean") {
+        let mean = g.reduce_mean(x, &(axis..dims.len()).collect::<Vec<_>>(), true)?;
+        lowered.extra.push(("Mean", g.reshape(&mean, &rows)?.into()));
+    }
+    if op.is_read("Variance") {
+        let variance = g.variance(x, &norm)?;
+        lowered.extra.push(("Variance", g.reshape(&variance, &rows)?.into()));
+    }
+    Ok(lowered)
 }
 
 pub(super) fn affine_channel(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

@@ -15,14 +15,16 @@ pub(crate) struct Op<'a> {
     pub inputs: Vec<(&'a str, Vec<Value>)>,
     /// Version of the writer, 0 for 1.x.
     pub version: i64,
+    /// Output slots that something reads.
+    pub read: Vec<&'a str>,
 }
 
 /// What lowering an op gives.
 pub(crate) struct Lowered {
     /// The values of the main output slot.
     pub values: Vec<Tensor>,
-    /// A value for another slot.
-    pub extra: Option<(&'static str, Tensor)>,
+    /// Values for other slots.
+    pub extra: Vec<(&'static str, Tensor)>,
     /// Why the op needs no op of ours, if it needs none.
     pub why: &'static str,
 }
@@ -54,13 +56,13 @@ impl From<Value> for Lowered {
 impl Lowered {
     /// The input under another name.
     pub fn identity(value: Value, why: &'static str) -> Lowered {
-        Lowered { values: vec![Tensor::Plain(value)], extra: None, why }
+        Lowered { values: vec![Tensor::Plain(value)], extra: Vec::new(), why }
     }
 
     /// Several outputs in one slot.
     pub fn many(values: Vec<Value>) -> Lowered {
         let values = values.into_iter().map(Tensor::Plain).collect();
-        Lowered { values, extra: None, why: "its results are known at import" }
+        Lowered { values, extra: Vec::new(), why: "its results are known at import" }
     }
 }
 
@@ -119,6 +121,11 @@ impl<'a> Op<'a> {
     /// The variable of a slot, if there is one.
     pub fn optional(&self, slot: &str) -> Option<&Value> {
         self.all(slot).first()
+    }
+
+    /// Whether something reads a variable of an output slot.
+    pub fn is_read(&self, slot: &str) -> bool {
+        self.read.contains(&slot)
     }
 
     /// The variable of a slot.

@@ -82,7 +82,7 @@ pub(super) fn fake_quantize(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let quant = format(&[in_scale(op)?], None, keeps_lowest(op, 1)?);
     let step = f64::from(quant.scales[0]);
     let real = pair(g, op.input("X")?, quant)?;
-    let extra = Some(("OutScale", Tensor::Plain(op.input("InScale")?.clone())));
+    let extra = vec![("OutScale", Tensor::Plain(op.input("InScale")?.clone()))];
     Ok(Lowered { values: vec![Tensor::Steps { real, step: Some(step as f32) }], extra, why: "" })
 }
 
@@ -91,7 +91,7 @@ pub(super) fn fake_quantize_dequantize(g: &mut Graph, op: &Op<'_>) -> Result<Low
     expect_8_bits(op, "bit_length")?;
     let quant = format(&[in_scale(op)?], None, keeps_lowest(op, 1)?);
     let mut lowered = Lowered::from(pair(g, op.input("X")?, quant)?);
-    lowered.extra = Some(("OutScale", Tensor::Plain(op.input("InScale")?.clone())));
+    lowered.extra = vec![("OutScale", Tensor::Plain(op.input("InScale")?.clone()))];
     Ok(lowered)
 }
 
@@ -122,12 +122,12 @@ pub(super) fn fake_quantize_dequantize_abs_max(g: &mut Graph, op: &Op<'_>) -> Re
     expect_8_bits(op, "bit_length")?;
     let x = op.input("X")?;
     let Some(t) = x.known() else {
-        let extra = Some(("OutScale", Tensor::Measured(x.clone())));
+        let extra = vec![("OutScale", Tensor::Measured(x.clone()))];
         return Ok(Lowered { extra, ..Lowered::identity(x.clone(), MEASURED) });
     };
     let (quant, largest) = format_of_constant(op, t)?;
     let lowered = Lowered::from(pair(g, x, quant)?);
-    Ok(Lowered { extra: Some(("OutScale", thresholds(largest))), ..lowered })
+    Ok(Lowered { extra: vec![("OutScale", thresholds(largest))], ..lowered })
 }
 
 /// `fake_quantize_abs_max` and its form per channel: as above, the result being integers written as floats.
@@ -139,7 +139,7 @@ pub(super) fn fake_quantize_abs_max(g: &mut Graph, op: &Op<'_>) -> Result<Lowere
         if op.desc.r#type.contains("channel_wise") {
             return Err(measured());
         }
-        let extra = Some(("OutScale", Tensor::Measured(x.clone())));
+        let extra = vec![("OutScale", Tensor::Measured(x.clone()))];
         return Ok(Lowered { values: vec![Tensor::Steps { real: x.clone(), step: None }], extra, why: MEASURED });
     };
     let (quant, largest) = format_of_constant(op, t)?;
@@ -147,7 +147,7 @@ pub(super) fn fake_quantize_abs_max(g: &mut Graph, op: &Op<'_>) -> Result<Lowere
     g.charge(5 * stored.len())?;
     let integers = (0..stored.len()).map(|i| stored.int(i).unwrap_or(0) as f32).collect();
     let lowered = Lowered::from(Value::from(HostTensor::f32(stored.dims(), integers)));
-    Ok(Lowered { extra: Some(("OutScale", thresholds(largest))), ..lowered })
+    Ok(Lowered { extra: vec![("OutScale", thresholds(largest))], ..lowered })
 }
 
 /// Whether an op is `fake_dequantize_max_abs` or its form per channel.

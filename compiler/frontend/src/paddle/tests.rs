@@ -438,3 +438,20 @@ fn the_batch_is_blamed_before_the_model() {
     assert!(text.contains("batch 1: state another with `--shape x=?,4`") && !text.contains("not valid"), "{text}");
     assert!(model(1).contains("the model is not valid"), "{}", model(1));
 }
+
+#[test]
+fn layer_norm_has_its_statistics_where_they_are_read() {
+    let norm = |outputs: &str| {
+        Program::new(&[1, 2, 4])
+            .floats("s", &[8], &[2.0; 8])
+            .floats("b", &[8], &[0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0])
+            .op("layer_norm", "X=x Scale=s Bias=b", outputs, &[int("begin_norm_axis", 1), float("epsilon", 0.0)])
+            .finish()
+    };
+    let x = [1.0, 3.0, 1.0, 3.0, 1.0, 3.0, 1.0, 3.0];
+    assert_eq!(norm("Y=y Mean=m Variance=v").run(&x), (vec![1, 2, 4], vec![-2.0, 3.0, 0.0, 5.0, -2.0, 3.0, 0.0, 5.0]));
+    assert_eq!(norm("Y=n Mean=y Variance=v").run(&x), (vec![1], vec![2.0]));
+    assert_eq!(norm("Y=n Mean=m Variance=y").run(&x), (vec![1], vec![1.0]));
+    let bad = Program::new(&[1, 4]).op("layer_norm", "X=x", "Y=y", &[int("begin_norm_axis", 2)]).finish();
+    assert!(bad.reasons()[0].contains("begin_norm_axis is 2"), "{:?}", bad.reasons());
+}

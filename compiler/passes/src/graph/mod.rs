@@ -7,6 +7,7 @@ pub mod cse;
 pub mod fold_batch_norm;
 pub mod fuse_activation;
 pub mod raise_functions;
+pub mod raise_norms;
 
 use qc_dialects::graph::Constant;
 use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Rewriter, TensorTy, Traits, ValueId};

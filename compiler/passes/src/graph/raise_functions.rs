@@ -3,11 +3,12 @@
 //! before  %a = graph.add(%x, 3)   %c = graph.clip(%a) {min = 0, max = 6}   %m = graph.mul(%x, %c)   %y = graph.mul(%m, 1/6)
 //! after   %y = graph.hard_swish(%x)
 //!
-//! One op reads and writes memory once, and is one table in INT8. Found are swish, hard sigmoid, hard swish and gelu, where
-//! nothing else reads what is in between. Divisions by constants are products since `canonicalize`.
+//! One op reads and writes memory once, and is one table in INT8. Found are swish, hard sigmoid, hard swish and gelu, by erf and
+//! by tanh, where nothing else reads what is in between. Divisions by constants are products since `canonicalize`. What gelu has
+//! inside its function may be any sums and products that are the right polynomial.
 
 use super::{sole_producer, splat};
-use qc_dialects::graph::{Add, Clip, Erf, Gelu, HardSigmoid, HardSwish, Mul, Sigmoid, Swish};
+use qc_dialects::graph::{Add, Clip, Erf, Gelu, HardSigmoid, HardSwish, Mul, Sigmoid, Sub, Swish, Tanh};
 use qc_ir::{Attrs, Diag, Keeps, Module, OpDef, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
 
 /// The pass.
@@ -119,34 +120,90 @@ fn swish(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
     make(rw, root, Swish::DEF, x, Attrs::new().with("beta", beta))
 }
 
-/// `1 + erf(x / sqrt 2)`, of which `user` is the only reader.
-fn one_and_erf(m: &Module, v: ValueId, user: OpId) -> Option<ValueId> {
-    let add = sole_producer(m, v, user)?;
-    let (e, one) = with_constant(m, add, Add::DEF)?;
-    let erf = Erf::of(m, sole_producer(m, e, add)?)?;
-    let (x, scale) = with_constant(m, sole_producer(m, erf.x(m), erf.0)?, Mul::DEF)?;
-    let exact = one == 1.0 && (scale - std::f32::consts::FRAC_1_SQRT_2).abs() < 1e-6;
-    exact.then_some(x)
+/// The coefficients of a polynomial of degree 3 at most.
+type Cubic = [f64; 4];
+
+/// `v` as a polynomial in `x`: sums, differences and products of `x` and constants. `left` bounds the ops that are looked at.
+fn cubic(m: &Module, v: ValueId, x: ValueId, left: &mut usize) -> Option<Cubic> {
+    if v == x {
+        return Some([0.0, 1.0, 0.0, 0.0]);
+    }
+    if let Some(c) = splat(m, v) {
+        return Some([f64::from(c), 0.0, 0.0, 0.0]);
+    }
+    *left = left.checked_sub(1)?;
+    let op = m.producer(v)?;
+    let sign = [(Add::DEF, 1.0), (Sub::DEF, -1.0), (Mul::DEF, 0.0)].into_iter().find(|(def, _)| m.is(op, def))?.1;
+    let (a, b) = (cubic(m, m.operand(op, 0)?, x, left)?, cubic(m, m.operand(op, 1)?, x, left)?);
+    if sign == 0.0 { times(a, b) } else { Some(std::array::from_fn(|i| a[i] + sign * b[i])) }
 }
 
-/// `x * (1 + erf(x / sqrt 2)) * 0.5`, the constant at any place.
+/// The product, if its degree is not beyond 3.
+fn times(a: Cubic, b: Cubic) -> Option<Cubic> {
+    let mut product = [0.0; 4];
+    for (i, p) in a.iter().enumerate().filter(|(_, p)| **p != 0.0) {
+        for (j, q) in b.iter().enumerate().filter(|(_, q)| **q != 0.0) {
+            *product.get_mut(i + j)? += p * q;
+        }
+    }
+    Some(product)
+}
+
+/// Ops that are looked at for one function.
+const LOOKED_AT: usize = 16;
+
+/// The factors of a product whose inner products only `user` reads.
+fn all_factors(m: &Module, v: ValueId, user: OpId, left: &mut usize, factors: &mut Vec<ValueId>) {
+    match sole_producer(m, v, user).and_then(|op| Mul::of(m, op)).filter(|_| *left > 0) {
+        Some(mul) => {
+            *left -= 1;
+            [mul.lhs(m), mul.rhs(m)].into_iter().for_each(|v| all_factors(m, v, mul.0, left, factors));
+        }
+        None => factors.push(v),
+    }
+}
+
+/// `c + c * f(inner)`, of which there is one reader, with `f` being erf or tanh: `c`, `inner` and whether it is tanh.
+fn one_and(m: &Module, v: ValueId) -> Option<(f64, ValueId, bool)> {
+    let add = sole_producer(m, v, m.only_user(v)?)?;
+    let (mut f, c) = with_constant(m, add, Add::DEF)?;
+    let (mut factor, mut reader) = (1.0, add);
+    if let Some(mul) = sole_producer(m, f, add).filter(|&op| m.is(op, Mul::DEF)) {
+        (f, factor) = with_constant(m, mul, Mul::DEF)?;
+        reader = mul;
+    }
+    let op = sole_producer(m, f, reader).filter(|_| factor == c)?;
+    let (erf, tanh) = (Erf::of(m, op), Tanh::of(m, op));
+    let inner = erf.map(|erf| erf.x(m)).or(tanh.map(|tanh| tanh.x(m)))?;
+    Some((f64::from(c), inner, tanh.is_some()))
+}
+
+/// Whether `inner` is what gelu of `x` has inside tanh or erf.
+fn is_inside_gelu(m: &Module, inner: ValueId, x: ValueId, tanh: bool) -> bool {
+    let near = |found: f64, wanted: f64| (found - wanted).abs() <= 2e-6 * wanted;
+    let linear = if tanh { (2.0 / std::f64::consts::PI).sqrt() } else { std::f64::consts::FRAC_1_SQRT_2 };
+    let cube = if tanh { linear * 0.044_715 } else { 0.0 };
+    let found = cubic(m, inner, x, &mut LOOKED_AT.clone());
+    found.is_some_and(|[a, b, c, d]| a == 0.0 && near(b, linear) && c == 0.0 && near(d, cube))
+}
+
+/// `x * (1 + erf(x / sqrt 2)) / 2` and `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2`, the constants at any place.
 fn gelu(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
     let m = &*rw.m;
-    let half = |op: OpId| with_constant(m, op, Mul::DEF).filter(|(_, k)| *k == 0.5).map(|(v, _)| v);
-    let outermost = || {
-        let product = sole_producer(m, half(root)?, root)?;
-        factors(m, product)?.into_iter().find_map(|(x, e)| (one_and_erf(m, e, product)? == x).then_some(x))
-    };
-    let inside = || {
-        factors(m, root)?.into_iter().find_map(|(v, w)| {
-            let beside_x = half(m.producer(v)?).filter(|&x| one_and_erf(m, w, root) == Some(x));
-            let beside_erf = || {
-                let product = sole_producer(m, w, root)?;
-                (one_and_erf(m, half(product)?, product)? == v).then_some(v)
-            };
-            beside_x.or_else(beside_erf)
-        })
-    };
-    let x = outermost().or_else(inside)?;
-    make(rw, root, Gelu::DEF, x, Attrs::new())
+    let (mut factors, mut left) = (Vec::new(), LOOKED_AT);
+    all_factors(m, m.operand(root, 0)?, root, &mut left, &mut factors);
+    all_factors(m, m.operand(root, 1)?, root, &mut left, &mut factors);
+    let (mut scale, mut x, mut gate) = (1.0, None, None);
+    for &v in &factors {
+        match (splat(m, v), one_and(m, v)) {
+            (Some(c), _) => scale *= f64::from(c),
+            (None, Some(found)) if gate.is_none() => gate = Some(found),
+            (None, _) if x.is_none() => x = Some(v),
+            _ => return None,
+        }
+    }
+    let (x, (c, inner, tanh)) = (x?, gate?);
+    let right = scale * c == 0.5 && is_inside_gelu(m, inner, x, tanh) && m.dims(x) == m.dims(m.result(root));
+    right.then_some(())?;
+    make(rw, root, Gelu::DEF, x, Attrs::new().with("tanh", tanh))
 }

@@ -3,12 +3,13 @@
 //! before  %c = graph.conv2d(%x, %w)   %q = graph.quantize(%c)   %d = graph.dequantize(%p)   %s = graph.sigmoid(%d)
 //! after   one step that stores u8 (%c has no memory), and one step that reads u8 (%d has no memory)
 //!
-//! Kernels of convolutions, products and element-wise ops round their result like `graph.quantize`, and those of
-//! element-wise ops read their operands like `graph.dequantize`, so nothing changes but the bytes that move.
+//! Kernels of convolutions, products, norms, softmax and element-wise ops round their result like `graph.quantize`, and those
+//! of element-wise ops read their operands like `graph.dequantize`, so nothing changes but the bytes that move.
 
+use super::joined::Joined;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::conv::ConvShape;
-use qc_dialects::graph::{Binary, Clamp, Conv2d, Dequantize, Matmul, Quantize};
+use qc_dialects::graph::{Binary, Clamp, Conv2d, Dequantize, LayerNorm, Matmul, Quantize, Softmax};
 use qc_ir::{Module, OpId, Quant, Store, Use, ValueId};
 use qc_kernels::pack::{GemmShape, Taps};
 use std::collections::HashMap;
@@ -20,12 +21,14 @@ pub struct Conversions {
     pub stored: HashMap<ValueId, ValueId>,
     /// By float tensor: the quantized one that its readers read.
     pub read: HashMap<ValueId, ValueId>,
+    /// Ops that are part of the step of a norm or softmax.
+    pub joined: Joined,
 }
 
 impl Conversions {
     /// All such tensors of the main function.
     pub fn of(m: &Module) -> Conversions {
-        let mut found = Conversions::default();
+        let mut found = Conversions { joined: Joined::of(m), ..Conversions::default() };
         for &op in m.ops(m.body()) {
             if let Some(quantize) = Quantize::of(m, op) {
                 let x = quantize.x(m);
@@ -34,7 +37,8 @@ impl Conversions {
                 }
             } else if let Some(dequantize) = Dequantize::of(m, op) {
                 let out = dequantize.out(m);
-                let all = m.uses(out).iter().all(|u| matches!(u, Use::Operand(user, _) if elementwise(m, *user)));
+                let reads_bytes = |user| elementwise(m, user) && !found.joined.is_in_softmax(user);
+                let all = m.uses(out).iter().all(|u| matches!(u, Use::Operand(user, _) if reads_bytes(*user)));
                 if all && m.quant_of(dequantize.q(m)).is_some_and(plain) {
                     found.read.insert(out, dequantize.q(m));
                 }
@@ -69,7 +73,7 @@ fn stores_bytes(m: &Module, x: ValueId) -> bool {
         return super::linear::has_layer_kernel(m, product);
     }
     match Conv2d::of(m, op).map(|conv| conv.shape(m)) {
-        None => elementwise(m, op),
+        None => elementwise(m, op) || m.is(op, LayerNorm::DEF) || m.is(op, Softmax::DEF),
         // Where a conversion is next to nothing beside the sum, the sum keeps its float memory.
         Some(Ok(s)) => s.is_depthwise() || !panels(&s).f32_sums_spill(),
         Some(Err(_)) => false,

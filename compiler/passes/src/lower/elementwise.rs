@@ -20,7 +20,7 @@ use qc_kernels::args::{
 
 impl Lower<'_> {
     /// The tensor that a kernel of real numbers reads for `v`, and its format.
-    fn real_operand(&self, v: ValueId) -> (ValueId, Read) {
+    pub(super) fn real_operand(&self, v: ValueId) -> (ValueId, Read) {
         let read = self.place.read(v).unwrap_or(v);
         (read, Read::of(self.src.quant_of(read)))
     }
@@ -206,9 +206,9 @@ impl Lower<'_> {
 
 /// How a kernel of real numbers reads an operand: quantized, or as f32 if the scale is 0.
 #[derive(Clone, Copy, Debug)]
-struct Read {
-    scale: f32,
-    zero: f32,
+pub(super) struct Read {
+    pub scale: f32,
+    pub zero: f32,
 }
 
 impl Read {

@@ -2,19 +2,20 @@
 //!
 //! | layout | of |
 //! |---|---|
-//! | none | a float tensor that its neighbours convert themselves: `conversions.rs` says which |
+//! | none | a float tensor that its neighbours convert themselves: `conversions.rs` says which; one that is joined to its reader's step: `joined.rs` |
 //! | alias | what names memory that exists: reshape, transpose, expand, slice, observe; a reshape that merges dims which do not lie one behind the other is a copy, and has a layout of its own |
 //! | part | an operand of a concat, written straight into the result by the op that computes it |
 //! | output | a result of the model that is row-major anyway, written straight into the caller's memory |
-//! | rows | what has no planes; a product, and what is computed from rows element by element or along them; inputs |
+//! | rows | what has no planes; a product or layer norm, and what is computed from rows element by element or along them; inputs |
 //! | channels-last | all other tensors of rank 4; the padding of the convolutions that read a buffer, or a part or whole channels of it, is in memory and costs nothing |
 //!
 //! The rules look at what an op is, at its readers and at the layout of its first operand, which is decided before. So the
 //! order of ops does not matter, and lowering only asks. A reader that needs another layout takes a copy: `copies.rs`.
 
 use super::conversions::Conversions;
+use super::joined::Scores;
 use super::view::{View, bytes_of, channels_last, row_major};
-use qc_dialects::graph::{Concat, Conversion, Expand, Matmul, Observe, Reshape, Slice, Softmax, Transpose};
+use qc_dialects::graph::{Concat, Conversion, Expand, LayerNorm, Matmul, Observe, Reshape, Slice, Softmax, Transpose};
 use qc_dialects::interfaces::Convolution;
 use qc_dialects::quant::QBatchMatmul;
 use qc_ir::{BufferTy, Elem, Module, OpId, Traits, ValueId};
@@ -115,7 +116,9 @@ impl Layouts {
             if in_rows {
                 rows.insert(v);
             }
-            if all.conversions.stored.contains_key(&v) || all.conversions.read.contains_key(&v) {
+            let joined = &all.conversions.joined;
+            let nowhere = [&all.conversions.stored, &all.conversions.read].iter().any(|c| c.contains_key(&v));
+            if nowhere || joined.has_no_memory(v) {
                 all.layouts.insert(v, Layout::None);
             } else if is_alias(m, op) {
                 all.put_alias(m, op);
@@ -193,9 +196,15 @@ impl Layouts {
     /// Whether the result of an op is better row-major, whatever its rank: matrices of a product, and what is computed
     /// from them element by element or along rows. `rows` are the results so far for which that holds.
     fn prefers_rows(&self, m: &Module, op: OpId, rows: &HashSet<ValueId>) -> bool {
+        if let Some(softmax) = Softmax::of(m, op).filter(|s| s.axis(m) as usize + 1 == m.dims(s.out(m)).len()) {
+            let scores = Scores::of(m, softmax).x;
+            return self.views.get(&scores).map_or_else(|| rows.contains(&scores), View::is_row_major);
+        }
         let along_rows = Conversion::is(m, op) || m.is(op, Softmax::DEF);
         let follows = along_rows || m.def(op).traits.has(Traits::ELEMENTWISE);
-        let Some(x) = m.operand(op, 0).filter(|_| follows) else { return is_product(m, op) };
+        let Some(x) = m.operand(op, 0).filter(|_| follows) else {
+            return is_product(m, op) || m.is(op, LayerNorm::DEF);
+        };
         let x = self.read(x).unwrap_or(x);
         // Inputs and constants lie as they do whatever reads them.
         let given = m.producer(x).is_none_or(|x| m.def(x).traits.has(Traits::CONST_LIKE));

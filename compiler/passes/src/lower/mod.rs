@@ -20,6 +20,7 @@ mod elementwise;
 pub mod emit;
 mod gather;
 mod grain;
+mod joined;
 mod layout;
 mod linear;
 mod matmul;

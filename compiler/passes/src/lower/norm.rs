@@ -1,36 +1,174 @@
-//! Softmax and local response normalisation.
+//! Softmax, layer norm and local response normalisation.
 
 use super::Lower;
+use super::call::At;
+use super::elementwise::Stored;
 use super::emit::sweep;
+use super::joined::{Scores, Sum};
+use super::layout::Layout;
 use super::view::{Level, View, levels};
-use qc_dialects::graph::{Lrn, Softmax};
-use qc_ir::Diag;
+use qc_dialects::graph::{LayerNorm, Lrn, Softmax};
+use qc_ir::{Diag, LocId, OpId, ValueId};
 use qc_kernels::Variant;
-use qc_kernels::args::{LrnCall, LrnMore, SoftmaxCall, SoftmaxMore};
+use qc_kernels::args::{LayerNormCall, LayerNormMore, LrnCall, LrnMore, SoftmaxCall, SoftmaxMore};
+
+/// The dims from `axis` on as one, if their elements lie one behind the other.
+fn joined_from(v: &View, axis: usize) -> Option<View> {
+    let n = v.dims[axis..].iter().product();
+    let rows = v.reshaped(&[&v.dims[..axis], &[n]].concat())?;
+    rows.has_rows().then_some(rows)
+}
+
+/// Levels over the rows of operands that have `n` elements each. A lone row stays whole: a level of one keeps it from being
+/// split.
+fn over_rows(rows: &[&View], n: usize, elements: Vec<i64>, key: usize) -> Vec<Level> {
+    let mut all = levels(&rows[key].dims, rows, key);
+    if all.is_empty() {
+        all.push(Level { count: 1, strides: vec![0; rows.len()] });
+    }
+    all.push(Level { count: n, strides: elements });
+    all
+}
+
+fn without(v: &View, axis: usize) -> View {
+    let mut v = v.clone();
+    v.dims.remove(axis);
+    v.strides.remove(axis);
+    v
+}
 
 impl Lower<'_> {
+    /// The location of an op and of what is part of its step.
+    fn joined_loc(&mut self, op: OpId, parts: &[OpId]) -> LocId {
+        let all: Vec<LocId> = parts.iter().chain([&op]).map(|&op| self.src.loc(op)).collect();
+        self.out.locs.fuse(&all)
+    }
+
     /// `graph.softmax`: one vector along the axis per remaining index.
     pub fn softmax(&mut self, op: Softmax) -> Result<(), Diag> {
         let axis = op.axis(self.src) as usize;
-        let (a, out) = (self.view(op.x(self.src))?, self.destination(op.out(self.src))?);
-        let without = |v: &View| {
-            let mut v = v.clone();
-            v.dims.remove(axis);
-            v.strides.remove(axis);
-            v
+        let scores = Scores::of(self.src, op);
+        self.loc = self.joined_loc(op.0, &scores.ops);
+        let (out, quant) = self.real_destination(op.out(self.src))?;
+        let stored = Stored::of(quant.as_ref());
+        let a = self.view(scores.x)?;
+        let mask = match scores.mask {
+            Some(mask) => Some(self.view(mask)?.broadcast(&out.dims)),
+            None => None,
         };
-        let (rest_a, rest_out) = (without(&a), without(&out));
-        let mut all = levels(&rest_a.dims.clone(), &[&rest_a, &rest_out], 1);
-        all.push(Level { count: a.dims[axis], strides: vec![a.strides[axis], out.strides[axis]] });
-        // A lone vector must stay whole: a level of one row keeps it from being split.
-        if all.len() == 1 {
-            all.insert(0, Level { count: 1, strides: vec![0, 0] });
-        }
-        sweep(&mut self.emit(), [&a, &out], all, |[n, rows], [a, out]| {
-            let ([a_elem, a_row], [out_elem, out_row]) = (a.by, out.by);
-            let more = SoftmaxMore { a_row, out_row, a_elem, out_elem };
+        let (has_mask, mask) = (mask.is_some(), mask.unwrap_or_else(|| a.clone()));
+        let rest = [&a, &out, &mask].map(|v| without(v, axis));
+        let strides = vec![a.strides[axis], out.strides[axis], mask.strides[axis]];
+        let all = over_rows(&rest.each_ref(), out.dims[axis], strides, 1);
+        sweep(&mut self.emit(), [&a, &out, &mask], all, |[n, rows], [a, out, mask]| {
+            let none = 0usize.into();
+            let [mask_elem, mask_row] = if has_mask { mask.by } else { [none, none] };
+            let more = SoftmaxMore {
+                mask: has_mask.then_some(mask.at),
+                a_row: a.by[1],
+                mask_row,
+                out_row: out.by[1],
+                a_elem: a.by[0],
+                mask_elem,
+                out_elem: out.by[0],
+                factor: scores.factor,
+                scale: stored.scale.unwrap_or(0.0),
+                zero: stored.zero,
+                lo: stored.lo,
+                hi: stored.hi,
+            };
             SoftmaxCall { variant: Variant::F32, a: a.at, out: out.at, rows, n, more }
         })
+    }
+
+    /// `graph.layer_norm`, with the addition in front of it where that is part of its step.
+    pub fn layer_norm(&mut self, op: LayerNorm) -> Result<(), Diag> {
+        let (src, axis) = (self.src, op.axis(self.src) as usize);
+        let sum = Sum::in_front_of(src, op);
+        let parts: Vec<OpId> = sum.iter().map(|sum| sum.add).collect();
+        self.loc = self.joined_loc(op.0, &parts);
+        let (out, quant) = self.real_destination(op.out(src))?;
+        let kept = sum.filter(|sum| sum.is_kept).map(|sum| self.destination(src.result(sum.add))).transpose()?;
+        let (to, to_kept) = (self.rows_to_write(&out, axis)?, kept.as_ref().map(|v| self.rows_to_write(v, axis)));
+        let to_kept = to_kept.transpose()?;
+        self.layer_norm_of_rows(op, sum, &to, to_kept.as_ref(), Stored::of(quant.as_ref()))?;
+        for (rows, wanted) in [(Some(to), Some(out)), (to_kept, kept)] {
+            if let (Some(rows), Some(wanted)) = (rows, wanted)
+                && rows.buf != wanted.buf
+            {
+                let rows = rows.reshaped(&wanted.dims).ok_or_else(|| Diag::bug("rows of other dims"))?;
+                self.copy(&rows, &wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn layer_norm_of_rows(
+        &mut self,
+        op: LayerNorm,
+        sum: Option<Sum>,
+        out: &View,
+        kept: Option<&View>,
+        stored: Stored,
+    ) -> Result<(), Diag> {
+        let (src, axis) = (self.src, op.axis(self.src) as usize);
+        let dims = src.dims(op.out(src)).to_vec();
+        let [x, y] = sum.map_or([op.x(src); 2], |sum| sum.terms);
+        let ((x, read), (y, read_y)) = (self.real_operand(x), self.real_operand(y));
+        let (a, res) = (self.rows_of(x, &dims, axis)?, self.rows_of(y, &dims, axis)?);
+        let mut parameter = |v: Option<ValueId>| -> Result<Option<At>, Diag> {
+            let Some(v) = v else { return Ok(None) };
+            let dims = src.dims(v).to_vec();
+            Ok(Some(At::from(&self.rows_of(v, &dims, 0)?)))
+        };
+        let (gamma, beta) = (parameter(op.scale(src))?, parameter(op.bias(src))?);
+        let kept_view = kept.unwrap_or(out);
+        let views = [&a, &res, kept_view, out];
+        let (rest, n) = (views.map(|v| without(v, axis)), out.dims[axis]);
+        let all = over_rows(&rest.each_ref(), n, views.map(View::elem_bytes).to_vec(), 3);
+        let variant = if op.rms(src) { Variant::Rms } else { Variant::F32 };
+        sweep(&mut self.emit(), views, all, |[n, rows], [a, res, kept_at, out]| {
+            let more = LayerNormMore {
+                res: sum.map(|_| res.at),
+                gamma: gamma.clone(),
+                beta: beta.clone(),
+                sum: kept.map(|_| kept_at.at),
+                a_row: a.by[1],
+                res_row: if sum.is_some() { res.by[1] } else { 0usize.into() },
+                sum_row: if kept.is_some() { kept_at.by[1] } else { 0usize.into() },
+                out_row: out.by[1],
+                epsilon: op.epsilon(src) as f32,
+                a_scale: read.scale,
+                a_zero: read.zero,
+                res_scale: if sum.is_some() { read_y.scale } else { 0.0 },
+                res_zero: if sum.is_some() { read_y.zero } else { 0.0 },
+                scale: stored.scale.unwrap_or(0.0),
+                zero: stored.zero,
+                lo: stored.lo,
+                hi: stored.hi,
+            };
+            LayerNormCall { variant, a: a.at, out: out.at, rows, n, more }
+        })
+    }
+
+    /// A tensor as rows of all dims from `axis` on, repeated as `dims` say; a copy where its elements lie otherwise.
+    fn rows_of(&mut self, v: ValueId, dims: &[usize], axis: usize) -> Result<View, Diag> {
+        let view = self.view(v)?;
+        let own = axis.saturating_sub(dims.len() - view.dims.len());
+        let view = match joined_from(&view, own) {
+            Some(_) => view,
+            None => self.row_major_copy("rows", &view)?,
+        };
+        joined_from(&view.broadcast(dims), axis).ok_or_else(|| Diag::bug("rows that are none"))
+    }
+
+    /// Where rows of all dims from `axis` on are written: a result, or a buffer that is copied to it.
+    fn rows_to_write(&mut self, v: &View, axis: usize) -> Result<View, Diag> {
+        if let Some(rows) = joined_from(v, axis) {
+            return Ok(rows);
+        }
+        let rows = self.alloc("norm", v.elem, &v.dims, Layout::Rows)?;
+        joined_from(&rows, axis).ok_or_else(|| Diag::bug("rows that are none"))
     }
 
     /// `graph.lrn` over channels-last pixels.

@@ -3,8 +3,8 @@
 use super::Lower;
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
-    Conversion, CumSum, Dequantize, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce, Lrn,
-    Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
+    Conversion, CumSum, Dequantize, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce,
+    LayerNorm, Lrn, Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
 };
 use qc_dialects::quant::{QAvgPool, QBatchMatmul, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
 use qc_ir::{Diag, OpDef, OpId};
@@ -41,6 +41,7 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[QLut::DEF], |l, op| l.lut(QLut(op))),
     (Conversion::DEFS, |l, op| l.conversion(op)),
     (&[Softmax::DEF], |l, op| l.softmax(Softmax(op))),
+    (&[LayerNorm::DEF], |l, op| l.layer_norm(LayerNorm(op))),
     (&[Lrn::DEF], |l, op| l.lrn(Lrn(op))),
     (&[ReduceMean::DEF], |l, op| l.reduce_mean(ReduceMean(op))),
     (&[BatchNorm::DEF], |_, _| {
@@ -61,6 +62,13 @@ impl Lower<'_> {
     /// Lowers an op.
     pub fn op(&mut self, op: OpId) -> Result<(), Diag> {
         let def = self.src.def(op);
+        let joined = &self.place.conversions.joined;
+        if joined.has_no_step(op) {
+            return Ok(());
+        }
+        if let Some(norm) = joined.norm_with(op) {
+            return self.layer_norm(norm);
+        }
         match rule(def) {
             Some(rule) => rule(self, op),
             None => Err(Diag::bug(format!("{} cannot be lowered; an earlier pass should have replaced it", def.name))),

@@ -2,8 +2,8 @@
 
 use super::simd::Simd;
 use crate::numbers::{
-    ERF_POLY, ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, EXPM1_HI, EXPM1_LO, LN2_HI, LN2_LO, LOG_POLY, LOG2_E,
-    MAGIC, MAGIC_BITS, SQRT_HALF_BITS,
+    ERF_POLY, ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, EXP2_LO, EXP2_POLY, EXPM1_HI, EXPM1_LO, LN2_HI, LN2_LO,
+    LOG_POLY, LOG2_E, MAGIC, MAGIC_BITS, NORMAL_EXPONENT, NORMAL_POLY, NORMAL_STEP, SQRT_HALF_BITS,
 };
 
 /// Loads `n` lanes that are `stride` bytes apart and nothing else; the other lanes are 0.
@@ -64,9 +64,21 @@ fn reduced<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
 /// `e^x`; see `reference::exp`, whose operations these are.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    let (r, shifted) = reduced(s, s.clamp(x, s.splat(EXP_LO), s.splat(EXP_HI)));
+    exp_of(s, s.clamp(x, s.splat(EXP_LO), s.splat(EXP_HI)))
+}
+
+/// `e^x` within the bounds.
+#[inline(always)]
+fn exp_of<S: Simd>(s: S, x: S::F) -> S::F {
+    let (r, shifted) = reduced(s, x);
     let q = horner(s, EXP_POLY, r);
     s.times_power(s.add(s.fma(q, s.mul(r, r), r), s.splat(1.0)), shifted)
+}
+
+/// `e^x` for `x <= 0` or NaN: the same operations but for the bound above.
+#[inline(always)]
+pub fn exp_below<S: Simd>(s: S, x: S::F) -> S::F {
+    exp_of(s, s.max(s.splat(EXP_LO), x))
 }
 
 /// `e^x - 1`; see `reference::expm1`, whose operations these are.
@@ -86,6 +98,18 @@ pub fn erfc<S: Simd>(s: S, z: S::F) -> S::F {
     let t = s.div(s.splat(1.0), s.fma(z, s.splat(ERFC_STEP), s.splat(1.0)));
     let bell = exp(s, s.sub(s.splat(0.0), s.mul(z, z)));
     s.mul(s.mul(horner(s, ERFC_POLY, t), t), bell)
+}
+
+/// Two factors of what the normal distribution leaves behind `|u|`; see `reference::normal_tail`, whose operations these are.
+#[inline(always)]
+pub fn normal_tail<S: Simd>(s: S, u: S::F) -> (S::F, S::F) {
+    let h = s.as_float(s.and_i(s.bits(u), s.splat_i(i32::MAX)));
+    let exponent = s.max(s.splat(EXP2_LO), s.mul(s.mul(u, u), s.splat(NORMAL_EXPONENT)));
+    let shifted = s.add(exponent, s.splat(MAGIC));
+    let f = s.sub(exponent, s.sub(shifted, s.splat(MAGIC)));
+    let bell = s.times_power(s.fma(horner(s, EXP2_POLY, f), f, s.splat(1.0)), shifted);
+    let t = s.div(s.splat(1.0), s.fma(h, s.splat(NORMAL_STEP), s.splat(1.0)));
+    (s.mul(h, bell), horner(s, NORMAL_POLY, t))
 }
 
 /// `erf(x)` for `|x| < 1`; see `reference::erf_near_zero`, whose operations these are.

@@ -1,82 +1,9 @@
-//! Softmax, means and local response normalization.
+//! Means and local response normalization.
 
-use super::math::{exp, load_lanes, pow_neg, store_lanes, tree_sum};
+use super::math::{load_lanes, pow_neg};
 use super::simd::Simd;
-use crate::args::{LrnArgs, MeanArgs, SoftmaxArgs};
+use crate::args::{LrnArgs, MeanArgs};
 use crate::numbers::LRN_RUN;
-
-/// Softmax of rows.
-///
-/// # Safety
-/// `args` points to a [`SoftmaxArgs`] that keeps its contract.
-#[inline(always)]
-pub unsafe fn softmax<S: Simd>(s: S, args: *const u8) {
-    // SAFETY: the caller's guarantee.
-    let g = unsafe { *args.cast::<SoftmaxArgs>() };
-    for r in 0..g.rows {
-        // SAFETY: row `r` exists.
-        unsafe {
-            let (a, out) = (g.a.wrapping_byte_add(r * g.a_row), g.out.wrapping_byte_add(r * g.out_row));
-            softmax_row(s, &g, a, out);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn softmax_row<S: Simd>(s: S, g: &SoftmaxArgs, a: *const f32, out: *mut f32) {
-    // SAFETY: exactly the lanes of the row are read and written; `out` holds the exponentials between the passes.
-    unsafe {
-        let whole = g.n / 16 * 16;
-        // A NaN that the maximum does not see makes all exponentials NaN by their sum.
-        let mut maxima = s.splat(f32::NEG_INFINITY);
-        let mut i = 0;
-        while i < whole {
-            maxima = s.max(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, 16), maxima);
-            i += 16;
-        }
-        let mut max = s.lanes(maxima).into_iter().fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m });
-        while i < g.n {
-            let v = a.wrapping_byte_add(i * g.a_elem).read_unaligned();
-            max = if v > max { v } else { max };
-            i += 1;
-        }
-        let max = s.splat(max);
-        let mut sums = s.splat_d(0.0);
-        i = 0;
-        while i < whole {
-            let e = exp(s, s.sub(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, 16), max));
-            sums = s.add_wide(sums, e);
-            store_lanes(s, e, out.wrapping_byte_add(i * g.out_elem), g.out_elem, 16);
-            i += 16;
-        }
-        if i < g.n {
-            let n = g.n - i;
-            let e = exp(s, s.sub(load_lanes(s, a.wrapping_byte_add(i * g.a_elem), g.a_elem, n), max));
-            // A sum of exponentials is not negative, so adding 0 for lanes past the end keeps its bits.
-            sums = s.add_wide(sums, first_lanes(s, e, n));
-            store_lanes(s, e, out.wrapping_byte_add(i * g.out_elem), g.out_elem, n);
-        }
-        let sum = s.splat(tree_sum(s.lanes_wide(sums)) as f32);
-        i = 0;
-        while i < g.n {
-            let n = (g.n - i).min(16);
-            let p = out.wrapping_byte_add(i * g.out_elem);
-            store_lanes(s, s.div(load_lanes(s, p, g.out_elem, n), sum), p, g.out_elem, n);
-            i += 16;
-        }
-    }
-}
-
-/// The first `n` lanes; 0 behind them.
-#[inline(always)]
-fn first_lanes<S: Simd>(s: S, v: S::F, n: usize) -> S::F {
-    let mut lanes = s.lanes(v);
-    for (j, lane) in lanes.iter_mut().enumerate() {
-        *lane = if j < n { *lane } else { 0.0 };
-    }
-    // SAFETY: the array has 64 bytes.
-    unsafe { s.load(lanes.as_ptr()) }
-}
 
 /// Means of rows.
 ///
@@ -98,9 +25,9 @@ pub unsafe fn mean<S: Simd>(s: S, args: *const u8) {
             }
             if i < g.n {
                 // No sum that begins at 0 is -0, so adding 0 for lanes past the end keeps its bits.
-                sums = s.add_wide(sums, first_lanes(s, s.load(a.wrapping_add(i)), g.n - i));
+                sums = s.add_wide(sums, s.first(s.load(a.wrapping_add(i)), g.n - i, s.splat(0.0)));
             }
-            out.write_unaligned((tree_sum(s.lanes_wide(sums)) / g.n as f64) as f32);
+            out.write_unaligned((s.sum_wide(sums) / g.n as f64) as f32);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Real numbers in memory: floats, or bytes with a scale and a zero point.
 
+use super::math::store_lanes;
 use super::simd::{Simd, unroll};
 use crate::numbers::{MAGIC, MAGIC_BITS};
 
@@ -110,6 +111,31 @@ impl<S: Simd> Sink<S> {
     }
 }
 
+impl<S: Simd> Sink<S> {
+    /// Stores elements `i .. i + n` of a row whose elements are `step` bytes apart.
+    ///
+    /// # Safety
+    /// They are writable; `n <= 16`.
+    #[inline(always)]
+    pub unsafe fn store_apart(&self, s: S, v: S::F, row: *mut u8, i: usize, step: usize, n: usize) {
+        let out = row.wrapping_add(i * step);
+        // SAFETY: the caller's guarantee; the array has 64 bytes.
+        unsafe {
+            match self.quantized {
+                false => store_lanes(s, v, out.cast(), step, n),
+                true if step == 1 => s.store_b(s.pack([self.rounding.apply(s, v)]), out, n),
+                true => {
+                    let mut lanes = [0; 16];
+                    s.store_i(self.rounding.apply(s, v), lanes.as_mut_ptr(), 16);
+                    for (j, lane) in lanes.into_iter().enumerate().take(n) {
+                        out.wrapping_add(j * step).write(lane as u8);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// How a convolution or matrix product stores its results: as floats, or quantized.
 pub trait Stored<S: Simd>: Copy {
     /// Bytes of a result.
@@ -117,6 +143,12 @@ pub trait Stored<S: Simd>: Copy {
 
     /// By the fields of a result.
     fn new(s: S, scale: f32, zero: f32, lo: i32, hi: i32) -> Self;
+
+    /// Bytes of a result, where they are known at run time only.
+    #[inline(always)]
+    fn bytes(&self) -> usize {
+        Self::BYTES
+    }
 
     /// Stores the first `n` results.
     ///
@@ -171,5 +203,30 @@ impl<S: Simd> Stored<S> for AsU8<S> {
                 false => s.store_b(s.pack(q), out, n),
             }
         }
+    }
+}
+
+/// Results are what the fields say when the kernel runs.
+impl<S: Simd> Stored<S> for Sink<S> {
+    const BYTES: usize = 4;
+
+    #[inline(always)]
+    fn new(s: S, scale: f32, zero: f32, lo: i32, hi: i32) -> Self {
+        Sink::new(s, scale, zero, lo, hi)
+    }
+
+    #[inline(always)]
+    fn bytes(&self) -> usize {
+        if self.quantized { 1 } else { 4 }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const NV: usize>(&self, s: S, v: [S::F; NV], out: *mut u8, n: usize) {
+        unroll!(i in 0..NV => {
+            if 16 * i < n {
+                // SAFETY: the caller's guarantee.
+                unsafe { Sink::store(self, s, v[i], out, 16 * i, (n - 16 * i).min(16)) };
+            }
+        });
     }
 }

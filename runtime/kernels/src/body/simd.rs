@@ -20,6 +20,9 @@ pub trait Simd: Copy {
     /// Number of `F` that the vector registers hold.
     const REGISTERS: usize;
 
+    /// Whether code is to be small rather than fast: 16 lanes are many instructions here.
+    const COMPACT: bool = false;
+
     /// All lanes `v`.
     fn splat(self, v: f32) -> Self::F;
     /// `a + b`.
@@ -55,6 +58,25 @@ pub trait Simd: Copy {
     fn div_wide(self, a: Self::D, b: Self::D) -> Self::F;
     /// The lanes as an array.
     fn lanes_wide(self, a: Self::D) -> [f64; 16];
+
+    /// The sum of all lanes: `j` with `j + 8`, then `+ 4`, `+ 2`, `+ 1`.
+    #[inline(always)]
+    fn sum_wide(self, a: Self::D) -> f64 {
+        super::math::tree_sum(self.lanes_wide(a))
+    }
+    /// The largest of all lanes, if none is NaN.
+    #[inline(always)]
+    fn largest(self, a: Self::F) -> f32 {
+        self.lanes(a).into_iter().fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m })
+    }
+    /// The first `n` lanes of `a`, and those of `b` behind them.
+    #[inline(always)]
+    fn first(self, a: Self::F, n: usize, b: Self::F) -> Self::F {
+        let index: [f32; 16] = core::array::from_fn(|i| i as f32);
+        // SAFETY: the array has 64 bytes.
+        let index = unsafe { self.load(index.as_ptr()) };
+        self.if_less(index, self.splat(n as f32), a, b)
+    }
 
     /// All lanes `v`.
     fn splat_i(self, v: i32) -> Self::I;

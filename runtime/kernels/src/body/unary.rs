@@ -1,11 +1,11 @@
 //! Element-wise operations on one tensor of rows: tables of bytes, functions of real numbers.
 
-use super::math::{erf_near_zero, erfc, exp, expm1};
-use super::real::{Sink, Source};
-use super::simd::Simd;
+use super::math::{erf_near_zero, erfc, exp, expm1, normal_tail};
+use super::real::{AsF32, AsU8, Sink, Source, Stored};
+use super::simd::{Simd, unroll};
 use crate::args::UnaryArgs;
 use crate::functions::functions;
-use crate::numbers::FRAC_1_SQRT_2;
+use crate::numbers::NORMAL_END;
 
 /// Maps bytes by a table.
 ///
@@ -77,13 +77,51 @@ pub unsafe fn map<S: Simd, F: Function>(s: S, args: *const u8) {
     let g = unsafe { *args.cast::<UnaryArgs>() };
     let p = [s.splat(g.p0), s.splat(g.p1), s.splat(g.p2)];
     let source = Source::new(s, g.a_scale, g.a_zero);
-    let sink = Sink::new(s, g.scale, g.zero, g.lo, g.hi);
     for r in 0..g.rows {
         let (a, out) = (g.a.wrapping_add(r * g.a_row), g.out.wrapping_add(r * g.out_row));
-        let mut i = 0;
-        while i < g.n {
-            // SAFETY: the operand may be read 64 bytes past its end; only the elements left are stored.
-            unsafe { sink.store(s, F::apply(s, source.load(s, a, i), p), out, i, (g.n - i).min(16)) };
+        // SAFETY: row `r` exists, and may be read 64 bytes past its end.
+        unsafe {
+            match g.scale.to_bits() {
+                _ if S::COMPACT => {
+                    let sink = Sink::new(s, g.scale, g.zero, g.lo, g.hi);
+                    let mut i = 0;
+                    while i < g.n {
+                        sink.store(s, F::apply(s, source.load(s, a, i), p), out, i, (g.n - i).min(16));
+                        i += 16;
+                    }
+                }
+                0 => run::<S, F, AsF32, 1>(s, source, AsF32, a, out, g.n, p),
+                _ => run::<S, F, AsU8<S>, 4>(s, source, AsU8::new(s, g.scale, g.zero, g.lo, g.hi), a, out, g.n, p),
+            }
+        }
+    }
+}
+
+/// A function of `n` elements, `N` vectors at once.
+#[inline(always)]
+unsafe fn run<S: Simd, F: Function, O: Stored<S>, const N: usize>(
+    s: S,
+    source: Source<S>,
+    stored: O,
+    a: *const u8,
+    out: *mut u8,
+    n: usize,
+    p: [S::F; 3],
+) {
+    let mut i = 0;
+    // SAFETY: the caller's guarantee; only the elements left are stored.
+    unsafe {
+        while i + 16 * N <= n {
+            let mut v = [p[0]; N];
+            unroll!(j in 0..N => {
+                v[j] = F::apply(s, source.load(s, a, i + 16 * j), p);
+            });
+            stored.store(s, v, out.wrapping_add(stored.bytes() * i), 16 * N);
+            i += 16 * N;
+        }
+        while i < n {
+            let v = F::apply(s, source.load(s, a, i), p);
+            stored.store(s, [v], out.wrapping_add(stored.bytes() * i), (n - i).min(16));
             i += 16;
         }
     }

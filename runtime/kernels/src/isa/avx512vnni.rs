@@ -116,6 +116,21 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn sum_wide(self, a: [__m512d; 2]) -> f64 {
+        // SAFETY: the witness.
+        unsafe {
+            let eight = _mm512_add_pd(a[0], a[1]);
+            let four = _mm256_add_pd(_mm512_castpd512_pd256(eight), _mm512_extractf64x4_pd::<1>(eight));
+            let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+            _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+        }
+    }
+    #[inline(always)]
+    fn largest(self, a: __m512) -> f32 {
+        call!(_mm512_reduce_max_ps(a))
+    }
+
+    #[inline(always)]
     fn splat_i(self, v: i32) -> __m512i {
         call!(_mm512_set1_epi32(v))
     }

@@ -4,7 +4,9 @@ use super::whole::whole_tier;
 #[cfg(any(qc_embed, clippy))]
 use super::{avx2::Avx2 as W, gemm_avx2};
 #[cfg(any(qc_embed, clippy))]
-use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, pack, pool, real, unary};
+use crate::body::{
+    binary, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, softmax, unary,
+};
 
 whole_tier! { { Avx2 "avx2" (W) "avx2,fma" }
     gemm_u8s8u8_6x16: Gemm U8 [6 x 16] = gemm_avx2::u8s8::<gemm::ToU8<W>>;

@@ -6,7 +6,9 @@ use super::avx512vnni::Avx512Vnni as W;
 use super::depthwise_avx512vnni;
 use super::whole::whole_tier;
 #[cfg(any(qc_embed, clippy))]
-use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, pack, pool, real, unary};
+use crate::body::{
+    binary, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, softmax, unary,
+};
 
 whole_tier! { { Avx512Vnni "avx512vnni" (W) "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni" }
     gemm_u8s8u8_6x64: Gemm U8 [6 x 64] = gemm::gemm::<W, gemm::ToU8<W>>;

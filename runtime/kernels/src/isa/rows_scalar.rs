@@ -4,7 +4,9 @@
 use super::scalar::Scalar as W;
 use super::whole::whole_tier;
 #[cfg(any(qc_embed, clippy))]
-use crate::body::{binary, convert, depthwise, gemm, gemm_f32, movement, norm, pack, pool, real, unary};
+use crate::body::{
+    binary, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, softmax, unary,
+};
 
 whole_tier! { { Scalar "scalar" (W) "sse2" }
     gemm_u8s8u8_2x16: Gemm U8 [2 x 16] = gemm::gemm::<W, gemm::ToU8<W>>;

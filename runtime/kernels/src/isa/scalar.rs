@@ -28,6 +28,7 @@ fn map2<T: Copy, U>(a: [T; 16], b: [T; 16], f: impl Fn(T, T) -> U) -> [U; 16] {
 
 impl Simd for Scalar {
     const REGISTERS: usize = 4;
+    const COMPACT: bool = true;
     type F = [f32; 16];
     type I = [i32; 16];
     type B = [u8; 64];

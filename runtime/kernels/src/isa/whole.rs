@@ -39,7 +39,9 @@ macro_rules! whole_tier_and_functions {
             pack_b4: Pack B4 [1 x 64] = pack::b4;
             fill_b1: Fill B1 [1 x 64] = movement::fill_b1;
             fill_b4: Fill B4 [1 x 16] = movement::fill_b4;
-            softmax_f32: Softmax F32 [1 x 16] = norm::softmax;
+            softmax_f32: Softmax F32 [1 x 16] = softmax::softmax;
+            layer_norm_f32: LayerNorm F32 [1 x 16] = layer_norm::layer_norm::<W, true>;
+            layer_norm_rms: LayerNorm Rms [1 x 16] = layer_norm::layer_norm::<W, false>;
             mean_f32: Mean F32 [1 x 16] = norm::mean;
             lrn_f32: Lrn F32 [1 x 16] = norm::lrn;
             $($kernel: Unary $variant [1 x 16] = unary::map::<W, unary::$name>;)*

@@ -1,9 +1,12 @@
 //! Functions of single elements: what the formulas of [`crate::functions`] are made of, and their values.
 
-use super::norm::{exp, expm1};
+use super::norm::{exp, expm1, power_of_two};
 use super::numbers::clamp_f32;
 use crate::functions::functions;
-use crate::numbers::{ERF_POLY, ERFC_POLY, ERFC_STEP, FRAC_1_SQRT_2, fma_exact};
+use crate::numbers::{
+    ERF_POLY, ERFC_POLY, ERFC_STEP, EXP2_LO, EXP2_POLY, MAGIC, MAGIC_BITS, NORMAL_END, NORMAL_EXPONENT, NORMAL_POLY,
+    NORMAL_STEP, fma_exact,
+};
 use crate::table::Variant;
 
 /// `1 - erf(z)` for `z >= 0`, with a relative error below `4e-7 + 7e-8 z²` where the result is normal: `t P(t) E(-z²)` with
@@ -12,6 +15,22 @@ pub fn erfc(z: f32) -> f32 {
     let t = 1.0 / fma_exact(z, ERFC_STEP, 1.0);
     let p = ERFC_POLY.iter().rev().copied().reduce(|p, c| fma_exact(p, t, c)).unwrap_or(0.0);
     p * t * exp(0.0 - z * z)
+}
+
+/// `h e^(-h²/2)` and `e^(h²/2) erfc(h / sqrt 2) / 2` with `h = |u|`: their product is `h` times what the normal distribution
+/// leaves behind `h`. The first is a power of 2, of a polynomial of degree 5; the second is one of degree 7 in
+/// `1 / (1 + 0.34 h)`.
+pub fn normal_tail(u: f32) -> (f32, f32) {
+    let h = size(u);
+    let exponent = u * u * NORMAL_EXPONENT;
+    let exponent = if EXP2_LO > exponent { EXP2_LO } else { exponent };
+    let shifted = exponent + MAGIC;
+    let f = exponent - (shifted - MAGIC);
+    let p = EXP2_POLY.iter().rev().copied().reduce(|p, c| fma_exact(p, f, c)).unwrap_or(0.0);
+    let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC_BITS);
+    let bell = fma_exact(p, f, 1.0) * power_of_two(n >> 1) * power_of_two(n.wrapping_sub(n >> 1));
+    let t = 1.0 / fma_exact(h, NORMAL_STEP, 1.0);
+    (h * bell, NORMAL_POLY.iter().rev().copied().reduce(|p, c| fma_exact(p, t, c)).unwrap_or(0.0))
 }
 
 /// `erf(x)` for `|x| < 1`: `x` times a polynomial in `x²`.

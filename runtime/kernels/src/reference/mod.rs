@@ -8,12 +8,14 @@ extern crate alloc;
 mod conv;
 mod elementwise;
 mod function;
+mod layer_norm;
 mod movement;
 mod norm;
 mod numbers;
 mod pool;
+mod softmax;
 
-pub use function::{erfc, function, sqrt};
+pub use function::{erfc, function, normal_tail, sqrt};
 pub use norm::{exp, expm1, pow_neg};
 pub use numbers::{Residual, clamp_f32, maximum, minimum, quantize, requantize, requantize_residual};
 
@@ -168,7 +170,8 @@ pub fn run_variant<M: Memory>(family: Family, variant: Variant, args: &Args, mem
         Family::Gather => movement::gather(args, mem),
         Family::Pack => movement::pack(variant, args, mem),
         Family::Fill => movement::fill(variant, args, mem),
-        Family::Softmax => norm::softmax(args, mem),
+        Family::Softmax => softmax::softmax(args, mem),
+        Family::LayerNorm => layer_norm::layer_norm(variant, args, mem),
         Family::Mean => norm::mean(args, mem),
         Family::Lrn => norm::lrn(args, mem),
     }

@@ -1,8 +1,8 @@
-//! Softmax and local response normalization, with the polynomials that define exp and power.
+//! Means and local response normalization, with the polynomials that define exp and power.
 
 extern crate alloc;
 
-use super::numbers::{clamp_f32, maximum};
+use super::numbers::clamp_f32;
 use super::{Args, Memory};
 use crate::numbers::{
     EXP_HI, EXP_LO, EXP_POLY, EXPM1_HI, EXPM1_LO, LN2_HI, LN2_LO, LOG_POLY, LOG2_E, LRN_RUN, MAGIC, MAGIC_BITS,
@@ -38,7 +38,7 @@ fn exp_parts(x: f32) -> (f32, i32) {
 }
 
 /// `2^n` for normal powers.
-fn power_of_two(n: i32) -> f32 {
+pub(super) fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) << 23) as u32)
 }
 
@@ -58,26 +58,17 @@ pub fn pow_neg(x: f32, beta: f32) -> f32 {
     exp(-beta * log)
 }
 
-pub(super) fn softmax<M: Memory>(args: &Args, mem: &mut M) {
-    let n = args.int("n");
-    for r in 0..args.int("rows") {
-        let a = |i: i64| args.ptr("a").plus(r * args.int("a_row") + i * args.int("a_elem"));
-        let max = (0..n).fold(f32::NEG_INFINITY, |m, i| maximum(mem.f32(a(i)), m));
-        let e: Vec<f32> = (0..n).map(|i| exp(mem.f32(a(i)) - max)).collect();
-        let sum = sum_of(e.iter().copied()) as f32;
-        for (i, v) in e.iter().enumerate() {
-            let out = args.ptr("out").plus(r * args.int("out_row") + i as i64 * args.int("out_elem"));
-            mem.set_f32(out, v / sum);
-        }
-    }
-}
-
-/// The sum in double precision: 16 partial ones by index mod 16, added by halves.
+/// The sum in double precision: 16 partial ones by index mod 16.
 fn sum_of(values: impl Iterator<Item = f32>) -> f64 {
     let mut partial = [0.0f64; 16];
     for (i, v) in values.enumerate() {
         partial[i % 16] += f64::from(v);
     }
+    tree(partial)
+}
+
+/// The sum of 16 numbers, by halves.
+pub(super) fn tree(mut partial: [f64; 16]) -> f64 {
     for width in [8, 4, 2, 1] {
         for j in 0..width {
             partial[j] += partial[j + width];

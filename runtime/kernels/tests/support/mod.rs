@@ -220,9 +220,10 @@ impl Case {
     fn stores_floats(&self) -> bool {
         match self.args.family() {
             Family::BinaryF32 | Family::Unary => self.variant != Variant::LutU8 && self.args.f32("scale") == 0.0,
+            Family::Softmax | Family::LayerNorm => self.args.f32("scale") == 0.0,
             Family::Gemm | Family::GemmF32 | Family::DwF32 => self.variant == Variant::F32,
             Family::Pool => matches!(self.variant, Variant::MaxF32 | Variant::AvgF32),
-            Family::Dequantize | Family::Softmax | Family::Mean | Family::Lrn => true,
+            Family::Dequantize | Family::Mean | Family::Lrn => true,
             _ => false,
         }
     }

@@ -13,6 +13,7 @@ mod linear;
 pub mod makers;
 mod mixing;
 mod movement;
+mod norms;
 mod numbers;
 mod pairs;
 mod pattern;

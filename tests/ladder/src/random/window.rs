@@ -1,7 +1,7 @@
-//! Pools, means and what is normalized over an axis.
+//! Pools and means.
 
 use super::build::Graph;
-use qc_dialects::graph::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, Lrn, MaxPool, ReduceMean, Softmax};
+use qc_dialects::graph::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, ReduceMean};
 use qc_ir::{Attrs, ValueId};
 
 /// A max or average pool, with padding that differs on all sides and perhaps rounded-up sizes.
@@ -40,19 +40,6 @@ pub fn global(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
         }
         _ => g.op(GlobalAvgPool::DEF, &[x], Attrs::new()),
     })
-}
-
-/// A softmax along any axis of an item.
-pub fn softmax(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
-    let axis = 1 + p[1] as usize % (g.m.dims(x).len() - 1);
-    Some(g.op(Softmax::DEF, &[x], Attrs::new().with("axis", axis)))
-}
-
-/// A local response normalization, which is made for images.
-pub fn lrn(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
-    g.plane(x)?;
-    let attrs = Attrs::new().with("size", 1 + i64::from(p[1] % 5)).with("alpha", 0.1);
-    Some(g.op(Lrn::DEF, &[x], attrs.with("beta", 0.75).with("bias", 1.0 + f64::from(p[2] % 2))))
 }
 
 /// A mean over one axis or several; at least one dim besides the batch stays.

@@ -181,15 +181,17 @@ impl Translation {
             };
             inputs.push(slot(name, names));
         }
-        let mut results = Vec::new();
+        let (mut results, mut outputs) = (Vec::new(), Vec::new());
         for (i, result) in node.results.list().iter().enumerate().filter(|(_, r)| r.id != 0) {
             let names = result_names(node, result);
             if i == 0 || row.is_none() {
                 results.extend(names.clone());
+            } else if let Some(more) = row.and_then(|row| row.more.get(i - 1)) {
+                outputs.push(slot(more, names.clone()));
             }
             self.name(node, i, names)?;
         }
-        let outputs = vec![slot(row.map_or("Out", |r| r.output), results)];
+        outputs.insert(0, slot(row.map_or("Out", |r| r.output), results));
         let r#type = row.map_or_else(|| full_name(&node.name), |r| r.program.to_string());
         let mut attrs = Vec::new();
         if let Some(row) = row {

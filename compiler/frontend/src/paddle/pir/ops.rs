@@ -69,6 +69,7 @@ static OPS: &[Row] = &[
     row("greater_than", "greater_than", XY),
     row("index_select", "index_select", &["X", "Index"]).renamed(&[("axis", "dim")]),
     row("isnan", "isnan_v2", X),
+    row("layer_norm", "layer_norm", &["X", "Scale", "Bias"]).out("Y").more(&["Mean", "Variance"]),
     row("less_equal", "less_equal", XY),
     row("less_than", "less_than", XY),
     row("logical_and", "logical_and", XY),

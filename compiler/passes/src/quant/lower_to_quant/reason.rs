@@ -4,7 +4,9 @@ use super::{compute, dequantized, elementwise};
 use crate::graph::{from_constant, is_movement};
 use crate::quant::keep_float::kept;
 use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::{Add, AvgPool, Clamp, GlobalAvgPool, Linear, Lrn, MaxPool, Mul, Softmax, computes_nothing};
+use qc_dialects::graph::{
+    Add, AvgPool, Clamp, GlobalAvgPool, LayerNorm, Linear, Lrn, MaxPool, Mul, Softmax, computes_nothing,
+};
 use qc_ir::{Elem, Module, OpId, ValueId};
 
 /// Why an op of a graph that `lower-to-quant` has left is float: a sentence without the op's name. `None` for ops that
@@ -19,7 +21,7 @@ pub fn why_float(m: &Module, op: OpId) -> Option<String> {
         () if kept(m, op).is_some() => kept(m, op).map(str::to_string),
         () if Linear::is(m, op) => compute::obstacle(m, op),
         () if is(&[Add::DEF, Mul::DEF]) => elementwise::obstacle(m, op),
-        () if is(&[Softmax::DEF, Lrn::DEF]) => Some("kept in f32 for accuracy".into()),
+        () if is(&[Softmax::DEF, LayerNorm::DEF, Lrn::DEF]) => Some("kept in f32 for accuracy".into()),
         () if is_movement(m, op) => Some("moves f32 data".into()),
         () => None,
     };
