@@ -76,7 +76,14 @@ fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec
     let open = |dims: &str| {
         let remedy = match dims {
             "" => format!("state it with `--shape {}=` and its dims, such as 1,3,224,224", d.name),
-            _ => format!("state it with `--shape {}={}`, a number for each `?`", d.name, option_text(dims)),
+            _ => {
+                let text = format!("state it with `--shape {}={}`, a number for each `?`", d.name, option_text(dims));
+                let open = d.names.iter().zip(d.dims.iter().flatten()).skip(1).filter(|(_, dim)| dim.is_none());
+                match open.filter_map(|(name, _)| name.as_deref()).next() {
+                    Some(name) => format!("{text}, or its named dims: `--shape {name}=128`"),
+                    None => text,
+                }
+            }
         };
         port(&d.name, format!("the shape {dims} is not fixed in the model"), remedy)
     };

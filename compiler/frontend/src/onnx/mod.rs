@@ -37,6 +37,7 @@ use prost::Message;
 use proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use qc_ir::Elem;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// The oldest operator set whose operators are understood. Before 7, broadcasting is an attribute.
 const OLDEST_OPSET: i64 = 6;
@@ -45,6 +46,8 @@ const OLDEST_OPSET: i64 = 6;
 struct Importer<'a> {
     source: &'a Source<'a>,
     constants: &'a Constants,
+    /// How many branches the walk is in: names inside are not those of the model.
+    depth: usize,
     opset: i64,
     initializers: HashMap<&'a str, &'a TensorProto>,
     /// Names that live nodes read or the model gives back.
@@ -74,7 +77,7 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
     let nodes: Vec<(&NodeProto, bool)> = nodes.iter().copied().zip(live_nodes(graph, &nodes)).collect();
     let constants = &options.constants;
-    let mut importer = Importer { source, constants, opset, initializers, read: names_read(graph, &nodes) };
+    let mut importer = Importer { source, constants, depth: 0, opset, initializers, read: names_read(graph, &nodes) };
     let shapes = inputs::resolve(&declared, options).map_err(|mut list| {
         // Nothing can be lowered without shapes, but which operators are unknown can be told already.
         list.extend(walk::unknown(&importer, &nodes));
@@ -224,7 +227,12 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
 
     fn constant(&self, g: &mut Graph, name: &str) -> Option<Result<Value, ImportError>> {
         let proto = *self.initializers.get(name)?;
-        let read = self.constants.read(name, || tensor::read(proto, self.source.files)).map(|tensor| {
+        let decode = || tensor::read(proto, self.source.files);
+        let read = match self.depth {
+            0 => self.constants.read(name, decode),
+            _ => decode().map(Arc::new),
+        };
+        let read = read.map(|tensor| {
             g.grant(&tensor);
             let narrow = tensor::narrow_bounds(proto.data_type);
             Value::Known(Known { name: name.into(), tensor, narrow })

@@ -1,3 +1,5 @@
+//! Statements about shapes, and what they come to.
+
 use super::*;
 use crate::inputs::Declared;
 use qc_ir::Limits;

@@ -119,7 +119,7 @@ fn type_name(q: &Quant) -> String {
 pub fn climb(seed: u64) -> Result<Coverage, Box<Finding>> {
     let recipe = Recipe::of_seed(seed);
     // Seeds take turns in their modes, so some of each are compared at several shapes.
-    let at_shapes = seed / 4 % SHAPES_EVERY == 0;
+    let at_shapes = (seed / 4).is_multiple_of(SHAPES_EVERY);
     let failure = match check(&recipe, at_shapes) {
         Ok(coverage) => return Ok(coverage),
         Err(failure) => failure,
