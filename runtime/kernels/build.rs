@@ -27,6 +27,7 @@ const FLAGS: &[&str] = &[
 /// Sources that the object is made of.
 const SOURCES: &[&str] = &[
     "lib.rs",
+    "args",
     "args.rs",
     "body",
     "field.rs",

@@ -58,7 +58,7 @@ pub const ERF_POLY: [f32; 7] = [
     7.853_858e-5,
 ];
 /// `(2^f - 1) / f` on `|f| <= 1/2`, by powers of `f`; relative error of `2^f` 1e-7 before rounding.
-pub const EXP2_POLY: [f32; 5] = [0.693_146_98, 0.240_222_42, 0.055_507_34, 0.009_671_513, 0.001_326_472_5];
+pub const EXP2_POLY: [f32; 5] = [core::f32::consts::LN_2, 0.240_222_83, 0.055_505_585, 0.009_669_691, 0.001_330_060_7];
 
 /// Coefficients of `erfc(h / sqrt 2) exp(h²/2) / 2 ≈ a + t (b + ..)` with `t = 1 / (1 + NORMAL_STEP h)` (weighted least squares
 /// at Chebyshev nodes of `0 <= h <= 14`); relative error `1e-7 (1 + h²/4)` before rounding.

@@ -69,6 +69,7 @@ static OPS: &[Row] = &[
     row("floor", "Out", logic::floor),
     row("fused_embedding_eltwise_layernorm", "Out", fused::embedding_layernorm),
     row("fused_fc_elementwise_layernorm", "Out", fused::fc_layernorm),
+    row("fused_matmul", "Out", nn::fused_matmul),
     row("gather", "Out", indexing::gather),
     row("gather_nd", "Out", indexing::gather_nd),
     row("greater_equal", "Out", logic::greater_equal),

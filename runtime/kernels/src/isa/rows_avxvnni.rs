@@ -5,7 +5,7 @@ use super::avx2::Avx2;
 #[cfg(any(qc_embed, clippy))]
 use super::avxvnni::AvxVnni;
 #[cfg(any(qc_embed, clippy))]
-use crate::body::{depthwise_quads, gemm, layer_norm, softmax};
+use crate::body::{depthwise_quads, gemm};
 use crate::row::rows;
 
 rows! { AvxVnni "avxvnni" (AvxVnni) "avx2,fma,avxvnni";

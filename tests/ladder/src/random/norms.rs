@@ -15,7 +15,7 @@ pub fn softmax(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
 pub fn masked_softmax(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let mut n = Numbers::new(u64::from(p[0]));
     let mut scores = x;
-    if p[1] % 3 > 0 {
+    if !p[1].is_multiple_of(3) {
         let factor = g.floats(&[], vec![[0.125, -0.5, 2.0][p[2] as usize % 3]]);
         scores = g.op(Mul::DEF, &[scores, factor], Attrs::new());
     }

@@ -1,3 +1,5 @@
+//! Norms against their definition in double precision.
+
 use crate::onnx::tests::{Model, float, floats, int};
 
 const X: [f32; 8] = [1.0, 2.0, 4.0, -1.0, 0.5, 0.5, 3.0, -2.0];
