@@ -5,7 +5,7 @@
 
 /// A model as its parts in protobuf.
 #[derive(Default)]
-struct Onnx {
+pub struct Onnx {
     nodes: Vec<u8>,
     rest: Vec<u8>,
 }
@@ -43,6 +43,17 @@ fn int(name: &str, value: i64) -> Vec<u8> {
 }
 
 impl Onnx {
+    /// A float input; a dim that is no number is a name, `?` is nothing.
+    pub fn input(&mut self, name: &str, dims: &[&str]) {
+        let one = |d: &&str| match (d.parse(), *d) {
+            (Ok(n), _) => field(1, &number(1, n)),
+            (_, "?") => field(1, &[]),
+            (_, named) => field(1, &field(2, named.as_bytes())),
+        };
+        let dims: Vec<u8> = dims.iter().flat_map(one).collect();
+        self.rest.extend(field(11, &port_of(name, &dims)));
+    }
+
     /// A model with one float input `x`.
     fn new(dims: &[u64]) -> Onnx {
         let mut model = Onnx::default();
@@ -55,7 +66,7 @@ impl Onnx {
     }
 
     /// A node, from `inputs > outputs`.
-    fn node(&mut self, op: &str, wires: &str, attrs: &[Vec<u8>]) {
+    pub fn node(&mut self, op: &str, wires: &str, attrs: &[Vec<u8>]) {
         let (inputs, outputs) = wires.split_once('>').unwrap_or((wires, ""));
         let mut node = Vec::new();
         inputs.split_whitespace().for_each(|name| node.extend(field(1, name.as_bytes())));
@@ -72,7 +83,8 @@ impl Onnx {
         self.rest.extend(field(5, &tensor));
     }
 
-    fn floats(&mut self, name: &str, dims: &[u64], values: &[f32]) {
+    /// A constant of floats.
+    pub fn floats(&mut self, name: &str, dims: &[u64], values: &[f32]) {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.constant(name, 1, dims, &bytes);
     }
@@ -88,7 +100,7 @@ impl Onnx {
     }
 
     /// The file, with one more output.
-    fn ending(mut self, output: &str) -> Vec<u8> {
+    pub fn ending(mut self, output: &str) -> Vec<u8> {
         self.output(output);
         let graph = [self.nodes, field(2, b"g"), self.rest].concat();
         [number(1, 8), field(7, &graph), field(8, &number(2, 13))].concat()
@@ -110,8 +122,12 @@ impl Onnx {
 
 /// A float input.
 fn port(name: &str, dims: &[u64]) -> Vec<u8> {
-    let dims: Vec<u8> = dims.iter().flat_map(|&d| field(1, &number(1, d))).collect();
-    let tensor = [number(1, 1), field(2, &dims)].concat();
+    port_of(name, &dims.iter().flat_map(|&d| field(1, &number(1, d))).collect::<Vec<u8>>())
+}
+
+/// A float input with these dims in protobuf.
+fn port_of(name: &str, dims: &[u8]) -> Vec<u8> {
+    let tensor = [number(1, 1), field(2, dims)].concat();
     [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
 }
 

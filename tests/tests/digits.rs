@@ -140,7 +140,7 @@ fn run(jit: &Predictor, pictures: &HostTensor) -> Result<HostTensor, String> {
         let mut part = part.to_vec();
         dims[0] = if fixed { batch } else { items };
         part.resize(dims[0] * size, 0.0);
-        let out = ladder::run(&mut cx, &[HostTensor::f32(dims, part)], if fixed { 1 } else { items })?;
+        let out = ladder::run(&mut cx, &[HostTensor::f32(dims, part)])?;
         let row = out[0].as_f32().ok_or("no floats")?;
         all.extend_from_slice(&row[..items * 10]);
     }

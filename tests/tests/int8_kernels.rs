@@ -352,7 +352,7 @@ fn check(case: &Case) -> Result<&'static str, String> {
     for tier in ladder::tiers() {
         let mut cx =
             jit.context(&ContextOptions { threads: Some(1), cpu: Some(tier.into()) }).map_err(|e| e.to_string())?;
-        let out = ladder::run(&mut cx, &inputs, batch)?.remove(0);
+        let out = ladder::run(&mut cx, &inputs)?.remove(0);
         if let Some(first) = &first {
             ladder::same(first, &out).map_err(|e| format!("{tier}: {e}"))?;
         }

@@ -190,7 +190,7 @@ fn per_item(p: &Predictor, tier: &str, inputs: &[HostTensor], count: usize) -> R
     let items = inputs[0].dims()[0];
     let one = |i: usize| {
         let item: Vec<HostTensor> = inputs.iter().map(|t| ladder::item(t, items, i)).collect();
-        ladder::run(&mut cx, &item, 1)
+        ladder::run(&mut cx, &item)
     };
     (0..count).map(one).collect()
 }
@@ -266,7 +266,7 @@ fn batches(
         let options = ContextOptions { threads: Some(threads), cpu: None };
         let mut cx = p.context(&options).map_err(|e| e.to_string())?;
         let whole: Vec<HostTensor> = inputs.iter().map(|t| repeated(t, items, batch)).collect();
-        let out = ladder::run(&mut cx, &whole, batch)?;
+        let out = ladder::run(&mut cx, &whole)?;
         for n in 0..batch {
             for (o, e) in out.iter().zip(&expected[n % items]) {
                 let what = || format!("{end}, batch {batch}, {threads} threads, item {n}");

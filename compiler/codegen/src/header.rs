@@ -19,7 +19,8 @@ pub fn c_header(note: &Note) -> String {
     enums += &tensor_enum(&upper, "OUT", "OUTPUTS", &outputs, &note.outputs);
     let mut wrappers = String::new();
     for (name, io) in inputs.iter().zip(&note.inputs) {
-        wrappers += &fill(INPUT_WRAPPERS, prefix, &upper, name, io);
+        let template = if io.is_open() { SHAPED_INPUT_WRAPPERS } else { INPUT_WRAPPERS };
+        wrappers += &fill(template, prefix, &upper, name, io);
     }
     for (name, io) in outputs.iter().zip(&note.outputs) {
         wrappers += &fill(OUTPUT_WRAPPERS, prefix, &upper, name, io);
@@ -150,7 +151,13 @@ fn tensor_enum(upper: &str, kind: &str, plural: &str, names: &[String], ios: &[I
 }
 
 fn fill(template: &str, prefix: &str, upper: &str, name: &str, io: &IoNote) -> String {
-    let shape = format!("{}, {} elements{}", io.shape_text(), io.item_len(), if io.batched { " per item" } else { "" });
+    let shape = match io.is_open() {
+        true => io.shape_text(),
+        false => {
+            let per = if io.batched { " per item" } else { "" };
+            format!("{}, {} elements{per}", io.shape_text(), io.item_len())
+        }
+    };
     let (argument, passed) = if io.batched { (", size_t batch", "batch") } else { ("", "1") };
     template
         .replace("@P@", prefix)
@@ -160,6 +167,7 @@ fn fill(template: &str, prefix: &str, upper: &str, name: &str, io: &IoNote) -> S
         .replace("@TYPE@", c_type(io.elem))
         .replace("@BATCH_ARGUMENT@", argument)
         .replace("@BATCH_PASSED@", passed)
+        .replace("@RANK@", &io.shape.len().to_string())
         .replace("@SHAPE@", &shape)
 }
 
@@ -180,7 +188,13 @@ fn tier_words() -> String {
 
 fn batch_comment(note: &Note) -> String {
     let tiers = comment_text(&note.tiers.join(", "));
-    format!("Runs {}; instruction tiers: {tiers}.", comment_text(&note.runs()))
+    let mut text = format!("Runs {}; instruction tiers: {tiers}.", comment_text(&note.runs()));
+    let shapes = note.shapes();
+    if !shapes.is_empty() {
+        text += "\n *\n * It has code for these shapes, and refuses others; bind inputs with their shapes:";
+        shapes.iter().for_each(|shape| text += &format!("\n *   {}", comment_text(shape)));
+    }
+    text
 }
 
 /// Text that can be in a comment: printable ASCII without the comment's end.
@@ -194,6 +208,18 @@ const INPUT_WRAPPERS: &str = "\
 static inline int @P@_in_@NAME@(@P@_ctx *ctx, const @TYPE@ *data@BATCH_ARGUMENT@)
 {
     return @P@_bind_input(ctx, @U@_IN_@CONSTANT@, data, @BATCH_PASSED@);
+}
+
+";
+
+const SHAPED_INPUT_WRAPPERS: &str = "\
+/**
+ * Reads input @NAME@ from `data`, whose shape is `dims`, batch included: @SHAPE@. Not copied; must stay valid until the
+ * last run. The other inputs have to be bound with shapes that belong to it.
+ */
+static inline int @P@_in_@NAME@(@P@_ctx *ctx, const @TYPE@ *data, const int64_t dims[@RANK@])
+{
+    return @P@_bind_input_shape(ctx, @U@_IN_@CONSTANT@, data, dims, @RANK@);
 }
 
 ";
@@ -264,7 +290,9 @@ enum {
     @U@_OUT_OF_MEMORY = 8,
     @U@_BAD_OPTION = 9,      /* an option or environment variable has an unknown value */
     @U@_BAD_MODEL = 10,
-    @U@_BUSY = 11            /* another thread is using the context */
+    @U@_BUSY = 11,           /* another thread is using the context */
+    @U@_BAD_VALUE = 12,      /* an input holds a value that the model does not take */
+    @U@_BAD_SHAPE = 13       /* there is no code for this shape */
 };
 
 /** How a context is made; set everything to zero, then what is needed. */
@@ -293,8 +321,8 @@ typedef struct @P@_io {
     const char *name;
     uint32_t elem;           /* 0 float, 1 uint8_t, 2 int8_t, 3 int32_t, 4 int64_t */
     uint32_t rank;
-    int64_t dims[8];         /* shape of one item; the batch multiplies dims[0] if batched */
-    uint64_t bytes_per_item;
+    int64_t dims[8];         /* shape of one item, the batch multiplies dims[0] if batched; -1 where shapes differ */
+    uint64_t bytes_per_item; /* 0 where shapes differ */
     uint32_t batched;
     uint32_t reserved;
 } @P@_io;
@@ -319,6 +347,15 @@ int @P@_bind_output(@P@_ctx *ctx, size_t index, void *data, size_t batch);
 
 /** Binds an input to a buffer of the context's own for `batch` items and returns it to be filled; NULL on error. */
 void *@P@_input(@P@_ctx *ctx, size_t index, size_t batch);
+
+/** As bind_input, stating the whole shape, batch included: the next runs are of this shape. */
+int @P@_bind_input_shape(@P@_ctx *ctx, size_t index, const void *data, const int64_t *dims, size_t rank);
+
+/** As input, stating the whole shape, batch included. */
+void *@P@_input_shape(@P@_ctx *ctx, size_t index, const int64_t *dims, size_t rank);
+
+/** The shape that an output has in the next run; what is beyond its rank is 0. */
+int @P@_output_shape(@P@_ctx *ctx, size_t index, int64_t dims[8]);
 
 /** Where an output is; NULL on error or before a batch is known. Valid until an input is bound with another batch. */
 void *@P@_output(@P@_ctx *ctx, size_t index);
@@ -368,7 +405,14 @@ mod tests {
     use super::*;
 
     fn io(name: &str) -> IoNote {
-        IoNote { name: name.into(), elem: Elem::F32, shape: vec![1, 3], batched: true, shapes: Default::default() }
+        IoNote {
+            name: name.into(),
+            elem: Elem::F32,
+            shape: vec![1, 3],
+            batched: true,
+            shapes: Default::default(),
+            choices: Vec::new(),
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as CodeM
 use qc_dialects::loops::{Alloc, Check, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
-use qc_ir::{Deadline, Elem, Module, OpId, ValueId, content_hash};
+use qc_ir::{Deadline, Elem, Module, OpId, ValueId};
 use qc_kernels::{Features, Tier, table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{offset_of, size_of};
@@ -21,7 +21,7 @@ pub struct Port {
     pub name: String,
     /// Element type.
     pub elem: Elem,
-    /// Dims of one batch item.
+    /// Dims of one batch item, of the first shape where there are several.
     pub dims: Vec<usize>,
     /// Whether dim 0 grows with the batch.
     pub batched: bool,
@@ -35,6 +35,8 @@ pub struct VariantInput<'a> {
     pub features: Features,
     /// Shapes of the inputs, then of the outputs. What is bound at run time chooses the variant by those of the inputs.
     pub shapes: &'a [Vec<usize>],
+    /// Items of a batch that a call computes.
+    pub batch: usize,
 }
 
 /// Everything an image is made from.
@@ -60,54 +62,26 @@ pub struct ImageInput<'a> {
 }
 
 impl ImageInput<'_> {
+    /// Dims of one item of port `index`, inputs first; -1 where they differ between variants.
+    fn declared(&self, index: usize, port: &Port) -> Vec<i64> {
+        let dealt = port.batched && (index < self.inputs.len() || !self.whole_batches);
+        let item = |v: &VariantInput<'_>| -> Vec<i64> {
+            let shape = v.shapes.get(index).map_or(&[][..], Vec::as_slice);
+            let rows = |d: usize| if d == 0 && dealt { v.batch.max(1) } else { 1 };
+            shape.iter().enumerate().map(|(d, &n)| (n / rows(d)) as i64).collect()
+        };
+        let mut items = self.variants.iter().map(item);
+        let mut dims = items.next().unwrap_or_else(|| port.dims.iter().map(|&n| n as i64).collect());
+        for other in items {
+            dims.iter_mut().zip(other).filter(|(dim, n)| **dim != *n).for_each(|(dim, _)| *dim = -1);
+        }
+        dims
+    }
+
     /// How many functions the image will have, one for each step.
     pub fn functions(&self) -> usize {
         let steps = |m: &Module| m.ops(m.body()).filter(|op| Parallel::of(m, **op).is_some()).count();
         self.variants.iter().map(|v| steps(v.module)).sum()
-    }
-}
-
-/// Packed weights of all variants, each distinct constant once.
-#[derive(Default)]
-pub struct Weights {
-    bytes: Vec<u8>,
-    seen: HashMap<u64, Vec<(usize, usize)>>,
-}
-
-impl Weights {
-    /// The weights of all `variants`, and where each constant buffer lies.
-    pub fn collect(variants: &[VariantInput<'_>]) -> (Weights, Vec<HashMap<ValueId, i64>>) {
-        let mut weights = Weights::default();
-        let mut places = Vec::new();
-        for v in variants {
-            let m = v.module;
-            let mut own = HashMap::new();
-            for &op in m.ops(m.body()) {
-                if let Some(data) = ConstBuffer::of(m, op) {
-                    let at = weights.add(&m.consts.get(data.value(m)).tensor.data().to_bytes());
-                    own.insert(data.buf(m), at as i64);
-                }
-            }
-            places.push(own);
-        }
-        (weights, places)
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    fn add(&mut self, data: &[u8]) -> usize {
-        let known = self.seen.entry(content_hash(data)).or_default();
-        if let Some(&(at, _)) = known.iter().find(|&&(at, len)| self.bytes[at..at + len] == *data) {
-            return at;
-        }
-        let at = self.bytes.len().next_multiple_of(abi::ALIGN_BYTES);
-        self.bytes.resize(at, 0);
-        self.bytes.extend_from_slice(data);
-        known.push((at, data.len()));
-        at
     }
 }
 
@@ -163,6 +137,7 @@ pub fn define<T: CodeModule>(
         let base = n * size_of::<Variant>();
         variants.data(base + offset_of!(Variant, shapes), shapes);
         variants.u64(base + offset_of!(Variant, features), v.features.bits());
+        variants.u64(base + offset_of!(Variant, batch), v.batch as u64);
         variants.u64(base + offset_of!(Variant, arena_bytes), arena_bytes(v.module) as u64);
         variants.u64(base + offset_of!(Variant, n_steps), steps.len() as u64);
         variants.data(base + offset_of!(Variant, steps), table);
@@ -288,7 +263,8 @@ impl<T: CodeModule> Tables<'_, T> {
         self.define(table)
     }
 
-    fn ports(&mut self, ports: &[Port]) -> Result<DataId, CodegenError> {
+    /// The ports, of which the first is number `first`, inputs first.
+    fn ports(&mut self, input: &ImageInput<'_>, ports: &[Port], first: usize) -> Result<DataId, CodegenError> {
         let mut table = Table::new(size_of::<Io>() * ports.len());
         for (n, port) in ports.iter().enumerate() {
             if port.dims.len() > abi::MAX_RANK {
@@ -309,18 +285,21 @@ impl<T: CodeModule> Tables<'_, T> {
             table.data(base + offset_of!(Io, name), name);
             table.u32(base + offset_of!(Io, elem), elem);
             table.u32(base + offset_of!(Io, rank), port.dims.len() as u32);
-            for (d, &dim) in port.dims.iter().enumerate() {
+            let dims = input.declared(first + n, port);
+            for (d, &dim) in dims.iter().take(abi::MAX_RANK).enumerate() {
                 table.u64(base + offset_of!(Io, dims) + 8 * d, dim as u64);
             }
-            let bytes = port.dims.iter().product::<usize>() * abi::ELEM_BYTES[elem as usize];
-            table.u64(base + offset_of!(Io, bytes_per_item), bytes as u64);
+            let elements: u64 = if dims.contains(&-1) { 0 } else { dims.iter().product::<i64>() as u64 };
+            let bytes = elements * abi::ELEM_BYTES[elem as usize] as u64;
+            table.u64(base + offset_of!(Io, bytes_per_item), bytes);
             table.u32(base + offset_of!(Io, batched), u32::from(port.batched));
         }
         self.define(table)
     }
 
     fn model(&mut self, input: &ImageInput<'_>, variants: DataId, weights: usize) -> Result<DataId, CodegenError> {
-        let (inputs, outputs) = (self.ports(input.inputs)?, self.ports(input.outputs)?);
+        let inputs = self.ports(input, input.inputs, 0)?;
+        let outputs = self.ports(input, input.outputs, input.inputs.len())?;
         let (name, json) = (self.string(input.name)?, self.string(input.json)?);
         let weights_id = self.module.declare_data(WEIGHTS_SYMBOL, Linkage::Import, false, false)?;
         let mut table = Table::new(size_of::<Model>());

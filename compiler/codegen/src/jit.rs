@@ -1,12 +1,13 @@
 //! The JIT: an image in executable memory of this process.
 
 use crate::embed_object::WEIGHTS_SYMBOL;
-use crate::image::{ImageInput, Weights, define};
+use crate::image::{ImageInput, define};
 use crate::isa::isa;
+use crate::weights::{Placed, WeightStore, Weights};
 use crate::{CodegenError, Target};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::default_libcall_names;
-use qc_embed::abi::{ALIGN_BYTES, Model, SLACK_BYTES};
+use qc_embed::abi::Model;
 use qc_kernels::table;
 
 /// A model in executable memory; everything its table points to lives as long as this.
@@ -14,7 +15,7 @@ pub struct JitModel {
     model: *const Model,
     // Freed in `drop`; an `Option` because freeing takes the module by value.
     module: Option<JITModule>,
-    _weights: AlignedBytes,
+    _weights: Placed,
 }
 
 // SAFETY: after `finalize_definitions` nothing in the module is written any more, and `JITModule` has no thread affinity.
@@ -38,46 +39,31 @@ impl Drop for JitModel {
     }
 }
 
-/// Bytes at a 64-byte boundary with readable slack on both sides.
-struct AlignedBytes {
-    storage: Vec<u8>,
-    start: usize,
-}
-
-impl AlignedBytes {
-    fn new(bytes: &[u8]) -> AlignedBytes {
-        let mut storage = vec![0u8; bytes.len() + 2 * SLACK_BYTES + ALIGN_BYTES];
-        let start = SLACK_BYTES + storage[SLACK_BYTES..].as_ptr().align_offset(ALIGN_BYTES);
-        storage[start..start + bytes.len()].copy_from_slice(bytes);
-        AlignedBytes { storage, start }
-    }
-
-    fn as_ptr(&self) -> *const u8 {
-        self.storage[self.start..].as_ptr()
-    }
-}
-
-/// Compiles an image into this process.
+/// Compiles an image into this process; with a store, its weights are blocks there.
 ///
 /// # Errors
 /// Code for another machine than this one, loop code that cannot be compiled, or a failure inside Cranelift.
-pub fn jit(input: &ImageInput<'_>, dump: Option<&mut String>) -> Result<JitModel, CodegenError> {
+pub fn jit(
+    input: &ImageInput<'_>,
+    store: Option<&WeightStore>,
+    dump: Option<&mut String>,
+) -> Result<JitModel, CodegenError> {
     if !input.target.is_host() {
         let known = Target::host()?.name.to_string();
         return Err(CodegenError::Target { asked: format!("{} to run in this process", input.target.name), known });
     }
-    let (weights, places) = Weights::collect(input.variants);
-    let aligned = AlignedBytes::new(weights.bytes());
+    let (weights, mut places) = Weights::collect(input.variants);
+    let placed = store.map_or_else(|| Placed::alone(&weights), |store| store.place(&weights, &mut places));
     let mut builder = JITBuilder::with_isa(isa(input.target, false, input.functions())?, default_libcall_names());
     for row in table::rows() {
         builder.symbol(format!("qc_k_{}", row.name), row.run as *const u8);
     }
-    builder.symbol(WEIGHTS_SYMBOL, aligned.as_ptr());
+    builder.symbol(WEIGHTS_SYMBOL, placed.base);
     let mut module = JITModule::new(builder);
-    let id = define(&mut module, input, &places, weights.bytes().len(), dump)?;
+    let id = define(&mut module, input, &places, weights.len(), dump)?;
     module.finalize_definitions()?;
     let (address, _) = module.get_finalized_data(id);
-    Ok(JitModel { model: address.cast(), module: Some(module), _weights: aligned })
+    Ok(JitModel { model: address.cast(), module: Some(module), _weights: placed })
 }
 
 /// A predictor that owns a model in executable memory.

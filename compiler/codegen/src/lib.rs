@@ -12,6 +12,7 @@ pub mod isa;
 pub mod jit;
 pub mod shared_object;
 pub mod target;
+pub mod weights;
 
 pub use target::Target;
 

@@ -83,8 +83,8 @@ fn memory_is_never_writable_and_executable() {
     assert_eq!(value(elf::DT_FLAGS_1), Some(elf::DF_1_NOW.0));
     assert!(value(elf::DT_TEXTREL).is_none());
     let exports: Vec<_> = file.dynamic_symbols().filter(|s| s.is_definition()).map(|s| s.name().unwrap()).collect();
-    assert!(exports.contains(&"qc_model_v4") && exports.contains(&"toy_run"), "{exports:?}");
-    assert!(exports.iter().all(|name| *name == "qc_model_v4" || name.starts_with("toy_")), "{exports:?}");
+    assert!(exports.contains(&"qc_model_v5") && exports.contains(&"toy_run"), "{exports:?}");
+    assert!(exports.iter().all(|name| *name == "qc_model_v5" || name.starts_with("toy_")), "{exports:?}");
     let imports: Vec<_> = file.dynamic_symbols().filter(|s| s.is_undefined()).map(|s| s.name().unwrap()).collect();
     assert!(imports.iter().all(|name| name.is_empty() || qc_embed::sys::IMPORTS.contains(name)), "{imports:?}");
     assert!(imports.contains(&"memcpy"));
@@ -160,7 +160,7 @@ int main(void)
     CHECK(toy_create(&ctx, &options) == TOY_OK);
     toy_context_info info;
     CHECK(toy_info(ctx, &info) == 0 && info.threads == 2 && info.batch == 0 && info.profile_len == 2);
-    CHECK(toy_abi() == 3 && strcmp(toy_tier(ctx), "scalar") == 0 && toy_sha256()[31] == 0xab);
+    CHECK(toy_abi() == 5 && strcmp(toy_tier(ctx), "scalar") == 0 && toy_sha256()[31] == 0xab);
     CHECK(strstr(toy_json(), "\"generator\":\"qc test\""));
     CHECK(toy_n_inputs() == TOY_N_INPUTS && toy_n_outputs() == 1 && toy_input_info(1) == NULL);
     CHECK(strcmp(toy_input_info(0)->name, "x") == 0 && toy_output_info(0)->dims[1] == 4);
@@ -313,7 +313,7 @@ fn refusals_name_the_remedy() {
     let newer = qc_runtime::Note { format: 77, ..toy::note() };
     says(
         refusal(&path, &with_note(&newer)),
-        "has format 77, this version of qc reads format 3; compile the model again",
+        "has format 77, this version of qc reads format 5; compile the model again",
     );
     let future = qc_runtime::Note { tiers: vec!["avx9000".into()], ..toy::note() };
     says(refusal(&path, &with_note(&future)), "needs avx9000, this CPU offers ");

@@ -37,10 +37,10 @@ fn code_of_another_machine_is_neither_made_nor_run_here() {
     let other = Target { triple: OTHER, name: "another machine", ..host.clone() };
     assert!(!other.is_host());
     assert!(isa::isa(&other, true, 1).is_err());
-    let Err(error) = jit::jit(&image(&other), None) else { panic!("it ran") };
+    let Err(error) = jit::jit(&image(&other), None, None) else { panic!("it ran") };
     assert!(matches!(error, CodegenError::Target { .. }), "{error}");
     assert!(error.to_string().contains("another machine to run in this process"), "{error}");
-    assert!(jit::jit(&image(host), None).is_ok());
+    assert!(jit::jit(&image(host), None, None).is_ok());
     assert!(shared_object::shared_object(&image(&other), "empty.so", None).is_err());
     assert!(shared_object::shared_object(&image(host), "empty.so", None).is_ok());
 }

@@ -20,7 +20,8 @@ use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
 use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, pipeline, ports};
 use qc_codegen::image::Port;
 use qc_dialects::graph::{Constant, Linear};
-use qc_ir::{Elem, Module, NoSink, OpId, Use, ValueId};
+use qc_frontend::Shapes;
+use qc_ir::{Elem, Memo, Module, NoSink, OpId, Use, ValueId};
 use qc_runtime::{Context, ContextOptions, IoInfo, Predictor, RunError};
 
 /// A float model whose tensors can be watched.
@@ -40,22 +41,46 @@ pub struct Observer<'c> {
 }
 
 impl Compiler {
-    /// Compiles a float model for calibration. Of the options, `params`, `shapes`, `limits` and `target` are used.
+    /// Compiles a float model for calibration, at the first of its shapes. Of the options, `params`, `shapes`, `data`,
+    /// `limits` and `target` are used.
     ///
     /// # Errors
     /// As [`Compiler::compile`], and when the model is quantized already.
     pub fn calibrator(&self, file: &ModelFile) -> Result<Calibrator, CompileError> {
+        let compiler = self.of_floats();
+        let first = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
+        compiler.calibrator_at(file, &first, &Memo::default())
+    }
+
+    /// As [`Compiler::calibrator`], for each of the model's shapes. What they see belongs together: tensors have the same
+    /// names at every shape, so their ranges are merged.
+    ///
+    /// # Errors
+    /// As [`Compiler::calibrator`].
+    pub fn calibrators(&self, file: &ModelFile) -> Result<Vec<Calibrator>, CompileError> {
+        let (compiler, memo) = (self.of_floats(), Memo::default());
+        compiler.shapes(file)?.iter().map(|at| compiler.calibrator_at(file, at, &memo)).collect()
+    }
+
+    fn of_floats(&self) -> Compiler {
         let own = &self.options;
         let options = CompileOptions {
             params: own.params.clone(),
             shapes: own.shapes.clone(),
+            data: own.data.clone(),
             target: own.target.clone(),
             limits: own.limits.clone(),
             manager: own.manager.clone(),
             ..CompileOptions::default()
         };
-        let compiler = Compiler::new(CompileOptions { precision: Precision::Auto, ..options }).timed();
-        let imported = compiler.canonical(file)?;
+        Compiler::new(CompileOptions { precision: Precision::Auto, ..options }).timed()
+    }
+
+    fn calibrator_at(&self, file: &ModelFile, at: &Shapes, memo: &Memo) -> Result<Calibrator, CompileError> {
+        let compiler = self;
+        let mut imported = compiler.import_at(file, at, None)?;
+        imported.module.consts.memo = memo.clone();
+        compiler.run(&mut imported.module, &pipeline::float(&compiler.options), &mut NoSink)?;
         let (inputs, mut m) = (ports(&imported.inputs), imported.module);
         if is_quantized(&m) {
             return Err(CompileError::Model {
@@ -75,10 +100,11 @@ impl Compiler {
         let tiers = compiler.options.target.tiers();
         let shapes: Vec<Vec<usize>> = inputs.iter().chain(&outputs).map(|p: &Port| p.dims.clone()).collect();
         let mut variants = Vec::new();
+        m.consts.memo = Memo::default();
         for &tier in &tiers {
             let mut selected = m.clone();
             compiler.run(&mut selected, &pipeline::select(tier), &mut NoSink)?;
-            variants.push((tier, Program { batch: 1, module: selected, shapes: shapes.clone() }));
+            variants.push((tier, Program { shape: 0, batch: 1, module: selected, shapes: shapes.clone() }));
         }
         let names = args.into_iter().map(|name| name.unwrap_or_default()).collect();
         let compiled = Compiled {
@@ -141,6 +167,11 @@ impl Calibrator {
     /// Inputs in model order; a sample fills each completely.
     pub fn inputs(&self) -> &[IoInfo] {
         self.predictor.inputs()
+    }
+
+    /// Ranges of what no sample changes, which [`Calibrator::ranges`] adds.
+    pub fn constants(&self) -> &MinMax {
+        &self.constants
     }
 
     /// Number of tensors that are watched.

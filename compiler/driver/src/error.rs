@@ -3,7 +3,7 @@
 use qc_codegen::CodegenError;
 use qc_frontend::ImportErrors;
 use qc_ir::{Diag, Module, Severity};
-use qc_runtime::LoadError;
+use qc_runtime::{LoadError, RunError};
 use std::path::PathBuf;
 
 /// Why a model could not be compiled.
@@ -73,6 +73,9 @@ pub enum CompileError {
     /// The compiled model could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A context could not be made, or not go on with another shape.
+    #[error(transparent)]
+    Run(#[from] RunError),
 }
 
 impl CompileError {
@@ -84,7 +87,8 @@ impl CompileError {
             | CompileError::Import { .. }
             | CompileError::Model { .. }
             | CompileError::Ranges { .. }
-            | CompileError::Load(_) => 3,
+            | CompileError::Load(_)
+            | CompileError::Run(_) => 3,
             CompileError::Io { .. } | CompileError::Output { .. } => 4,
             CompileError::Limit { .. } => 5,
             CompileError::Bug { .. } => 70,

@@ -15,6 +15,7 @@
 //! [`Compiler::compile`] runs a model through all phases up to planned loop code, once per batch variant;
 //! [`Compiled::jit`] and [`Compiled::shared_object`] make the two ends from it.
 
+pub mod any_shape;
 mod artefact;
 pub mod batch;
 pub mod calibrate;
@@ -28,20 +29,22 @@ pub mod report;
 mod source;
 mod variants;
 
+pub use any_shape::{AnyShape, AnyShapeOptions};
 pub use artefact::{check_artefact, write_artefact};
 pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
 pub use options::{CompileOptions, Guard, Precision, Quantize, TargetCpu};
 pub use output::{check_output, write_together, write_whole};
 pub use qc_dialects::{REGISTRY, interpret};
-pub use qc_frontend::{ImportError, ImportErrors};
+pub use qc_frontend::{DimSpec, ImportError, ImportErrors, ShapeSpec, Shapes};
 pub use qc_runtime::{Context, ContextOptions, Predictor};
 pub use ranges::Ranges;
 pub use report::{Account, Fate, OpAccount};
 pub use source::ModelFile;
 pub(crate) use variants::Program;
 
-use qc_codegen::image::{ImageInput, Port, VariantInput, Weights};
+use qc_codegen::image::{ImageInput, Port, VariantInput};
+use qc_codegen::weights::{WeightStore, Weights};
 use qc_codegen::{CodegenError, Target};
 use qc_dialects::loops::Parallel;
 use qc_frontend::{Imported, Options};
@@ -84,24 +87,50 @@ impl Compiler {
         Compiler { options }
     }
 
-    /// Imports a model for one batch size.
+    /// Imports a model for one batch size, at the first of its shapes.
     ///
     /// # Errors
     /// Everything that keeps it from being imported.
     pub fn import(&self, file: &ModelFile, batch: Option<usize>) -> Result<Imported, CompileError> {
-        let options = Options {
-            batch: batch.map(|b| b as i64),
-            shapes: self.options.shapes.clone(),
-            limits: self.options.limits.clone(),
-            deadline: self.options.manager.deadline,
-        };
+        let first = self.shapes(file)?.into_iter().next().unwrap_or_default();
+        self.import_at(file, &first, batch)
+    }
+
+    /// The names of a model's inputs, in its order.
+    ///
+    /// # Errors
+    /// A file that is no model.
+    pub fn input_names(&self, file: &ModelFile) -> Result<Vec<String>, CompileError> {
+        let found = qc_frontend::input_names(&file.source(), &self.import_options(file));
+        found.map_err(|errors| import_error(file, errors, String::new()))
+    }
+
+    /// The shapes that a model is compiled for: every combination of what the options state, or what fits their data.
+    ///
+    /// # Errors
+    /// Statements that do not fit the model, and more combinations than the limit.
+    pub fn shapes(&self, file: &ModelFile) -> Result<Vec<Shapes>, CompileError> {
+        let (stated, data) = (&self.options.shapes, &self.options.data);
+        let found = qc_frontend::combinations(&file.source(), &self.import_options(file), stated, data);
+        found.map_err(|errors| import_error(file, errors, String::new()))
+    }
+
+    /// Imports a model for one shape and batch size.
+    ///
+    /// # Errors
+    /// As [`Compiler::import`].
+    pub fn import_at(&self, file: &ModelFile, at: &Shapes, batch: Option<usize>) -> Result<Imported, CompileError> {
+        let options = Options { batch: batch.map(|b| b as i64), shapes: at.clone(), ..self.import_options(file) };
         file.start_reading();
-        qc_frontend::import(&file.source(), &options).map_err(|errors| {
-            match file.exceeded().as_ref().or(errors.limit()) {
-                Some(exceeded) => CompileError::limit(file.path.display(), exceeded),
-                None => CompileError::Import { file: file.path.display().to_string(), errors },
-            }
-        })
+        let several = self.options.shapes.iter().any(ShapeSpec::is_open);
+        let suffix = || if several { format!(" for {}", text_of(at)) } else { String::new() };
+        let imported = qc_frontend::import(&file.source(), &options);
+        imported.map_err(|errors| import_error(file, errors, suffix()))
+    }
+
+    fn import_options(&self, file: &ModelFile) -> Options {
+        let (limits, deadline) = (self.options.limits.clone(), self.options.manager.deadline);
+        Options { batch: None, shapes: Shapes::new(), limits, deadline, constants: file.constants.clone() }
     }
 
     /// The canonical float graph of a model at the batch it was made for, or 1: what calibration observes.
@@ -129,7 +158,9 @@ impl Compiler {
     /// As [`Compiler::compile`].
     pub fn compile_file(&self, file: &ModelFile, sink: &mut dyn Sink) -> Result<Compiled, CompileError> {
         let timed = self.timed();
-        timed.compile_imported(&file.stem(), file.sha256(), &|batch| timed.import(file, batch), sink)
+        let shapes = timed.shapes(file)?;
+        let import = |shape: usize, batch| timed.import_at(file, &shapes[shape], batch);
+        timed.compile_variants(&file.stem(), file.sha256(), (&import, shapes.len()), sink)
     }
 
     /// This compiler with a deadline, unless it has one.
@@ -152,7 +183,25 @@ impl Compiler {
         sink: &mut dyn Sink,
     ) -> Result<Compiled, CompileError> {
         let timed = self.timed();
-        timed.compile_variants(name, sha256, import, sink)
+        timed.compile_variants(name, sha256, (&|_, batch| import(batch), 1), sink)
+    }
+
+    /// As [`Compiler::compile_imported`], of a model of several shapes: `import` gives it at each of them, by number.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn compile_shapes(
+        &self,
+        name: &str,
+        sha256: [u8; 32],
+        shapes: usize,
+        import: &dyn Fn(usize, Option<usize>) -> Result<Imported, CompileError>,
+        sink: &mut dyn Sink,
+    ) -> Result<Compiled, CompileError> {
+        if shapes == 0 {
+            return Err(CompileError::Option("a model is compiled for one shape at least".into()));
+        }
+        self.timed().compile_variants(name, sha256, (import, shapes), sink)
     }
 
     /// Runs an imported model down to planned loop code.
@@ -221,6 +270,21 @@ impl Compiler {
     }
 }
 
+fn import_error(file: &ModelFile, errors: ImportErrors, suffix: String) -> CompileError {
+    match file.exceeded().as_ref().or(errors.limit()) {
+        Some(exceeded) => CompileError::limit(file.path.display(), exceeded),
+        None => CompileError::Import { file: file.path.display().to_string() + &suffix, errors },
+    }
+}
+
+/// Shapes as the option states them: `ids[?,16] mask[?,16]`.
+fn text_of(shapes: &Shapes) -> String {
+    let dim = |&n: &i64| if n < 0 { "?".into() } else { n.to_string() };
+    let one =
+        |(name, dims): (&String, &Vec<i64>)| format!("{name}[{}]", dims.iter().map(dim).collect::<Vec<_>>().join(","));
+    shapes.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
 fn ports(ports: &[qc_frontend::Port]) -> Vec<Port> {
     let one = |p: &qc_frontend::Port| {
         let batched = p.batched && !p.dims.is_empty();
@@ -232,25 +296,27 @@ fn ports(ports: &[qc_frontend::Port]) -> Vec<Port> {
 impl Compiled {
     /// The metadata of the artefact.
     pub fn note(&self) -> Note {
-        let io = |ports: &[Port]| -> Vec<IoNote> {
-            let one = |p: &Port| IoNote {
+        let io = |ports: &[Port], first: usize| -> Vec<IoNote> {
+            let one = |(i, p): (usize, &Port)| IoNote {
                 name: p.name.clone(),
                 elem: runtime_elem(p.elem),
                 shape: p.dims.iter().map(|&d| d as i64).collect(),
                 batched: p.batched,
                 shapes: Default::default(),
+                choices: self.choices(first + i, p),
             };
-            ports.iter().map(one).collect()
+            ports.iter().enumerate().map(one).collect()
         };
-        let mut outputs = io(&self.outputs);
+        let mut outputs = io(&self.outputs, self.inputs.len());
         if self.whole_batches.is_some() {
             for (i, out) in outputs.iter_mut().enumerate().filter(|(_, out)| out.batched) {
                 let shape = |p: &Program| p.shapes[self.inputs.len() + i].iter().map(|&d| d as i64).collect();
-                out.shapes = self.variants.iter().map(|(_, p)| (p.batch as u32, shape(p))).collect();
+                let first = self.variants.iter().filter(|(_, p)| p.shape == 0);
+                out.shapes = first.map(|(_, p)| (p.batch as u32, shape(p))).collect();
             }
         }
         let batches: BTreeSet<u32> = self.variants.iter().map(|(_, p)| p.batch as u32).collect();
-        let weights = Weights::collect(&self.inputs_of_variants()).0.bytes().len();
+        let weights = Weights::collect(&self.inputs_of_variants()).0.len();
         Note {
             format: qc_embed::abi::ABI_VERSION,
             name: self.name.clone(),
@@ -260,11 +326,25 @@ impl Compiled {
             whole_batches: self.whole_batches.clone(),
             model_sha256: self.sha256.iter().map(|b| format!("{b:02x}")).collect(),
             options: self.record.clone(),
-            inputs: io(&self.inputs),
+            inputs: io(&self.inputs, 0),
             outputs,
             ops: self.step_notes(),
             weights_bytes: weights as u64,
         }
+    }
+
+    /// Of several shapes, what one item of port `index`, inputs first, is in each.
+    fn choices(&self, index: usize, port: &Port) -> Vec<Vec<i64>> {
+        let mut items: Vec<Vec<i64>> = Vec::new();
+        let dealt = port.batched && (index < self.inputs.len() || self.whole_batches.is_none());
+        for (_, p) in &self.variants {
+            if p.shape == items.len() {
+                let mut item: Vec<i64> = p.shapes[index].iter().map(|&d| d as i64).collect();
+                item.iter_mut().take(usize::from(dealt)).for_each(|rows| *rows /= p.batch as i64);
+                items.push(item);
+            }
+        }
+        if items.len() > 1 { items } else { Vec::new() }
     }
 
     /// The steps of the first variant; those that follow one another for the same nodes are one, so that a name is not
@@ -301,7 +381,7 @@ impl Compiled {
 
     fn inputs_of_variants(&self) -> Vec<VariantInput<'_>> {
         fn one((tier, p): &(Tier, Program)) -> VariantInput<'_> {
-            VariantInput { module: &p.module, features: tier.needs(), shapes: &p.shapes }
+            VariantInput { module: &p.module, features: tier.needs(), shapes: &p.shapes, batch: p.batch }
         }
         self.variants.iter().map(one).collect()
     }
@@ -322,11 +402,15 @@ impl Compiled {
         })
     }
 
-    /// Working memory in bytes by batch size, for the first tier.
+    /// Working memory in bytes by batch size, for the first tier and the shape that needs most.
     pub fn arenas(&self) -> impl Iterator<Item = (usize, usize)> {
         let first = self.tiers.first().copied();
-        let own = self.variants.iter().filter(move |(tier, ..)| Some(*tier) == first);
-        own.map(|(_, p)| (p.batch, qc_dialects::phase::arena_bytes(&p.module)))
+        let mut most: std::collections::BTreeMap<usize, usize> = Default::default();
+        for (_, p) in self.variants.iter().filter(|(tier, ..)| Some(*tier) == first) {
+            let bytes = most.entry(p.batch).or_default();
+            *bytes = qc_dialects::phase::arena_bytes(&p.module).max(*bytes);
+        }
+        most.into_iter()
     }
 
     /// Machine code in this process.
@@ -334,7 +418,12 @@ impl Compiled {
     /// # Errors
     /// A defect of qc.
     pub fn jit(&self) -> Result<Predictor, CompileError> {
-        let model = self.with_image(|image| qc_codegen::jit::jit(image, None))?;
+        self.jit_within(None)
+    }
+
+    /// As [`Compiled::jit`], with weights in a store.
+    pub(crate) fn jit_within(&self, store: Option<&WeightStore>) -> Result<Predictor, CompileError> {
+        let model = self.with_image(|image| qc_codegen::jit::jit(image, store, None))?;
         Ok(qc_codegen::jit::predictor(model)?)
     }
 
@@ -360,7 +449,7 @@ impl Compiled {
     /// A defect of qc.
     pub fn clif(&self) -> Result<String, CompileError> {
         let mut text = String::new();
-        self.with_image(|image| qc_codegen::jit::jit(image, Some(&mut text)))?;
+        self.with_image(|image| qc_codegen::jit::jit(image, None, Some(&mut text)))?;
         Ok(text)
     }
 }

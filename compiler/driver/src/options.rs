@@ -2,6 +2,7 @@
 
 use crate::batch::Data;
 use crate::ranges::Ranges;
+use qc_frontend::ShapeSpec;
 use qc_ir::{Limits, ManagerOptions};
 use qc_kernels::Tier;
 use std::collections::BTreeMap;
@@ -112,10 +113,10 @@ pub struct CompileOptions {
     /// all batches from 1 to 8 besides.
     pub batches: Vec<usize>,
     /// Shapes of the arrays that the model is going to be run with: a model whose items are not independent gets code for
-    /// their batch only.
+    /// their batch only. They also say what dims are that the model leaves open and `shapes` does not state.
     pub data: Data,
-    /// Shapes of inputs by name; a leading -1 stands for the batch.
-    pub shapes: BTreeMap<String, Vec<i64>>,
+    /// Shapes of inputs, and sizes of named dims: every combination gets code of its own.
+    pub shapes: Vec<ShapeSpec>,
     /// Where Paddle's combined parameters are, if not beside the model.
     pub params: Option<PathBuf>,
     /// Name of the model, the prefix of its exported functions; the file's stem by default.
@@ -152,6 +153,10 @@ impl CompileOptions {
         }
         if self.exact_qdq {
             record.insert("exact-qdq".into(), "true".into());
+        }
+        if !self.shapes.is_empty() {
+            let shapes: Vec<String> = self.shapes.iter().map(ShapeSpec::to_string).collect();
+            record.insert("shape".into(), shapes.join(" "));
         }
         if let Some(r) = &self.ranges {
             record.insert("ranges".into(), format!("{} over {} samples", r.method, r.samples));

@@ -1,7 +1,7 @@
 //! Model files on disk: which files make up a model, and safe reading of what a model refers to.
 
 use crate::CompileError;
-use qc_frontend::{Bytes, FileError, Files, Source};
+use qc_frontend::{Bytes, Constants, FileError, Files, Source};
 use qc_ir::{Exceeded, Limits};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,6 +18,8 @@ pub struct ModelFile {
     model: Bytes,
     params: Option<Bytes>,
     directory: Directory,
+    /// What imports decoded so far.
+    pub(crate) constants: Constants,
 }
 
 fn io_error(path: &Path) -> impl Fn(std::io::Error) -> CompileError + '_ {
@@ -48,13 +50,15 @@ impl ModelFile {
         };
         let root = model_path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = Directory::new(root, limits.clone());
-        Ok(ModelFile { path: model_path, model: Bytes::from(model), params, directory })
+        let constants = Constants::default();
+        Ok(ModelFile { path: model_path, model: Bytes::from(model), params, directory, constants })
     }
 
     /// A model from memory, without files beside it.
     pub fn from_bytes(name: &str, model: Vec<u8>, params: Option<Vec<u8>>) -> ModelFile {
         let directory = Directory::new(Path::new("/nonexistent"), Limits::default());
-        ModelFile { path: name.into(), model: model.into(), params: params.map(Bytes::from), directory }
+        let constants = Constants::default();
+        ModelFile { path: name.into(), model: model.into(), params: params.map(Bytes::from), directory, constants }
     }
 
     /// What the front end wants.

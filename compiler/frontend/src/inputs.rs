@@ -10,6 +10,8 @@ pub(crate) struct Declared {
     pub name: String,
     /// `None` when the model states no shape at all.
     pub dims: Option<Vec<Option<i64>>>,
+    /// The model's own names for open dims; shorter than `dims` where it has none.
+    pub names: Vec<Option<String>>,
 }
 
 /// The shapes that the model is compiled for.
@@ -74,7 +76,14 @@ fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec
     let open = |dims: &str| {
         let remedy = match dims {
             "" => format!("state it with `--shape {}=` and its dims, such as 1,3,224,224", d.name),
-            _ => format!("state it with `--shape {}={}`, a number for each `?`", d.name, option_text(dims)),
+            _ => {
+                let text = format!("state it with `--shape {}={}`, a number for each `?`", d.name, option_text(dims));
+                let open = d.names.iter().zip(d.dims.iter().flatten()).skip(1).filter(|(_, dim)| dim.is_none());
+                match open.filter_map(|(name, _)| name.as_deref()).next() {
+                    Some(name) => format!("{text}, or its named dims: `--shape {name}=128`"),
+                    None => text,
+                }
+            }
         };
         port(&d.name, format!("the shape {dims} is not fixed in the model"), remedy)
     };
@@ -127,11 +136,11 @@ pub(crate) fn blame_options(errors: ImportErrors, declared: &[Declared], options
     ImportErrors { list: errors.list.into_iter().map(one).collect() }
 }
 
-fn port(name: &str, reason: impl Into<String>, remedy: impl Into<String>) -> ImportError {
+pub(crate) fn port(name: &str, reason: impl Into<String>, remedy: impl Into<String>) -> ImportError {
     ImportError::Port { name: name.into(), reason: reason.into(), remedy: remedy.into() }
 }
 
-fn describe(dims: &[Option<i64>]) -> String {
+pub(crate) fn describe(dims: &[Option<i64>]) -> String {
     let words: Vec<String> = dims.iter().map(|d| d.map_or("?".into(), |n| n.to_string())).collect();
     format!("[{}]", words.join(", "))
 }
@@ -142,7 +151,7 @@ mod tests {
 
     fn input(name: &str, dims: &[i64]) -> Declared {
         let dims = dims.iter().map(|&d| (d > 0).then_some(d)).collect();
-        Declared { name: name.into(), dims: Some(dims) }
+        Declared { name: name.into(), dims: Some(dims), names: Vec::new() }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod bombs;
+mod constants;
 mod elements;
 mod emit;
 mod error;
@@ -22,15 +23,18 @@ mod paddle;
 mod seeds;
 mod shape;
 mod sniff;
+mod stated;
 mod walk;
 mod width;
 mod wire;
 
+pub use constants::Constants;
 pub use error::{ImportError, ImportErrors};
 pub use files::{FileError, Files, NoFiles, PathError, check_external_path};
 pub use options::{Disposition, Imported, NodeReport, Options, Port, Source};
 pub use prost::bytes::Bytes;
 pub use sniff::{Format, sniff};
+pub use stated::{DimSpec, ShapeSpec, Shapes};
 
 /// The vocabularies of models and their operators that are understood, each sorted. Control flow and constants of Paddle 3,
 /// which are no operators of a table, are left out.
@@ -41,6 +45,70 @@ pub fn op_types() -> Vec<(&'static str, Vec<&'static str>)> {
         ("Paddle 1 and 2", paddle::ops::names()),
         ("Paddle 3 (pd_op)", paddle::pir::ops::names()),
     ]
+}
+
+/// The shapes to compile a model for: every combination of the sizes that `stated` gives its inputs and named dims. Shapes
+/// of which nothing is stated are left out. Of `options`, the limits are used.
+///
+/// `data` are the shapes of arrays that the model is going to be run with, by input name where they have one. Where nothing is
+/// stated, dims that the model leaves open are theirs; else they choose among the combinations, if they fit one.
+///
+/// # Errors
+/// As [`import`]; statements that fit no input or contradict each other; more combinations than the limit `variants`.
+pub fn combinations(
+    source: &Source<'_>,
+    options: &Options,
+    stated: &[ShapeSpec],
+    data: &[(Option<String>, Vec<usize>)],
+) -> Result<Vec<Shapes>, ImportErrors> {
+    if stated.is_empty() && data.is_empty() {
+        return Ok(vec![Shapes::new()]);
+    }
+    // What cannot be imported says so there.
+    let Some(declared) = declared(source, options)? else { return Ok(vec![Shapes::new()]) };
+    if stated.is_empty() {
+        return stated::combinations(&declared, &stated::of_data(&declared, data), &options.limits);
+    }
+    let mut all = stated::combinations(&declared, stated, &options.limits)?;
+    let fitting = |shapes: &Shapes| stated::fits_data(&declared, shapes, data);
+    if all.iter().any(fitting) {
+        all.retain(fitting);
+    }
+    Ok(all)
+}
+
+/// The shape of every input of a model, given those of some, batch included; the others have to be fixed in the model.
+///
+/// # Errors
+/// As [`import`]; shapes that do not fit the model or one another, and inputs without a shape.
+pub fn exact(
+    source: &Source<'_>,
+    options: &Options,
+    given: &[(Option<String>, Vec<usize>)],
+) -> Result<Shapes, ImportErrors> {
+    let Some(declared) = declared(source, options)? else { return Ok(Shapes::new()) };
+    stated::exact(&declared, given, &options.limits)
+}
+
+/// The names of a model's inputs, in its order.
+///
+/// # Errors
+/// As [`import`].
+pub fn input_names(source: &Source<'_>, options: &Options) -> Result<Vec<String>, ImportErrors> {
+    Ok(declared(source, options)?.unwrap_or_default().into_iter().map(|d| d.name).collect())
+}
+
+/// The inputs that a model declares; none where it is no model.
+fn declared(source: &Source<'_>, options: &Options) -> Result<Option<Vec<inputs::Declared>>, ImportErrors> {
+    Ok(Some(match sniff(&source.model) {
+        Format::Onnx => onnx::declared(source, options)?,
+        Format::PaddleProgram => paddle::declared(source, options)?,
+        Format::PaddlePir => {
+            json::check(&source.model, &options.limits)?;
+            paddle::declared_pir(source)?
+        }
+        _ => return Ok(None),
+    }))
 }
 
 /// Imports a model into the graph dialect with static shapes.

@@ -1,5 +1,6 @@
 //! What the caller chooses, and what an import gives back.
 
+use crate::constants::Constants;
 use crate::files::Files;
 use prost::bytes::Bytes;
 use qc_ir::{Deadline, Elem, Limits, Module, NodeId};
@@ -18,7 +19,7 @@ pub struct Source<'a> {
 }
 
 /// How to import.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Batch to compile for. `None` is the model's own, or 1 where the model leaves it open.
     pub batch: Option<i64>,
@@ -28,6 +29,8 @@ pub struct Options {
     pub limits: Limits,
     /// When the import has to be done.
     pub deadline: Option<Deadline>,
+    /// Constants that imports of this model before decoded.
+    pub constants: Constants,
 }
 
 /// An imported model.

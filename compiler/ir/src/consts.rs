@@ -1,6 +1,7 @@
 //! The constant pool: tensors that ops refer to by id, each stored once.
 
 use crate::id::ConstId;
+use crate::memo::Memo;
 use crate::tensor::HostTensor;
 use crate::types::TensorTy;
 use id_arena::Arena;
@@ -25,6 +26,8 @@ pub struct ConstPool {
     names: HashMap<Box<str>, ConstId>,
     /// By name, the number that the next constant of that name may get.
     next: HashMap<Box<str>, usize>,
+    /// What is known of constants that are computed from others, shared with other modules of the same model.
+    pub memo: Memo,
 }
 
 impl ConstPool {

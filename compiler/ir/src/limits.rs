@@ -33,6 +33,8 @@ pub struct Limits {
     pub memory: u64,
     /// Bytes of the shared object: 16 GiB.
     pub artefact: u64,
+    /// Programs that a model is compiled to, one for each combination of shapes and each batch: 256.
+    pub variants: u64,
 }
 
 /// One limit.
@@ -50,11 +52,12 @@ pub enum Limit {
     Time,
     Memory,
     Artefact,
+    Variants,
 }
 
 impl Limit {
     /// All limits, in the order of [`Limits`].
-    pub const ALL: [Limit; 11] = [
+    pub const ALL: [Limit; 12] = [
         Limit::File,
         Limit::Nodes,
         Limit::Tensors,
@@ -66,6 +69,7 @@ impl Limit {
         Limit::Time,
         Limit::Memory,
         Limit::Artefact,
+        Limit::Variants,
     ];
 
     /// Name in options and messages.
@@ -82,6 +86,7 @@ impl Limit {
             Limit::Time => "time",
             Limit::Memory => "memory",
             Limit::Artefact => "artefact",
+            Limit::Variants => "variants",
         }
     }
 
@@ -92,7 +97,13 @@ impl Limit {
     fn unit(self) -> Unit {
         match self {
             Limit::File | Limit::Params | Limit::Memory | Limit::Artefact => Unit::Bytes,
-            Limit::Nodes | Limit::Tensors | Limit::Inputs | Limit::Rank | Limit::Elements | Limit::Depth => Unit::Count,
+            Limit::Nodes
+            | Limit::Tensors
+            | Limit::Inputs
+            | Limit::Rank
+            | Limit::Elements
+            | Limit::Depth
+            | Limit::Variants => Unit::Count,
             Limit::Time => Unit::Seconds,
         }
     }
@@ -122,6 +133,7 @@ impl Default for Limits {
             time: 600,
             memory: 16 << 30,
             artefact: 16 << 30,
+            variants: 256,
         }
     }
 }
@@ -181,6 +193,7 @@ impl Limits {
             Limit::Time => self.time,
             Limit::Memory => self.memory,
             Limit::Artefact => self.artefact,
+            Limit::Variants => self.variants,
         }
     }
 
@@ -197,6 +210,7 @@ impl Limits {
             Limit::Time => &mut self.time,
             Limit::Memory => &mut self.memory,
             Limit::Artefact => &mut self.artefact,
+            Limit::Variants => &mut self.variants,
         }
     }
 

@@ -7,10 +7,10 @@ use crate::io::Key;
 use crate::predictor::Shared;
 use crate::profile::Profile;
 use crate::tier::tier_name;
-use crate::{Element, IoInfo, RunError};
+use crate::{Element, IoInfo, Predictor, RunError};
 use core::marker::PhantomData;
 use qc_embed::abi;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
 
@@ -135,20 +135,98 @@ impl Context {
     /// # Errors
     /// Unknown tensor, other element type, or a batch the model does not run.
     pub fn input_mut<'k, T: Element>(&mut self, key: impl Into<Key<'k>>, batch: usize) -> Result<&mut [T], RunError> {
-        let shared = self.shared.clone();
-        let i = key.into().find("input", &shared.inputs)?;
-        let io = &shared.inputs[i];
-        check_elem::<T>("input", io)?;
+        let i = key.into().find("input", &self.shared.inputs)?;
+        check_elem::<T>("input", &self.shared.inputs[i])?;
         self.has_result = false;
         // SAFETY: the context lives.
-        let data = unsafe { (shared.api.input)(self.raw, i, batch) };
+        let data = unsafe { (self.shared.api.input)(self.raw, i, batch) };
+        self.own_input(i, data)
+    }
+
+    /// As [`Context::input_mut`], stating the whole shape, batch included: for models of several shapes, which run the one
+    /// that the last input was given. The other inputs have to be given shapes that belong to it.
+    ///
+    /// # Errors
+    /// Unknown tensor, other element type, or a shape that the model has no code for, with those that it has.
+    pub fn input_shaped<'k, T: Element>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        dims: &[usize],
+    ) -> Result<&mut [T], RunError> {
+        let i = key.into().find("input", &self.shared.inputs)?;
+        check_elem::<T>("input", &self.shared.inputs[i])?;
+        self.has_result = false;
+        let (dims, rank) = raw_dims(dims);
+        // SAFETY: the context lives; `dims` is as long as it says.
+        let data = unsafe { (self.shared.api.input_shape)(self.raw, i, dims.as_ptr(), rank) };
+        self.own_input(i, data)
+    }
+
+    /// The context's own buffer of an input, which was just bound to it.
+    fn own_input<T: Element>(&mut self, input: usize, data: *mut c_void) -> Result<&mut [T], RunError> {
         if data.is_null() {
             return Err(self.last_error());
         }
-        self.bound[i] = Bound::Own;
-        // SAFETY: the buffer holds the tensor at this batch, aligned for any element, and the context is borrowed as long
+        self.bound[input] = Bound::Own;
+        let len = self.len_of(input)?;
+        // SAFETY: the buffer holds the tensor at this shape, aligned for any element, and the context is borrowed as long
         // as the slice lives; every bit pattern is a value of `T`.
-        Ok(unsafe { std::slice::from_raw_parts_mut(data.cast::<T>(), io.len_at(batch)) })
+        Ok(unsafe { std::slice::from_raw_parts_mut(data.cast::<T>(), len) })
+    }
+
+    /// The shape of tensor `index`, inputs first, in the next run, and its rank.
+    fn shape(&self, index: usize) -> Result<([i64; abi::MAX_RANK], usize), RunError> {
+        let mut dims = [0; abi::MAX_RANK];
+        // SAFETY: the context lives.
+        self.check(unsafe { (self.shared.api.shape)(self.raw, index, &mut dims) })?;
+        let io = self.shared.inputs.iter().chain(&self.shared.outputs).nth(index);
+        Ok((dims, io.map_or(0, |io| io.shape.len()).min(abi::MAX_RANK)))
+    }
+
+    /// Elements of tensor `index`, inputs first, in the next run.
+    fn len_of(&self, index: usize) -> Result<usize, RunError> {
+        let (dims, rank) = self.shape(index)?;
+        Ok(dims[..rank].iter().map(|&dim| dim as usize).product())
+    }
+
+    /// The shape that an output has in the next run, and had in the last one.
+    ///
+    /// # Errors
+    /// Unknown tensor, or no input that was bound.
+    pub fn output_shape<'k>(&self, key: impl Into<Key<'k>>) -> Result<Vec<usize>, RunError> {
+        let i = key.into().find("output", &self.shared.outputs)?;
+        let (dims, rank) = self.shape(self.shared.inputs.len() + i)?;
+        Ok(dims[..rank].iter().map(|&dim| dim as usize).collect())
+    }
+
+    /// Goes on with another model of this process that has the same inputs and outputs but for their shapes. Threads and
+    /// memory are kept, and grow where the model needs more; nothing is bound.
+    ///
+    /// # Errors
+    /// Another interface, a model from a file, no code for the tier in use, or too little memory; then the context stays with
+    /// its model.
+    pub fn adopt(&mut self, model: &Predictor) -> Result<(), RunError> {
+        let other = &model.shared;
+        let refuse = |reason: &str| RunError::OtherModel { name: other.name.clone(), reason: reason.into() };
+        if !self.shared.in_process || !other.in_process {
+            return Err(refuse("only models that were compiled in this process can take turns"));
+        }
+        let alike = |a: &[IoInfo], b: &[IoInfo]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (&a.name, a.elem) == (&b.name, b.elem))
+        };
+        if !alike(&self.shared.inputs, &other.inputs) || !alike(&self.shared.outputs, &other.outputs) {
+            return Err(refuse("its inputs and outputs are others"));
+        }
+        // SAFETY: the context lives; the model was checked, and `shared` keeps it from here on. Both are run by this
+        // process's executor.
+        self.check(unsafe { (self.shared.api.adopt)(self.raw, other.api.model) })?;
+        self.shared = other.clone();
+        self.bound[..other.inputs.len()].fill(Bound::Nothing);
+        self.bound[other.inputs.len()..].fill(Bound::Own);
+        self.has_result = false;
+        // SAFETY: the context lives.
+        let status = unsafe { (other.api.info)(self.raw, &mut self.info) };
+        self.check(status)
     }
 
     /// Begins a call on slices of the caller's.
@@ -207,7 +285,7 @@ impl Context {
             return Err(RunError::NoResult { name: io.name.clone() });
         }
         // SAFETY: the context's own buffer holds the tensor at the bound batch, and is not written while borrowed.
-        Ok(unsafe { std::slice::from_raw_parts(data.cast::<T>(), io.len_at(self.batch())) })
+        Ok(unsafe { std::slice::from_raw_parts(data.cast::<T>(), self.len_of(self.shared.inputs.len() + i)?) })
     }
 
     /// Takes outputs back that were lent for another call than `loan`.
@@ -289,6 +367,9 @@ impl<'d> Call<'_, 'd> {
         let i = key.into().find("input", &context.shared.inputs)?;
         let io = &context.shared.inputs[i];
         check_elem::<T>("input", io)?;
+        if io.is_open() {
+            return Err(RunError::Unstated { name: io.name.clone(), shapes: io.to_string() });
+        }
         let batch = batch_of("input", io, data.len())?;
         context.has_result = false;
         // SAFETY: `data` holds `batch` items and is borrowed for 'd; the loan keeps later calls from reading it.
@@ -298,16 +379,59 @@ impl<'d> Call<'_, 'd> {
         Ok(())
     }
 
+    /// As [`Call::input`], stating the whole shape, batch included; see [`Context::input_shaped`].
+    ///
+    /// # Errors
+    /// Unknown tensor, other element type, another number of elements than the shape has, or a shape that the model has no
+    /// code for, with those that it has.
+    pub fn input_shaped<'k, T: Element>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        dims: &[usize],
+        data: &'d [T],
+    ) -> Result<(), RunError> {
+        let context = &mut *self.context;
+        let i = key.into().find("input", &context.shared.inputs)?;
+        let io = &context.shared.inputs[i];
+        check_elem::<T>("input", io)?;
+        let len = dims.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
+        if len != Some(data.len()) {
+            let expected = format!("given as {dims:?}");
+            return Err(RunError::ShapeMismatch { kind: "input", name: io.name.clone(), expected, got: data.len() });
+        }
+        context.has_result = false;
+        let (dims, rank) = raw_dims(dims);
+        let (raw, from) = (context.raw, data.as_ptr().cast());
+        // SAFETY: `data` has as many elements as `dims` say and is borrowed for 'd; the loan keeps later calls from reading
+        // it. `dims` is as long as it says.
+        let status = unsafe { (context.shared.api.bind_input_shape)(raw, i, from, dims.as_ptr(), rank) };
+        context.check(status)?;
+        context.bound[i] = Bound::Lent(self.loan);
+        Ok(())
+    }
+
     /// Writes an output to `data`; its length must be that of the inputs' batch when the call runs.
     ///
     /// # Errors
-    /// Unknown tensor, other element type, a length that is no whole batch, or a batch the model does not run.
+    /// Unknown tensor, other element type, a length that is no whole batch, or a batch the model does not run. Where shapes
+    /// of the model differ, the inputs have to be lent first.
     pub fn output<'k, T: Element>(&mut self, key: impl Into<Key<'k>>, data: &'d mut [T]) -> Result<(), RunError> {
         let context = &mut *self.context;
         let i = key.into().find("output", &context.shared.outputs)?;
         let io = &context.shared.outputs[i];
         check_elem::<T>("output", io)?;
-        let batch = batch_of("output", io, data.len())?;
+        let batch = match io.is_open() {
+            // Which shape it has, the inputs have said, or nothing has.
+            true => {
+                let shape = context.output_shape(i)?;
+                if shape.iter().product::<usize>() != data.len() {
+                    let (name, expected) = (io.name.clone(), format!("{} {shape:?}", io.elem));
+                    return Err(RunError::ShapeMismatch { kind: "output", name, expected, got: data.len() });
+                }
+                context.batch()
+            }
+            false => batch_of("output", io, data.len())?,
+        };
         context.has_result = false;
         // SAFETY: as for inputs; the slice is borrowed exclusively.
         let status = unsafe { (context.shared.api.bind_output)(context.raw, i, data.as_mut_ptr().cast(), batch) };
@@ -330,6 +454,15 @@ impl<'d> Call<'_, 'd> {
         context.has_result = status == 0;
         context.check(status)
     }
+}
+
+/// Dims and rank as the executor takes them; those that no tensor can have stay such.
+fn raw_dims(dims: &[usize]) -> ([i64; abi::MAX_RANK + 1], usize) {
+    let mut raw = [0; abi::MAX_RANK + 1];
+    for (to, &dim) in raw.iter_mut().zip(dims) {
+        *to = i64::try_from(dim).unwrap_or(i64::MAX);
+    }
+    (raw, dims.len().min(raw.len()))
 }
 
 fn check_elem<T: Element>(kind: &'static str, io: &IoInfo) -> Result<(), RunError> {

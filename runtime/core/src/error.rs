@@ -112,6 +112,22 @@ pub enum RunError {
         /// The number of elements given.
         got: usize,
     },
+    /// The shape of an input is not the same in all shapes of the model, and was not stated.
+    #[error("input '{name}' is {shapes}; say which with input_shaped")]
+    Unstated {
+        /// The tensor.
+        name: String,
+        /// Its element type and shapes.
+        shapes: String,
+    },
+    /// A context is to run a model of another interface, or one from a file.
+    #[error("the context cannot go on with model '{name}': {reason}")]
+    OtherModel {
+        /// The model.
+        name: String,
+        /// What differs.
+        reason: String,
+    },
     /// An input has no data, or its data was only lent to an earlier call.
     #[error("{kind} '{name}' is not bound; give it data before running")]
     Unbound {

@@ -2,7 +2,7 @@
 
 use crate::{Elem, RunError};
 use core::fmt;
-use qc_embed::abi::Io;
+use qc_embed::abi::{Io, Variant};
 use qc_embed::view::ModelView;
 
 /// One input or output of a model.
@@ -12,29 +12,42 @@ pub struct IoInfo {
     pub name: String,
     /// Element type.
     pub elem: Elem,
-    /// Shape of one batch item; the first dimension counts the rows an item has, usually 1.
+    /// Shape of one batch item; the first dimension counts the rows an item has, usually 1. Of a model of several shapes,
+    /// the first.
     pub shape: Vec<usize>,
     /// Whether the shape depends on the batch.
     pub batched: bool,
     /// Shapes by batch, where the first dimension is not all that depends on it: outputs of models whose items are not
     /// independent.
     pub shapes: Vec<(usize, Vec<usize>)>,
+    /// Of a model of several shapes, what `shape` is in each of them, in one order for all inputs and outputs; else empty.
+    pub choices: Vec<Vec<usize>>,
 }
 
 impl IoInfo {
     /// Reads entry `index`, inputs first, of a checked model.
     pub(crate) fn new(model: &ModelView<'_>, index: usize, io: &Io) -> Option<IoInfo> {
         let dims = |all: &[i64]| all.iter().map(|&dim| usize::try_from(dim).ok()).collect::<Option<Vec<usize>>>();
+        let mut leads: Vec<&Variant> = Vec::new();
+        for v in model.variants() {
+            if !leads.iter().any(|lead| model.same_shape(lead, v)) {
+                leads.push(v);
+            }
+        }
+        let first = *leads.first()?;
+        let item = |v: &Variant| dims(model.item(v, index)?.get(..io.rank as usize)?);
+        let mut choices = leads.iter().map(|v| item(v)).collect::<Option<Vec<_>>>()?;
         let mut info = IoInfo {
             name: String::from_utf8_lossy(io.name_bytes()).into_owned(),
             elem: Elem::from_code(io.elem)?,
-            shape: dims(io.dims.get(..io.rank as usize)?)?,
+            shape: choices.first()?.clone(),
             batched: io.batched != 0,
             shapes: Vec::new(),
+            choices: if choices.len() > 1 { std::mem::take(&mut choices) } else { Vec::new() },
         };
         let mut shapes: Vec<(usize, Vec<usize>)> = Vec::new();
-        for v in model.variants() {
-            let batch = model.items(v)?;
+        for v in model.variants().iter().filter(|v| model.same_shape(first, v)) {
+            let batch = v.batch as usize;
             if shapes.iter().all(|(known, _)| *known != batch) {
                 shapes.push((batch, dims(model.shape(v, index))?));
             }
@@ -44,6 +57,23 @@ impl IoInfo {
             info.shapes = shapes;
         }
         Some(info)
+    }
+
+    /// Whether its shape differs between the shapes of the model by more than the batch.
+    pub fn is_open(&self) -> bool {
+        self.choices.iter().any(|shape| *shape != self.shape)
+    }
+
+    /// The batch that `dims` make of it, at any shape of the model; none when they fit none.
+    pub fn batch_at(&self, dims: &[usize]) -> Option<usize> {
+        let one = |item: &Vec<usize>| {
+            if !self.batched || item.is_empty() {
+                return (item[..] == *dims).then_some(1);
+            }
+            let fits = item.len() == dims.len() && item[1..] == dims[1..] && item[0] > 0 && dims[0] > 0;
+            (fits && dims[0].is_multiple_of(item[0])).then(|| dims[0] / item[0])
+        };
+        std::iter::once(&self.shape).chain(&self.choices).find_map(one)
     }
 
     /// Elements of one batch item.
@@ -89,19 +119,25 @@ impl fmt::Display for IoInfo {
     /// `f32 [n, 3, 224, 224]`.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let shapes: Vec<(usize, &[usize])> = self.shapes.iter().map(|(batch, shape)| (*batch, &shape[..])).collect();
-        write!(f, "{} {}", self.elem, shape_text(&self.shape, self.batched, &shapes))
+        write!(f, "{} {}", self.elem, shape_text(&self.shape, self.batched, &shapes, &self.choices))
     }
 }
 
 /// A shape as people write it, `n` being the batch: `[n, 3, 224, 224]`. With shapes by batch, a dim that depends on it
-/// otherwise than as a multiple is `?`.
-pub(crate) fn shape_text<T>(item: &[T], batched: bool, shapes: &[(usize, &[T])]) -> String
+/// otherwise than as a multiple is `?`. A dim that differs between `choices` is `{16,128}`.
+pub(crate) fn shape_text<T>(item: &[T], batched: bool, shapes: &[(usize, &[T])], choices: &[Vec<T>]) -> String
 where
-    T: Copy + PartialEq + fmt::Display + TryInto<usize>,
+    T: Copy + PartialEq + Ord + fmt::Display + TryInto<usize>,
 {
     let number = |x: T| x.try_into().unwrap_or(0);
     let grown = |rows: usize| if rows == 1 { "n".to_string() } else { format!("{rows}n") };
-    let dim = |(i, &dim): (usize, &T)| {
+    let several = |i: usize| {
+        let mut all: Vec<T> = choices.iter().filter_map(|shape| shape.get(i).copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let one = |(i, &dim): (usize, &T)| {
         let at = || shapes.iter().map(|(batch, shape)| (*batch, shape.get(i).map_or(0, |&x| number(x))));
         let rows = at().next().map_or(0, |(batch, n)| n / batch.max(1));
         match shapes {
@@ -112,7 +148,21 @@ where
             _ => "?".to_string(),
         }
     };
+    let dim = |(i, dim): (usize, &T)| match &several(i)[..] {
+        [] | [_] => one((i, dim)),
+        all => format!("{}{}", alternatives(all), if i == 0 && batched { "n" } else { "" }),
+    };
     format!("[{}]", item.iter().enumerate().map(dim).collect::<Vec<_>>().join(", "))
+}
+
+/// `{16,32,..,512}`.
+fn alternatives<T: fmt::Display>(all: &[T]) -> String {
+    const LISTED: usize = 6;
+    let text = |some: &[T]| some.iter().map(T::to_string).collect::<Vec<_>>().join(",");
+    match all {
+        [first, second, .., last] if all.len() > LISTED => format!("{{{first},{second},..,{last}}}"),
+        all => format!("{{{}}}", text(all)),
+    }
 }
 
 /// Names an input or output: by index or by name.
@@ -162,7 +212,14 @@ mod tests {
     use super::*;
 
     fn io(shape: &[usize], batched: bool) -> IoInfo {
-        IoInfo { name: "x".into(), elem: Elem::F32, shape: shape.to_vec(), batched, shapes: Vec::new() }
+        IoInfo {
+            name: "x".into(),
+            elem: Elem::F32,
+            shape: shape.to_vec(),
+            batched,
+            shapes: Vec::new(),
+            choices: Vec::new(),
+        }
     }
 
     #[test]
@@ -189,6 +246,20 @@ mod tests {
         assert_eq!((rows.shape_at(5), rows.to_string()), (vec![10, 3], "f32 [2n, 3]".into()));
         let fixed = io(&[7], false);
         assert_eq!((fixed.shape_at(5), fixed.len_at(5), fixed.to_string()), (vec![7], 7, "f32 [7]".into()));
+    }
+
+    #[test]
+    fn several_shapes() {
+        let choices = |all: &[usize]| all.iter().map(|&n| vec![1, n]).collect::<Vec<_>>();
+        let ids = IoInfo { choices: choices(&[16, 128]), ..io(&[1, 16], true) };
+        assert_eq!((ids.is_open(), ids.to_string()), (true, "f32 [n, {16,128}]".into()));
+        assert_eq!(
+            [[2, 16], [3, 128], [0, 16], [1, 17]].map(|dims| ids.batch_at(&dims)),
+            [Some(2), Some(3), None, None]
+        );
+        let many = IoInfo { choices: (1..9).map(|n| vec![2 * n, 16]).collect(), ..io(&[2, 16], true) };
+        assert_eq!(many.to_string(), "f32 [{2,4,..,16}n, 16]");
+        assert!(!io(&[1, 16], true).is_open());
     }
 
     #[test]

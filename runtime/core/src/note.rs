@@ -82,6 +82,9 @@ pub struct IoNote {
     /// Shapes by batch, where the first dimension is not all that depends on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shapes: BTreeMap<u32, Vec<i64>>,
+    /// Of a model of several shapes, what `shape` is in each of them, in one order for all inputs and outputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Vec<i64>>,
 }
 
 /// One operation: the steps that follow one another for the same source nodes.
@@ -107,6 +110,21 @@ fn one() -> u32 {
 }
 
 impl Note {
+    /// The shapes of the inputs that the model has code for, one text each: `ids [n, 16], mask [n, 16]`. Inputs whose shape
+    /// is always the same are left out; none for a model of one shape.
+    pub fn shapes(&self) -> Vec<String> {
+        let count = self.inputs.iter().map(|io| io.choices.len()).max().unwrap_or(0);
+        let one = |i: usize| {
+            let open = self.inputs.iter().filter(|io| io.is_open());
+            let text = |io: &IoNote| {
+                let shape = io.choices.get(i).unwrap_or(&io.shape);
+                format!("{} {}", io.name, crate::io::shape_text(shape, io.batched, &[], &[]))
+            };
+            open.map(text).collect::<Vec<_>>().join(", ")
+        };
+        (0..count).map(one).collect()
+    }
+
     /// Which batches the model runs, and why no others.
     pub fn runs(&self) -> String {
         let code: Vec<String> = self.batches.iter().map(u32::to_string).collect();
@@ -123,7 +141,12 @@ impl IoNote {
     /// Shape as people write it, the batch as `n`: `[n, 3, 224, 224]`.
     pub fn shape_text(&self) -> String {
         let shapes = self.shapes.iter().map(|(batch, shape)| (*batch as usize, &shape[..]));
-        crate::io::shape_text(&self.shape, self.batched, &shapes.collect::<Vec<_>>())
+        crate::io::shape_text(&self.shape, self.batched, &shapes.collect::<Vec<_>>(), &self.choices)
+    }
+
+    /// Whether its shape differs between the shapes of the model by more than the batch.
+    pub fn is_open(&self) -> bool {
+        self.choices.iter().any(|shape| *shape != self.shape)
     }
 
     /// Elements of one batch item.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// A compiled model. Clones are cheap and share the model; it is unloaded when the last clone and context are gone.
 #[derive(Clone)]
 pub struct Predictor {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// The statement that the user of this program named a file to be run, knowing that it is native code.
@@ -29,8 +29,10 @@ pub(crate) struct Shared {
     pub(crate) model: ModelView<'static>,
     pub(crate) inputs: Vec<IoInfo>,
     pub(crate) outputs: Vec<IoInfo>,
-    name: String,
+    pub(crate) name: String,
     json: String,
+    /// Whether the model's executor is that of this process.
+    pub(crate) in_process: bool,
     /// Keeps the code and the tables alive; declared last, so dropped last.
     _owner: Box<dyn Any + Send + Sync>,
 }
@@ -52,7 +54,7 @@ impl Predictor {
     /// contract of `qc_embed::abi`.
     pub unsafe fn from_raw(owner: Box<dyn Any + Send + Sync>, model: *const Model) -> Result<Predictor, LoadError> {
         // SAFETY: promised by the caller.
-        unsafe { Self::new(owner, qc_embed::api::api(model)) }
+        unsafe { Self::new(owner, qc_embed::api::api(model), true) }
     }
 
     /// Loads a model from a shared object. All of the file is checked first, without executing anything: origin, damage,
@@ -96,7 +98,7 @@ impl Predictor {
         match api {
             Some(api) if api.abi_version == ABI_VERSION && api.api_bytes as usize == size_of::<Api>() => {
                 // SAFETY: the table is part of the library, which the predictor keeps loaded.
-                unsafe { Self::new(Box::new(library), *api) }
+                unsafe { Self::new(Box::new(library), *api, false) }
             }
             _ => Err(LoadError::Tables { reason: "its function table has another version".into() }),
         }
@@ -114,7 +116,7 @@ impl Predictor {
 
     /// # Safety
     /// As [`Predictor::from_raw`], for the model of `api`.
-    unsafe fn new(owner: Box<dyn Any + Send + Sync>, api: Api) -> Result<Predictor, LoadError> {
+    unsafe fn new(owner: Box<dyn Any + Send + Sync>, api: Api, in_process: bool) -> Result<Predictor, LoadError> {
         let mut reason = [0u8; 256];
         // SAFETY: promised by the caller. The view lives in `Shared`, next to the owner of the tables.
         let view = unsafe { ModelView::<'static>::new(api.model, &mut Text::new(&mut reason)) };
@@ -131,7 +133,8 @@ impl Predictor {
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (name, json) = (text(model.name()), text(model.json()));
-        Ok(Predictor { shared: Arc::new(Shared { api, model, inputs, outputs, name, json, _owner: owner }) })
+        let shared = Shared { api, model, inputs, outputs, name, json, in_process, _owner: owner };
+        Ok(Predictor { shared: Arc::new(shared) })
     }
 
     /// Makes a context: memory and threads for one caller.
@@ -171,14 +174,13 @@ impl Predictor {
     /// The code that exists: pairs of tier name and batch size, in model order.
     pub fn variants(&self) -> Vec<(&'static str, u32)> {
         let model = &self.shared.model;
-        let items = |v| model.items(v).unwrap_or(1) as u32;
-        model.variants().iter().map(|v| (crate::tier::name_of_needs(v.features), items(v))).collect()
+        model.variants().iter().map(|v| (crate::tier::name_of_needs(v.features), v.batch as u32)).collect()
     }
 
     /// The batches the model runs, ascending; none when it runs any.
     pub fn whole_batches(&self) -> Option<Vec<usize>> {
         let model = &self.shared.model;
-        let batches = || model.variants().iter().filter_map(|v| model.items(v)).collect::<BTreeSet<_>>();
+        let batches = || model.variants().iter().map(|v| v.batch as usize).collect::<BTreeSet<_>>();
         model.whole_batches().then(|| batches().into_iter().collect())
     }
 

@@ -60,7 +60,7 @@ impl Profile {
                 rows.push(Row {
                     name,
                     op,
-                    batch: shared.model.items(variant).unwrap_or(1) as u32,
+                    batch: variant.batch as u32,
                     macs: step.macs,
                     weights_bytes: step.weights_bytes,
                     data_bytes: step.data_bytes,

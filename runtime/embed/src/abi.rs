@@ -8,11 +8,11 @@
 
 use core::ffi::{c_char, c_void};
 
-/// Version of every layout in this file; the `v4` of `qc_model_v4`.
-pub const ABI_VERSION: u32 = 4;
+/// Version of every layout in this file; the `v5` of `qc_model_v5`.
+pub const ABI_VERSION: u32 = 5;
 
 /// Name of the one generic symbol every model exports: `extern "C" fn() -> *const Api`.
-pub const ENTRY_SYMBOL: &str = "qc_model_v4";
+pub const ENTRY_SYMBOL: &str = "qc_model_v5";
 
 /// Readable bytes before and after the arena, and after the weights, that kernels may touch beyond a buffer.
 pub const SLACK_BYTES: usize = 128;
@@ -70,9 +70,12 @@ pub struct Variant {
     /// What its kernels need of the processor, as bits (`qc_kernels::Features`): the needs of a tier, see
     /// [`crate::host::tiers`].
     pub features: u64,
-    /// Shapes of the inputs, then of the outputs, for one call; what is beyond a tensor's rank is 0. Those of the inputs
-    /// are [`Io::dims`] with `dims[0]` multiplied by one number for all that are [`Io::batched`]: the batch of one call.
+    /// Shapes of the inputs, then of the outputs, for one call; what is beyond a tensor's rank is 0. `dims[0]` of what is
+    /// [`Io::batched`] is a multiple of `batch`, outputs of a model with [`Model::whole_batches`] excepted.
     pub shapes: *const [i64; MAX_RANK],
+    /// Batch items of one call, at least 1. Variants whose inputs differ in the batch alone are of one shape; the batch is
+    /// dealt out over those.
+    pub batch: u64,
     /// Bytes of arena one call needs, without slack.
     pub arena_bytes: u64,
     /// Length of `steps`.
@@ -124,11 +127,11 @@ pub struct Io {
     pub elem: u32,
     /// Number of valid entries of `dims`; at most [`MAX_RANK`].
     pub rank: u32,
-    /// Shape of one batch item. `dims[0]` counts the rows one batch item has, usually 1, so the shape at batch `n` is
-    /// `[n * dims[0], dims[1], ...]`. Outputs of a model with [`Model::whole_batches`] have the shapes of its variants
-    /// instead; this is one of them.
+    /// Shape of one batch item; -1 for a dim that differs between variants. `dims[0]` counts the rows one batch item has,
+    /// usually 1, so the shape at batch `n` is `[n * dims[0], dims[1], ...]`. Outputs of a model with
+    /// [`Model::whole_batches`] have the shapes of its variants instead.
     pub dims: [i64; MAX_RANK],
-    /// Product of `dims` times the element size.
+    /// Product of `dims` times the element size; 0 when a dim differs between variants.
     pub bytes_per_item: u64,
     /// 1 when the shape depends on the batch; 0 when it is `dims` at every batch.
     pub batched: u32,
@@ -214,6 +217,8 @@ pub enum Status {
     Busy = 11,
     /// An input holds a value that the model does not take, such as an index outside a table. The outputs hold no result.
     BadValue = 12,
+    /// The model has no code for this shape, or inputs are bound with shapes of different variants.
+    BadShape = 13,
 }
 
 /// How a context is made. All zero bytes mean the defaults.
@@ -290,6 +295,23 @@ pub struct Api {
     pub bind_output: unsafe extern "C" fn(context: *mut Context, index: usize, data: *mut c_void, batch: usize) -> i32,
     /// Binds input `index` to a buffer of the context's own for `batch` items and returns it; null on error.
     pub input: unsafe extern "C" fn(context: *mut Context, index: usize, batch: usize) -> *mut c_void,
+    /// As `bind_input`, stating the whole shape, batch included: `dims[0..rank]`. The next runs use the variants of this
+    /// shape; the other inputs have to be bound with shapes that belong to it.
+    pub bind_input_shape: unsafe extern "C" fn(
+        context: *mut Context,
+        index: usize,
+        data: *const c_void,
+        dims: *const i64,
+        rank: usize,
+    ) -> i32,
+    /// As `input`, stating the whole shape.
+    pub input_shape:
+        unsafe extern "C" fn(context: *mut Context, index: usize, dims: *const i64, rank: usize) -> *mut c_void,
+    /// Writes the shape that tensor `index`, inputs first, has in the next run to `dims`; what is beyond its rank is 0.
+    pub shape: unsafe extern "C" fn(context: *mut Context, index: usize, dims: *mut [i64; MAX_RANK]) -> i32,
+    /// Makes the context run another model that this executor is linked to, with inputs and outputs of the same number and
+    /// element types; bindings are gone, threads and memory stay.
+    pub adopt: unsafe extern "C" fn(context: *mut Context, model: *const Model) -> i32,
     /// Where the next run writes, and the last run wrote, output `index`; null on error or before a batch is known.
     pub output: unsafe extern "C" fn(context: *mut Context, index: usize) -> *mut c_void,
     /// Computes the outputs of the bound batch. Allocates nothing.

@@ -17,6 +17,10 @@ pub const fn api(model: *const Model) -> Api {
         bind_input,
         bind_output,
         input,
+        bind_input_shape,
+        input_shape,
+        shape,
+        adopt,
         output,
         run,
         run_profiled,
@@ -49,7 +53,7 @@ impl Default for Options {
 }
 
 impl Status {
-    const ALL: [(Status, &'static CStr); 13] = [
+    const ALL: [(Status, &'static CStr); 14] = [
         (Status::Ok, c"success"),
         (Status::NullPointer, c"a required pointer is null"),
         (Status::BadIndex, c"there is no input or output with this index"),
@@ -63,6 +67,7 @@ impl Status {
         (Status::BadModel, c"the model's tables are damaged or of another version"),
         (Status::Busy, c"the context is in use by another thread; make one context per thread"),
         (Status::BadValue, c"an input holds a value that the model does not take"),
+        (Status::BadShape, c"the model has no code for this shape"),
     ];
 
     /// The status with this value.
@@ -173,6 +178,84 @@ pub unsafe extern "C" fn input(context: *mut Context, index: usize, batch: usize
         Ok(data) => data.cast(),
         Err(_) => core::ptr::null_mut(),
     }
+}
+
+/// See [`Api::bind_input_shape`].
+///
+/// # Safety
+/// As [`bind_input`]; `dims` is null or has `rank` entries.
+pub unsafe extern "C" fn bind_input_shape(
+    context: *mut Context,
+    index: usize,
+    data: *const c_void,
+    dims: *const i64,
+    rank: usize,
+) -> i32 {
+    // SAFETY: promised by the caller. The executor reads inputs only.
+    code(unsafe { Entered::enter(context) }.and_then(|c| {
+        // SAFETY: promised by the caller.
+        let dims = unsafe { stated(c.inner, dims, rank) }?;
+        c.inner.bind_input_shape(index, data.cast_mut().cast(), dims)
+    }))
+}
+
+/// See [`Api::input_shape`].
+///
+/// # Safety
+/// `context` is null or came from [`create`]; `dims` is null or has `rank` entries.
+pub unsafe extern "C" fn input_shape(
+    context: *mut Context,
+    index: usize,
+    dims: *const i64,
+    rank: usize,
+) -> *mut c_void {
+    // SAFETY: promised by the caller.
+    let data = unsafe { Entered::enter(context) }.and_then(|c| {
+        // SAFETY: promised by the caller.
+        let dims = unsafe { stated(c.inner, dims, rank) }?;
+        c.inner.own_input_shape(index, dims)
+    });
+    data.map_or(core::ptr::null_mut(), |data| data.cast())
+}
+
+/// The dims that a host states.
+///
+/// # Safety
+/// `dims` is null or has `rank` entries.
+unsafe fn stated<'a>(inner: &mut executor::Inner, dims: *const i64, rank: usize) -> Result<&'a [i64], Status> {
+    if dims.is_null() && rank > 0 {
+        return Err(inner.null_argument("dims"));
+    }
+    // More than that fits no tensor, whatever it is.
+    let rank = rank.min(MAX_RANK + 1);
+    // SAFETY: promised by the caller.
+    Ok(if rank == 0 { &[] } else { unsafe { core::slice::from_raw_parts(dims, rank) } })
+}
+
+/// See [`Api::shape`].
+///
+/// # Safety
+/// `context` is null or came from [`create`]; `dims` is null or writable.
+pub unsafe extern "C" fn shape(context: *mut Context, index: usize, dims: *mut [i64; MAX_RANK]) -> i32 {
+    // SAFETY: promised by the caller.
+    code(unsafe { Entered::enter(context) }.and_then(|c| {
+        if dims.is_null() {
+            return Err(c.inner.null_argument("dims"));
+        }
+        let shape = c.inner.bound_shape(index)?;
+        // SAFETY: `dims` is writable.
+        unsafe { *dims = shape };
+        Ok(())
+    }))
+}
+
+/// See [`Api::adopt`].
+///
+/// # Safety
+/// `context` is null or came from [`create`]; `model` is as for [`create`].
+pub unsafe extern "C" fn adopt(context: *mut Context, model: *const Model) -> i32 {
+    // SAFETY: promised by the caller.
+    code(unsafe { Entered::enter(context).and_then(|c| create::adopt(c.inner, model)) })
 }
 
 /// See [`Api::output`].

@@ -1,7 +1,7 @@
 //! The functions a shared object exports, over the one model it holds.
 //!
 //! The linker renames them: `qc_model_run` becomes `resnet50_run`, and so on (`EXPORTS` of the code generator); only
-//! `qc_model_v4` keeps its name in every artefact. They exist in the embedded build only, since they refer to the
+//! `qc_model_v5` keeps its name in every artefact. They exist in the embedded build only, since they refer to the
 //! `QC_MODEL` that the code generator defines.
 
 use crate::abi::*;
@@ -22,7 +22,7 @@ fn model() -> &'static Model {
 
 /// The function table of this model; the entry of loaders that do not know its prefix.
 #[unsafe(no_mangle)]
-pub extern "C" fn qc_model_v4() -> *const Api {
+pub extern "C" fn qc_model_v5() -> *const Api {
     &API
 }
 
@@ -57,6 +57,10 @@ export! {
     qc_model_bind_input = bind_input(context: *mut Context, index: usize, data: *const c_void, batch: usize) -> i32;
     qc_model_bind_output = bind_output(context: *mut Context, index: usize, data: *mut c_void, batch: usize) -> i32;
     qc_model_input = input(context: *mut Context, index: usize, batch: usize) -> *mut c_void;
+    qc_model_bind_input_shape =
+        bind_input_shape(context: *mut Context, index: usize, data: *const c_void, dims: *const i64, rank: usize) -> i32;
+    qc_model_input_shape =
+        input_shape(context: *mut Context, index: usize, dims: *const i64, rank: usize) -> *mut c_void;
     qc_model_output = output(context: *mut Context, index: usize) -> *mut c_void;
     qc_model_run = run(context: *mut Context) -> i32;
     qc_model_run_profiled = run_profiled(context: *mut Context, times: *mut StepTime, len: usize) -> i32;
@@ -81,6 +85,16 @@ pub unsafe extern "C" fn qc_model_tier(context: *const Context) -> *const c_char
     // SAFETY: promised by the caller.
     unsafe { api::info(context, &mut info) };
     tier_name(info.tier).unwrap_or(c"").as_ptr()
+}
+
+/// The shape of output `index` in the next run. See [`Api::shape`].
+///
+/// # Safety
+/// `context` is null or came from [`qc_model_create`]; `dims` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qc_model_output_shape(context: *mut Context, index: usize, dims: *mut [i64; MAX_RANK]) -> i32 {
+    // SAFETY: promised by the caller.
+    unsafe { api::shape(context, qc_model_n_inputs().saturating_add(index), dims) }
 }
 
 /// The model's metadata as JSON.

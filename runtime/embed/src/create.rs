@@ -1,7 +1,8 @@
 //! Makes contexts: chooses the tier and the threads, and allocates everything a run needs.
 
 use crate::abi::*;
-use crate::executor::{Inner, Planned, Slot};
+use crate::bindings::Slot;
+use crate::executor::{Inner, Planned};
 use crate::host::{Tier, host_features, tiers};
 use crate::memory::{Allocator, Block};
 use crate::pool::Pool;
@@ -158,44 +159,17 @@ impl Builder {
         threads: u32,
         why: &mut Text,
     ) -> Result<*mut Context, Status> {
-        let usable = |v: &&'static Variant| v.features == tier.needs;
-        let n_plan = model.variants().iter().filter(usable).count();
-        let arena_bytes = model.variants().iter().filter(usable).map(|v| v.arena_bytes).max().unwrap_or(0) as usize;
-        let n_io = model.inputs().len() + model.outputs().len();
-        let table_bytes = n_io * (size_of::<Slot>() + size_of::<*mut u8>()) + n_plan * size_of::<Planned>();
         let own_block = self.block(0, size_of::<Context>(), ALIGN_BYTES, why)?;
-        let tables = self.block(1, table_bytes, 16, why)?;
-        let arena = self.block(2, arena_bytes + 2 * SLACK_BYTES, ALIGN_BYTES, why)?;
-        // SAFETY: the three tables follow each other inside the block, all of pointer alignment, and are written before
-        // they are referenced; nobody else knows the block, which lives as long as the context.
-        let (slots, io, plan) = unsafe {
-            let slots = tables.base.cast::<Slot>();
-            let ios = model.inputs().iter().map(|io| (io, true)).chain(model.outputs().iter().map(|io| (io, false)));
-            for (i, (io, is_input)) in ios.enumerate() {
-                slots.add(i).write(Slot::unbound(io, is_input));
-            }
-            let io = slots.add(n_io).cast::<*mut u8>();
-            let plan = io.add(n_io).cast::<Planned>();
-            write_plan(plan, model, usable);
-            (
-                core::slice::from_raw_parts_mut(slots, n_io),
-                core::slice::from_raw_parts_mut(io, n_io),
-                core::slice::from_raw_parts_mut(plan, n_plan),
-            )
-        };
-        // Insertion sort: `sort_unstable` would bring more code than the executor has.
-        for end in 1..plan.len() {
-            let mut i = end;
-            while i > 0 && plan[i - 1].items < plan[i].items {
-                plan.swap(i - 1, i);
-                i -= 1;
-            }
-        }
-        let profile_len = model.variants().iter().filter(usable).map(|v| v.n_steps as usize).sum();
+        let tables = self.block(1, table_bytes(model, tier), 16, why)?;
+        let arena = self.block(2, arena_bytes(model, tier), ALIGN_BYTES, why)?;
+        // SAFETY: the block is as long as `table_bytes` says, was just made, and lives as long as the context.
+        let tables_of = unsafe { write_tables(tables, model, tier, |_| Block::EMPTY) };
+        let Some(Tables { slots, io, plan }) = tables_of else { return Err(Status::BadModel) };
         let Some(pool) = Pool::new(threads, self.allocator) else {
             why.str("out of memory for the threads");
             return Err(Status::OutOfMemory);
         };
+        let (lead, is_stated, profile_len) = whole_of(plan);
         let (allocator, error) = (self.allocator, [0; 256]);
         let mut inner = Inner {
             model,
@@ -209,6 +183,8 @@ impl Builder {
             io,
             plan,
             profile_len,
+            lead,
+            is_stated,
             batch: 0,
             error,
         };
@@ -226,17 +202,144 @@ impl Builder {
     }
 }
 
+/// Makes a context run another model; see [`Api::adopt`]. When it fails, the context is as it was.
+///
+/// # Errors
+/// [`Status::BadModel`] for tables that contradict themselves or another interface, [`Status::TierUnsupported`] for a model
+/// without code for the tier in use, [`Status::OutOfMemory`].
+///
+/// # Safety
+/// `model` is as [`ModelView::new`] demands and outlives the context's use of it.
+pub(crate) unsafe fn adopt(inner: &mut Inner, model: *const Model) -> Result<(), Status> {
+    inner.explain(|inner, why| {
+        // SAFETY: promised by the caller.
+        let model: ModelView<'static> = unsafe { ModelView::new(model, why) }?;
+        let alike = |a: &[Io], b: &[Io]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.elem == b.elem);
+        let old = inner.model;
+        if !alike(old.inputs(), model.inputs()) || !alike(old.outputs(), model.outputs()) {
+            why.str("the model has other inputs or outputs");
+            return Err(Status::BadModel);
+        }
+        let tier = inner.tier;
+        if !model.variants().iter().any(|v| v.features == tier.needs) {
+            why.str("the model has no code for ").bytes(tier.name.to_bytes());
+            return Err(Status::TierUnsupported);
+        }
+        let mut builder = Builder { allocator: inner.allocator, blocks: [Block::EMPTY; 3] };
+        let tables = builder.block(1, table_bytes(model, tier), 16, why)?;
+        let wanted = arena_bytes(model, tier);
+        let arena = match wanted > inner.arena.bytes {
+            true => builder.block(2, wanted, ALIGN_BYTES, why),
+            false => Ok(inner.arena),
+        };
+        let arena = arena.inspect_err(|_| {
+            // SAFETY: the tables were just made and nobody uses them.
+            unsafe { inner.allocator.free(tables) };
+        })?;
+        // SAFETY: as in `build`; own buffers move to the new slots, and the old slots are not used again.
+        let tables_of = unsafe { write_tables(tables, model, tier, |i| inner.slots[i].own) };
+        let Some(Tables { slots, io, plan }) = tables_of else { return Err(Status::BadModel) };
+        let (old_tables, old_arena) = (inner.tables, inner.arena);
+        (inner.lead, inner.is_stated, inner.profile_len) = whole_of(plan);
+        (inner.model, inner.batch) = (model, 0);
+        (inner.tables, inner.slots, inner.io, inner.plan) = (tables, slots, io, plan);
+        inner.arena = arena;
+        // SAFETY: nothing points into the old tables any more, nor into the old arena if there is another one.
+        unsafe {
+            inner.allocator.free(old_tables);
+            if old_arena.base != arena.base {
+                inner.allocator.free(old_arena);
+            }
+        }
+        // Outputs get their buffers when an input is bound: what could fail there must not leave half a change here.
+        Ok(())
+    })
+}
+
+/// The variants of a tier, in model order.
+fn usable(model: ModelView<'static>, tier: Tier) -> impl Iterator<Item = &'static Variant> {
+    model.variants().iter().filter(move |v| v.features == tier.needs)
+}
+
+/// Bytes of the arena that the largest variant needs, with slack.
+fn arena_bytes(model: ModelView<'static>, tier: Tier) -> usize {
+    usable(model, tier).map(|v| v.arena_bytes).max().unwrap_or(0) as usize + 2 * SLACK_BYTES
+}
+
+/// Bytes of the tables that [`write_tables`] writes.
+fn table_bytes(model: ModelView<'static>, tier: Tier) -> usize {
+    let n_io = model.inputs().len() + model.outputs().len();
+    n_io * (size_of::<Slot>() + size_of::<*mut u8>()) + usable(model, tier).count() * size_of::<Planned>()
+}
+
+/// What a context keeps for one model.
+struct Tables {
+    slots: &'static mut [Slot],
+    io: &'static mut [*mut u8],
+    plan: &'static mut [Planned],
+}
+
+/// The first shape, whether it is the only one, and the length of a profile.
+fn whole_of(plan: &[Planned]) -> (&'static Variant, bool, usize) {
+    let steps = plan.iter().map(|p| p.variant.n_steps as usize).sum();
+    let first = plan.iter().min_by_key(|p| p.profile_base).map_or(plan[0].lead, |p| p.lead);
+    (first, plan.iter().all(|p| core::ptr::eq(p.lead, first)), steps)
+}
+
+/// Writes slots, pointers and plan, the variants of the largest batch first; none without a variant. `own` gives each slot
+/// the buffer of its own that it begins with.
+///
+/// # Safety
+/// `block` is as long as [`table_bytes`] says, aligned for pointers, nobody else's, and lives as long as the tables.
+unsafe fn write_tables(
+    block: Block,
+    model: ModelView<'static>,
+    tier: Tier,
+    own: impl Fn(usize) -> Block,
+) -> Option<Tables> {
+    let n_io = model.inputs().len() + model.outputs().len();
+    let n_plan = usable(model, tier).count();
+    // SAFETY: the three tables follow each other inside the block, all of pointer alignment, and are written before they
+    // are referenced.
+    let tables = unsafe {
+        let slots = block.base.cast::<Slot>();
+        let ios = model.inputs().iter().map(|io| (io, true)).chain(model.outputs().iter().map(|io| (io, false)));
+        for (i, (io, is_input)) in ios.enumerate() {
+            slots.add(i).write(Slot::unbound(io, is_input, own(i)));
+        }
+        let io = slots.add(n_io).cast::<*mut u8>();
+        io.write_bytes(0, n_io);
+        let plan = io.add(n_io).cast::<Planned>();
+        write_plan(plan, model, tier);
+        Tables {
+            slots: core::slice::from_raw_parts_mut(slots, n_io),
+            io: core::slice::from_raw_parts_mut(io, n_io),
+            plan: core::slice::from_raw_parts_mut(plan, n_plan),
+        }
+    };
+    // Insertion sort: `sort_unstable` would bring more code than the executor has.
+    let plan = &mut *tables.plan;
+    for end in 1..plan.len() {
+        let mut i = end;
+        while i > 0 && plan[i - 1].items < plan[i].items {
+            plan.swap(i - 1, i);
+            i -= 1;
+        }
+    }
+    (n_plan > 0).then_some(tables)
+}
+
 /// Writes the variants that may run to `plan`, with the place of their steps in a profile.
 ///
 /// # Safety
 /// `plan` has room for every usable variant.
-unsafe fn write_plan(plan: *mut Planned, model: ModelView<'static>, usable: impl Fn(&&'static Variant) -> bool) {
+unsafe fn write_plan(plan: *mut Planned, model: ModelView<'static>, tier: Tier) {
     let mut profile_base = 0;
-    for (i, variant) in model.variants().iter().filter(usable).enumerate() {
-        // A checked model has no variant without items.
-        let items = model.items(variant).unwrap_or(1);
+    for (i, variant) in usable(model, tier).enumerate() {
+        let lead = usable(model, tier).take(i).find(|earlier| model.same_shape(earlier, variant)).unwrap_or(variant);
+        let items = variant.batch as usize;
         // SAFETY: promised by the caller.
-        unsafe { plan.add(i).write(Planned { variant, items, profile_base }) };
+        unsafe { plan.add(i).write(Planned { variant, lead, items, profile_base }) };
         profile_base += variant.n_steps as usize;
     }
 }

@@ -10,6 +10,7 @@ compile_error!("compiled models run on x86-64 Linux");
 
 pub mod abi;
 pub mod api;
+mod bindings;
 #[cfg(qc_embed)]
 pub mod capi;
 mod checks;

@@ -62,18 +62,43 @@ impl<'m> ModelView<'m> {
         if !(m.weights as usize).is_multiple_of(ALIGN_BYTES) {
             return Some("misaligned weights");
         }
-        self.ios().find_map(io_contradiction).or_else(|| {
-            self.variants().iter().find_map(|v| match v {
-                Variant { shapes, .. } if shapes.is_null() && self.ios().count() > 0 => {
-                    Some("a variant without shapes")
-                }
-                v if self.items(v).is_none() => Some("a variant whose inputs are no batch of the model's"),
-                Variant { n_checks: 1.., checks, .. } if checks.is_null() => Some("checks without an address"),
-                Variant { n_steps: 1.., steps, .. } if steps.is_null() => Some("steps without an address"),
-                Variant { arena_bytes, .. } if *arena_bytes > isize::MAX as u64 / 2 => Some("an impossible arena"),
-                _ => None,
-            })
-        })
+        let ios = self.ios().find_map(io_contradiction);
+        ios.or_else(|| self.variants().iter().find_map(|v| self.variant_contradiction(v)))
+            .or_else(|| self.shapes_contradiction())
+    }
+
+    fn variant_contradiction(&self, v: &Variant) -> Option<&'static str> {
+        match v {
+            Variant { shapes, .. } if shapes.is_null() && self.ios().count() > 0 => Some("a variant without shapes"),
+            v if !(0..self.ios().count()).all(|i| self.fits(v, i)) => {
+                Some("a variant whose shapes are not the model's")
+            }
+            Variant { n_checks: 1.., checks, .. } if checks.is_null() => Some("checks without an address"),
+            Variant { n_steps: 1.., steps, .. } if steps.is_null() => Some("steps without an address"),
+            Variant { arena_bytes, .. } if *arena_bytes > isize::MAX as u64 / 2 => Some("an impossible arena"),
+            _ => None,
+        }
+    }
+
+    /// Whether the shape of tensor `index` in a variant is one that the model declares.
+    fn fits(&self, v: &Variant, index: usize) -> bool {
+        let (Some(io), Some(item)) = (self.ios().nth(index), self.item(v, index)) else { return false };
+        let declared = &io.dims[..io.rank as usize];
+        let mut dims = declared.iter().zip(&item);
+        dims.all(|(&known, &dim)| known == dim || (known == -1 && dim >= 0)) && self.bytes(v, index).is_some()
+    }
+
+    /// Items of a batch that is dealt out have the same results in all variants of a shape.
+    fn shapes_contradiction(&self) -> Option<&'static str> {
+        if self.whole_batches() {
+            return None;
+        }
+        let outputs = self.inputs().len()..self.ios().count();
+        let differs = |v: &Variant| {
+            let first = self.variants().iter().find(|first| self.same_shape(first, v));
+            first.is_some_and(|first| outputs.clone().any(|i| self.item(first, i) != self.item(v, i)))
+        };
+        self.variants().iter().any(differs).then_some("variants of one shape with different results")
     }
 
     /// The table itself.
@@ -114,40 +139,71 @@ impl<'m> ModelView<'m> {
         }
     }
 
-    /// Batch items that one call of a variant of this model computes, at least 1: what the shapes of its inputs say. None
-    /// when they are no batch of the model's inputs, which no variant of a checked model is.
-    pub fn items(&self, variant: &Variant) -> Option<usize> {
-        let inputs = self.inputs();
-        // SAFETY: variants are made by the code generator, which promises a shape for every input and output.
-        let shapes: &[[i64; MAX_RANK]] = unsafe { list(variant.shapes, inputs.len() as u64) };
-        let mut items = None;
-        for (io, shape) in inputs.iter().zip(shapes) {
-            let (dims, shape) = (io.dims.get(..io.rank as usize)?, shape.get(..io.rank as usize)?);
-            if io.batched == 0 {
-                if dims != shape {
-                    return None;
-                }
-                continue;
-            }
-            let ((one, rest), (all, others)) = (dims.split_first()?, shape.split_first()?);
-            let fits = rest == others && *one > 0 && *all > 0 && all.checked_rem(*one) == Some(0);
-            let own = all.checked_div(*one).filter(|own| fits && items.is_none_or(|known| known == *own))?;
-            items = Some(own);
-        }
-        usize::try_from(items.unwrap_or(1)).ok()
+    /// Whether dim 0 of tensor `index` in a variant counts the items of its batch. Outputs of whole batches need not grow
+    /// with the batch.
+    fn is_dealt(&self, index: usize, io: &Io) -> bool {
+        io.batched != 0 && (index < self.inputs().len() || !self.whole_batches())
     }
 
-    /// Bytes of tensor `index`, inputs first, at `batch` items; none when they exceed the address space, or when the
-    /// batch has to be run whole and no variant with these features does.
-    pub fn bytes_at(&self, index: usize, batch: usize, features: u64) -> Option<usize> {
+    /// Shape of tensor `index`, inputs first, for one item of a variant's batch; what is beyond its rank is 0. None when the
+    /// variant's shape holds no whole items, which that of a checked model does.
+    pub fn item(&self, variant: &Variant, index: usize) -> Option<[i64; MAX_RANK]> {
         let io = self.ios().nth(index)?;
-        if !self.whole_batches() || index < self.inputs().len() || io.batched == 0 {
-            return io.bytes_at(batch);
+        let mut item = [0; MAX_RANK];
+        let shape = self.shape(variant, index);
+        item.get_mut(..shape.len())?.copy_from_slice(shape);
+        if self.is_dealt(index, io) {
+            let batch = i64::try_from(variant.batch).ok().filter(|&n| n > 0)?;
+            let all = shape.first().copied().filter(|&n| n > 0 && n % batch == 0)?;
+            item[0] = all / batch;
         }
-        let variant = self.variants().iter().find(|v| v.features == features && self.items(v) == Some(batch))?;
-        let elem = *ELEM_BYTES.get(io.elem as usize)?;
+        Some(item)
+    }
+
+    /// Whether two variants differ in features and batch only.
+    pub fn same_shape(&self, a: &Variant, b: &Variant) -> bool {
+        (0..self.inputs().len()).all(|i| self.item(a, i) == self.item(b, i))
+    }
+
+    /// Bytes of tensor `index`, inputs first, in one call of a variant; none when they exceed the address space.
+    fn bytes(&self, variant: &Variant, index: usize) -> Option<usize> {
+        let elem = *ELEM_BYTES.get(self.ios().nth(index)?.elem as usize)?;
         let product = |n: usize, &dim: &i64| n.checked_mul(usize::try_from(dim).ok()?);
         let bytes = self.shape(variant, index).iter().try_fold(elem, product)?;
+        (bytes <= isize::MAX as usize).then_some(bytes)
+    }
+
+    /// Bytes of one item of tensor `index`, inputs first, at the shape of a variant of a checked model.
+    pub fn item_bytes(&self, variant: &Variant, index: usize) -> usize {
+        let dealt = self.ios().nth(index).is_some_and(|io| self.is_dealt(index, io));
+        self.bytes(variant, index).unwrap_or(0) / if dealt { variant.batch.max(1) as usize } else { 1 }
+    }
+
+    /// Shape of tensor `index`, inputs first, at `batch` items of the shape of `variant`; none when the batch has to be run
+    /// whole and no variant of this shape and these features does.
+    pub fn shape_at(&self, variant: &Variant, index: usize, batch: usize) -> Option<[i64; MAX_RANK]> {
+        let io = self.ios().nth(index)?;
+        if self.is_dealt(index, io) {
+            let mut shape = self.item(variant, index)?;
+            shape[0] = shape[0].checked_mul(i64::try_from(batch).ok()?)?;
+            return Some(shape);
+        }
+        if io.batched == 0 {
+            return self.item(variant, index);
+        }
+        let own =
+            |v: &&Variant| v.batch == batch as u64 && v.features == variant.features && self.same_shape(v, variant);
+        self.item(self.variants().iter().find(own)?, index)
+    }
+
+    /// Bytes of tensor `index`, inputs first, at `batch` items of the shape of `variant`; none when they exceed the address
+    /// space, or as [`ModelView::shape_at`].
+    pub fn bytes_at(&self, variant: &Variant, index: usize, batch: usize) -> Option<usize> {
+        let io = self.ios().nth(index)?;
+        let elem = *ELEM_BYTES.get(io.elem as usize)?;
+        let product = |n: usize, &dim: &i64| n.checked_mul(usize::try_from(dim).ok()?);
+        let shape = self.shape_at(variant, index, batch)?;
+        let bytes = shape[..io.rank as usize].iter().try_fold(elem, product)?;
         (bytes <= isize::MAX as usize).then_some(bytes)
     }
 
@@ -184,18 +240,14 @@ impl Io {
         // SAFETY: strings of a model are NUL-terminated.
         unsafe { c_bytes(self.name) }
     }
-
-    /// Bytes of the tensor at `batch` items; none when they exceed the address space.
-    pub fn bytes_at(&self, batch: usize) -> Option<usize> {
-        let items = if self.batched != 0 { batch } else { 1 };
-        usize::try_from(self.bytes_per_item).ok()?.checked_mul(items).filter(|&bytes| bytes <= isize::MAX as usize)
-    }
 }
 
 fn io_contradiction(io: &Io) -> Option<&'static str> {
     let Some(&elem_bytes) = ELEM_BYTES.get(io.elem as usize) else { return Some("an unknown element type") };
     let Some(dims) = io.dims.get(..io.rank as usize) else { return Some("a rank above 8") };
-    let bytes = dims.iter().try_fold(elem_bytes as u64, |n, &dim| n.checked_mul(u64::try_from(dim).ok()?));
+    let open = dims.contains(&-1);
+    let product = |n: u64, &dim: &i64| n.checked_mul(u64::try_from(dim).ok()?);
+    let bytes = if open { Some(0) } else { dims.iter().try_fold(elem_bytes as u64, product) };
     if bytes != Some(io.bytes_per_item) { Some("a size that differs from the shape") } else { None }
 }
 

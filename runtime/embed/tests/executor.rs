@@ -210,13 +210,13 @@ fn contexts_that_cannot_be_made_say_why() {
         assert_eq!(status, Status::BadModel);
         assert!(sentence.contains(text), "{sentence:?} lacks {text:?}");
     };
-    refused(Model { abi_version: 99, ..*good }, "tables of version 99, this executor reads version 3");
+    refused(Model { abi_version: 99, ..*good }, "tables of version 99, this executor reads version 5");
     refused(Model { model_bytes: 8, ..*good }, "unexpected size");
     refused(toy::model(vec![]), "no variant");
     refused(Model { inputs: null(), ..*good }, "a list without an address");
     refused(Model { weights: good.weights.wrapping_add(4), ..*good }, "misaligned weights");
     refused(toy::model(vec![Variant { shapes: null(), ..toy::variant(0, 1) }]), "variant without shapes");
-    let no_batch = "a variant whose inputs are no batch of the model's";
+    let no_batch = "a variant whose shapes are not the model's";
     refused(toy::model(vec![toy::variant(0, 0)]), no_batch);
     let columns = COLUMNS as i64;
     for ([rows, columns], shift) in [([1, columns + 1], 0), ([-1, columns], 0), ([1, columns], 2)] {
@@ -276,6 +276,9 @@ fn tiers_are_chosen_under_the_cap() {
 fn a_model_runs_the_batches_it_can() {
     let mut whole = toy::model(vec![toy::variant(SCALAR, 4), toy::variant(SCALAR, 1)]);
     whole.whole_batches = 1;
+    // Shapes of outputs are those of the variants.
+    let outputs = [toy::io(b"y\0", &[-1, COLUMNS as i64], true), toy::io(b"sum\0", &[-1], true)];
+    whole.outputs = Box::leak(Box::new(outputs)).as_ptr();
     let cx = Cx::new(leak(whole), 1);
     let x = ramp(5);
     for batch in [2, 3, 5] {

@@ -40,7 +40,7 @@ pub fn everywhere(p: &Predictor, end: &str, cases: &[Case<'_>]) -> Result<(), Fa
             let mut cx = p.context(&options).map_err(|e| fail(rung.as_str(), e))?;
             for case in cases {
                 let rung = format!("{rung}, batch {}", case.batch);
-                let out = run(&mut cx, &case.inputs, case.batch).map_err(|e| fail(rung.as_str(), e))?;
+                let out = run(&mut cx, &case.inputs).map_err(|e| fail(rung.as_str(), e))?;
                 for (i, out) in out.iter().enumerate() {
                     for (n, e) in case.expected.iter().enumerate() {
                         let part = item(out, case.expected.len(), n);
@@ -98,18 +98,18 @@ fn rows(t: &HostTensor, batch: usize, start: usize, count: usize) -> HostTensor 
     HostTensor::new(dims, data).expect("invariant: whole rows")
 }
 
-/// Runs a context on inputs that hold `batch` items.
+/// Runs a context on inputs; their shapes say shape and batch.
 ///
 /// # Errors
 /// A sentence.
-pub fn run(cx: &mut qc_compiler::Context, inputs: &[HostTensor], batch: usize) -> Result<Vec<HostTensor>, String> {
+pub fn run(cx: &mut qc_compiler::Context, inputs: &[HostTensor]) -> Result<Vec<HostTensor>, String> {
     for (i, input) in inputs.iter().enumerate() {
         match input.data() {
-            Data::F32(v) => cx.input_mut::<f32>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::I64(v) => cx.input_mut::<i64>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::I32(v) => cx.input_mut::<i32>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::U8(v) => cx.input_mut::<u8>(i, batch).map(|b| b.copy_from_slice(v)),
-            Data::I8(v) => cx.input_mut::<i8>(i, batch).map(|b| b.copy_from_slice(v)),
+            Data::F32(v) => cx.input_shaped::<f32>(i, input.dims()).map(|b| b.copy_from_slice(v)),
+            Data::I64(v) => cx.input_shaped::<i64>(i, input.dims()).map(|b| b.copy_from_slice(v)),
+            Data::I32(v) => cx.input_shaped::<i32>(i, input.dims()).map(|b| b.copy_from_slice(v)),
+            Data::U8(v) => cx.input_shaped::<u8>(i, input.dims()).map(|b| b.copy_from_slice(v)),
+            Data::I8(v) => cx.input_shaped::<i8>(i, input.dims()).map(|b| b.copy_from_slice(v)),
             Data::Bool(_) => return Err("inputs of truth values are not supported".into()),
         }
         .map_err(|e| e.to_string())?;
@@ -124,8 +124,8 @@ pub fn run(cx: &mut qc_compiler::Context, inputs: &[HostTensor], batch: usize) -
             qc_runtime::Elem::I32 => cx.output::<i32>(i).map(|v| Data::I32(v.to_vec())),
             qc_runtime::Elem::I64 => cx.output::<i64>(i).map(|v| Data::I64(v.to_vec())),
         };
-        HostTensor::new(info.shape_at(batch), data.map_err(|e| e.to_string())?)
-            .ok_or("an output has a wrong size".into())
+        let dims = cx.output_shape(i).map_err(|e| e.to_string())?;
+        HostTensor::new(dims, data.map_err(|e| e.to_string())?).ok_or("an output has a wrong size".into())
     };
     outputs.iter().enumerate().map(one).collect()
 }

@@ -7,4 +7,5 @@ pub mod conversions;
 pub mod everywhere;
 pub mod ladder;
 pub mod random;
+pub mod shapes;
 pub mod stepwise;

@@ -2,10 +2,11 @@
 
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
-use qc_compiler::{CompileOptions, Guard, ModelFile, Precision, Quantize, Ranges};
+use qc_compiler::{CompileOptions, Guard, ModelFile, Precision, Quantize, Ranges, ShapeSpec};
 use qc_ir::{Limits, ManagerOptions, Select};
 use qc_runtime::Check;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Which arithmetic to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -84,9 +85,11 @@ pub struct ModelArgs {
     /// Paddle's combined parameters, if not beside the model
     #[arg(long, value_name = "FILE")]
     pub params: Option<PathBuf>,
-    /// Shape of an input, as x:1x3x224x224 or x[?,3,224,224]; ? is the batch
-    #[arg(long, value_name = "NAME:DIMS", value_parser = parse_shape)]
-    pub shape: Vec<(String, Vec<i64>)>,
+    /// Shape of an input, as x[?,3,224,224] or x=?,3,224,224; ? is the batch. Dims may be {320,640}, 32..960:32 (960 is part
+    /// of it), or names, as in ids[?,S={16,128}] and mask[?,S]: a name is one size wherever it stands, and S={16,128} gives a
+    /// name of the model its sizes. Every combination gets code of its own
+    #[arg(long, value_name = "NAME[DIMS]", value_parser = ShapeSpec::from_str)]
+    pub shape: Vec<ShapeSpec>,
     /// Of a .so, check everything but the weights before running it, which saves reading them twice
     #[arg(long)]
     pub skip_weights_check: bool,
@@ -98,8 +101,8 @@ pub struct ModelArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Raise or lower a limit: file, nodes, tensors, inputs, rank, elements, params, depth, time, memory or artefact; exit
-    /// status 5 says that a model goes beyond one. Bytes and counts take K, M, G; times s, m, h
+    /// Raise or lower a limit: file, nodes, tensors, inputs, rank, elements, params, depth, time, memory, artefact or variants;
+    /// exit status 5 says that a model goes beyond one. Bytes and counts take K, M, G; times s, m, h
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
     limits: Vec<String>,
     /// As --limit time=TIME: how long compiling may take
@@ -234,7 +237,7 @@ impl ModelArgs {
             },
             strict_int8: self.strict_int8,
             min_int8_macs: self.min_int8_macs,
-            shapes: self.shape.iter().cloned().collect(),
+            shapes: self.shape.clone(),
             params: self.params.clone(),
             limits: self.limits.limits()?,
             ..CompileOptions::default()
@@ -254,25 +257,6 @@ fn kept(given: &[String]) -> Outcome<Vec<String>> {
         all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_string));
     }
     Ok(all)
-}
-
-/// Reads `NAME:1x3x224x224`, `NAME[1,3,224,224]` or `NAME=1,3,224,224`; `?` and -1 stand for the batch.
-pub fn parse_shape(text: &str) -> Result<(String, Vec<i64>), String> {
-    let bracketed = text.strip_suffix(']').and_then(|t| t.rsplit_once('['));
-    let (name, dims) = bracketed
-        .or_else(|| text.rsplit_once('='))
-        .or_else(|| text.rsplit_once(':'))
-        .ok_or("expected NAME:1x3x224x224 or NAME[1,3,224,224]")?;
-    let dim = |d: &str| match d.trim() {
-        "?" | "-1" => Ok(-1),
-        d => d.parse::<i64>().ok().filter(|&d| d > 0).ok_or(format!("`{d}` is no dimension")),
-    };
-    let dims = dims.split(['x', ',']).map(dim).collect::<Result<Vec<i64>, String>>()?;
-    match dims.iter().skip(1).any(|&d| d < 0) {
-        true => Err("only the first dimension, the batch, can be open".into()),
-        false if name.is_empty() => Err("the input's name is missing".into()),
-        false => Ok((name.to_string(), dims)),
-    }
 }
 
 /// What the pass manager does besides running passes.
@@ -350,22 +334,5 @@ impl DebugArgs {
             rewrite_limit: self.rewrite_limit.unwrap_or(defaults.rewrite_limit),
             deadline: None,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_shape;
-
-    #[test]
-    fn shapes_in_every_spelling() {
-        let expected = Ok(("x".to_string(), vec![-1, 3, 8, 8]));
-        for text in ["x:?x3x8x8", "x[?,3,8,8]", "x[-1, 3, 8, 8]", "x=-1,3,8,8"] {
-            assert_eq!(parse_shape(text), expected, "{text}");
-        }
-        assert_eq!(parse_shape("a:0:1x3"), Ok(("a:0".to_string(), vec![1, 3])));
-        for text in ["x", "x:", "x:1x?", "x:0x3", ":1", "x[1,3", "x:1xx3", "x:99999999999999999999"] {
-            assert!(parse_shape(text).is_err(), "{text}");
-        }
     }
 }

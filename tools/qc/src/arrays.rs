@@ -79,17 +79,10 @@ pub fn assign(inputs: &[IoInfo], given: Vec<(Option<String>, Vec<Named>)>) -> Ou
 /// A shape that does not fit, with what would.
 pub fn batch_of(io: &IoInfo, tensor: &HostTensor) -> Outcome<usize> {
     let dims = tensor.dims();
-    let rows = io.shape.first().copied().unwrap_or(1).max(1);
-    let first = dims.first().copied().unwrap_or(1);
-    let fits = dims.len() == io.shape.len()
-        && (dims.is_empty() || dims[1..] == io.shape[1..])
-        && match io.batched {
-            true => first > 0 && first.is_multiple_of(rows),
-            false => dims == io.shape,
-        };
-    if !fits {
+    io.batch_at(dims).ok_or_else(|| {
         let text = format!("input '{}' is {io}; the array has shape {dims:?}", io.name);
         let remedy = match advice(&io.shape, dims) {
+            _ if io.is_open() && dims.len() == io.shape.len() => "there is code for those shapes only".to_string(),
             Some(advice) => advice.to_string(),
             None if io.batched || dims.len() != io.shape.len() => {
                 "reshape it, the first dimension being the batch".to_string()
@@ -99,9 +92,8 @@ pub fn batch_of(io: &IoInfo, tensor: &HostTensor) -> Outcome<usize> {
                 format!("the model fixes its batch; --shape '{}[?{rest}]' opens it when it is compiled", io.name)
             }
         };
-        return Err(Failure::usage(format!("{text}; {remedy}")));
-    }
-    Ok(if io.batched { first / rows } else { 1 })
+        Failure::usage(format!("{text}; {remedy}"))
+    })
 }
 
 /// What makes an array fit that holds the same numbers in another order or without the batch; none for other arrays.
@@ -135,30 +127,34 @@ pub fn feed(context: &mut Context, i: usize, tensor: &HostTensor) -> Outcome<usi
 /// An element type that does not fit.
 pub fn feed_rows(context: &mut Context, i: usize, tensor: &HostTensor, from: usize, batch: usize) -> Outcome {
     let io = context.inputs()[i].clone();
-    let unit = if io.batched { io.item_len() } else { 0 };
-    let range = unit * from..unit * from + io.len_at(batch);
+    let rows = if io.batched { io.shape.first().copied().unwrap_or(1) } else { 0 };
+    let mut dims = tensor.dims().to_vec();
+    dims.iter_mut().take(usize::from(io.batched)).for_each(|first| *first = batch * rows);
+    let unit = rows * dims.iter().skip(1).product::<usize>();
+    let range = unit * from..unit * from + dims.iter().product::<usize>();
+    let dims = &dims[..];
     let mismatch = || {
         let text = format!("input '{}' is {}; the array holds {:?}", io.name, io.elem, tensor.data().elem());
         Failure::usage(format!("{text}; convert it with NumPy's astype"))
     };
     match (io.elem, tensor.data()) {
-        (Elem::F32, Data::F32(v)) => context.input_mut::<f32>(i, batch)?.copy_from_slice(&v[range]),
-        (Elem::U8, Data::U8(v)) => context.input_mut::<u8>(i, batch)?.copy_from_slice(&v[range]),
-        (Elem::I8, Data::I8(v)) => context.input_mut::<i8>(i, batch)?.copy_from_slice(&v[range]),
-        (Elem::I64, Data::I64(v)) => context.input_mut::<i64>(i, batch)?.copy_from_slice(&v[range]),
-        (Elem::I32, Data::I32(v)) => context.input_mut::<i32>(i, batch)?.copy_from_slice(&v[range]),
+        (Elem::F32, Data::F32(v)) => context.input_shaped::<f32>(i, dims)?.copy_from_slice(&v[range]),
+        (Elem::U8, Data::U8(v)) => context.input_shaped::<u8>(i, dims)?.copy_from_slice(&v[range]),
+        (Elem::I8, Data::I8(v)) => context.input_shaped::<i8>(i, dims)?.copy_from_slice(&v[range]),
+        (Elem::I64, Data::I64(v)) => context.input_shaped::<i64>(i, dims)?.copy_from_slice(&v[range]),
+        (Elem::I32, Data::I32(v)) => context.input_shaped::<i32>(i, dims)?.copy_from_slice(&v[range]),
         (Elem::U8, Data::Bool(v)) => {
-            for (to, x) in context.input_mut::<u8>(i, batch)?.iter_mut().zip(&v[range]) {
+            for (to, x) in context.input_shaped::<u8>(i, dims)?.iter_mut().zip(&v[range]) {
                 *to = u8::from(*x);
             }
         }
         (Elem::I64, Data::I32(v)) => {
-            for (to, x) in context.input_mut::<i64>(i, batch)?.iter_mut().zip(&v[range]) {
+            for (to, x) in context.input_shaped::<i64>(i, dims)?.iter_mut().zip(&v[range]) {
                 *to = i64::from(*x);
             }
         }
         (Elem::I32, Data::I64(v)) => {
-            for (to, x) in context.input_mut::<i32>(i, batch)?.iter_mut().zip(&v[range]) {
+            for (to, x) in context.input_shaped::<i32>(i, dims)?.iter_mut().zip(&v[range]) {
                 *to = i32::try_from(*x).map_err(|_| mismatch())?;
             }
         }
@@ -172,7 +168,6 @@ pub fn feed_rows(context: &mut Context, i: usize, tensor: &HostTensor, from: usi
 /// # Errors
 /// When there are none.
 pub fn results(context: &Context) -> Outcome<Vec<(String, HostTensor)>> {
-    let batch = context.batch();
     let one = |(i, io): (usize, &IoInfo)| -> Outcome<(String, HostTensor)> {
         let data = match io.elem {
             Elem::F32 => Data::F32(context.output::<f32>(i)?.to_vec()),
@@ -181,7 +176,7 @@ pub fn results(context: &Context) -> Outcome<Vec<(String, HostTensor)>> {
             Elem::I32 => Data::I32(context.output::<i32>(i)?.to_vec()),
             Elem::I64 => Data::I64(context.output::<i64>(i)?.to_vec()),
         };
-        let tensor = HostTensor::new(io.shape_at(batch), data);
+        let tensor = HostTensor::new(context.output_shape(i)?, data);
         let tensor = tensor.ok_or_else(|| Failure::new(crate::failure::INTERNAL, "an output has another length"))?;
         Ok((io.name.clone(), tensor))
     };

@@ -62,6 +62,7 @@ impl From<CompileError> for Failure {
     fn from(e: CompileError) -> Failure {
         match &e {
             CompileError::Io { path, source } => Failure::io(path, source),
+            CompileError::Run(e) => e.clone().into(),
             _ => Failure::new(e.exit_status(), e.to_string()),
         }
     }

@@ -74,7 +74,7 @@ pub fn open(path: &Path, args: &ModelArgs, batch: usize, data: Data) -> Outcome<
 
 /// The tier for code of this process: the machine's, unless `QC_CPU` caps it. A word that is no tier is left to the
 /// runtime, which refuses it.
-fn jit_tier() -> Tier {
+pub fn jit_tier() -> Tier {
     let cap = std::env::var("QC_CPU").ok().and_then(|name| Tier::from_name(name.trim()));
     qc_kernels::host::best(cap)
 }
@@ -86,6 +86,11 @@ impl Model {
     /// As the runtime.
     pub fn context(&self, threads: Option<u32>) -> Outcome<Context> {
         Ok(self.predictor.context(&ContextOptions { threads, cpu: None })?)
+    }
+
+    /// The inputs of the shape of this number, as `ids [n, 16], mask [n, 16]`; empty for a model of one shape.
+    pub fn shape_name(&self, shape: usize) -> String {
+        self.note.shapes().into_iter().nth(shape).unwrap_or_default()
     }
 
     /// The only input, which must be f32.

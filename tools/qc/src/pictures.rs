@@ -54,6 +54,23 @@ pub fn is_numpy(path: &Path) -> Outcome<bool> {
     Ok(head == b"\x93NUMPY" || head.starts_with(b"PK"))
 }
 
+/// The files of arrays in a folder, by name.
+///
+/// # Errors
+/// I/O.
+pub fn numpy_files(dir: &Path) -> Outcome<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).map_err(|e| Failure::io(dir, &e))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Failure::io(dir, &e))?.path();
+        if path.extension().is_some_and(|e| e == "npy" || e == "npz") && is_numpy(&path)? {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Names of classes, one a line.
 pub fn read_names(path: &Path) -> Outcome<Vec<String>> {
     read_lines(path)

@@ -192,6 +192,7 @@ pub fn object(json: &str) -> Vec<u8> {
         variants.extend(bytes_of(&Variant {
             features: qc_kernels::Tier::Scalar.needs().bits(),
             shapes,
+            batch: batch as u64,
             arena_bytes,
             n_steps: 1,
             steps: null,
@@ -255,6 +256,7 @@ pub fn note() -> Note {
         shape: vec![1, ITEM as i64],
         batched: true,
         shapes: Default::default(),
+        choices: Vec::new(),
     };
     Note {
         format: ABI_VERSION,

@@ -62,11 +62,13 @@ impl<'a> Importer<'a> {
         let hidden = walk.hide(&names);
         self.read.extend(names_read(graph, &nodes));
         let outer: Vec<_> = graph.initializer.iter().map(|t| (t, self.initializers.insert(&t.name, t))).collect();
+        self.depth += 1;
         walk.nodes(self, &nodes);
         let mut outputs = Vec::new();
         for (port, name) in graph.output.iter().zip(&node.output) {
             outputs.push((name.as_str(), walk.named(self, &port.name)));
         }
+        self.depth -= 1;
         for (t, outer) in outer {
             match outer {
                 Some(outer) => self.initializers.insert(&t.name, outer),

@@ -24,6 +24,7 @@ pub(crate) mod tensor;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::constants::Constants;
 use crate::elements::Stored;
 use crate::emit::{Graph, Known, Value};
 use crate::error::{ImportError, ImportErrors, Refusal};
@@ -44,6 +45,9 @@ const OLDEST_OPSET: i64 = 6;
 /// What the walk asks of an ONNX model.
 struct Importer<'a> {
     source: &'a Source<'a>,
+    constants: &'a Constants,
+    /// How many branches the walk is in: names inside are not those of the model.
+    depth: usize,
     opset: i64,
     initializers: HashMap<&'a str, &'a TensorProto>,
     /// Names that live nodes read or the model gives back.
@@ -63,20 +67,17 @@ enum Operator {
 /// # Errors
 /// Everything that keeps the model from being imported.
 pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
-    let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
-    wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
-    let model = ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
-    let model = functions::written_out(model, source.model.len(), &options.limits)?;
-    let graph = model.graph.as_ref().ok_or_else(|| broken("the model has no graph".into()))?;
+    let model = functions::written_out(decode(source, options)?, source.model.len(), &options.limits)?;
+    let graph = graph_of(&model)?;
     width::check(inputs_of_variadic(graph).into_iter(), source.model.len(), &options.limits)?;
     let opset = opset(&model)?;
     let nodes = order::sorted(graph)?;
     let initializers: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
-    let ports: Vec<&ValueInfoProto> =
-        graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
+    let ports = ports(graph);
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
     let nodes: Vec<(&NodeProto, bool)> = nodes.iter().copied().zip(live_nodes(graph, &nodes)).collect();
-    let mut importer = Importer { source, opset, initializers, read: names_read(graph, &nodes) };
+    let constants = &options.constants;
+    let mut importer = Importer { source, constants, depth: 0, opset, initializers, read: names_read(graph, &nodes) };
     let shapes = inputs::resolve(&declared, options).map_err(|mut list| {
         // Nothing can be lowered without shapes, but which operators are unknown can be told already.
         list.extend(walk::unknown(&importer, &nodes));
@@ -91,6 +92,32 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let outputs = graph.output.iter().map(|o| o.name.as_str());
     let imported = walk.finish(&mut importer, outputs, shapes.fixed_batch, describe(&model, opset));
     imported.map_err(|e| inputs::blame_options(e, &declared, options))
+}
+
+fn decode(source: &Source<'_>, options: &Options) -> Result<ModelProto, ImportErrors> {
+    wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
+    let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
+    ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))
+}
+
+fn graph_of(model: &ModelProto) -> Result<&GraphProto, ImportErrors> {
+    let broken = || ImportErrors::from(ImportError::Broken { reason: "the model has no graph".into() });
+    model.graph.as_ref().ok_or_else(broken)
+}
+
+/// The inputs of a graph that are no initializers.
+fn ports(graph: &GraphProto) -> Vec<&ValueInfoProto> {
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    graph.input.iter().filter(|v| !constants.contains(v.name.as_str())).collect()
+}
+
+/// The inputs that a model declares.
+///
+/// # Errors
+/// A file that is no model.
+pub(crate) fn declared(source: &Source<'_>, options: &Options) -> Result<Vec<Declared>, ImportErrors> {
+    let model = decode(source, options)?;
+    Ok(ports(graph_of(&model)?).into_iter().map(declare).collect())
 }
 
 /// How many inputs the nodes that take any number have, those in branches included.
@@ -127,7 +154,9 @@ fn declare(v: &ValueInfoProto) -> Declared {
     let shape = tensor.and_then(|t| t.shape.as_ref());
     // Some writers put 0 or -1 for a dim they do not know.
     let dims = shape.map(|s| s.dim.iter().map(|d| d.dim_value.filter(|&n| n > 0)).collect());
-    Declared { name: v.name.clone(), dims }
+    let name = |d: &proto::DimensionProto| d.dim_param.clone().filter(|name| !name.is_empty());
+    let names = shape.map_or_else(Vec::new, |s| s.dim.iter().map(name).collect());
+    Declared { name: v.name.clone(), dims, names }
 }
 
 /// The element type of an input in the module.
@@ -198,10 +227,15 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
 
     fn constant(&self, g: &mut Graph, name: &str) -> Option<Result<Value, ImportError>> {
         let proto = *self.initializers.get(name)?;
-        let read = tensor::read(proto, self.source.files).map(|tensor| {
+        let decode = || tensor::read(proto, self.source.files);
+        let read = match self.depth {
+            0 => self.constants.read(name, decode),
+            _ => decode().map(Arc::new),
+        };
+        let read = read.map(|tensor| {
             g.grant(&tensor);
             let narrow = tensor::narrow_bounds(proto.data_type);
-            Value::Known(Known { name: name.into(), tensor: Arc::new(tensor), narrow })
+            Value::Known(Known { name: name.into(), tensor, narrow })
         });
         Some(read.map_err(|reason| {
             let expected = match tensor::stored_type(proto.data_type) {
@@ -228,7 +262,14 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         let mut values = values.into_iter();
         let all = proto.output.iter().map(|name| (name.as_str(), values.next()));
         let named = all.filter(|(name, _)| !name.is_empty());
-        let outputs = named.map(|(name, value)| (name, value.map(|value| walk.g.named(value, name)))).collect();
+        let is_constant = proto.op_type == "Constant";
+        let kept = |name: &str, value: Value| match value {
+            Value::Known(k) if is_constant => Value::Known(Known { tensor: self.constants.keep(name, k.tensor), ..k }),
+            other => other,
+        };
+        let one =
+            |(name, value): (&'a str, Option<Value>)| (name, value.map(|value| kept(name, walk.g.named(value, name))));
+        let outputs = named.map(one).collect();
         Ok(Emitted { outputs, why })
     }
 

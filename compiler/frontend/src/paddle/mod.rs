@@ -18,6 +18,7 @@ mod shapes;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::constants::Params;
 use crate::elements::Stored;
 use crate::emit::{Arith, Graph, Known, Value, scalar};
 use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
@@ -30,7 +31,6 @@ use op::{Lowered, Op, Tensor, arguments};
 use program::{BlockDesc, OpDesc, ProgramDesc, VarDesc};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 /// Variable kinds, as Paddle numbers them, that have no stored tensor.
 const KINDS_WITHOUT_DATA: [i32; 4] = [9, 10, 15, 17];
@@ -66,6 +66,31 @@ struct Program {
 /// # Errors
 /// Everything that keeps the model from being imported.
 pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported, ImportErrors> {
+    import_program(&decode(source, options)?, source, options)
+}
+
+/// The inputs that a program declares.
+///
+/// # Errors
+/// A file that is no program.
+pub(crate) fn declared(source: &Source<'_>, options: &Options) -> Result<Vec<Declared>, ImportErrors> {
+    Ok(inputs_of(&decode(source, options)?))
+}
+
+/// The inputs that a Paddle 3 program declares.
+///
+/// # Errors
+/// A file that is no program.
+pub(crate) fn declared_pir(source: &Source<'_>) -> Result<Vec<Declared>, ImportErrors> {
+    Ok(inputs_of(&pir::read(&source.model)?))
+}
+
+fn inputs_of(program: &Program) -> Vec<Declared> {
+    let vars: HashMap<&str, &VarDesc> = program.block.vars.iter().map(|v| (v.name.as_str(), v)).collect();
+    ports(&program.block, "feed").into_iter().map(|name| declare(name, vars.get(name).copied())).collect()
+}
+
+fn decode(source: &Source<'_>, options: &Options) -> Result<Program, ImportErrors> {
     let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
     wire::check_model(&source.model, &program::PROGRAM, &options.limits)?;
     let mut program = ProgramDesc::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
@@ -76,15 +101,14 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let version = program.version.and_then(|v| v.version).unwrap_or(0);
     let bodies = program.blocks.iter().flat_map(|b| &b.ops);
     let mut labels = Labels::default();
-    let program = Program {
+    Ok(Program {
         labels: block.ops.iter().map(|op| labels.of(op)).collect(),
         inner: bodies.filter(|op| ops::refusal(op).is_some()).map(|op| labels.of(op)).collect(),
         block,
         version,
         format: describe(source, version),
         separate: true,
-    };
-    import_program(&program, source, options)
+    })
 }
 
 /// Imports a Paddle 3 program with its parameters.
@@ -108,9 +132,9 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
         return Err(ImportErrors::from(ImportError::Broken { reason }));
     }
     let live = live_ops(block, &fetches);
-    let (params, mut errors) = match read_params(source, program, &live) {
+    let (params, mut errors) = match options.constants.params(|| read_params(source, program, &live)) {
         Ok(params) => (params, Vec::new()),
-        Err(list) => (params::Params::new(), list),
+        Err(list) => (Params::new(), list),
     };
     let declared: Vec<Declared> = feeds.iter().map(|name| declare(name, vars.get(name).copied())).collect();
     let shapes = inputs::resolve(&declared, options).map_err(|list| errors.extend(list));
@@ -218,15 +242,15 @@ fn parameter(v: &VarDesc) -> params::Declared {
 fn declare(name: &str, var: Option<&VarDesc>) -> Declared {
     let tensor = var.and_then(|v| v.r#type.tensor.as_ref());
     let dims = tensor.map(|t| t.tensor.dims.iter().map(|&d| (d > 0).then_some(d)).collect());
-    Declared { name: name.into(), dims }
+    Declared { name: name.into(), dims, names: Vec::new() }
 }
 
 /// Defines the parameters of a program.
-fn parameters<'a>(walk: &mut Walk<'a, Tensor>, block: &'a BlockDesc, mut params: params::Params) {
+fn parameters<'a>(walk: &mut Walk<'a, Tensor>, block: &'a BlockDesc, mut params: Params) {
     for v in &block.vars {
         if let Some(tensor) = params.remove(&v.name) {
             walk.g.grant(&tensor);
-            let known = Known { name: v.name.as_str().into(), tensor: Arc::new(tensor), narrow: None };
+            let known = Known { name: v.name.as_str().into(), tensor, narrow: None };
             walk.define(&v.name, Tensor::Plain(Value::Known(known)));
         }
     }

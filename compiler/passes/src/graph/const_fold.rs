@@ -10,7 +10,7 @@
 use qc_dialects::graph::quantize::dequantize_tensor;
 use qc_dialects::graph::{AvgPool, Constant, Conv2d, Dequantize, Matmul, MaxPool, Quantize};
 use qc_dialects::phase;
-use qc_ir::{Attrs, Builder, Diag, HostTensor, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
+use qc_ir::{Attr, Attrs, Builder, Diag, HostTensor, Keeps, Module, OpId, Pass, PassCx, Traits, Use, ValueId};
 use std::sync::Arc;
 
 /// The pass.
@@ -95,7 +95,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     Ok(())
 }
 
-fn fold(m: &Module, op: OpId, budget: &mut Budget) -> Result<Option<Vec<HostTensor>>, Diag> {
+fn fold(m: &Module, op: OpId, budget: &mut Budget) -> Result<Option<Vec<Arc<HostTensor>>>, Diag> {
     let def = m.def(op);
     let skip = def.traits.has(Traits::CONST_LIKE) || m.is(op, Dequantize::DEF) || !def.traits.has(Traits::PURE);
     let Some(eval) = def.eval.filter(|_| !skip && !m.operands(op).is_empty()) else { return Ok(None) };
@@ -114,14 +114,26 @@ fn fold(m: &Module, op: OpId, budget: &mut Budget) -> Result<Option<Vec<HostTens
         return Ok(None);
     }
     let args: Vec<Option<&HostTensor>> = tensors.iter().map(Option::as_deref).collect();
-    eval(m, op, &args).map(Some).map_err(|e| Diag::error(format!("{}: {e}", def.name)).at(m.loc(op)))
+    let types: Vec<String> = m.results(op).iter().map(|&v| format!("{:?} {:?}", m.ty(v), m.quant_of(v))).collect();
+    let places: Vec<bool> = tensors.iter().map(Option::is_some).collect();
+    // Ids in attributes are those of this module, so what has one is not the same op elsewhere.
+    let local = m.attrs(op).iter().any(|(_, a)| matches!(a, Attr::Const(_) | Attr::Quant(_) | Attr::Type(_)));
+    let made = || eval(m, op, &args).map_err(|e| Diag::error(format!("{}: {e}", def.name)).at(m.loc(op)));
+    if local {
+        return made().map(|all| Some(all.into_iter().map(Arc::new).collect()));
+    }
+    let what = format!("{} {:?} {places:?} {types:?}", def.name, m.attrs(op));
+    let from: Vec<&Arc<HostTensor>> = tensors.iter().flatten().collect();
+    m.consts.memo.made(&what, &from, made).map(Some)
 }
 
 /// The tensor of a constant, dequantized if it is a stored one.
 fn real_constant(m: &Module, v: ValueId) -> Option<Arc<HostTensor>> {
     let Some(dequantize) = Dequantize::producing(m, v) else { return super::constant(m, v) };
     let stored = dequantize.q(m);
-    Some(Arc::new(dequantize_tensor(m.quant_of(stored)?, super::constant(m, stored)?.as_ref())))
+    let (format, tensor) = (m.quant_of(stored)?, super::constant(m, stored)?);
+    let what = format!("dequantize {format:?}");
+    Some(m.consts.memo.one(&what, &tensor, || dequantize_tensor(format, &tensor)))
 }
 
 /// Whether nothing but quantizes read a value.
@@ -129,11 +141,11 @@ fn only_quantized(m: &Module, v: ValueId) -> bool {
     m.uses(v).iter().all(|u| matches!(u, Use::Operand(reader, _) if m.is(*reader, Quantize::DEF)))
 }
 
-fn replace(m: &mut Module, op: OpId, results: Vec<HostTensor>) -> Result<(), Diag> {
+fn replace(m: &mut Module, op: OpId, results: Vec<Arc<HostTensor>>) -> Result<(), Diag> {
     for (v, tensor) in m.results(op).to_vec().into_iter().zip(results) {
         let ty = m.tensor_ty(v).clone();
         let name = m.name(v).unwrap_or("folded").to_string();
-        let c = m.consts.add(&name, ty, Arc::new(tensor));
+        let c = m.consts.add(&name, ty, tensor);
         let made = Constant::build(&mut Builder::before(m, op), &[], Attrs::new().with("value", c))?;
         let new = made.out(m);
         m.set_name(new, &name);

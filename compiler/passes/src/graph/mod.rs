@@ -40,6 +40,11 @@ pub fn constant_f32(m: &Module, v: ValueId) -> Option<Vec<f32>> {
     constant(m, v)?.as_f32().map(<[f32]>::to_vec)
 }
 
+/// Whether a value is a constant of f32.
+pub fn is_constant_f32(m: &Module, v: ValueId) -> bool {
+    constant(m, v).is_some_and(|t| t.as_f32().is_some())
+}
+
 /// The value of a constant that has one element everywhere.
 pub fn splat(m: &Module, v: ValueId) -> Option<f32> {
     let values = constant_f32(m, v)?;
@@ -49,7 +54,18 @@ pub fn splat(m: &Module, v: ValueId) -> Option<f32> {
 
 /// Makes a constant op before the root.
 pub fn add_constant(rw: &mut Rewriter<'_>, name: &str, ty: TensorTy, tensor: HostTensor) -> Option<ValueId> {
-    let c = rw.m.consts.add(name, ty, Arc::new(tensor));
+    let tensor = rw.m.consts.memo.kept(tensor);
+    add_shared_constant(rw, name, ty, tensor)
+}
+
+/// As [`add_constant`], of a tensor that other programs may have as well.
+pub fn add_shared_constant(
+    rw: &mut Rewriter<'_>,
+    name: &str,
+    ty: TensorTy,
+    tensor: Arc<HostTensor>,
+) -> Option<ValueId> {
+    let c = rw.m.consts.add(name, ty, tensor);
     let op = rw.create(Constant::DEF, &[], Attrs::new().with("value", c))?;
     let v = rw.m.result(op);
     let unique = rw.m.consts.get(c).name.clone();

@@ -23,6 +23,7 @@ use qc_kernels::Variant;
 use qc_kernels::args::{DwCall, DwF32Call, DwF32More, DwMore, KernelCall};
 use qc_kernels::pack::{GemmShape, Taps, pad16, round16};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A convolution with its operands placed.
 struct Placed {
@@ -187,7 +188,7 @@ impl Lower<'_> {
     pub fn conv_f32(&mut self, op: Conv2d) -> Result<(), Diag> {
         let src = self.src;
         let s = op.shape(src).map_err(Diag::bug)?;
-        let weight = crate::graph::constant_f32(src, op.weight(src));
+        let weight = crate::graph::constant(src, op.weight(src)).filter(|t| t.as_f32().is_some());
         let weight = weight.ok_or_else(|| {
             Diag::error("graph.conv2d: weights that are computed at run time are not supported")
                 .help("export the model with its weights as initializers")
@@ -207,8 +208,8 @@ impl Lower<'_> {
     }
 
     fn depthwise_u8(&mut self, w: &Weights, p: &Placed, e: &Epilogue) -> Result<(), Diag> {
-        let (narrow, bias, scale) = (w.in_parts(1, p.s.x.kernel), pad16(&w.bias), pad16(&e.scales));
-        let weight = self.data(&w.name, HostTensor::i8([narrow.len()], narrow), depthwise_pack(p))?;
+        let (bias, scale) = (pad16(&w.bias), pad16(&e.scales));
+        let weight = self.weight_data(w, 1, p.s.x.kernel, depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::i32([bias.len()], bias), vec![])?;
         let scale = self.data("scale", HostTensor::f32([scale.len()], scale), vec![])?;
         let (zero, lo, hi) = bounds_u8(e);
@@ -246,7 +247,7 @@ impl Lower<'_> {
         [clamp_lo, clamp_hi]: [f32; 2],
         bias: Option<ValueId>,
         p: &Placed,
-        w: Vec<f32>,
+        w: Arc<HostTensor>,
         name: &str,
     ) -> Result<(), Diag> {
         let bias = match bias {
@@ -254,7 +255,7 @@ impl Lower<'_> {
             Some(b) => crate::graph::constant_f32(self.src, b).ok_or_else(|| Diag::bug("the bias is not constant"))?,
         };
         let bias = pad16(&bias);
-        let weight = self.data(name, HostTensor::f32([w.len()], w), depthwise_pack(p))?;
+        let weight = self.shared_data(name, w, depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::f32([bias.len()], bias), vec![])?;
         let g = Strides::of(p);
         self.depthwise_sweep(p, |a, out, rows| DwF32Call {

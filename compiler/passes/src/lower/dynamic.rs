@@ -6,7 +6,7 @@ use super::grain;
 use super::layout::Layout;
 use super::linear::{Segments, Sides, integer_call};
 use super::view::View;
-use super::wide::Weights;
+use super::wide::{Weights, stored_sums};
 use qc_dialects::quant::QDynamicMatmul;
 use qc_dialects::quant::compute::Epilogue;
 use qc_ir::{Diag, Elem, HostTensor};
@@ -30,7 +30,7 @@ impl Lower<'_> {
         self.quantize_rows(&x, &q, &formats)?;
         let (scales, channels) = (op.scales(src).map_err(Diag::bug)?, x.dims[rank - 1]);
         let w = Weights::of_dynamic(src, op)?;
-        let sums = w.sums();
+        let sums = w.stored().map_or_else(Vec::new, |stored| stored_sums(src, stored));
         let (min, max) = (op.min(src) as f32, op.max(src) as f32);
         let e = Epilogue { scales, out: None, residual: None, lo: 0, hi: 0, min, max };
         let shape = GemmShape { cols: w.channels(), channels, kh: 1, kw: 1, taps: Taps::Joined { pitch: channels } };

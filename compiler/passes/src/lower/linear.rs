@@ -12,6 +12,7 @@ use qc_ir::{Attr, Diag, HostTensor, Module, ValueId};
 use qc_kernels::Variant;
 use qc_kernels::args::{GemmCall, GemmF32Call, GemmF32More, GemmMore, KernelCall};
 use qc_kernels::pack::{GemmShape, PANEL, Taps, pad16, round64};
+use std::sync::Arc;
 
 /// The sum of one output: runs of contiguous elements of the left side.
 #[derive(Clone, Copy, Debug)]
@@ -178,12 +179,11 @@ impl Lower<'_> {
         shape: &GemmShape,
         groups: usize,
     ) -> Result<Constants, Diag> {
-        let stored = w.in_parts(parts, shape.kw);
         let (bias, scales) = (padded_groups(&w.bias, groups), padded_groups(&e.scales, groups));
         let addend = e.out.is_none().then(|| padded_groups(&w.addend, groups));
         let pack = gemm_pack(shape, groups);
         Ok(Constants {
-            weight: self.data(&w.name, HostTensor::i8([stored.len()], stored), pack)?,
+            weight: self.weight_data(w, parts, shape.kw, pack)?,
             bias: self.data("bias", HostTensor::i32([bias.len()], bias), vec![])?,
             scale: Some(self.data("scale", HostTensor::f32([scales.len()], scales), vec![])?),
             addend: addend.map(|x| self.data("addend", HostTensor::f32([x.len()], x), vec![])).transpose()?,
@@ -192,10 +192,27 @@ impl Lower<'_> {
         })
     }
 
+    /// Integer weights in `parts`, of windows `kw` wide.
+    pub fn weight_data(
+        &mut self,
+        w: &Weights,
+        parts: usize,
+        kw: usize,
+        pack: Vec<(Box<str>, Attr)>,
+    ) -> Result<ValueId, Diag> {
+        match w.stored() {
+            Some(stored) if parts == 1 => self.shared_data(&w.name, stored.clone(), pack),
+            _ => {
+                let values = w.in_parts(parts, kw);
+                self.data(&w.name, HostTensor::i8([values.len()], values), pack)
+            }
+        }
+    }
+
     /// Float weights `[o, k..]` and their bias.
     pub fn float_constants(
         &mut self,
-        weight: Vec<f32>,
+        weight: Arc<HostTensor>,
         name: &str,
         bias: Option<ValueId>,
         shape: &GemmShape,
@@ -208,7 +225,7 @@ impl Lower<'_> {
         let bias = padded_groups(&bias, groups);
         let pack = gemm_pack(shape, groups);
         Ok(Constants {
-            weight: self.data(name, HostTensor::f32([weight.len()], weight), pack)?,
+            weight: self.shared_data(name, weight, pack)?,
             bias: self.data("bias", HostTensor::f32([bias.len()], bias), vec![])?,
             scale: None,
             addend: None,
@@ -253,13 +270,16 @@ impl Lower<'_> {
     /// `graph.matmul`; with a constant right side its panels are packed by the compiler.
     pub fn matmul_f32(&mut self, op: Matmul) -> Result<(), Diag> {
         let src = self.src;
-        let constant = crate::graph::constant_f32(src, op.b(src)).filter(|_| has_layer_kernel(src, op));
-        let Some(values) = constant else { return self.matmul_computed(op) };
+        let constant = crate::graph::constant(src, op.b(src)).filter(|_| has_layer_kernel(src, op));
+        let Some(stored) = constant else { return self.matmul_computed(op) };
         let s = op.shape(src).map_err(Diag::bug)?;
         let (n, k) = (s.n, s.k);
         let weight = match op.transpose_b(src) {
-            true => values,
-            false => (0..n * k).map(|i| values[i % k * n + i / k]).collect(),
+            true => stored,
+            false => src.consts.memo.one("transpose", &stored, || {
+                let values = stored.as_f32().unwrap_or_default();
+                HostTensor::f32([n, k], (0..n * k).map(|i| values[i % k * n + i / k]).collect())
+            }),
         };
         let x = self.view(op.a(src))?;
         let x = self.rows_view(x)?;

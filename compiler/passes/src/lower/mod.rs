@@ -58,6 +58,7 @@ pub const PASS: Pass = Pass {
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let mut out = Module::new(m.name.clone(), phase::LOOPS);
+    out.consts.memo = m.consts.memo.clone();
     out.locs = m.locs.clone();
     let (buffers, outputs, loc) = (HashMap::new(), Vec::new(), m.locs.unknown());
     let (place, checks, deadline) = (Layouts::of(m), Vec::new(), cx.deadline);
@@ -148,19 +149,32 @@ impl Lower<'_> {
             crate::graph::constant(self.src, v).ok_or_else(|| Diag::bug("a tensor is read before it is written"))?;
         let name = self.src.name(v).unwrap_or("const").to_string();
         let tensor = match self.place.layout(v) {
-            Layout::ChannelsLast { .. } => channels_last_tensor(&tensor),
-            _ => (*tensor).clone(),
+            Layout::ChannelsLast { .. } => {
+                self.out.consts.memo.one("channels last", &tensor, || channels_last_tensor(&tensor))
+            }
+            _ => tensor,
         };
-        let buf = self.data(&name, tensor, vec![])?;
+        let buf = self.shared_data(&name, tensor, vec![])?;
         self.buffers.insert(v, buf);
         Ok(buf)
     }
 
     /// Constant memory.
     fn data(&mut self, name: &str, tensor: HostTensor, pack: Vec<(Box<str>, Attr)>) -> Result<ValueId, Diag> {
+        let tensor = self.out.consts.memo.kept(tensor);
+        self.shared_data(name, tensor, pack)
+    }
+
+    /// As [`Lower::data`], of a tensor that other programs may have as well.
+    fn shared_data(
+        &mut self,
+        name: &str,
+        tensor: Arc<HostTensor>,
+        pack: Vec<(Box<str>, Attr)>,
+    ) -> Result<ValueId, Diag> {
         let elem = tensor.data().elem();
         let ty = Type::Buffer(Layout::Rows.buffer(elem, tensor.dims()));
-        let c = self.out.consts.add(name, TensorTy::new(elem, tensor.dims()), Arc::new(tensor));
+        let c = self.out.consts.add(name, TensorTy::new(elem, tensor.dims()), tensor);
         let mut attrs = Attrs::new().with("value", c);
         if !pack.is_empty() {
             attrs.set("pack", Attr::Fields(pack));

@@ -8,8 +8,10 @@
 
 use qc_dialects::quant::compute::{Epilogue, centred};
 use qc_dialects::quant::{QDynamicMatmul, QLinear};
-use qc_ir::{Diag, Module};
+use qc_ir::{Diag, HostTensor, Module};
+use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The constants of a `quant.conv2d` or `quant.matmul`, output channels outermost.
 #[derive(Clone)]
@@ -21,7 +23,25 @@ pub struct Weights {
     /// What is added to the real number of each channel.
     pub addend: Vec<f32>,
     /// Weights without zero point, as many per channel.
-    values: Vec<i32>,
+    values: Values,
+}
+
+/// Weights without zero point.
+#[derive(Clone)]
+enum Values {
+    /// As they are stored: s8.
+    Stored(Arc<HostTensor>),
+    /// What may be beyond s8.
+    Wide(Vec<i32>),
+}
+
+/// The sums of the rows of weights that are stored as kernels multiply them.
+pub fn stored_sums(m: &Module, weight: &Arc<HostTensor>) -> Vec<i32> {
+    let sums = m.consts.memo.one("sums of rows", weight, || {
+        let sums = sums_of(weight.as_i8().unwrap_or_default(), weight.dims()[0].max(1));
+        HostTensor::i32([sums.len()], sums)
+    });
+    sums.as_i32().map(<[i32]>::to_vec).unwrap_or_default()
 }
 
 /// Channels this close to one another are computed in one sweep, which costs as much as that of one of them.
@@ -39,11 +59,18 @@ impl Weights {
         let v = view.weight(m);
         let tensor = crate::graph::constant(m, v).ok_or_else(|| Diag::bug("the weight is not constant"))?;
         let format = m.quant_of(v).ok_or_else(|| Diag::bug("the weight is not quantized"))?;
-        let values = centred(format, &tensor, 0).map_err(Diag::bug)?;
+        let plain = format.zeros.iter().all(|&z| z == 0) && tensor.as_i8().is_some();
+        let values = match plain {
+            true => Values::Stored(tensor.clone()),
+            false => Values::Wide(centred(format, &tensor, 0).map_err(Diag::bug)?),
+        };
         let zero = m.quant_of(view.x(m)).map_or(0, |q| q.zero(0));
-        let taps = values.len() / tensor.dims()[0].max(1);
-        let sums = values.chunks_exact(taps.max(1)).map(|row| row.iter().sum::<i32>());
-        let mut bias: Vec<i32> = sums.map(|s| s.wrapping_mul(zero).wrapping_neg()).collect();
+        let rows = tensor.dims()[0].max(1);
+        let sums = match &values {
+            Values::Stored(tensor) => stored_sums(m, tensor),
+            Values::Wide(values) => sums_of(values, rows),
+        };
+        let mut bias: Vec<i32> = sums.into_iter().map(|s| s.wrapping_mul(zero).wrapping_neg()).collect();
         let mut addend = vec![0.0; bias.len()];
         if let Some(b) = view.bias(m) {
             let tensor = crate::graph::constant(m, b).ok_or_else(|| Diag::bug("the bias is not constant"))?;
@@ -63,19 +90,17 @@ impl Weights {
     pub fn of_dynamic(m: &Module, op: QDynamicMatmul) -> Result<Weights, Diag> {
         let (v, missing) = (op.weight(m), || Diag::bug("an operand is not constant"));
         let tensor = crate::graph::constant(m, v).ok_or_else(missing)?;
-        let format = m.quant_of(v).ok_or_else(|| Diag::bug("the weight is not quantized"))?;
-        let values = centred(format, &tensor, 0).map_err(Diag::bug)?;
         let channels = tensor.dims()[0];
         let addend = match op.bias(m) {
             Some(b) => crate::graph::constant_f32(m, b).ok_or_else(missing)?,
             None => vec![0.0; channels],
         };
-        Ok(Weights { name: m.name(v).unwrap_or("weight").to_string(), bias: vec![0; channels], addend, values })
-    }
-
-    /// The sum of the weights of each output channel.
-    pub fn sums(&self) -> Vec<i32> {
-        self.values.chunks_exact(self.taps().max(1)).map(|row| row.iter().sum()).collect()
+        Ok(Weights {
+            name: m.name(v).unwrap_or("weight").to_string(),
+            bias: vec![0; channels],
+            addend,
+            values: Values::Stored(tensor),
+        })
     }
 
     /// Output channels.
@@ -85,12 +110,25 @@ impl Weights {
 
     /// Weights of one output channel.
     fn taps(&self) -> usize {
-        self.values.len() / self.channels().max(1)
+        let all = match &self.values {
+            Values::Stored(tensor) => tensor.len(),
+            Values::Wide(values) => values.len(),
+        };
+        all / self.channels().max(1)
+    }
+
+    /// The weights as they are stored, where that is what kernels multiply.
+    pub fn stored(&self) -> Option<&Arc<HostTensor>> {
+        match &self.values {
+            Values::Stored(tensor) => Some(tensor),
+            Values::Wide(_) => None,
+        }
     }
 
     /// How many parts the widest weight needs.
     pub fn parts(&self) -> usize {
-        let (lo, hi) = self.values.iter().fold((0, 0), |(lo, hi), &w| (w.min(lo), w.max(hi)));
+        let Values::Wide(values) = &self.values else { return 1 };
+        let (lo, hi) = values.iter().fold((0, 0), |(lo, hi), &w| (w.min(lo), w.max(hi)));
         let fits = |n: &i32| -128 * n <= lo && hi <= 127 * n;
         (1..).find(fits).unwrap_or(1) as usize
     }
@@ -98,7 +136,8 @@ impl Weights {
     /// Runs of output channels with weights beyond s8. With one group, channels between two of them that are near one
     /// another count in; otherwise runs are whole groups.
     pub fn wide_runs(&self, groups: usize) -> Vec<Range<usize>> {
-        let wide = |c: usize| self.values[c * self.taps()..][..self.taps()].iter().any(|w| i8::try_from(*w).is_err());
+        let Values::Wide(values) = &self.values else { return Vec::new() };
+        let wide = |c: usize| values[c * self.taps()..][..self.taps()].iter().any(|w| i8::try_from(*w).is_err());
         let unit = if groups == 1 { 1 } else { self.channels() / groups };
         let near = if groups == 1 { NEAR } else { 0 };
         let mut runs: Vec<Range<usize>> = Vec::new();
@@ -123,7 +162,8 @@ impl Weights {
 
     /// The output channels of `run`.
     pub fn of_run(&self, run: Range<usize>) -> Weights {
-        let values = self.values[run.start * self.taps()..run.end * self.taps()].to_vec();
+        let values = self.integers()[run.start * self.taps()..run.end * self.taps()].to_vec();
+        let values = Values::Wide(values);
         let (bias, addend) = (self.bias[run.clone()].to_vec(), self.addend[run].to_vec());
         Weights { name: self.name.clone(), bias, addend, values }
     }
@@ -131,12 +171,13 @@ impl Weights {
     /// The weights `[o, c, kh, kw]` in parts that fit s8, as `[o, c, kh * parts, kw]`: the parts of a window row follow one
     /// another. One part holds what fits.
     pub fn in_parts(&self, parts: usize, kw: usize) -> Vec<i8> {
+        let values = self.integers();
         if parts == 1 {
-            return self.values.iter().map(|&w| w.clamp(-128, 127) as i8).collect();
+            return values.iter().map(|&w| w.clamp(-128, 127) as i8).collect();
         }
-        let mut out = Vec::with_capacity(self.values.len() * parts);
+        let mut out = Vec::with_capacity(values.len() * parts);
         let mut rest = Vec::with_capacity(kw);
-        for row in self.values.chunks(kw) {
+        for row in values.chunks(kw) {
             rest.clear();
             rest.extend_from_slice(row);
             for _ in 0..parts {
@@ -148,6 +189,22 @@ impl Weights {
     }
 }
 
+impl Weights {
+    /// All weights without zero point.
+    fn integers(&self) -> Cow<'_, [i32]> {
+        match &self.values {
+            Values::Stored(tensor) => tensor.as_i8().unwrap_or_default().iter().map(|&w| i32::from(w)).collect(),
+            Values::Wide(values) => Cow::Borrowed(values),
+        }
+    }
+}
+
+/// The sum of each of so many rows.
+fn sums_of<T: Copy + Into<i32>>(values: &[T], rows: usize) -> Vec<i32> {
+    let taps = (values.len() / rows).max(1);
+    values.chunks_exact(taps).map(|row| row.iter().map(|&w| w.into()).sum()).collect()
+}
+
 /// The epilogue of the output channels of `run`.
 pub fn of_run(e: &Epilogue, run: Range<usize>) -> Epilogue {
     Epilogue { scales: e.scales[run].to_vec(), out: e.out.clone(), ..*e }
@@ -155,12 +212,12 @@ pub fn of_run(e: &Epilogue, run: Range<usize>) -> Epilogue {
 
 #[cfg(test)]
 mod tests {
-    use super::Weights;
+    use super::{Values, Weights};
 
     fn weights(channels: usize, taps: usize, wide: &[usize]) -> Weights {
         let value = |i: usize| if wide.contains(&(i / taps)) && i % taps == 1 { 200 } else { 1 };
         let values = (0..channels * taps).map(value).collect();
-        Weights { name: "w".into(), bias: vec![0; channels], addend: vec![0.0; channels], values }
+        Weights { name: "w".into(), bias: vec![0; channels], addend: vec![0.0; channels], values: Values::Wide(values) }
     }
 
     #[test]
@@ -173,7 +230,8 @@ mod tests {
 
     #[test]
     fn parts_add_up() {
-        let w = Weights { name: "w".into(), bias: vec![0], addend: vec![0.0], values: vec![255, -255, 3, 130] };
+        let values = Values::Wide(vec![255, -255, 3, 130]);
+        let w = Weights { name: "w".into(), bias: vec![0], addend: vec![0.0], values };
         assert_eq!(w.parts(), 3);
         let split = w.in_parts(3, 2);
         let sum = |row: usize, x: usize| (0..3).map(|p| i32::from(split[row * 6 + p * 2 + x])).sum::<i32>();

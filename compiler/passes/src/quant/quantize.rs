@@ -17,7 +17,7 @@
 //! to 0.
 
 use super::keep_float::{is_kept, mark};
-use crate::graph::{constant_f32, from_constant, sole_producer, unclamped};
+use crate::graph::{constant, from_constant, is_constant_f32, sole_producer, unclamped};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
@@ -30,7 +30,6 @@ use qc_ir::{
     Traits, Use, ValueId,
 };
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -114,7 +113,7 @@ fn has_integer_kernel(m: &Module, op: OpId) -> bool {
     }
     if let Some(linear) = Linear::of(m, op) {
         let weight = linear.weight(m);
-        return matches!(m.dims(weight).len(), 2 | 4) && constant_f32(m, weight).is_some();
+        return matches!(m.dims(weight).len(), 2 | 4) && is_constant_f32(m, weight);
     }
     always.iter().any(|d| m.is(op, d)) || is_movement(m, op) || Function::of(m, op).is_some()
 }
@@ -153,7 +152,7 @@ fn is_movement(m: &Module, op: OpId) -> bool {
 
 /// Whether a value should be quantized: read by an op with an integer kernel, and not inside an epilogue.
 fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
-    let is_constant = constant_f32(m, v).is_some();
+    let is_constant = is_constant_f32(m, v);
     let reads = |u: &Use| match u {
         Use::Operand(op, i) => {
             let data = *i == 0 || !Linear::is(m, *op) || multiplies_computed(m, *op);
@@ -199,7 +198,7 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
     let Some(other) = other.filter(|&o| o != v && m.ty(o) == m.ty(v)) else { return false };
     let takes_sum = |p| Linear::is(m, p) && unclamped(m, p);
     let rival = sole_producer(m, other, user).is_some_and(takes_sum);
-    constant_f32(m, other).is_none() && (!rival || super::drop_inner_qdq::is_later(m, v, other))
+    !is_constant_f32(m, other) && (!rival || super::drop_inner_qdq::is_later(m, v, other))
 }
 
 /// A format per value, if its range gives one: values joined by movement share the union of their ranges.
@@ -262,16 +261,15 @@ fn quantize_weights(m: &mut Module, op: OpId) -> Result<bool, Diag> {
         None => return Ok(true),
     };
     let Some(weight) = m.operand(op, 1) else { return Ok(true) };
-    let Some(values) = constant_f32(m, weight) else { return Ok(true) };
-    if values.iter().any(|w| !w.is_finite()) {
-        return Ok(false);
-    }
+    let Some(real) = constant(m, weight).filter(|t| t.as_f32().is_some()) else { return Ok(true) };
     let dims = m.dims(weight).to_vec();
-    let format = weight_format(&values, &dims, axis);
-    let tensor = quantize_tensor(&format, &HostTensor::f32(dims.clone(), values)).map_err(Diag::bug)?;
+    let what = format!("quantize along {axis} of {dims:?}");
+    let stored = m.consts.memo.made(&what, &[&real], || quantized(&real, &dims, axis).map_err(Diag::bug))?;
+    let [scales, tensor] = &stored[..] else { return Ok(false) };
+    let format = format_of(axis, scales.as_f32().unwrap_or_default().to_vec());
     let ty = TensorTy::new(Elem::Quant(m.intern_quant(format)), dims);
     let name = m.name(weight).unwrap_or("weight").to_string();
-    let c = m.consts.add(&format!("{name}.q"), ty, Arc::new(tensor));
+    let c = m.consts.add(&format!("{name}.q"), ty, tensor.clone());
     let mut b = Builder::before(m, op);
     let stored = Constant::build(&mut b, &[], Attrs::new().with("value", c))?.out(b.m);
     let real = Dequantize::build(&mut b, &[Some(stored)], Attrs::new())?.out(b.m);
@@ -279,12 +277,23 @@ fn quantize_weights(m: &mut Module, op: OpId) -> Result<bool, Diag> {
     Ok(true)
 }
 
+/// The scales of a weight and its stored integers; nothing for infinities and NaN.
+pub(super) fn quantized(real: &HostTensor, dims: &[usize], axis: usize) -> Result<Vec<HostTensor>, String> {
+    let values = real.as_f32().unwrap_or_default();
+    if values.iter().any(|w| !w.is_finite()) {
+        return Ok(Vec::new());
+    }
+    let scales = weight_scales(values, dims, axis);
+    let tensor = quantize_tensor(&format_of(axis, scales.clone()), real)?;
+    Ok(vec![HostTensor::f32([scales.len()], scales), tensor])
+}
+
 /// Weights this small, compared with the largest of their tensor, are 0: what they add is lost in the first digit of
 /// any sum, and in one step of the result by many orders of magnitude. Training leaves channels of `1e-20`.
 const DEAD: f32 = 1e-12;
 
 /// `max |w| / 127` per index of `axis`; a channel of zeros gets scale 1, which its bias is free to change later.
-pub(super) fn weight_format(values: &[f32], dims: &[usize], axis: usize) -> Quant {
+fn weight_scales(values: &[f32], dims: &[usize], axis: usize) -> Vec<f32> {
     let (inner, size) = (dims[axis + 1..].iter().product::<usize>().max(1), dims[axis]);
     let mut largest = vec![0.0f32; size];
     for (i, w) in values.iter().enumerate() {
@@ -293,6 +302,10 @@ pub(super) fn weight_format(values: &[f32], dims: &[usize], axis: usize) -> Quan
     }
     let all = largest.iter().copied().fold(0.0, f32::max);
     let scale = |x: f32| if (x / 127.0).is_normal() && x > all * DEAD { x / 127.0 } else { 1.0 };
-    let format = Quant::per_axis(Store::I8, axis, largest.into_iter().map(scale).collect());
-    Quant { lo: -127, ..format }
+    largest.into_iter().map(scale).collect()
+}
+
+/// The format of a weight with these scales.
+pub(super) fn format_of(axis: usize, scales: Vec<f32>) -> Quant {
+    Quant { lo: -127, ..Quant::per_axis(Store::I8, axis, scales) }
 }

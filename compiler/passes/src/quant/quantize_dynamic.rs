@@ -8,15 +8,13 @@
 //! channel. Products of fewer than 16 terms or columns stay float: their conversions cost more than they win.
 
 use super::keep_float::kept;
-use super::quantize::weight_format;
-use crate::graph::constant_f32;
-use qc_dialects::graph::quantize::quantize_tensor;
+use super::quantize::{format_of, quantized};
+use crate::graph::constant;
 use qc_dialects::graph::{Constant, Matmul};
 use qc_dialects::phase;
 use qc_dialects::quant::QDynamicMatmul;
 use qc_dialects::quant::product::LONGEST_SUM;
-use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, TensorTy, ValueId};
-use std::sync::Arc;
+use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, TensorTy, ValueId};
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -35,8 +33,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     for op in m.ops(m.body()).to_vec() {
         cx.check_time()?;
         let Some(product) = Matmul::of(m, op) else { continue };
-        if let Some((dims, values)) = weights(m, product) {
-            replace(m, product, dims, &values)?;
+        if can_be_integer(m, product) && replace(m, product)? {
             cx.count("products");
         }
     }
@@ -44,42 +41,51 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     Ok(())
 }
 
-/// The weight of a product as `[n, k]`, if it can be integer.
-fn weights(m: &Module, product: Matmul) -> Option<([usize; 2], Vec<f32>)> {
-    let s = product.shape(m).ok()?;
-    let values = constant_f32(m, product.b(m))?;
-    let bias = product.bias(m).is_none_or(|b| constant_f32(m, b).is_some());
-    let fits = m.dims(product.b(m)).len() == 2 && !product.transpose_a(m) && (LEAST..=LONGEST_SUM).contains(&s.k);
-    if !fits || !bias || s.n < LEAST || kept(m, product.0).is_some() || values.iter().any(|w| !w.is_finite()) {
-        return None;
-    }
-    let rows = match product.transpose_b(m) {
-        true => values,
-        false => (0..s.n * s.k).map(|i| values[i % s.k * s.n + i / s.k]).collect(),
-    };
-    Some(([s.n, s.k], rows))
+fn can_be_integer(m: &Module, product: Matmul) -> bool {
+    let Ok(s) = product.shape(m) else { return false };
+    let known = |v: ValueId| constant(m, v).is_some_and(|t| t.as_f32().is_some());
+    let constants = known(product.b(m)) && product.bias(m).is_none_or(known);
+    let large = (LEAST..=LONGEST_SUM).contains(&s.k) && s.n >= LEAST;
+    constants && large && m.dims(product.b(m)).len() == 2 && !product.transpose_a(m) && kept(m, product.0).is_none()
 }
 
-fn replace(m: &mut Module, product: Matmul, dims: [usize; 2], values: &[f32]) -> Result<(), Diag> {
-    let format: Quant = weight_format(values, &dims, 0);
-    let tensor = quantize_tensor(&format, &HostTensor::f32(dims, values.to_vec())).map_err(Diag::bug)?;
+/// Makes the integer product; says whether its weight has a format.
+fn replace(m: &mut Module, product: Matmul) -> Result<bool, Diag> {
+    let Some(real) = constant(m, product.b(m)) else { return Ok(false) };
+    let (s, transposed) = (product.shape(m).map_err(Diag::bug)?, product.transpose_b(m));
+    let dims = [s.n, s.k];
+    let what = format!("quantize columns, transposed {transposed}");
+    let stored = m.consts.memo.made(&what, &[&real], || {
+        let rows = match transposed {
+            true => (*real).clone(),
+            false => HostTensor::f32(dims, columns(real.as_f32().unwrap_or_default(), dims)),
+        };
+        quantized(&rows, &dims, 0).map_err(Diag::bug)
+    })?;
+    let [scales, tensor] = &stored[..] else { return Ok(false) };
+    let format = format_of(0, scales.as_f32().unwrap_or_default().to_vec());
     let ty = TensorTy::new(Elem::Quant(m.intern_quant(format)), dims);
     let name = m.name(product.b(m)).unwrap_or("weight").to_string();
-    let c = m.consts.add(&format!("{name}.q"), ty, Arc::new(tensor));
+    let c = m.consts.add(&format!("{name}.q"), ty, tensor.clone());
     let (x, bias, old) = (product.a(m), product.bias(m), product.out(m));
     let attrs = Attrs::new().with("min", product.min(m)).with("max", product.max(m));
     let mut b = Builder::before(m, product.0);
     let weight: ValueId = Constant::build(&mut b, &[], Attrs::new().with("value", c))?.out(b.m);
     let new = QDynamicMatmul::build(&mut b, &[Some(x), Some(weight), bias], attrs)?.out(b.m);
-    finish(m, product.0, old, new)
+    finish(m, product.0, old, new);
+    Ok(true)
+}
+
+/// The columns of `[k, n]`, one behind the other.
+fn columns(values: &[f32], [n, k]: [usize; 2]) -> Vec<f32> {
+    (0..n * k).map(|i| values[i % k * n + i / k]).collect()
 }
 
 /// Puts `new` in the place of a product.
-fn finish(m: &mut Module, product: OpId, old: ValueId, new: ValueId) -> Result<(), Diag> {
+fn finish(m: &mut Module, product: OpId, old: ValueId, new: ValueId) {
     if let Some(name) = m.name(old).map(str::to_string) {
         m.set_name(new, &name);
     }
     m.replace_uses(old, new);
     m.erase(product);
-    Ok(())
 }

@@ -75,6 +75,7 @@ pub fn variant(tier: u32, batch: u32) -> Variant {
     Variant {
         features,
         shapes,
+        batch: u64::from(batch),
         arena_bytes,
         n_steps: steps.len() as u64,
         steps: steps.as_ptr(),
@@ -83,7 +84,7 @@ pub fn variant(tier: u32, batch: u32) -> Variant {
     }
 }
 
-/// An f32 tensor.
+/// An f32 tensor; -1 is a dim that differs between variants.
 pub fn io(name: &'static [u8], dims: &[i64], batched: bool) -> Io {
     let mut all = [0; MAX_RANK];
     all[..dims.len()].copy_from_slice(dims);
@@ -92,7 +93,7 @@ pub fn io(name: &'static [u8], dims: &[i64], batched: bool) -> Io {
         elem: ELEM_F32,
         rank: dims.len() as u32,
         dims: all,
-        bytes_per_item: dims.iter().product::<i64>() as u64 * 4,
+        bytes_per_item: if dims.contains(&-1) { 0 } else { dims.iter().product::<i64>() as u64 * 4 },
         batched: batched as u32,
         reserved: 0,
     }

@@ -2,6 +2,7 @@
 
 use super::{Recipe, shrink};
 use crate::ladder::{Failure, Levels, climb_module, options_of};
+use crate::shapes::Outcome;
 use qc_compiler::REGISTRY;
 use qc_dialects::graph::GRAPH;
 use qc_dialects::quant::QUANT;
@@ -58,6 +59,8 @@ pub struct Coverage {
     pub types: BTreeMap<String, u64>,
     /// Models of which an op is computed in integers.
     pub integer: u64,
+    /// Models that were compared at several shapes.
+    pub shapes: u64,
 }
 
 impl Coverage {
@@ -70,6 +73,7 @@ impl Coverage {
         add(&mut self.ops, other.ops);
         add(&mut self.types, other.types);
         self.integer += other.integer;
+        self.shapes += other.shapes;
     }
 
     /// Declared ops that no model had.
@@ -114,15 +118,31 @@ fn type_name(q: &Quant) -> String {
 /// What was found.
 pub fn climb(seed: u64) -> Result<Coverage, Box<Finding>> {
     let recipe = Recipe::of_seed(seed);
-    let failure = match recipe.check() {
-        Ok(levels) => return Ok(Coverage::of(&recipe, &levels)),
+    // Seeds take turns in their modes, so some of each are compared at several shapes.
+    let at_shapes = (seed / 4).is_multiple_of(SHAPES_EVERY);
+    let failure = match check(&recipe, at_shapes) {
+        Ok(coverage) => return Ok(coverage),
         Err(failure) => failure,
     };
-    let small = shrink::shrink(&recipe, &|r| r.check().is_err_and(|f| f.kind() == failure.kind()));
-    let small_failure = small.check().err().unwrap_or_else(|| failure.clone());
+    let check = |r: &Recipe| check(r, at_shapes).err();
+    let small = shrink::shrink(&recipe, &|r| check(r).is_some_and(|f| f.kind() == failure.kind()));
+    let small_failure = check(&small).unwrap_or_else(|| failure.clone());
     let text = small.to_qir();
     let text_fails = text_falls_off(&text);
     Err(Box::new(Finding { seed, failure, small, small_failure, text, text_fails }))
+}
+
+/// One model in so many is compared at several shapes.
+const SHAPES_EVERY: u64 = 8;
+
+/// Climbs the ladder with a model, and compares it at several shapes if asked for.
+fn check(recipe: &Recipe, at_shapes: bool) -> Result<Coverage, Failure> {
+    let levels = recipe.check()?;
+    let mut coverage = Coverage::of(recipe, &levels);
+    if at_shapes {
+        coverage.shapes = u64::from(recipe.check_shapes()? == Outcome::Agree);
+    }
+    Ok(coverage)
 }
 
 fn text_falls_off(text: &str) -> bool {

@@ -24,10 +24,14 @@ pub use build::build;
 pub use numbers::Numbers;
 
 use crate::ladder::{BATCHES, Failure, Levels, climb_with};
+use crate::shapes::{self, Outcome};
 use qc_compiler::ranges::{MinMax, Range, Ranges, SCHEMA};
 use qc_compiler::{CompileOptions, Compiler, Guard, Precision, Quantize, pipeline};
 use qc_ir::{HostTensor, NoSink, PrintOptions, seeded_inputs};
 use std::collections::BTreeMap;
+
+/// Shapes at which a model is compared.
+const SHAPES: usize = 3;
 
 /// What a model brings along about its numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -173,11 +177,25 @@ impl Recipe {
     /// The rung that does not hold.
     pub fn check(&self) -> Result<Levels, Failure> {
         let run = || climb_with(&|batch| build(self, batch), &self.options(), &self.inputs());
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
-            Err(Failure { rung: "panic".into(), text: text.unwrap_or_default() })
-        })
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+    }
+
+    /// The model of this recipe on inputs of another height and width, by number; 0 is its own.
+    pub fn at_shape(&self, shape: usize) -> Recipe {
+        let [c, h, w] = self.input;
+        let input = [[c, h, w], [c, h, w + 3], [c, h + 2, w + 1]][shape % SHAPES];
+        Recipe { input, ..self.clone() }
+    }
+
+    /// Compares all ways to have the model at several shapes; a panic is a failure as well.
+    ///
+    /// # Errors
+    /// The way that differs.
+    pub fn check_shapes(&self) -> Result<Outcome, Failure> {
+        let own = self.clone();
+        let make = move |shape: usize, batch: usize| build(&own.at_shape(shape), batch);
+        let run = || shapes::agree(&make, SHAPES, &self.options());
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(&*panic)))
     }
 
     /// The model as a file test: as it was made, or with its ranges in the form of observations.
@@ -196,6 +214,13 @@ impl Recipe {
         let text = qc_ir::print(&m, PrintOptions { inline_limit: usize::MAX, locs: !options.keep_fp32.is_empty() });
         format!("// test: ladder{words}\n{text}")
     }
+}
+
+/// A panic as a failure.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+    Failure { rung: "panic".into(), text: text.unwrap_or_default() }
 }
 
 /// The file that calibration would write, for ranges of these tensors.

@@ -5,7 +5,7 @@ use crate::args::ModelArgs;
 use crate::arrays;
 use crate::cmd::run::InputArg;
 use crate::failure::{Failure, Outcome};
-use crate::model::{Model, open};
+use crate::model::{Model, is_shared_object, open};
 use crate::paths::Paths;
 use crate::table::bytes;
 use crate::ui::{JsonArgs, Ui};
@@ -25,7 +25,8 @@ const NOISE: f64 = 0.05;
 #[command(after_help = "\
 Examples:
   qc bench resnet50.so -b 1 --threads 1 -t 5
-  qc bench resnet50.onnx --ranges ranges.json --pc --json=bench.json")]
+  qc bench resnet50.onnx --ranges ranges.json --pc --json=bench.json
+  qc bench encoder.so --shape 'ids[?,128]'           (one of its shapes; all by default)")]
 pub struct Bench {
     /// A model, compiled in this process, or a compiled .so
     model: PathBuf,
@@ -72,7 +73,7 @@ impl Bench {
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
         let given = InputArg::read_all(&self.input)?;
-        let model = open(&self.model, &self.options, usize::from(self.batch), Vec::new())?;
+        let model = self.open()?;
         let start = Instant::now();
         let mut context = model.context(self.threads)?;
         let created = start.elapsed();
@@ -80,20 +81,24 @@ impl Bench {
         if batch != usize::from(self.batch) && self.items(&model, batch) != usize::from(self.batch) {
             ui.note(&format!("note: the model's batch is fixed; -b {} is not used", self.batch));
         }
-        match given.is_empty() {
-            true => fill_random(&mut context, batch)?,
-            false => {
-                for (i, tensor) in arrays::assign(model.predictor.inputs(), given)?.iter().enumerate() {
-                    let n = arrays::feed(&mut context, i, tensor)?;
-                    if n != batch && context.inputs()[i].batched {
-                        return Err(Failure::usage(format!("the data has batch {n}, -b says {batch}")));
-                    }
+        let mut shapes = Vec::new();
+        if given.is_empty() {
+            let chosen = self.shapes(&model)?;
+            // The first comes last, so that steps and timeline are of the shape whose time stands in front.
+            for &shape in chosen.iter().rev() {
+                fill_random(&mut context, batch, shape)?;
+                shapes.push((model.shape_name(shape), self.stats(&mut context, chosen.len())?));
+            }
+            shapes.reverse();
+        } else {
+            for (i, tensor) in arrays::assign(model.predictor.inputs(), given)?.iter().enumerate() {
+                let n = arrays::feed(&mut context, i, tensor)?;
+                if n != batch && context.inputs()[i].batched {
+                    return Err(Failure::usage(format!("the data has batch {n}, -b says {batch}")));
                 }
             }
+            shapes.push((String::new(), self.stats(&mut context, 1)?));
         }
-        warm_up(&mut context)?;
-        let times = measure(self.time, || Ok(context.run()?))?;
-        let stats = Stats::of(times);
         let steps = match &self.pc {
             None => None,
             Some(order) => {
@@ -104,15 +109,56 @@ impl Bench {
             trace::export(&mut context, path)?;
         }
         let batch = self.items(&model, batch);
-        let done = Done { model: &model, context: &context, batch, stats, created, steps };
+        let done = Done { model: &model, context: &context, batch, shapes, created, steps };
         ui.result(&self.json, || done.json(), || done.text(ui.verbose))?;
-        if done.stats.variation > NOISE {
+        let variation = done.shapes.iter().map(|(_, stats)| stats.variation).fold(0.0, f64::max);
+        if variation > NOISE {
             ui.note(&format!(
                 "note: runs vary by {:.0} %; other load or changing clocks disturb this measurement",
-                100.0 * done.stats.variation
+                100.0 * variation
             ));
         }
         Ok(())
+    }
+
+    /// The model. For a `.so`, `--shape` says which of its shapes are measured.
+    fn open(&self) -> Outcome<Model> {
+        let mut options = self.options.clone();
+        if is_shared_object(&self.model)? {
+            options.shape.clear();
+        }
+        open(&self.model, &options, usize::from(self.batch), Vec::new())
+    }
+
+    /// The shapes to measure, by number.
+    fn shapes(&self, model: &Model) -> Outcome<Vec<usize>> {
+        let stated = &self.options.shape;
+        let count = model.predictor.inputs().iter().map(|io| io.choices.len()).max().unwrap_or(0).max(1);
+        if model.is_jit || stated.is_empty() {
+            return Ok((0..count).collect());
+        }
+        let fits = |shape: usize| {
+            stated.iter().all(|spec| {
+                let io = model.predictor.inputs().iter().find(|io| io.name == spec.name);
+                io.is_some_and(|io| spec.holds(io.choices.get(shape).unwrap_or(&io.shape)))
+            })
+        };
+        let found: Vec<usize> = (0..count).filter(|&shape| fits(shape)).collect();
+        match found.is_empty() {
+            false => Ok(found),
+            true => {
+                let known: Vec<String> = (0..count).map(|shape| model.shape_name(shape)).collect();
+                let model = self.model.display();
+                Err(Failure::usage(format!("{model} has no such shape; it has {}", known.join("; "))))
+            }
+        }
+    }
+
+    /// Measures what is bound, in its part of the time.
+    fn stats(&self, context: &mut Context, parts: usize) -> Outcome<Stats> {
+        warm_up(context)?;
+        let times = measure(self.time / parts as u32, || Ok(context.run()?))?;
+        Ok(Stats::of(times))
     }
 
     /// Pictures per run: the batch, or what a model of fixed shapes has in the first dimension of all it reads and writes.
@@ -135,21 +181,24 @@ impl Bench {
 
 /// Fills inputs with the same numbers on every machine: floats from -1 to 1; 0 and 1 as integers, which are
 /// indices of the smallest tables, and what masks hold.
-fn fill_random(context: &mut Context, batch: usize) -> Outcome {
+fn fill_random(context: &mut Context, batch: usize, shape: usize) -> Outcome {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as u32
     };
     for i in 0..context.inputs().len() {
-        match context.inputs()[i].elem {
+        let io = &context.inputs()[i];
+        let mut dims = io.choices.get(shape).unwrap_or(&io.shape).clone();
+        dims.iter_mut().take(usize::from(io.batched)).for_each(|rows| *rows *= batch);
+        match io.elem {
             Elem::F32 => {
-                context.input_mut::<f32>(i, batch)?.fill_with(|| next() as f32 / (1u32 << 23) as f32 - 1.0);
+                context.input_shaped::<f32>(i, &dims)?.fill_with(|| next() as f32 / (1u32 << 23) as f32 - 1.0);
             }
-            Elem::U8 => context.input_mut::<u8>(i, batch)?.fill_with(|| next() as u8),
-            Elem::I8 => context.input_mut::<i8>(i, batch)?.fill_with(|| next() as i8),
-            Elem::I32 => context.input_mut::<i32>(i, batch)?.fill_with(|| (next() % 2) as i32),
-            Elem::I64 => context.input_mut::<i64>(i, batch)?.fill_with(|| i64::from(next() % 2)),
+            Elem::U8 => context.input_shaped::<u8>(i, &dims)?.fill_with(|| next() as u8),
+            Elem::I8 => context.input_shaped::<i8>(i, &dims)?.fill_with(|| next() as i8),
+            Elem::I32 => context.input_shaped::<i32>(i, &dims)?.fill_with(|| (next() % 2) as i32),
+            Elem::I64 => context.input_shaped::<i64>(i, &dims)?.fill_with(|| i64::from(next() % 2)),
         }
     }
     Ok(())
@@ -213,18 +262,19 @@ struct Done<'a> {
     model: &'a Model,
     context: &'a Context,
     batch: usize,
-    stats: Stats,
+    /// Per shape, its name, which is empty where there is only one; there is at least one.
+    shapes: Vec<(String, Stats)>,
     created: Duration,
     steps: Option<profile::Steps>,
 }
 
 impl Done<'_> {
-    fn images_per_s(&self) -> f64 {
-        1e3 * self.batch as f64 / self.stats.mean
+    fn images_per_s(&self, stats: &Stats) -> f64 {
+        1e3 * self.batch as f64 / stats.mean
     }
 
     fn json(&self) -> Value {
-        let s = &self.stats;
+        let s = &self.shapes[0].1;
         let ready = self.model.ready_in.as_secs_f64() * 1e3;
         let mut all = json!({
             "schema": "qc.bench/1",
@@ -239,13 +289,22 @@ impl Done<'_> {
             "min_ms": s.min,
             "mean_ms": s.mean,
             "variation": s.variation,
-            "images_per_s": self.images_per_s(),
+            "images_per_s": self.images_per_s(s),
             "load_ms": if self.model.is_jit { None } else { Some(ready) },
             "compile_ms": if self.model.is_jit { Some(ready) } else { None },
             "context_ms": self.created.as_secs_f64() * 1e3,
             "arena_bytes": self.context.arena_bytes(),
             "weights_bytes": self.model.note.weights_bytes,
         });
+        if self.shapes.len() > 1 {
+            let one = |(shape, s): &(String, Stats)| {
+                json!({
+                    "shape": shape, "runs": s.runs, "median_ms": s.median, "p90_ms": s.p90, "p99_ms": s.p99,
+                    "min_ms": s.min, "mean_ms": s.mean, "variation": s.variation, "images_per_s": self.images_per_s(s),
+                })
+            };
+            all["shapes"] = self.shapes.iter().map(one).collect();
+        }
         if let Some(steps) = &self.steps {
             all["peak_int8_gops"] = json!(steps.peak_int8);
             all["peak_f32_gops"] = json!(steps.peak_f32);
@@ -256,7 +315,6 @@ impl Done<'_> {
     }
 
     fn text(&self, verbose: bool) -> String {
-        let s = &self.stats;
         let mut text = format!(
             "{}  {}, batch {}, {} thread{}\n",
             self.model.predictor.name(),
@@ -265,8 +323,13 @@ impl Done<'_> {
             self.context.threads(),
             if self.context.threads() == 1 { "" } else { "s" }
         );
-        text += &format!("median   {:.3} ms   p90 {:.3}   p99 {:.3}   min {:.3}\n", s.median, s.p90, s.p99, s.min);
-        text += &format!("speed    {:.1} images/s over {} runs\n", self.images_per_s(), s.runs);
+        for (shape, s) in &self.shapes {
+            if !shape.is_empty() {
+                text += &format!("shape    {shape}\n");
+            }
+            text += &format!("median   {:.3} ms   p90 {:.3}   p99 {:.3}   min {:.3}\n", s.median, s.p90, s.p99, s.min);
+            text += &format!("speed    {:.1} images/s over {} runs\n", self.images_per_s(s), s.runs);
+        }
         let ready = if self.model.is_jit { "compiled" } else { "loaded" };
         let (ms, arena) = (self.model.ready_in.as_secs_f64() * 1e3, bytes(self.context.arena_bytes()));
         text += &format!("memory   {arena} arena, {} weights\n", bytes(self.model.note.weights_bytes));

@@ -4,17 +4,20 @@ use crate::args::{LimitArgs, ModelArgs};
 use crate::arrays::{self, batch_of, feed_rows};
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::paths::Paths;
-use crate::pictures::{Listed, PresetArg, default_threads, folder, folder_of_list, in_parallel, is_numpy, read_list};
+use crate::pictures::{
+    Listed, PresetArg, default_threads, folder, folder_of_list, in_parallel, is_numpy, numpy_files, read_list,
+};
 use crate::quality::{self, Sample};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_compiler::ranges::MinMax;
-use qc_compiler::{Calibrator, Compiler, ModelFile, Observer, Ranges};
+use qc_compiler::{Calibrator, CompileOptions, Compiler, ModelFile, Observer, Ranges, ShapeSpec};
 use qc_ir::HostTensor;
 use qc_runtime::Elem;
 use qc_runtime::pictures::{Preset, Size};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Instant;
 
 /// Find the ranges of a float model's tensors on sample data.
@@ -22,11 +25,13 @@ use std::time::Instant;
 #[command(after_help = "\
 Examples:
   qc calibrate resnet50.onnx --data pictures/ --preprocess imagenet -n 200 -o ranges.json
-  qc calibrate model.pdmodel --data samples.npz -o ranges.json")]
+  qc calibrate model.pdmodel --data samples.npz -o ranges.json
+  qc calibrate encoder.onnx --data lengths/ -o ranges.json        (a file of samples for each length)")]
 pub struct Calibrate {
     /// A float model
     model: PathBuf,
-    /// Samples: .npy or .npz (arrays named as inputs), a folder of pictures, or a list with lines of `<file> [<class>]`
+    /// Samples: .npy or .npz (arrays named as inputs), a folder of such files, each of its own shape, or of pictures, or a
+    /// list with lines of `<file> [<class>]`
     #[arg(long, value_name = "SRC")]
     data: PathBuf,
     /// The ranges file
@@ -46,9 +51,9 @@ pub struct Calibrate {
     /// Paddle's combined parameters, if not beside the model
     #[arg(long, value_name = "FILE")]
     params: Option<PathBuf>,
-    /// Shape of an input, as x:1x3x224x224 or x[?,3,224,224]
-    #[arg(long, value_name = "NAME:DIMS", value_parser = crate::args::parse_shape)]
-    shape: Vec<(String, Vec<i64>)>,
+    /// Shape of an input, as for `qc compile`
+    #[arg(long, value_name = "NAME[DIMS]", value_parser = ShapeSpec::from_str)]
+    shape: Vec<ShapeSpec>,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -58,9 +63,25 @@ pub struct Calibrate {
 /// Where samples come from.
 enum Samples<'a> {
     /// One tensor per input; items of the leading dimension are samples.
-    Arrays(Vec<HostTensor>),
+    Arrays { tensors: Vec<HostTensor>, name: String },
     /// Files.
     Pictures { list: Vec<Listed>, dir: PathBuf, preset: &'a Preset, size: Size },
+}
+
+/// Samples of one shape of the model.
+struct Part {
+    calibrator: Calibrator,
+    samples: Samples<'static>,
+}
+
+/// What was found.
+struct Found {
+    ranges: Ranges,
+    warnings: Vec<String>,
+    /// Shapes of the model that samples were of.
+    shapes: usize,
+    /// Whether some samples were seen twice, to fill a run.
+    filled_up: bool,
 }
 
 impl Calibrate {
@@ -78,10 +99,10 @@ impl Calibrate {
         let (params, shape, limits) = (self.params.clone(), self.shape.clone(), self.limits.clone());
         let options = ModelArgs { params, shape, limits, ..ModelArgs::default() }.options()?;
         let file = ModelFile::open_within(&self.model, self.params.as_deref(), &options.limits)?;
-        let calibrator = Compiler::new(options).calibrator(&file)?;
+        let parts = self.parts(&options, &file, ui)?;
         self.paths().reads(&file.files_read()).check()?;
         let start = Instant::now();
-        let (ranges, runs, warnings) = self.observe(&calibrator, ui)?;
+        let Found { ranges, warnings, shapes, filled_up } = self.observe(&parts, ui)?;
         qc_compiler::write_whole(&self.out, ranges.to_json().as_bytes())?;
         let seconds = start.elapsed().as_secs_f64();
         warnings.iter().for_each(|text| ui.warn(text));
@@ -90,6 +111,7 @@ impl Calibrate {
                 "schema": "qc.calibrate/1",
                 "out": self.out,
                 "samples": ranges.samples,
+                "shapes": shapes,
                 "tensors": ranges.tensors.len(),
                 "method": ranges.method,
                 "preprocess": ranges.preprocess,
@@ -101,9 +123,10 @@ impl Calibrate {
         ui.report(&self.json, json, || {
             let (n, rate) = (ranges.samples, ranges.samples as f64 / seconds.max(1e-9));
             let out = self.out.display();
+            let of = if shapes > 1 { format!(" of {shapes} shapes") } else { String::new() };
             let mut text =
-                format!("ranges   {} tensors over {n} samples ({rate:.0}/s), min-max\n", ranges.tensors.len());
-            if runs * self.rows(&calibrator) > n {
+                format!("ranges   {} tensors over {n} samples{of} ({rate:.0}/s), min-max\n", ranges.tensors.len());
+            if filled_up {
                 text += "note     the last run was filled up with samples seen before\n";
             }
             text += &notes(&ranges);
@@ -112,71 +135,124 @@ impl Calibrate {
         })
     }
 
-    /// Samples per run.
-    fn rows(&self, calibrator: &Calibrator) -> usize {
-        calibrator.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1)
+    fn observe(&self, parts: &[Part], ui: Ui) -> Outcome<Found> {
+        let mut seen = MinMax::default();
+        let (mut samples, mut shapes, mut filled_up) = (0, 0, false);
+        let (mut looked, mut names) = (Vec::new(), Vec::new());
+        let limit = self.n.map_or(usize::MAX, |n| n as usize);
+        for part in parts {
+            let n = part.samples()?.min(limit - samples);
+            if n == 0 {
+                continue;
+            }
+            looked.extend(self.observe_part(part, (samples, n), &mut seen, ui)?);
+            names.extend((0..n).map(|i| part.samples.name(i)));
+            filled_up |= n.div_ceil(part.rows()) * part.rows() > n;
+            seen.merge(part.calibrator.constants());
+            (samples, shapes) = (samples + n, shapes + 1);
+        }
+        let warnings = quality::warnings(&looked, |i| names.get(i).cloned().unwrap_or_default());
+        let spec = match parts.first().map(|part| &part.samples) {
+            Some(Samples::Pictures { preset, .. }) => Some(preset.to_string()),
+            _ => None,
+        };
+        let first = parts.first().ok_or_else(|| Failure::content(&self.data, "holds no samples"))?;
+        Ok(Found { ranges: first.calibrator.ranges(seen, samples, spec), warnings, shapes, filled_up })
     }
 
-    fn observe(&self, calibrator: &Calibrator, ui: Ui) -> Outcome<(Ranges, usize, Vec<String>)> {
-        let samples = self.samples(calibrator, ui)?;
-        let rows = self.rows(calibrator);
-        let limit = self.n.map_or(usize::MAX, |n| n as usize);
-        let n = limit.min(match &samples {
-            Samples::Arrays(tensors) => batches(calibrator, tensors)? * rows,
-            Samples::Pictures { list, .. } => list.len(),
-        });
-        let runs = n.div_ceil(rows);
+    /// Runs the model on `n` samples of a part, of which the first is number `from` of all; returns what they are like.
+    fn observe_part(&self, part: &Part, (from, n): (usize, usize), seen: &mut MinMax, ui: Ui) -> Outcome<Vec<Sample>> {
+        let rows = part.rows();
         let bar = ui.progress(n, "calibrate");
         let threads = self.threads.map_or_else(default_threads, usize::from);
         let work = |observer: &mut Observer<'_>, run: usize| {
-            samples.fill(observer, run, rows)?;
-            let seen = look(observer, run, rows)?;
+            part.samples.fill(observer, run, rows)?;
+            let seen = look(observer, from + run * rows, rows)?;
             observer.observe()?;
             bar.inc(rows as u64);
             Ok(seen)
         };
-        let (looked, observers) = in_parallel(runs, threads, || Ok(calibrator.observer()?), work)?;
+        let make = || Ok(part.calibrator.observer()?);
+        let (looked, observers) = in_parallel(n.div_ceil(rows), threads, make, work)?;
         bar.finish_and_clear();
-        let mut seen = MinMax::default();
         observers.into_iter().for_each(|o| seen.merge(&o.seen()));
-        let spec = match &samples {
-            Samples::Pictures { preset, .. } => Some(preset.to_string()),
-            Samples::Arrays(_) => None,
-        };
-        let looked: Vec<Sample> = looked.into_iter().flatten().take(n).collect();
-        let warnings = quality::warnings(&looked, |i| samples.name(i));
-        Ok((calibrator.ranges(seen, n, spec), runs, warnings))
+        Ok(looked.into_iter().flatten().take(n).collect())
     }
 
-    fn samples(&self, calibrator: &Calibrator, ui: Ui) -> Outcome<Samples<'static>> {
+    /// The samples by shape of the model, each with the model compiled for it.
+    fn parts(&self, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Vec<Part>> {
         let is_dir = std::fs::metadata(&self.data).map_err(|e| Failure::io(&self.data, &e))?.is_dir();
-        if !is_dir && is_numpy(&self.data)? {
-            if self.preset.preset.is_some() {
-                return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
-            }
-            let arrays = arrays::read(&self.data)?;
-            return Ok(Samples::Arrays(arrays::assign(calibrator.inputs(), vec![(None, arrays)])?));
+        let arrays = match is_dir {
+            true => numpy_files(&self.data)?,
+            false if is_numpy(&self.data)? => vec![self.data.clone()],
+            false => Vec::new(),
+        };
+        if !arrays.is_empty() && self.preset.preset.is_none() {
+            return arrays.iter().map(|path| arrays_part(options, file, path, is_dir)).collect();
+        }
+        if !arrays.is_empty() && !is_dir {
+            return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
         }
         let Some(preset) = self.preset.preset else {
             return Err(Failure::usage("pictures need --preprocess: how they become numbers; -h lists presets"));
         };
-        let [io] = calibrator.inputs() else {
-            return Err(Failure::usage("the model has several inputs; give their samples as an .npz file"));
-        };
-        if io.elem != Elem::F32 {
-            return Err(Failure::new(USAGE, format!("input '{}' is {io}; pictures need f32", io.name)));
-        }
-        let size = preset.size_of(&io.shape)?;
-        Ok(match is_dir {
+        let (list, dir) = match is_dir {
             true => {
                 let (list, others) = folder(&self.data)?;
                 quality::skipped(&others).iter().for_each(|text| ui.warn(text));
-                Samples::Pictures { list, dir: self.data.clone(), preset, size }
+                (list, self.data.clone())
             }
             false => {
                 let dir = self.image_dir.clone().unwrap_or_else(|| folder_of_list(&self.data));
-                Samples::Pictures { list: read_list(&self.data)?, dir, preset, size }
+                (read_list(&self.data)?, dir)
             }
+        };
+        let calibrators = Compiler::new(options.clone()).calibrators(file)?;
+        let shapes = calibrators.len();
+        let one = |(i, calibrator): (usize, Calibrator)| {
+            let size = picture_size(&calibrator, preset)?;
+            // Shapes take turns; where there are more of them than pictures, each still gets one.
+            let turn = list.iter().skip(i).step_by(shapes).cloned().collect::<Vec<Listed>>();
+            let list = if turn.is_empty() { list.iter().cycle().skip(i).take(1).cloned().collect() } else { turn };
+            Ok(Part { calibrator, samples: Samples::Pictures { list, dir: dir.clone(), preset, size } })
+        };
+        calibrators.into_iter().enumerate().map(one).collect()
+    }
+}
+
+/// The samples of one file of arrays, perhaps of several, and the model at their shape.
+fn arrays_part(options: &CompileOptions, file: &ModelFile, path: &Path, several: bool) -> Outcome<Part> {
+    let arrays = arrays::read(path)?;
+    let data = arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
+    let calibrator = Compiler::new(CompileOptions { data, ..options.clone() }).calibrator(file)?;
+    let tensors = arrays::assign(calibrator.inputs(), vec![(None, arrays)])?;
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned() + " ");
+    let name = if several { name } else { String::new() };
+    Ok(Part { calibrator, samples: Samples::Arrays { tensors, name } })
+}
+
+/// The size of the pictures that a model takes.
+fn picture_size(calibrator: &Calibrator, preset: &Preset) -> Outcome<Size> {
+    let [io] = calibrator.inputs() else {
+        return Err(Failure::usage("the model has several inputs; give their samples as an .npz file"));
+    };
+    if io.elem != Elem::F32 {
+        return Err(Failure::new(USAGE, format!("input '{}' is {io}; pictures need f32", io.name)));
+    }
+    Ok(preset.size_of(&io.shape)?)
+}
+
+impl Part {
+    /// Samples per run.
+    fn rows(&self) -> usize {
+        self.calibrator.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1)
+    }
+
+    /// How many samples there are.
+    fn samples(&self) -> Outcome<usize> {
+        Ok(match &self.samples {
+            Samples::Arrays { tensors, .. } => batches(&self.calibrator, tensors)? * self.rows(),
+            Samples::Pictures { list, .. } => list.len(),
         })
     }
 }
@@ -212,8 +288,8 @@ fn batches(calibrator: &Calibrator, tensors: &[HostTensor]) -> Outcome<usize> {
 }
 
 /// What the samples of a run that is about to begin are like; rows of the leading dimension are samples.
-fn look(observer: &mut Observer<'_>, run: usize, rows: usize) -> Outcome<Vec<Sample>> {
-    let mut samples: Vec<Sample> = (0..rows).map(|row| Sample::new(run * rows + row)).collect();
+fn look(observer: &mut Observer<'_>, first: usize, rows: usize) -> Outcome<Vec<Sample>> {
+    let mut samples: Vec<Sample> = (0..rows).map(|row| Sample::new(first + row)).collect();
     let context = observer.context_mut();
     for i in 0..context.inputs().len() {
         let io = &context.inputs()[i];
@@ -232,7 +308,7 @@ impl Samples<'_> {
     /// What sample `i` is called.
     fn name(&self, i: usize) -> String {
         match self {
-            Samples::Arrays(_) => format!("#{i}"),
+            Samples::Arrays { name, .. } => format!("{name}#{i}"),
             Samples::Pictures { list, .. } => list[i % list.len()].file.clone(),
         }
     }
@@ -240,7 +316,7 @@ impl Samples<'_> {
     /// Fills the inputs for one run.
     fn fill(&self, observer: &mut Observer<'_>, run: usize, rows: usize) -> Outcome {
         match self {
-            Samples::Arrays(tensors) => {
+            Samples::Arrays { tensors, .. } => {
                 for (i, tensor) in tensors.iter().enumerate() {
                     feed_rows(observer.context_mut(), i, tensor, run, 1)?;
                 }

@@ -1,6 +1,6 @@
 //! `qc check`: whether a model can be compiled, everything that keeps it from that, and what of it would be float.
 
-use super::compile::{account_table, float_table, summary};
+use super::compile::{account_table, float_table, shapes_text, summary};
 use crate::args::ModelArgs;
 use crate::failure::{Failure, MODEL, Outcome};
 use crate::model::is_shared_object;
@@ -92,8 +92,7 @@ impl Check {
         self.options.none_for(&self.model)?;
         let note = qc_runtime::note::check_file(&self.model, self.options.check())?.note;
         qc_runtime::check_tiers(&self.model, &note.tiers)?;
-        let json =
-            || json!({"schema": "qc.check/1", "model": self.model, "ok": true, "problems": [], "tiers": note.tiers});
+        let json = || json!({"schema": "qc.check/1", "model": self.model, "ok": true, "problems": [], "tiers": note.tiers, "shapes": note.shapes()});
         ui.report(&self.json, json, || {
             format!("ok       whole and as it was written; {} of them runs here\n", note.tiers.join(", "))
         })
@@ -116,11 +115,13 @@ impl Check {
             json!({
                 "schema": "qc.check/1", "model": self.model, "format": compiled.format, "ok": true, "problems": [],
                 "ops": account.ops.len(), "int8_macs": int8, "macs": macs, "float": float,
+                "shapes": compiled.note().shapes(),
             })
         };
         ui.report(&self.json, json, || {
             let mut text = format!("model    {}\n", compiled.format);
             text += &summary(account);
+            text += &shapes_text(&compiled.note());
             text += "\n";
             text += &account_table(account);
             text += &float_table(account, ui.verbose);

@@ -134,6 +134,7 @@ impl Done<'_> {
         let mut text = format!("import   {}\n", self.compiled.format);
         text += &summary(&self.compiled.account);
         text += &format!("runs     {}\n", note.runs());
+        text += &shapes_text(&note);
         text += "\n";
         text += &account_table(&self.compiled.account);
         text += &float_table(&self.compiled.account, verbose);
@@ -158,6 +159,15 @@ impl Done<'_> {
             several => format!("{}:INPUT.npy ... -o OUT.npz\n", several.first().map_or("NAME", |io| &io.name)),
         };
         text
+    }
+}
+
+/// One line: the shapes that have code; nothing for a model of one.
+pub fn shapes_text(note: &qc_runtime::Note) -> String {
+    match &note.shapes()[..] {
+        [] => String::new(),
+        [first, .., last] => format!("shapes   {}, from {first} to {last}\n", note.shapes().len()),
+        [one] => format!("shapes   {one}\n"),
     }
 }
 

@@ -18,7 +18,8 @@ use std::time::Instant;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Each seed is a model: float, with quantize/dequantize pairs, or with ranges. Interpreter, JIT and .so must
-agree to the bit on every tier, with 1 and 2 threads, at batch 1, 3 and 8. A model that fails is made small.
+agree to the bit on every tier, with 1 and 2 threads, at batch 1, 3 and 8. One model in eight is compiled for
+several shapes as well: as one .so, shape by shape as they come, and for each alone. A model that fails is made small.
 
 Examples:
   qc fuzz --count 20000
@@ -66,7 +67,7 @@ impl Fuzz {
             json!({
                 "schema": "qc.fuzz/1", "seed": self.seed, "count": self.count, "seconds": seconds,
                 "tiers": ladder::tiers(), "modes": coverage.modes, "ops": coverage.ops, "types": coverage.types,
-                "integer": coverage.integer, "missing": coverage.missing(), "failures": findings.iter().map(one).collect::<Vec<_>>(),
+                "integer": coverage.integer, "shapes": coverage.shapes, "missing": coverage.missing(), "failures": findings.iter().map(one).collect::<Vec<_>>(),
             })
         };
         ui.report(&self.json, json, || {
@@ -75,6 +76,7 @@ impl Fuzz {
                 vec!["tiers".into(), ladder::tiers().join(", ")],
                 vec!["threads".into(), "1, 2".into()],
                 vec!["batches".into(), "1, 3, 8".into()],
+                vec!["shapes".into(), format!("{} models at three shapes", coverage.shapes)],
                 vec!["modes".into(), counts(&coverage.modes)],
                 vec!["integer".into(), format!("{} models have integer ops", coverage.integer)],
                 vec!["types".into(), counts(&coverage.types)],

@@ -167,12 +167,14 @@ impl Inspect {
 fn add_io(report: &mut Report, note: &Note) {
     let line = |kind: &str, io: &IoNote| vec![kind.to_string(), io.name.clone(), io.elem.to_string(), io.shape_text()];
     let rows = note.inputs.iter().map(|io| line("input", io)).chain(note.outputs.iter().map(|io| line("output", io)));
-    let text = table(&["", "name", "type", "shape"], rows) + "runs " + &note.runs() + "\n";
-    report.add(
-        "io",
-        json!({"inputs": note.inputs, "outputs": note.outputs, "whole_batches": note.whole_batches}),
-        &text,
-    );
+    let mut text = table(&["", "name", "type", "shape"], rows) + "runs " + &note.runs() + "\n";
+    let shapes = note.shapes();
+    shapes.iter().for_each(|shape| text += &format!("shape    {shape}\n"));
+    let mut json = json!({"inputs": note.inputs, "outputs": note.outputs, "whole_batches": note.whole_batches});
+    if !shapes.is_empty() {
+        json["shapes"] = json!(shapes);
+    }
+    report.add("io", json, &text);
 }
 
 fn add_tier(report: &mut Report, note: &Note) {

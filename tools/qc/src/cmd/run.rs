@@ -3,29 +3,33 @@
 use crate::args::ModelArgs;
 use crate::arrays::{self, Named};
 use crate::failure::{Failure, Outcome};
-use crate::model::{Model, classes, open, top};
+use crate::model::{Model, classes, is_folder, is_shared_object, jit_tier, open, top};
 use crate::paths::Paths;
-use crate::pictures::{PresetArg, read_names};
+use crate::pictures::{PresetArg, numpy_files, read_names};
 use crate::table::table;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
+use qc_compiler::{AnyShape, AnyShapeOptions, CompileOptions, Compiler, TargetCpu};
 use qc_ir::HostTensor;
+use qc_runtime::{Context, ContextOptions};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Run a model on NumPy arrays or on one picture.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   qc run resnet50.so -i image:x.npy -o y.npz
+  qc run encoder.onnx -i sentences/ -o results/     (a file of arrays a sentence, of any lengths)
   qc run resnet50.onnx --image cat.jpg --preprocess imagenet --topk 5 --class-names classes.txt")]
 pub struct Run {
     /// A model, compiled in this process, or a compiled .so
     model: PathBuf,
-    /// Data of an input: NAME:FILE.npy, FILE.npy for the only one left, or FILE.npz with arrays named as inputs
+    /// Data of an input: NAME:FILE.npy, FILE.npy for the only one left, FILE.npz with arrays named as inputs, or a folder of
+    /// such files, of which each is run by itself, whatever its shape
     #[arg(short, long = "input", value_name = "[NAME:]FILE", value_parser = InputArg::parse)]
     input: Vec<InputArg>,
-    /// Write the outputs as arrays of their names
+    /// Write the outputs as arrays of their names; for a folder of data, a folder with an .npz file for each of its files
     #[arg(short, long, value_name = "OUT.npz")]
     out: Option<PathBuf>,
     /// Run on a picture
@@ -85,6 +89,11 @@ impl Run {
 
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
+        if let [InputArg { name: None, path }] = &self.input[..]
+            && is_folder(path)?
+        {
+            return self.folder(path, ui);
+        }
         let given = InputArg::read_all(&self.input)?;
         let names = self.class_names.as_deref().map(read_names).transpose()?;
         let guess = given.iter().flat_map(|(_, a)| a).filter_map(|(_, t)| t.dims().first().copied()).max().unwrap_or(1);
@@ -112,6 +121,39 @@ impl Run {
             || json!({"schema": "qc.run/1", "outputs": summaries(&outputs)}),
             || summary_table(&outputs),
         )
+    }
+
+    /// Runs every file of a folder.
+    fn folder(&self, dir: &Path, ui: Ui) -> Outcome {
+        let files = numpy_files(dir)?;
+        if files.is_empty() {
+            return Err(Failure::content(dir, "the folder holds no .npy or .npz file"));
+        }
+        if let Some(out) = &self.out {
+            std::fs::create_dir_all(out).map_err(|e| Failure::io(out, &e))?;
+        }
+        let mut runner = Runner::open(&self.model, &self.options, self.threads)?;
+        let mut texts = Vec::new();
+        for path in &files {
+            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let named = |e: Failure| Failure::new(e.status, format!("{name}: {}", e.text));
+            let outputs = runner.run(arrays::read(path)?).map_err(named)?;
+            if let Some(out) = &self.out {
+                arrays::write_npz(&out.join(format!("{name}.npz")), &outputs)?;
+            }
+            texts.push((
+                json!({"file": name, "outputs": summaries(&outputs)}),
+                format!("{name}\n{}", summary_table(&outputs)),
+            ));
+        }
+        if let Some(out) = &self.out {
+            ui.note(&format!("wrote    {}  results of {} files", out.display(), files.len()));
+            if self.json.json.is_none() {
+                return Ok(());
+            }
+        }
+        let json = || json!({"schema": "qc.run/1", "files": texts.iter().map(|(json, _)| json).collect::<Vec<_>>()});
+        ui.result(&self.json, json, || texts.iter().map(|(_, text)| text.as_str()).collect())
     }
 
     fn picture(&self, model: &Model) -> Outcome<Vec<(String, HostTensor)>> {
@@ -177,6 +219,48 @@ impl Run {
             let headings: &[&str] = if several { &[">row", ">class", ">score", ""] } else { &[">class", ">score", ""] };
             table(headings, lines)
         })
+    }
+}
+
+/// A model that is run on arrays of one shape after another.
+enum Runner {
+    /// A compiled one, which has the shapes that it has.
+    Compiled(Box<Context>),
+    /// One that is compiled for each shape that comes.
+    AnyShape { model: Box<AnyShape>, inputs: Vec<String> },
+}
+
+impl Runner {
+    fn open(path: &Path, options: &ModelArgs, threads: Option<u32>) -> Outcome<Runner> {
+        if is_shared_object(path)? || !options.shape.is_empty() {
+            let model = open(path, options, 1, Vec::new())?;
+            return Ok(Runner::Compiled(Box::new(model.context(threads)?)));
+        }
+        let compile = CompileOptions { target: TargetCpu::Tier(jit_tier()), ..options.options()? };
+        let file = options.open(path, &compile)?;
+        let compiler = Compiler::new(compile);
+        let inputs = compiler.input_names(&file)?;
+        let context = ContextOptions { threads, cpu: None };
+        let model = compiler.any_shape(file, &AnyShapeOptions { context, ..AnyShapeOptions::default() });
+        Ok(Runner::AnyShape { model: Box::new(model), inputs })
+    }
+
+    fn run(&mut self, arrays: Vec<Named>) -> Outcome<Vec<(String, HostTensor)>> {
+        let context = match self {
+            Runner::Compiled(context) => context,
+            Runner::AnyShape { model, inputs } => {
+                let own = |(name, _): &&Named| name.as_ref().is_none_or(|name| inputs.contains(name));
+                let shape = |(name, t): &'_ Named| (name.clone().unwrap_or_default(), t.dims().to_vec());
+                let shapes: Vec<(String, Vec<usize>)> = arrays.iter().filter(own).map(shape).collect();
+                let shapes: Vec<(&str, &[usize])> = shapes.iter().map(|(name, dims)| (&name[..], &dims[..])).collect();
+                model.context(&shapes)?
+            }
+        };
+        for (i, tensor) in arrays::assign(context.inputs(), vec![(None, arrays)])?.iter().enumerate() {
+            arrays::feed(context, i, tensor)?;
+        }
+        context.run()?;
+        arrays::results(context)
     }
 }
 

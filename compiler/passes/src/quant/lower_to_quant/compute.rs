@@ -2,7 +2,7 @@
 
 use super::{Tail, dequantized, element, product, steps_are_resolved};
 use crate::graph::bounds::Bounds;
-use crate::graph::{add_constant, constant, constant_f32, from_constant, sole_producer};
+use crate::graph::{add_constant, add_shared_constant, constant, constant_f32, from_constant, sole_producer};
 use crate::quant::keep_float::{is_kept, kept};
 use qc_dialects::graph::{Add, Clamp, Conv2d, Dequantize, Linear, Matmul, Quantize};
 use qc_dialects::quant::compute::centred;
@@ -189,42 +189,56 @@ fn weight(rw: &mut Rewriter<'_>, l: &Fitting, shifts: &[i32]) -> Option<ValueId>
         return Some(l.weight);
     }
     let axis = usize::from(l.transposed);
-    let inner: usize = t.dims()[axis + 1..].iter().product();
+    let moved = !l.transposed && shifts.iter().all(|&s| s == 0);
+    let shrunk: &[i32] = if shifts.iter().all(|&s| s == 0) { &[] } else { shifts };
+    // What is made depends on the stored numbers, their zero points and the shifts, but not on scales.
+    let what = format!("integer weight {axis} {:?} {:?} {shrunk:?}", q.store, q.zeros);
+    let made = rw.m.consts.memo.made(&what, &[&t], || integer_weight(&q, &t, axis, shifts).ok_or(())).ok()?;
+    let (tensor, is_narrow) = (made.first()?.clone(), made.len() == 1);
     let factor = |c: usize| 2f64.powi(shifts[c]);
-    let shrunk = |(i, w): (usize, i32)| (f64::from(w) / factor(i / inner % shifts.len())).round_ties_even() as i32;
-    let values: Vec<i32> = centred(&q, &t, axis).ok()?.into_iter().enumerate().map(shrunk).collect();
-    let (dims, values) = match (l.transposed, t.dims()) {
-        (true, &[k, n]) => (vec![n, k], (0..n * k).map(|i| values[i % k * n + i / k]).collect()),
-        (false, dims) => (dims.to_vec(), values),
-        _ => return None,
-    };
     let scales: Vec<f32> = match plain {
         true => q.scales.to_vec(),
         false => (0..shifts.len()).map(|c| (f64::from(q.scale(c)) * factor(c)) as f32).collect(),
     };
-    let axis = (q.axis.is_some() || scales.len() > 1).then_some(0);
-    let (format, data) = stored_weight(Quant { axis, scales: scales.into(), ..q }, &dims, &values);
-    if !l.transposed && shifts.iter().all(|&s| s == 0) && data == *t.data() {
+    if moved && tensor.data() == t.data() {
         return Some(l.weight);
     }
+    let axis = (q.axis.is_some() || scales.len() > 1).then_some(0);
+    let format = Quant { axis, scales: scales.into(), ..q };
+    let format = if is_narrow { narrow(format) } else { format };
     let name = rw.m.name(l.weight).unwrap_or("weight").to_string();
-    let ty = TensorTy::new(Elem::Quant(rw.m.intern_quant(format)), dims.clone());
-    add_constant(rw, &name, ty, HostTensor::new(dims, data)?)
+    let ty = TensorTy::new(Elem::Quant(rw.m.intern_quant(format)), tensor.dims());
+    add_shared_constant(rw, &name, ty, tensor)
 }
 
-/// Storage for weights that have lost their zero points: s8, or with the zero points again where s8 is too narrow.
-fn stored_weight(format: Quant, dims: &[usize], values: &[i32]) -> (Quant, Data) {
+/// A weight with output channels first, shrunk by powers of two: without zero points where that is s8, else with them, and
+/// an empty tensor behind it.
+fn integer_weight(q: &Quant, t: &HostTensor, axis: usize, shifts: &[i32]) -> Option<Vec<HostTensor>> {
+    let inner: usize = t.dims()[axis + 1..].iter().product();
+    let factor = |c: usize| 2f64.powi(shifts[c]);
+    let shrunk = |(i, w): (usize, i32)| (f64::from(w) / factor(i / inner % shifts.len())).round_ties_even() as i32;
+    let values: Vec<i32> = centred(q, t, axis).ok()?.into_iter().enumerate().map(shrunk).collect();
+    let (dims, values) = match (axis, t.dims()) {
+        (1, &[k, n]) => (vec![n, k], (0..n * k).map(|i| values[i % k * n + i / k]).collect()),
+        (0, dims) => (dims.to_vec(), values),
+        _ => return None,
+    };
     if let Ok(bytes) = values.iter().map(|&w| i8::try_from(w)).collect() {
-        let (lo, hi) = if is_s8(&format) { (format.lo, format.hi) } else { Store::I8.bounds() };
-        return (Quant { store: Store::I8, zeros: [0].into(), lo, hi, ..format }, Data::I8(bytes));
+        return Some(vec![HostTensor::new(dims, Data::I8(bytes))?]);
     }
     let inner: usize = dims[1..].iter().product();
-    let stored = values.iter().enumerate().map(|(i, w)| w + format.zero(i / inner));
-    let data = match format.store {
+    let stored = values.iter().enumerate().map(|(i, w)| w + q.zero(i / inner));
+    let data = match q.store {
         Store::U8 => Data::U8(stored.map(|w| w as u8).collect()),
         _ => Data::I8(stored.map(|w| w as i8).collect()),
     };
-    (format, data)
+    Some(vec![HostTensor::new(dims, data)?, HostTensor::i8([0], Vec::new())])
+}
+
+/// The format of weights that have lost their zero points and are s8.
+fn narrow(format: Quant) -> Quant {
+    let (lo, hi) = if is_s8(&format) { (format.lo, format.hi) } else { Store::I8.bounds() };
+    Quant { store: Store::I8, zeros: [0].into(), lo, hi, ..format }
 }
 
 /// A bias as the model has it.
