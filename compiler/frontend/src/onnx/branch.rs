@@ -89,10 +89,13 @@ mod tests {
 
     fn branches() -> [AttributeProto; 2] {
         let one = floats("one", &[1], &[1.0]);
-        let yes =
-            Model::new(17, &[2]).constant(one.clone()).node("Add", "m one > t", &[]).as_graph("then_branch", &["t"]);
+        let yes = Model::new(17, &[2])
+            .constant(one.clone())
+            .node("Add", "m one > t", &[])
+            .graph_attribute("then_branch", &["t"]);
         let two = floats("one", &[1], &[2.0]);
-        let no = Model::new(17, &[2]).constant(two).node("Mul", "m one > t", &[]).as_graph("else_branch", &["t"]);
+        let no =
+            Model::new(17, &[2]).constant(two).node("Mul", "m one > t", &[]).graph_attribute("else_branch", &["t"]);
         [yes, no]
     }
 

@@ -111,7 +111,7 @@ impl Model {
     }
 
     /// The nodes and constants as an attribute; `outputs` are what it gives back.
-    pub fn as_graph(self, name: &str, outputs: &[&str]) -> AttributeProto {
+    pub fn graph_attribute(self, name: &str, outputs: &[&str]) -> AttributeProto {
         let output = outputs.iter().map(|o| ValueInfoProto { name: (*o).into(), r#type: None }).collect();
         let graph = GraphProto { input: vec![], output, ..self.graph };
         AttributeProto { g: Some(Box::new(graph)), ..attr(name, 5) }
