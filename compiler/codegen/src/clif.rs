@@ -16,7 +16,7 @@ use cranelift_codegen::ir::{
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module as CodeModule};
 use qc_dialects::loops::{
-    Alloc, Arith, Binary, Call, ConstBuffer, Convert, For, Index, Load, Scalar, Store, Ukernel, buffer,
+    Alloc, Arith, Binary, Call, Compare, ConstBuffer, Convert, For, Index, Load, Scalar, Select, Store, Ukernel, buffer,
 };
 use qc_ir::{Attr, Elem, Module, OpId, RegionId, Type, ValueId};
 use qc_kernels::args::FieldKind;
@@ -283,6 +283,12 @@ impl<T: CodeModule> StepFunction<'_, '_, '_, T> {
             return Ok(());
         } else if let Some(view) = Binary::of(m, op) {
             self.binary(view)?
+        } else if let Some(view) = Compare::of(m, op) {
+            self.compare(view)?
+        } else if let Some(view) = Select::of(m, op) {
+            let condition = self.value(view.condition(m))?;
+            let (yes, no) = (self.value(view.yes(m))?, self.value(view.no(m))?);
+            self.b.ins().select(condition, yes, no)
         } else if let Some(view) = Convert::of(m, op) {
             self.convert(view)?
         } else {
@@ -327,10 +333,46 @@ impl<T: CodeModule> StepFunction<'_, '_, '_, T> {
             ("add", false) => self.b.ins().iadd(a, b),
             ("sub", false) => self.b.ins().isub(a, b),
             ("mul", false) => self.b.ins().imul(a, b),
+            ("div" | "rem", false) => self.quotient(&view.op(m), ty, a, b),
+            ("and", false) => self.b.ins().band(a, b),
+            ("or", false) => self.b.ins().bor(a, b),
+            ("xor", false) => self.b.ins().bxor(a, b),
             ("max", false) => self.b.ins().smax(a, b),
             ("min", false) => self.b.ins().smin(a, b),
             (other, _) => return Err(bug(format!("`{other}` of this type cannot be compiled"))),
         })
+    }
+
+    /// The quotient of integers, or what it leaves, without traps: by 0 both are 0, and by -1 the quotient is the negated
+    /// dividend.
+    fn quotient(&mut self, word: &str, ty: ir::Type, a: Value, b: Value) -> Value {
+        let (zero, one) = (self.b.ins().iconst(ty, 0), self.b.ins().iconst(ty, 1));
+        let by_zero = self.b.ins().icmp_imm_s(IntCC::Equal, b, 0);
+        let by_minus_one = self.b.ins().icmp_imm_s(IntCC::Equal, b, -1);
+        let special = self.b.ins().bor(by_zero, by_minus_one);
+        let divisor = self.b.ins().select(special, one, b);
+        let negated = self.b.ins().ineg(a);
+        let (usual, of_minus_one) = match word {
+            "div" => (self.b.ins().sdiv(a, divisor), negated),
+            _ => (self.b.ins().srem(a, divisor), zero),
+        };
+        let value = self.b.ins().select(by_minus_one, of_minus_one, usual);
+        self.b.ins().select(by_zero, zero, value)
+    }
+
+    fn compare(&mut self, view: Compare) -> Result<Value, CodegenError> {
+        let m = self.c.m;
+        let (a, b) = (self.value(view.lhs(m))?, self.value(view.rhs(m))?);
+        let holds = match (&*view.op(m), register(m.ty(view.lhs(m)))? == F32) {
+            ("eq", true) => self.b.ins().fcmp(FloatCC::Equal, a, b),
+            ("lt", true) => self.b.ins().fcmp(FloatCC::LessThan, a, b),
+            ("le", true) => self.b.ins().fcmp(FloatCC::LessThanOrEqual, a, b),
+            ("eq", false) => self.b.ins().icmp(IntCC::Equal, a, b),
+            ("lt", false) => self.b.ins().icmp(IntCC::SignedLessThan, a, b),
+            ("le", false) => self.b.ins().icmp(IntCC::SignedLessThanOrEqual, a, b),
+            (other, _) => return Err(bug(format!("unknown relation `{other}`"))),
+        };
+        Ok(self.b.ins().uextend(I32, holds))
     }
 
     /// `a` where `first` holds or where it is NaN, else `b`.

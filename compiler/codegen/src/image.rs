@@ -6,7 +6,7 @@ use crate::clif::{Base, StepCompiler};
 use crate::embed_object::{MODEL_SYMBOL, WEIGHTS_SYMBOL};
 use crate::{CodegenError, Target};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as CodeModule};
-use qc_dialects::loops::{Alloc, ConstBuffer, Parallel, Ukernel};
+use qc_dialects::loops::{Alloc, Check, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
 use qc_ir::{Deadline, Elem, Module, OpId, ValueId, content_hash};
@@ -159,12 +159,15 @@ pub fn define<T: CodeModule>(
             steps.push((op, compiler.compile(op, &name)?));
         }
         let (table, shapes) = (tables.steps(v.module, &steps)?, tables.shapes(v.shapes)?);
+        let checks: Vec<Check> = v.module.ops(v.module.body()).filter_map(|&op| Check::of(v.module, op)).collect();
         let base = n * size_of::<Variant>();
         variants.data(base + offset_of!(Variant, shapes), shapes);
         variants.u64(base + offset_of!(Variant, features), v.features.bits());
         variants.u64(base + offset_of!(Variant, arena_bytes), arena_bytes(v.module) as u64);
         variants.u64(base + offset_of!(Variant, n_steps), steps.len() as u64);
         variants.data(base + offset_of!(Variant, steps), table);
+        variants.u64(base + offset_of!(Variant, n_checks), checks.len() as u64);
+        variants.data(base + offset_of!(Variant, checks), tables.checks(v.module, &checks)?);
     }
     let variants = tables.define(variants)?;
     tables.model(input, variants, weights_bytes)
@@ -255,6 +258,21 @@ impl<T: CodeModule> Tables<'_, T> {
             let (weights, data) = traffic(m, op);
             table.u64(base + offset_of!(Step, weights_bytes), weights);
             table.u64(base + offset_of!(Step, data_bytes), data);
+        }
+        self.define(table)
+    }
+
+    fn checks(&mut self, m: &Module, checks: &[Check]) -> Result<DataId, CodegenError> {
+        let mut table = Table::new(size_of::<abi::Check>() * checks.len());
+        for (n, check) in checks.iter().enumerate() {
+            let base = n * size_of::<abi::Check>();
+            let offset = Alloc::producing(m, check.buf(m)).map(|alloc| alloc.offset(m) as u64);
+            let offset = offset.ok_or_else(|| CodegenError::LoopCode("a check of what is not in the arena".into()))?;
+            let (what, node) = (self.string(&check.what(m))?, self.string(&check.node(m))?);
+            table.u64(base + offset_of!(abi::Check, offset), offset);
+            table.u64(base + offset_of!(abi::Check, size), check.size(m) as u64);
+            table.data(base + offset_of!(abi::Check, what), what);
+            table.data(base + offset_of!(abi::Check, node), node);
         }
         self.define(table)
     }

@@ -45,7 +45,7 @@ macro_rules! functions {
 }
 
 functions! {
-    Abs { onnx "Abs" |_| Function::Abs; paddle "abs" "abs" |_| Function::Abs; }
+    Abs { paddle "abs" "abs" |_| Function::Abs; }
     Elu {
         onnx "Elu" |n| Function::Elu { alpha: n.float("alpha")?.unwrap_or(1.0) };
         paddle "elu" "elu" |op| Function::Elu { alpha: op.float("alpha")?.unwrap_or(1.0) };

@@ -95,6 +95,9 @@ enum Slot<T> {
     Failed,
 }
 
+/// What names stood for outside a graph.
+pub(crate) struct Hidden<'a, T>(Vec<(&'a str, Option<Slot<T>>)>);
+
 /// A walk under way; `T` is what a name stands for.
 pub(crate) struct Walk<'a, T> {
     pub g: Graph,
@@ -130,6 +133,24 @@ impl<'a, T: Clone> Walk<'a, T> {
             Some(Slot::Ready(tensor)) => Some(tensor),
             Some(Slot::Failed) | None => None,
         }
+    }
+
+    /// Forgets what names stand for, since a graph inside has names of its own; [`Walk::restore`] remembers it.
+    pub fn hide(&mut self, names: &[&'a str]) -> Hidden<'a, T> {
+        Hidden(names.iter().map(|&name| (name, self.env.remove(name))).collect())
+    }
+
+    /// Gives names back what they stood for.
+    pub fn restore(&mut self, hidden: Hidden<'a, T>) {
+        for (name, slot) in hidden.0.into_iter().rev() {
+            self.env.remove(name);
+            self.env.extend(slot.map(|slot| (name, slot)));
+        }
+    }
+
+    /// What a name stands for that a graph inside gives back; `None` if it failed.
+    pub fn named<F: FrontEnd<'a, Tensor = T>>(&mut self, front: &F, name: &'a str) -> Option<T> {
+        self.lookup(front, name, || F::undefined_output(name))
     }
 
     /// Makes the model's inputs, given with their element types, of these shapes.

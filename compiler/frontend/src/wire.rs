@@ -2,8 +2,8 @@
 //!
 //! `prost` is safe on hostile bytes but generous: a two-byte empty message becomes a struct of a few hundred bytes.
 //! This walk knows which fields the importer reads, adds up what decoding them costs, and refuses a file whose decoded
-//! form is out of proportion to its size. It also names the byte where a broken file breaks. Its depth is that of the
-//! schema tables, which have no cycles, so no input can nest deeper. Nodes and tensors are counted on the way.
+//! form is out of proportion to its size. It also names the byte where a broken file breaks. How deep messages nest is
+//! bounded, too. Nodes and tensors are counted on the way.
 
 use crate::error::{ImportError, ImportErrors};
 use qc_ir::Limits;
@@ -13,6 +13,10 @@ use thiserror::Error;
 const BASE_COST_BYTES: u64 = 64 << 20;
 /// The multiple.
 const COST_PER_BYTE: u64 = 16;
+
+/// The deepest nesting of messages: graphs in attributes of nodes of graphs, eight of them, with what they hold. The decoder
+/// itself gives up at 100.
+const MAX_DEPTH: usize = 32;
 
 /// A message of the schema: the fields that the importer decodes.
 pub(crate) struct Message {
@@ -43,6 +47,8 @@ pub(crate) enum WireError {
     Length { at: usize, message: &'static str, field: u32, len: u64, left: usize },
     #[error("byte {at}: {message} has a field {field} of wire type {wire}, which this format does not use")]
     WireType { at: usize, message: &'static str, field: u64, wire: u8 },
+    #[error("byte {at}: messages are nested more than {MAX_DEPTH} deep")]
+    Depth { at: usize },
     #[error("decoding needs more than {limit} bytes for a file of {len}; no real model is like that")]
     OutOfProportion { limit: u64, len: usize },
 }
@@ -157,7 +163,7 @@ fn check_and_count(bytes: &[u8], root: &'static Message) -> Result<Counts, WireE
     let limit = BASE_COST_BYTES + COST_PER_BYTE * bytes.len() as u64;
     let refusal = WireError::OutOfProportion { limit, len: bytes.len() };
     let mut cost = Cost { left: limit, refusal, counts: Counts::default() };
-    walk(Reader::new(bytes), root, &mut cost)?;
+    walk(Reader::new(bytes), root, &mut cost, 0)?;
     Ok(cost.counts)
 }
 
@@ -175,7 +181,10 @@ impl Cost {
     }
 }
 
-fn walk(mut reader: Reader<'_>, message: &'static Message, cost: &mut Cost) -> Result<(), WireError> {
+fn walk(mut reader: Reader<'_>, message: &'static Message, cost: &mut Cost, depth: usize) -> Result<(), WireError> {
+    if depth > MAX_DEPTH {
+        return Err(WireError::Depth { at: reader.base });
+    }
     cost.take(message.bytes)?;
     match message.name {
         "NodeProto" | "OpDesc" => cost.counts.nodes += 1,
@@ -186,7 +195,7 @@ fn walk(mut reader: Reader<'_>, message: &'static Message, cost: &mut Cost) -> R
         let Some((_, field)) = message.fields.iter().find(|(n, _)| *n == raw.number) else { continue };
         match field {
             Field::Message(inner) if raw.wire == 2 => {
-                walk(Reader { bytes: raw.payload, at: 0, base: raw.at }, inner, cost)?;
+                walk(Reader { bytes: raw.payload, at: 0, base: raw.at }, inner, cost, depth + 1)?;
             }
             Field::Text => cost.take(size_of::<String>() + raw.payload.len())?,
             Field::Number(factor) => cost.take((factor * raw.payload.len()).max(8))?,
@@ -222,6 +231,14 @@ mod tests {
         );
         assert!(matches!(check(&[0x0b, 0x0c], &ROOT), Err(WireError::WireType { wire: 3, .. })));
         assert!(matches!(check(&[0x00, 0x01], &ROOT), Err(WireError::WireType { field: 0, .. })));
+    }
+
+    #[test]
+    fn refuses_messages_that_nest_for_ever() {
+        static NEST: Message = Message { name: "Nest", bytes: 1, fields: &[(1, Field::Message(&NEST))] };
+        let nested = |depth: u8| (0..depth).rev().flat_map(|d| [0x0a, 2 * d]).collect::<Vec<u8>>();
+        assert_eq!(check(&nested(MAX_DEPTH as u8), &NEST), Ok(()));
+        assert_eq!(check(&nested(MAX_DEPTH as u8 + 1), &NEST), Err(WireError::Depth { at: 66 }));
     }
 
     #[test]

@@ -190,6 +190,10 @@ fn onnx_node_tests() {
             (0..).map_while(file).map(|b| onnx_tensor(b)).collect()
         };
         let (Some(inputs), Some(want)) = (data("input"), data("output")) else { continue };
+        // Inputs without elements have no shape that could be compiled for.
+        if inputs.iter().any(HostTensor::is_empty) {
+            continue;
+        }
         let load = |model: Bytes| {
             let source = Source { name: case.into(), model, params: None, files: &NoFiles };
             import(&source, &Options::default())

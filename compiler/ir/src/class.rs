@@ -10,6 +10,10 @@ pub enum Class {
     F32,
     /// Tensors of plain i32 or f32: biases of integer ops.
     Bias,
+    /// Tensors of integers that are not quantized, or of truth values.
+    Integer,
+    /// Tensors of truth values.
+    Truth,
     /// Tensors of any elements that are not quantized.
     Plain,
     /// Tensors of u8 with one scale.
@@ -35,6 +39,8 @@ impl Class {
     pub const ALL: &'static [Class] = &[
         Class::F32,
         Class::Bias,
+        Class::Integer,
+        Class::Truth,
         Class::Plain,
         Class::Activation,
         Class::Weight,
@@ -51,6 +57,8 @@ impl Class {
         match self {
             Class::F32 => "an f32 tensor",
             Class::Bias => "an i32 or f32 tensor",
+            Class::Integer => "a tensor of integers or truth values",
+            Class::Truth => "a tensor of truth values",
             Class::Plain => "a tensor that is not quantized",
             Class::Activation => "a u8 tensor with one scale",
             Class::Weight => "an s8 or u8 tensor with one scale, or one per output channel",
@@ -68,6 +76,8 @@ impl Class {
         match self {
             Class::F32 => "f32",
             Class::Bias => "bias",
+            Class::Integer => "integer",
+            Class::Truth => "truth",
             Class::Plain => "plain",
             Class::Activation => "activation",
             Class::Weight => "weight",
@@ -85,6 +95,8 @@ impl Class {
         match self {
             Class::F32 => is_elem(ty, Elem::F32),
             Class::Bias => is_elem(ty, Elem::I32) || is_elem(ty, Elem::F32),
+            Class::Integer => Class::Plain.holds(m, ty) && !is_elem(ty, Elem::F32),
+            Class::Truth => is_elem(ty, Elem::Bool),
             Class::Plain => ty.tensor().is_some() && format(m, ty).is_none(),
             Class::Activation => format(m, ty).is_some_and(|q| q.store == Store::U8 && q.axis.is_none()),
             Class::Weight => format(m, ty).is_some_and(is_weight),

@@ -4,9 +4,12 @@
 //! declarations first, then per op its inference, verification and evaluation.
 
 pub mod activation;
+pub mod condition;
 pub mod constant;
 pub mod conv;
 pub mod elementwise;
+pub mod gather;
+pub mod integer;
 pub(crate) mod items;
 pub mod linear;
 pub mod matmul;
@@ -17,18 +20,21 @@ pub mod reduce;
 pub mod shape;
 
 pub use activation::*;
+pub use condition::{Compare, Select};
 pub use constant::Constant;
 pub use conv::Conv2d;
 pub use elementwise::{Add, Binary, Clamp, Clip, Div, Max, Min, Mul, Relu, Sub};
+pub use gather::{Gather, Index};
+pub use integer::{CumSum, IntBinary, IntFunction, IntReduce};
 pub use linear::Linear;
 pub use matmul::Matmul;
 pub use norm::{BatchNorm, LayerNorm, Lrn, Softmax};
 pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 pub use quantize::{Conversion, Dequantize, Observe, Quantize};
 pub use reduce::ReduceMean;
-pub use shape::{Cast, Concat, Pad, Reshape, Slice, Transpose};
+pub use shape::{Cast, Concat, Expand, Pad, Reshape, Slice, Transpose};
 
-use qc_ir::{Elem, HostTensor, Module, OpId, TensorTy, Type};
+use qc_ir::{Data, Elem, HostTensor, Module, OpId, TensorTy, Type};
 
 /// The dims of operand `i`.
 pub(crate) fn dims_of(m: &Module, op: OpId, i: usize) -> Result<&[usize], String> {
@@ -74,13 +80,33 @@ pub(crate) fn check_size(dims: &[usize]) -> Result<(), String> {
     len.map(|_| ()).ok_or_else(|| format!("shape {dims:?} has more than 2^31 elements"))
 }
 
+/// The elements of `x` at the given positions, in order.
+pub(crate) fn gather(
+    x: &HostTensor,
+    dims: Vec<usize>,
+    at: impl Iterator<Item = usize>,
+) -> Result<Vec<HostTensor>, String> {
+    fn pick<T: Copy>(v: &[T], at: impl Iterator<Item = usize>) -> Vec<T> {
+        at.map(|i| v[i]).collect()
+    }
+    let data = match x.data() {
+        Data::F32(v) => Data::F32(pick(v, at)),
+        Data::I8(v) => Data::I8(pick(v, at)),
+        Data::U8(v) => Data::U8(pick(v, at)),
+        Data::I32(v) => Data::I32(pick(v, at)),
+        Data::I64(v) => Data::I64(pick(v, at)),
+        Data::Bool(v) => Data::Bool(pick(v, at)),
+    };
+    HostTensor::new(dims, data).map(|t| vec![t]).ok_or_else(|| "wrong number of elements".into())
+}
+
 /// Whether an op computes nothing: it holds a constant, or converts to and from quantized numbers.
 pub fn computes_nothing(m: &Module, op: OpId) -> bool {
     Constant::of(m, op).is_some() || Conversion::is(m, op)
 }
 
 /// The ops of each topic.
-const TOPICS: [&[&qc_ir::OpDef]; 10] = [
+const TOPICS: [&[&qc_ir::OpDef]; 13] = [
     constant::CONSTANT,
     conv::CONV,
     matmul::MATMUL,
@@ -89,6 +115,9 @@ const TOPICS: [&[&qc_ir::OpDef]; 10] = [
     norm::NORM,
     pool::POOL,
     reduce::REDUCE,
+    integer::INTEGER,
+    condition::CONDITION,
+    gather::GATHER,
     shape::SHAPE,
     quantize::QUANTIZE,
 ];

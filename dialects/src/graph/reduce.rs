@@ -10,33 +10,38 @@ qc_ir::ops! { dialect REDUCE = "graph";
         infer(infer_reduce_mean) eval(eval_reduce_mean) items(items_reduce);
 }
 
-fn infer_reduce_mean(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
-    let dims = dims_of(m, op, 0)?;
-    let (axes, keep) = (ReduceMean(op).axes(m), ReduceMean(op).keepdims(m));
+/// The dims that a reduction over `axes` leaves.
+pub(super) fn reduced_dims(dims: &[usize], axes: &[i64], keepdims: bool) -> Result<Vec<usize>, String> {
     if axes.iter().any(|&a| a < 0 || a as usize >= dims.len()) {
         return Err(format!("axes {axes:?} are outside rank {}", dims.len()));
     }
     let reduced = |i: usize| axes.contains(&(i as i64));
-    let out = dims.iter().enumerate().filter(|(i, _)| keep || !reduced(*i));
-    f32_ty(out.map(|(i, &d)| if reduced(i) { 1 } else { d }).collect::<Vec<_>>())
+    let out = dims.iter().enumerate().filter(|(i, _)| keepdims || !reduced(*i));
+    Ok(out.map(|(i, &d)| if reduced(i) { 1 } else { d }).collect())
 }
 
-fn items_reduce(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
-    let view = ReduceMean(op);
-    let axes = view.axes(m);
+/// Items along a dim that a reduction over `axes` leaves.
+pub(super) fn reduced_items(m: &Module, op: OpId, f: &Follow, axes: &[i64], keepdims: bool) -> Option<Items> {
     match kept(m, op, f, |axis| !axes.contains(&(axis as i64)))? {
-        Items::Along(axis) if !view.keepdims(m) => {
+        Items::Along(axis) if !keepdims => {
             Some(Items::Along(axis - axes.iter().filter(|&&a| (a as usize) < axis).count()))
         }
         items => Some(items),
     }
 }
 
+fn infer_reduce_mean(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    f32_ty(reduced_dims(dims_of(m, op, 0)?, &ReduceMean(op).axes(m), ReduceMean(op).keepdims(m))?)
+}
+
+fn items_reduce(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    reduced_items(m, op, f, &ReduceMean(op).axes(m), ReduceMean(op).keepdims(m))
+}
+
 fn eval_reduce_mean(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let (x, dims) = (f32s(args, 0)?, arg(args, 0)?.dims());
     let axes = ReduceMean(op).axes(m);
-    let kept: Vec<usize> =
-        dims.iter().enumerate().map(|(i, &d)| if axes.contains(&(i as i64)) { 1 } else { d }).collect();
+    let kept = reduced_dims(dims, &axes, true)?;
     let mut sums = vec![0.0f64; kept.iter().product()];
     for (&value, at) in x.iter().zip(super::matmul::broadcast_index(&kept, dims)) {
         sums[at] += f64::from(value);

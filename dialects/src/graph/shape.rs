@@ -1,9 +1,10 @@
-//! Ops that move elements: reshape, transpose, concat, slice, pad; and cast.
+//! Ops that move elements: reshape, transpose, expand, concat, slice, pad; and cast.
 //!
 //! They keep the element type, quantized or not, so per-tensor quantization passes through them unchanged.
 
 use super::items::{kept, pass};
-use super::{arg, check_size, dims_of, tensor_of};
+use super::matmul::{broadcast, broadcast_index};
+use super::{arg, check_size, dims_of, gather, tensor_of};
 use qc_ir::{Data, Elem, Follow, HostTensor, Items, Module, OpId, TensorTy, Type, indices, strides};
 
 qc_ir::ops! { dialect SHAPE = "graph";
@@ -13,6 +14,9 @@ qc_ir::ops! { dialect SHAPE = "graph";
     /// `out[i[perm[0]], i[perm[1]], ..] = x[i]`: output dim `d` is input dim `perm[d]`.
     op Transpose = "graph.transpose"(x: Tensor) -> (out) { perm: Ints } [PURE MOVEMENT]
         infer(infer_transpose) eval(eval_transpose) items(items_transpose);
+    /// Repeated by NumPy broadcasting to `shape`, as a view: a dim of 1 repeats, and so do dims in front.
+    op Expand = "graph.expand"(x: Tensor) -> (out) { shape: Ints } [PURE MOVEMENT] infer(infer_expand) eval(eval_expand)
+        items(items_expand);
     /// The inputs one after the other along `axis`.
     op Concat = "graph.concat"(inputs: Variadic Tensor) -> (out) { axis: Int } [PURE MOVEMENT]
         infer(infer_concat) eval(eval_concat) items(items_concat);
@@ -37,22 +41,6 @@ fn check_per_tensor(m: &Module, op: OpId) -> Result<(), String> {
         Some(q) if q.axis.is_some() => Err("a tensor quantized per axis cannot be moved".into()),
         _ => Ok(()),
     }
-}
-
-/// The elements of `x` at the given positions, in order.
-fn gather(x: &HostTensor, dims: Vec<usize>, at: impl Iterator<Item = usize>) -> Result<Vec<HostTensor>, String> {
-    fn pick<T: Copy>(v: &[T], at: impl Iterator<Item = usize>) -> Vec<T> {
-        at.map(|i| v[i]).collect()
-    }
-    let data = match x.data() {
-        Data::F32(v) => Data::F32(pick(v, at)),
-        Data::I8(v) => Data::I8(pick(v, at)),
-        Data::U8(v) => Data::U8(pick(v, at)),
-        Data::I32(v) => Data::I32(pick(v, at)),
-        Data::I64(v) => Data::I64(pick(v, at)),
-        Data::Bool(v) => Data::Bool(pick(v, at)),
-    };
-    HostTensor::new(dims, data).map(|t| vec![t]).ok_or_else(|| "wrong number of elements".into())
 }
 
 fn infer_reshape(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
@@ -105,6 +93,32 @@ fn eval_transpose(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<
     let dims: Vec<usize> = perm.iter().map(|&p| x.dims()[p as usize]).collect();
     let step: Vec<usize> = perm.iter().map(|&p| from[p as usize]).collect();
     gather(x, dims.clone(), indices(&dims).map(|i| i.iter().zip(&step).map(|(a, b)| a * b).sum()))
+}
+
+fn infer_expand(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    check_per_tensor(m, op)?;
+    let dims = dims_of(m, op, 0)?;
+    let shape: Option<Vec<usize>> = Expand(op).shape(m).iter().map(|&d| usize::try_from(d).ok()).collect();
+    let shape = shape.ok_or("`shape` must not be negative")?;
+    match broadcast(dims, &shape)? == shape {
+        true => same_elem(m, op, shape),
+        false => Err(format!("{dims:?} does not repeat to {shape:?}")),
+    }
+}
+
+/// Items keep their dim, which does not repeat.
+fn items_expand(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let more = m.dims(m.result(op)).len() - m.dims(m.operand(op, 0)?).len();
+    match kept(m, op, f, |axis| m.dims(Expand(op).x(m))[axis] == m.dims(m.result(op))[axis + more])? {
+        Items::Along(axis) => Some(Items::Along(axis + more)),
+        items => Some(items),
+    }
+}
+
+fn eval_expand(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let x = arg(args, 0)?;
+    let shape: Vec<usize> = Expand(op).shape(m).iter().map(|&d| d as usize).collect();
+    gather(x, shape.clone(), broadcast_index(x.dims(), &shape))
 }
 
 fn infer_concat(m: &Module, op: OpId) -> Result<Vec<Type>, String> {

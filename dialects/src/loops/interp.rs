@@ -3,10 +3,15 @@
 //! Every access is checked: a write outside a buffer, or a read before it or further behind it than the agreed slack, is an error. The
 //! tasks of a step run one by one, last first, so that a step whose tasks depend on each other gives wrong results here.
 
-use super::{Arith, Binary, Call, ConstBuffer, Convert, For, Index, Load, Parallel, Scalar, Store, Ukernel};
+use super::{
+    Arith, Binary, Call, Check, Compare, ConstBuffer, Convert, For, Index, Load, Parallel, Scalar, Select, Store,
+    Ukernel,
+};
+use crate::graph::IntFunction;
 use qc_ir::{Attr, Data, Diag, Elem, HostTensor, Module, OpId, RegionId, Type, ValueId};
 use qc_kernels::reference::{self, ArgValue, Args, Memory, Ptr};
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 /// Bytes behind a buffer that kernels may read.
@@ -182,7 +187,19 @@ impl Interp<'_> {
             self.add(v, vec![0xcd; bytes]);
             return Ok(());
         }
+        if let Some(check) = Check::of(m, op) {
+            return self.check(check);
+        }
         self.scalar(op)
+    }
+
+    fn check(&self, op: Check) -> Result<(), String> {
+        let p = self.address(op.buf(self.m), 0, &[], &[])?;
+        let [found, value] = [p, p.plus(8)].map(|p| i64::from_le_bytes(self.memory.read(p)));
+        match found {
+            0 => Ok(()),
+            _ => Err(format!("{} holds {value}, which is no index of a dim of {}", op.what(self.m), op.size(self.m))),
+        }
     }
 
     fn step(&mut self, op: OpId, tasks: i64) -> Result<(), String> {
@@ -242,6 +259,13 @@ impl Interp<'_> {
             return self.store(view);
         } else if let Some(view) = Binary::of(m, op) {
             binary(&view.op(m), m.ty(m.result(op)), self.number(view.lhs(m))?, self.number(view.rhs(m))?)?
+        } else if let Some(view) = Compare::of(m, op) {
+            compare(&view.op(m), self.number(view.lhs(m))?, self.number(view.rhs(m))?)?
+        } else if let Some(view) = Select::of(m, op) {
+            match self.number(view.condition(m))? {
+                Num::Int(0) => self.number(view.no(m))?,
+                _ => self.number(view.yes(m))?,
+            }
         } else if let Some(view) = Convert::of(m, op) {
             convert(self.number(view.x(m))?, &view.to(m))?
         } else {
@@ -308,20 +332,26 @@ fn binary(op: &str, ty: &Type, a: Num, b: Num) -> Result<Num, String> {
             _ => return Err(format!("unknown operation `{op}`")),
         }),
         (Num::Int(x), Num::Int(y)) => {
-            let wide = match op {
-                "add" => x.wrapping_add(y),
-                "sub" => x.wrapping_sub(y),
-                "mul" => x.wrapping_mul(y),
-                // A zero divisor gives 0, as generated code does, so that no input traps.
-                "div" => x.checked_div(y).unwrap_or(if y == 0 { 0 } else { x }),
-                "max" => x.max(y),
-                "min" => x.min(y),
-                _ => return Err(format!("unknown operation `{op}`")),
-            };
+            let wide = IntFunction::from_word(op)?.value(x, y);
             Ok(Num::Int(if *ty == Type::Scalar(Elem::I32) { i64::from(wide as i32) } else { wide }))
         }
         _ => Err("operands differ in type".into()),
     }
+}
+
+fn compare(op: &str, a: Num, b: Num) -> Result<Num, String> {
+    let ordering = match (a, b) {
+        (Num::Float(x), Num::Float(y)) => x.partial_cmp(&y),
+        (Num::Int(x), Num::Int(y)) => Some(x.cmp(&y)),
+        _ => return Err("operands differ in type".into()),
+    };
+    let holds = match op {
+        "eq" => ordering.is_some_and(Ordering::is_eq),
+        "lt" => ordering.is_some_and(Ordering::is_lt),
+        "le" => ordering.is_some_and(Ordering::is_le),
+        _ => return Err(format!("unknown relation `{op}`")),
+    };
+    Ok(Num::Int(i64::from(holds)))
 }
 
 fn convert(x: Num, to: &Type) -> Result<Num, String> {

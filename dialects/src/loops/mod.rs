@@ -49,9 +49,17 @@ qc_ir::ops! { dialect LOOPS = "loop";
     op Load = "loop.load"(buf: Buffer, indices: Variadic Index) -> (out) { at: Ints } [NONE] infer(infer_load);
     /// Stores one element; addressed as `loop.load`.
     op Store = "loop.store"(value: Scalar, buf: Buffer, indices: Variadic Index) { at: Ints } [NONE] verify(verify_store);
-    /// Scalar arithmetic on equal types: `op` is add, sub, mul, div, max or min. `max` of floats is
-    /// `if a > b or a is NaN { a } else { b }`, `min` likewise.
+    /// Scalar arithmetic on equal types: `op` is add, sub, mul, div, max or min; of integers also rem, and, or, xor. `max` of
+    /// floats is `if a > b or a is NaN { a } else { b }`, `min` likewise. Integers of 8 bits become 32 bits wide when they are
+    /// loaded; division by 0 gives 0, and the least integer divided by -1 is itself.
     op Binary = "loop.binary"(lhs: Scalar, rhs: Scalar) -> (out) { op: Str } [PURE] infer(infer_binary);
+    /// Whether `lhs op rhs` for scalars of equal types: `op` is eq, lt or le.
+    op Compare = "loop.compare"(lhs: Scalar, rhs: Scalar) -> (out) { op: Str } [PURE] infer(infer_compare);
+    /// `yes` where the truth value holds, else `no`.
+    op Select = "loop.select"(condition: Scalar, yes: Scalar, no: Scalar) -> (out) {} [PURE] infer(infer_select);
+    /// What a step found out about its operands, looked at when the program has run. `buf` holds two i64: whether an index was
+    /// outside a dim of `size`, and which. `what` has it, and `node` asked for it.
+    op Check = "loop.check"(buf: Buffer) { size: Int, what: Str, node: Str } [NONE] verify(verify_check);
     /// Converts a scalar; floats are truncated towards zero and saturate.
     op Convert = "loop.convert"(x: Scalar) -> (out) { to: Type } [PURE] infer(infer_convert);
 }
@@ -260,12 +268,48 @@ fn verify_store(m: &Module, op: OpId) -> Result<(), String> {
 fn infer_binary(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
     let view = Binary(op);
     let (a, b) = (m.ty(view.lhs(m)), m.ty(view.rhs(m)));
-    if !matches!(&*view.op(m), "add" | "sub" | "mul" | "div" | "max" | "min") {
-        return Err(format!("unknown operation `{}`", view.op(m)));
-    }
+    let integer = match &*view.op(m) {
+        "add" | "sub" | "mul" | "div" | "max" | "min" => false,
+        "rem" | "and" | "or" | "xor" => true,
+        other => return Err(format!("unknown operation `{other}`")),
+    };
     match a {
-        Type::Scalar(Elem::F32 | Elem::I32 | Elem::I64) if a == b => Ok(vec![a.clone()]),
-        _ => Err("needs two f32, i32 or i64 scalars of one type".into()),
+        Type::Scalar(Elem::F32) if a == b && !integer => Ok(vec![a.clone()]),
+        Type::Scalar(elem) if a == b && *elem != Elem::F32 && elem.word().is_some() => Ok(vec![widened(*elem)]),
+        _ => Err("needs two scalars of one type, integers for `rem`, `and`, `or` and `xor`".into()),
+    }
+}
+
+/// The type in which scalars of `elem` are computed.
+fn widened(elem: Elem) -> Type {
+    Type::Scalar(if elem == Elem::I64 { Elem::I64 } else { Elem::I32 })
+}
+
+fn infer_compare(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let view = Compare(op);
+    if !matches!(&*view.op(m), "eq" | "lt" | "le") {
+        return Err(format!("unknown relation `{}`", view.op(m)));
+    }
+    match (m.ty(view.lhs(m)), m.ty(view.rhs(m))) {
+        (Type::Scalar(a), Type::Scalar(b)) if a == b && a.word().is_some() => Ok(vec![Type::Scalar(Elem::Bool)]),
+        _ => Err("needs two scalars of one type".into()),
+    }
+}
+
+fn infer_select(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let view = Select(op);
+    let (yes, no) = (m.ty(view.yes(m)), m.ty(view.no(m)));
+    match *m.ty(view.condition(m)) == Type::Scalar(Elem::Bool) && yes == no {
+        true => Ok(vec![yes.clone()]),
+        false => Err("needs a truth value and two scalars of one type".into()),
+    }
+}
+
+fn verify_check(m: &Module, op: OpId) -> Result<(), String> {
+    let b = buffer(m, Check(op).buf(m))?;
+    match b.elem == Elem::I64 && b.origin == 0 && b.bytes >= 16 {
+        true => Ok(()),
+        false => Err("needs a buffer of two i64".into()),
     }
 }
 

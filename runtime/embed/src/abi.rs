@@ -8,11 +8,11 @@
 
 use core::ffi::{c_char, c_void};
 
-/// Version of every layout in this file; the `v3` of `qc_model_v3`.
-pub const ABI_VERSION: u32 = 3;
+/// Version of every layout in this file; the `v4` of `qc_model_v4`.
+pub const ABI_VERSION: u32 = 4;
 
 /// Name of the one generic symbol every model exports: `extern "C" fn() -> *const Api`.
-pub const ENTRY_SYMBOL: &str = "qc_model_v3";
+pub const ENTRY_SYMBOL: &str = "qc_model_v4";
 
 /// Readable bytes before and after the arena, and after the weights, that kernels may touch beyond a buffer.
 pub const SLACK_BYTES: usize = 128;
@@ -79,6 +79,24 @@ pub struct Variant {
     pub n_steps: u64,
     /// The program.
     pub steps: *const Step,
+    /// Length of `checks`.
+    pub n_checks: u64,
+    /// What is looked at when the steps of a call have run.
+    pub checks: *const Check,
+}
+
+/// Two i64 in the arena in which a step notes an index outside a dim: whether there was one, and which.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// Where they lie in the arena.
+    pub offset: u64,
+    /// The size of the dim.
+    pub size: u64,
+    /// What held the index, such as `input "ids"`.
+    pub what: *const u8,
+    /// The node of the source model that asked for it; may be empty.
+    pub node: *const u8,
 }
 
 /// 32-bit IEEE float.
@@ -160,6 +178,8 @@ unsafe impl Send for Model {}
 // SAFETY: as above; all parts of a model are immutable.
 unsafe impl Sync for Step {}
 // SAFETY: as above.
+unsafe impl Sync for Check {}
+// SAFETY: as above.
 unsafe impl Sync for Variant {}
 // SAFETY: as above.
 unsafe impl Sync for Io {}
@@ -192,6 +212,8 @@ pub enum Status {
     BadModel = 10,
     /// The context is in use by another thread.
     Busy = 11,
+    /// An input holds a value that the model does not take, such as an index outside a table. The outputs hold no result.
+    BadValue = 12,
 }
 
 /// How a context is made. All zero bytes mean the defaults.

@@ -49,7 +49,7 @@ impl Default for Options {
 }
 
 impl Status {
-    const ALL: [(Status, &'static CStr); 12] = [
+    const ALL: [(Status, &'static CStr); 13] = [
         (Status::Ok, c"success"),
         (Status::NullPointer, c"a required pointer is null"),
         (Status::BadIndex, c"there is no input or output with this index"),
@@ -62,6 +62,7 @@ impl Status {
         (Status::BadOption, c"an option or an environment variable has an unknown value"),
         (Status::BadModel, c"the model's tables are damaged or of another version"),
         (Status::Busy, c"the context is in use by another thread; make one context per thread"),
+        (Status::BadValue, c"an input holds a value that the model does not take"),
     ];
 
     /// The status with this value.

@@ -7,6 +7,7 @@
 //! not at all.
 
 use crate::abi::*;
+use crate::checks;
 use crate::fpu::Rounding;
 use crate::host::Tier;
 use crate::memory::{Allocator, Block};
@@ -453,6 +454,8 @@ impl Inner {
             }
             // SAFETY: the pointers cover `items` items from `first` on; the rest is promised by the caller.
             unsafe { self.run_variant(planned, times.as_deref_mut()) };
+            // SAFETY: the steps have run in this arena.
+            self.explain(|inner, why| unsafe { checks::look(planned.variant, inner.arena.base, why) })?;
             done = first + items;
         }
         // SAFETY: promised by the caller.

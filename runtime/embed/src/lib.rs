@@ -12,6 +12,7 @@ pub mod abi;
 pub mod api;
 #[cfg(qc_embed)]
 pub mod capi;
+mod checks;
 mod create;
 pub mod executor;
 mod fpu;

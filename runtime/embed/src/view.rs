@@ -68,6 +68,7 @@ impl<'m> ModelView<'m> {
                     Some("a variant without shapes")
                 }
                 v if self.items(v).is_none() => Some("a variant whose inputs are no batch of the model's"),
+                Variant { n_checks: 1.., checks, .. } if checks.is_null() => Some("checks without an address"),
                 Variant { n_steps: 1.., steps, .. } if steps.is_null() => Some("steps without an address"),
                 Variant { arena_bytes, .. } if *arena_bytes > isize::MAX as u64 / 2 => Some("an impossible arena"),
                 _ => None,
@@ -200,7 +201,7 @@ fn io_contradiction(io: &Io) -> Option<&'static str> {
 
 /// # Safety
 /// `base` points at `len` entries that live as long as `'m`, or `len` is 0.
-unsafe fn list<'m, T>(base: *const T, len: u64) -> &'m [T] {
+pub(crate) unsafe fn list<'m, T>(base: *const T, len: u64) -> &'m [T] {
     if len == 0 {
         return &[];
     }

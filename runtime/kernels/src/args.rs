@@ -633,6 +633,36 @@ args! {
 }
 
 args! {
+    /// Rows of a table that indices choose: `out[o*out_outer + r*out_row + b] = table[o*table_outer + i*table_row + b]` for `b < n`
+    /// bytes, with `i = indices[r]`. An index that is negative or not less than `size` stands for the last row, so that
+    /// nothing outside the table is read.
+    Gather: GatherArgs, GatherCall, GatherMore {
+        /// Row 0 of the table.
+        table: *const u8 => ALL,
+        /// `rows` contiguous indices.
+        indices: *const i32 => ALL,
+        /// First row of the result.
+        out: *mut u8 => ALL,
+        /// Rows of the table.
+        size: usize => ALL,
+        /// Bytes between rows of the table.
+        table_row: usize,
+        /// Bytes between tables.
+        table_outer: usize,
+        /// Result bytes between rows.
+        out_row: usize,
+        /// Result bytes between outer indices.
+        out_outer: usize,
+        /// Bytes of a row.
+        n: usize => ALL,
+        /// Rows per outer index.
+        rows: usize => ALL,
+        /// Outer indices, each with a table of its own and the same indices.
+        outer: usize => ALL,
+    }
+}
+
+args! {
     /// Packs a matrix of `k × cols` elements, in any order, into one panel of a matrix kernel with one segment.
     ///
     /// - `b1`: bytes, each xor `flip`, into `[⌈k/4⌉][cols16][4]` as [`GemmArgs`] reads them; a `flip` of 128 turns u8 into the

@@ -32,6 +32,8 @@ pub enum Family {
     Dequantize,
     /// Strided copy, [`args::MoveArgs`].
     Move,
+    /// Rows chosen by indices, [`args::GatherArgs`].
+    Gather,
     /// Packing of a right side, [`args::PackArgs`].
     Pack,
     /// Fill, [`args::FillArgs`].
@@ -88,6 +90,7 @@ families! {
     Quantize "quantize" QuantizeArgs &[U8];
     Dequantize "dequantize" DequantizeArgs &[F32];
     Move "move" MoveArgs &[B1, B4];
+    Gather "gather" GatherArgs &[B1];
     Pack "pack" PackArgs &[B1, B4];
     Fill "fill" FillArgs &[B1, B4];
     Softmax "softmax" SoftmaxArgs &[F32];

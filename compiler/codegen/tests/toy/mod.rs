@@ -195,6 +195,8 @@ pub fn object(json: &str) -> Vec<u8> {
             arena_bytes,
             n_steps: 1,
             steps: null,
+            n_checks: 0,
+            checks: std::ptr::null(),
         }));
     }
     let variants = toy.data("variants", variants, &addresses);

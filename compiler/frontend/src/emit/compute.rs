@@ -1,12 +1,11 @@
 //! Ops that compute. Window geometry is resolved by the readers; what is left here is what both share.
 
 use super::{Graph, Value};
-use crate::elements::bounded;
 use crate::error::Refusal;
 use qc_dialects::graph;
+use qc_dialects::graph::IntFunction;
 use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::elementwise::{maximum, minimum};
-use qc_dialects::graph::matmul::{broadcast, broadcast_index};
+use qc_dialects::graph::matmul::broadcast;
 use qc_ir::{Elem, HostTensor, OpDef, Quant, attrs};
 
 /// Attributes of a convolution.
@@ -70,40 +69,30 @@ impl Arith {
         }
     }
 
-    fn of_f32(self, a: f32, b: f32) -> f32 {
+    /// The same of integers.
+    fn of_integers(self) -> IntFunction {
         match self {
-            Arith::Add => a + b,
-            Arith::Sub => a - b,
-            Arith::Mul => a * b,
-            Arith::Div => a / b,
-            Arith::Max => maximum(a, b),
-            Arith::Min => minimum(a, b),
-        }
-    }
-
-    fn of_i64(self, a: i64, b: i64) -> Option<i64> {
-        match self {
-            Arith::Add => a.checked_add(b),
-            Arith::Sub => a.checked_sub(b),
-            Arith::Mul => a.checked_mul(b),
-            Arith::Div => a.checked_div(b),
-            Arith::Max => Some(a.max(b)),
-            Arith::Min => Some(a.min(b)),
+            Arith::Add => IntFunction::Add,
+            Arith::Sub => IntFunction::Sub,
+            Arith::Mul => IntFunction::Mul,
+            Arith::Div => IntFunction::Div,
+            Arith::Max => IntFunction::Max,
+            Arith::Min => IntFunction::Min,
         }
     }
 }
 
 impl Graph {
-    /// A binary operator. Known operands are computed at import; integers must be known.
+    /// A binary operator, on floats or on integers. Known operands are computed at import, stored integers by what they stand
+    /// for.
     pub fn arith(&mut self, op: Arith, a: &Value, b: &Value) -> Result<Value, Refusal> {
-        if let (Some(x), Some(y)) = (a.known(), b.known()) {
-            let dims = broadcast(x.dims(), y.dims()).map_err(Refusal::invalid)?;
-            let len =
-                bounded(&dims).ok_or_else(|| Refusal::unsupported(format!("the result has the shape {dims:?}")))?;
-            let bytes = len.saturating_mul(8);
-            if let Some(v) = self.folded_from(a, bytes, || arith_known(op, x, y, dims)) {
-                return Ok(v);
-            }
+        if matches!(self.elem(a), Elem::I8 | Elem::U8 | Elem::I32 | Elem::I64) && self.elem(a) == self.elem(b) {
+            return self.integers(op.of_integers(), a, b);
+        }
+        let stored = |v: &Value| matches!(v, Value::Dequantized(_));
+        if let (Some(x), Some(y), true) = (a.known(), b.known(), stored(a) || stored(b)) {
+            let (x, y) = (Value::from(x.clone()), Value::from(y.clone()));
+            return self.emit_f32(op.def(), &[Some(&x), Some(&y)], attrs! {});
         }
         self.emit_f32(op.def(), &[Some(a), Some(b)], attrs! {})
     }
@@ -332,38 +321,11 @@ impl Graph {
         self.nchw(x)?;
         self.emit_f32(graph::AdaptiveAvgPool::DEF, &[Some(x)], attrs! { output: output })
     }
-
-    /// The mean over `axes`.
-    pub fn reduce_mean(&mut self, x: &Value, axes: &[usize], keepdims: bool) -> Result<Value, Refusal> {
-        if axes.is_empty() {
-            return Ok(x.clone());
-        }
-        self.emit_f32(graph::ReduceMean::DEF, &[Some(x)], attrs! { axes: axes, keepdims: keepdims })
-    }
 }
 
 /// A known f32 of rank 0.
 pub(crate) fn scalar(value: f32) -> Value {
     HostTensor::f32(Vec::new(), vec![value]).into()
-}
-
-fn arith_known(op: Arith, x: &HostTensor, y: &HostTensor, dims: Vec<usize>) -> Option<HostTensor> {
-    let pairs = broadcast_index(x.dims(), &dims).zip(broadcast_index(y.dims(), &dims));
-    if let (Some(a), Some(b)) = (x.as_f32(), y.as_f32()) {
-        let out = pairs.map(|(i, j)| op.of_f32(a[i], b[j])).collect();
-        return Some(HostTensor::f32(dims, out));
-    }
-    if x.data().elem() != y.data().elem() {
-        return None;
-    }
-    let out = pairs.map(|(i, j)| op.of_i64(x.int(i)?, y.int(j)?)).collect::<Option<Vec<i64>>>()?;
-    match x.data().elem() {
-        Elem::I64 => Some(HostTensor::i64(dims, out)),
-        Elem::I32 => {
-            out.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>().map(|v| HostTensor::i32(dims, v))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -377,7 +339,8 @@ mod tests {
         let v = g.arith(Arith::Mul, &known_i64s(vec![2, 3]), &known_i64s(vec![7])).unwrap();
         assert_eq!(v.known().unwrap().as_i64(), Some(&[14, 21][..]));
         assert!(g.arith(Arith::Div, &known_i64s(vec![1]), &known_i64s(vec![0])).is_err());
-        assert!(g.arith(Arith::Add, &known_i64s(vec![i64::MAX]), &known_i64s(vec![1])).is_err());
+        let v = g.arith(Arith::Add, &known_i64s(vec![i64::MAX]), &known_i64s(vec![1])).unwrap();
+        assert_eq!(v.known().unwrap().as_i64(), Some(&[i64::MIN][..]));
     }
 
     #[test]

@@ -4,10 +4,16 @@
 //! worked on here and become `graph.constant` only when an op needs them. Everything that a hostile model could blow up
 //! is bounded: ranks, element counts, and the bytes that folding may produce.
 
+mod attention;
 mod compute;
+mod fold;
+mod index;
+mod integer;
 mod movement;
+mod reduce;
 
 pub(crate) use compute::{Arith, Conv, Count, Norm, Pool, scalar};
+pub(crate) use integer::{Relation, Rounding};
 pub(crate) use movement::{Range, cast_known, gather};
 
 use crate::elements::bounded;
@@ -366,7 +372,7 @@ impl Graph {
         self.emit(graph::Dequantize::DEF, &[Some(v)], attrs! {})
     }
 
-    /// Makes an op.
+    /// Makes an op, or computes it if its operands are known.
     ///
     /// # Errors
     /// What the op's declaration says, or a result that is empty or of too high a rank.
@@ -374,6 +380,9 @@ impl Graph {
         if self.made.is_multiple_of(64) && self.deadline.is_some_and(|d| d.check().is_err()) {
             // The walk over the nodes looks at the deadline, too, and says that it has passed.
             return Err(Refusal::unsupported("the time is over"));
+        }
+        if let Some(v) = self.evaluated(def, operands, &attrs)? {
+            return Ok(v);
         }
         let value = |(i, v): (usize, &Option<&Value>)| v.map(|v| self.operand(def, i, v)).transpose();
         let operands: Vec<Option<ValueId>> = operands.iter().enumerate().map(value).collect::<Result<_, _>>()?;

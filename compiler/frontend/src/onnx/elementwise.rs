@@ -5,7 +5,7 @@ use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
 use crate::shape;
 use qc_dialects::graph::activation::Function;
-use qc_ir::{Elem, HostTensor};
+use qc_ir::Elem;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -75,8 +75,8 @@ pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         None => n.float(name),
     };
     let (min, max) = (bound("min", 1)?, bound("max", 2)?);
-    if min.is_none() && max.is_none() && g.elem(n.input(0)?) != Elem::F32 {
-        return Ok(Lowered::identity(n.input(0)?.clone(), "all integers are within its bounds"));
+    if g.elem(n.input(0)?) != Elem::F32 {
+        return clip_integers(g, n);
     }
     // ONNX's own defaults: what has no bound stops at the largest number, infinities included.
     let (min, max) = (min.unwrap_or(f32::MIN), max.unwrap_or(f32::MAX));
@@ -85,6 +85,16 @@ pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         return Ok(g.clip(n.input(0)?, max, max)?.into());
     }
     Ok(g.clip(n.input(0)?, min, max)?.into())
+}
+
+fn clip_integers(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let mut x = n.input(0)?.clone();
+    for (i, op) in [(1, Arith::Max), (2, Arith::Min)] {
+        if let Some(bound) = n.optional(i) {
+            x = g.arith(op, &x, bound)?;
+        }
+    }
+    Ok(Lowered::identity(x, "all integers are within its bounds"))
 }
 
 fn number(n: &Node<'_>, name: &str, default: f32) -> Result<f32> {
@@ -129,11 +139,22 @@ pub(super) fn prelu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 
 pub(super) fn neg(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
-    if x.known().is_some_and(|t| t.as_i64().is_some()) {
-        let zero = HostTensor::i64(Vec::new(), vec![0]).into();
-        return Ok(g.arith(Arith::Sub, &zero, x)?.into());
+    if g.elem(x) == Elem::F32 {
+        return Ok(g.times(x, -1.0)?.into());
     }
-    Ok(g.times(x, -1.0)?.into())
+    let zero = g.integer(g.elem(x), 0)?;
+    Ok(g.arith(Arith::Sub, &zero, x)?.into())
+}
+
+/// The size of a number.
+pub(super) fn abs(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    if g.elem(x) == Elem::F32 {
+        return Ok(g.function(Function::Abs, x)?.into());
+    }
+    let negated = neg(g, n)?;
+    let negated = negated.values.first().ok_or_else(|| Refusal::invalid("it has no input"))?;
+    Ok(g.arith(Arith::Max, x, negated)?.into())
 }
 
 pub(super) fn reciprocal(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -143,34 +164,31 @@ pub(super) fn reciprocal(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 /// Powers that products and roots give.
 pub(super) fn pow(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
-    g.expect_f32(x)?;
+    if g.elem(x) != Elem::F32 {
+        return integer_power(g, n);
+    }
     let exponent = n.known(1, "exponents")?;
     let same = exponent.and_then(|t| {
         let at = |i| t.as_f32().map(|v| v[i]).or_else(|| t.int(i).map(|v| v as f32));
         let first = at(0)?;
         (1..t.len()).all(|i| at(i) == Some(first)).then_some(first)
     });
-    let result = match same {
-        Some(1.0) => return Ok(Lowered::identity(x.clone(), "the first power is the number itself")),
-        Some(2.0) => g.arith(Arith::Mul, x, x)?,
-        Some(3.0) => {
-            let square = g.arith(Arith::Mul, x, x)?;
-            g.arith(Arith::Mul, &square, x)?
-        }
-        Some(0.5) => g.function(Function::Sqrt, x)?,
-        Some(-1.0) => g.arith(Arith::Div, &scalar(1.0), x)?,
-        Some(-0.5) => {
-            let root = g.function(Function::Sqrt, x)?;
-            g.arith(Arith::Div, &scalar(1.0), &root)?
-        }
-        other => {
-            let what = other.map_or("several numbers".into(), |e| e.to_string());
-            return Err(Refusal::unsupported(format!(
-                "the exponent is {what}; 1, 2, 3, 0.5, -0.5 and -1 are supported"
-            )));
-        }
-    };
-    Ok(result.into())
+    match same {
+        Some(exponent) => Ok(Lowered::identity(g.power(x, exponent)?, "the first power is the number itself")),
+        None => Err(Refusal::unsupported("the exponents are several numbers, not one")),
+    }
+}
+
+/// A power of integers, whose exponent is one small known number.
+fn integer_power(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let exponent = n.known_number(1, "exponents")?.filter(|e| (0.0..=8.0).contains(e) && e.fract() == 0.0);
+    let exponent = exponent.ok_or_else(|| Refusal::unsupported("the exponent of an integer is none of 0 to 8"))?;
+    let mut power = g.integer(g.elem(n.input(0)?), 1)?;
+    power = g.expand(&power, &g.dims(n.input(0)?))?;
+    for _ in 0..exponent as usize {
+        power = g.arith(Arith::Mul, &power, n.input(0)?)?;
+    }
+    Ok(power.into())
 }
 
 /// The mean of all inputs.

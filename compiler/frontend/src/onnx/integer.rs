@@ -5,10 +5,10 @@
 //! could reach `2^24` are cut into two by the digits of the weights. A sum beyond `2^24` is rounded when the two are
 //! added, as the conversion to f32 that follows such an operator rounds it.
 
+use super::nn;
 use super::node::{Lower, Lowered, Node};
 use super::qdq::MAGIC;
-use super::{nn, reduce};
-use crate::emit::{Arith, Graph, Value, scalar};
+use crate::emit::{Arith, Graph, Relation, Value, scalar};
 use crate::error::Refusal;
 use qc_ir::{Elem, HostTensor};
 
@@ -84,19 +84,20 @@ fn rounded(g: &mut Graph, x: &Value) -> Result<Value> {
 }
 
 /// `scale = (max(x, 0) - min(x, 0)) / 255`, `zero = round(-min / scale)`, `y = round(x / scale) + zero`, both in 0..=255.
-/// A tensor of zeros gets the smallest scale instead of 0, by which nothing can be divided.
+/// A tensor of zeros gets the scale 1, as ONNX Runtime gives it.
 pub(super) fn dynamic_quantize(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
     let axes: Vec<usize> = (0..g.dims(x).len()).collect();
-    let largest = reduce::largest(g, x, &axes, false)?;
+    let largest = g.reduce_max(x, &axes, false)?;
     let high = g.relu(&largest)?;
     let negated = g.times(x, -1.0)?;
-    let smallest = reduce::largest(g, &negated, &axes, false)?;
+    let smallest = g.reduce_max(&negated, &axes, false)?;
     // The size of the smallest number.
     let low = g.relu(&smallest)?;
     let range = g.arith(Arith::Add, &high, &low)?;
     let scale = g.arith(Arith::Div, &range, &scalar(255.0))?;
-    let scale = g.clip(&scale, f32::MIN_POSITIVE, f32::INFINITY)?;
+    let zero = g.compare(Relation::Equal, &scale, &scalar(0.0))?;
+    let scale = g.select(&zero, &scalar(1.0), &scale)?;
     let zero = g.arith(Arith::Div, &low, &scale)?;
     let zero = g.clip(&zero, 0.0, 255.0)?;
     let zero = rounded(g, &zero)?;

@@ -1,8 +1,14 @@
 //! ONNX models: decoding, constants, inputs, and what the walk over the nodes asks.
 
+mod attention;
 mod blocked;
+mod branch;
 mod elementwise;
+mod functions;
+mod fused;
+mod indexing;
 mod integer;
+mod logic;
 mod movement;
 mod nn;
 pub(crate) mod node;
@@ -44,6 +50,14 @@ struct Importer<'a> {
     read: HashSet<&'a str>,
 }
 
+/// How a node is lowered.
+enum Operator {
+    /// By a row of the table.
+    Node(Lower),
+    /// By the branch that is taken.
+    Branch,
+}
+
 /// Imports an ONNX model.
 ///
 /// # Errors
@@ -52,9 +66,9 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let broken = |reason: String| ImportErrors::from(ImportError::Broken { reason });
     wire::check_model(&source.model, &proto::MODEL, &options.limits)?;
     let model = ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))?;
+    let model = functions::written_out(model, source.model.len(), &options.limits)?;
     let graph = model.graph.as_ref().ok_or_else(|| broken("the model has no graph".into()))?;
-    let variadic = graph.node.iter().filter(|n| crate::width::is_variadic(&n.op_type));
-    width::check(variadic.map(|n| n.input.len()), source.model.len(), &options.limits)?;
+    width::check(inputs_of_variadic(graph).into_iter(), source.model.len(), &options.limits)?;
     let opset = opset(&model)?;
     let nodes = order::sorted(graph)?;
     let initializers: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
@@ -77,6 +91,12 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let outputs = graph.output.iter().map(|o| o.name.as_str());
     let imported = walk.finish(&mut importer, outputs, shapes.fixed_batch, describe(&model, opset));
     imported.map_err(|e| inputs::blame_options(e, &declared, options))
+}
+
+/// How many inputs the nodes that take any number have, those in branches included.
+fn inputs_of_variadic(graph: &GraphProto) -> Vec<usize> {
+    let own = graph.node.iter().filter(|n| width::is_variadic(&n.op_type)).map(|n| n.input.len());
+    own.chain(graph.node.iter().flat_map(branch::bodies).flat_map(inputs_of_variadic)).collect()
 }
 
 fn opset(model: &ModelProto) -> Result<i64, ImportErrors> {
@@ -136,7 +156,7 @@ fn live_nodes(graph: &GraphProto, nodes: &[&NodeProto]) -> Vec<bool> {
     for (node, live) in nodes.iter().zip(&mut live).rev() {
         *live = node.output.iter().any(|o| needed.contains(o.as_str()));
         if *live {
-            needed.extend(node.input.iter().map(String::as_str));
+            needed.extend(branch::reads(node));
         }
     }
     live
@@ -144,13 +164,13 @@ fn live_nodes(graph: &GraphProto, nodes: &[&NodeProto]) -> Vec<bool> {
 
 /// The names that live nodes read or the model gives back.
 fn names_read<'a>(graph: &'a GraphProto, nodes: &[(&'a NodeProto, bool)]) -> HashSet<&'a str> {
-    let inputs = nodes.iter().filter(|(_, live)| *live).flat_map(|(n, _)| &n.input);
-    inputs.chain(graph.output.iter().map(|o| &o.name)).map(String::as_str).collect()
+    let inputs = nodes.iter().filter(|(_, live)| *live).flat_map(|(n, _)| branch::reads(n));
+    inputs.chain(graph.output.iter().map(|o| o.name.as_str())).collect()
 }
 
 impl<'a> FrontEnd<'a> for Importer<'a> {
     type Node = &'a NodeProto;
-    type Operator = Lower;
+    type Operator = Operator;
     type Tensor = Value;
 
     const EMPTY_IS_LEFT_OUT: bool = true;
@@ -160,8 +180,12 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         Label { node: node_name(node), op_type: node.op_type.clone() }
     }
 
-    fn operator(&self, node: &'a NodeProto) -> Result<Lower, Refusal> {
-        ops::find(&node.domain, &node.op_type).ok_or_else(|| ops::unsupported(&node.domain, &node.op_type))
+    fn operator(&self, node: &'a NodeProto) -> Result<Operator, Refusal> {
+        if node.op_type == "If" && matches!(&*node.domain, "" | "ai.onnx") {
+            return Ok(Operator::Branch);
+        }
+        let found = ops::find(&node.domain, &node.op_type).ok_or_else(|| ops::unsupported(&node.domain, &node.op_type));
+        found.map(Operator::Node)
     }
 
     fn reads(&self, node: &'a NodeProto) -> Vec<&'a [String]> {
@@ -192,10 +216,12 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         &mut self,
         walk: &mut Walk<'a, Value>,
         proto: &'a NodeProto,
-        lower: Lower,
+        operator: Operator,
         inputs: Vec<Vec<Option<Value>>>,
     ) -> Result<Emitted<'a, Value>, Refusal> {
-        let inputs = inputs.into_iter().flatten().collect();
+        let mut inputs = inputs.into_iter().flatten();
+        let Operator::Node(lower) = operator else { return self.branch(walk, proto, inputs.next().flatten()) };
+        let inputs = inputs.collect();
         let used = proto.output.iter().map(|o| self.read.contains(o.as_str())).collect();
         let node = Node { proto, inputs, used, opset: self.opset, files: self.source.files };
         let Lowered { values, why } = lower(&mut walk.g, &node)?;

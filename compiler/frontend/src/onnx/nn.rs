@@ -1,21 +1,55 @@
 //! ONNX operators of neural networks: convolution, products, pooling, normalisation.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Arith, Conv, Count, Graph, Pool};
+use crate::emit::{Arith, Conv, Count, Graph, Pool, Value};
 use crate::error::Refusal;
 use crate::shape::{self, Window, checked_pads, pair};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// The window of a convolution or pool and its pads.
-fn window(n: &Node<'_>, input: [usize; 2], kernel: [i64; 2]) -> Result<(Window, [i64; 4])> {
-    let both = |name| n.ints(name)?.map_or(Ok([1, 1]), |v| pair(name, v));
-    let window = Window { input, kernel, strides: both("strides")?, dilations: both("dilations")? }.checked()?;
+/// Whether the operand of a window is a sequence `[N, C, L]`: an image of height 1.
+fn is_sequence(g: &Graph, n: &Node<'_>) -> Result<bool> {
+    Ok(g.dims(n.input(0)?).len() == 3)
+}
+
+/// A sequence `[N, C, L]` as an image `[N, C, 1, L]`; other tensors as they are.
+fn image(g: &mut Graph, x: &Value) -> Result<Value> {
+    match g.dims(x)[..] {
+        [n, c, l] => g.reshape(x, &[n, c, 1, l]),
+        _ => Ok(x.clone()),
+    }
+}
+
+/// What a window makes of an image, as the sequence that it stands for if `is_sequence`.
+fn sequence(g: &mut Graph, y: &Value, is_sequence: bool) -> Result<Lowered> {
+    let dims = g.dims(y);
+    match dims[..] {
+        [n, c, 1, l] if is_sequence => Ok(g.reshape(y, &[n, c, l])?.into()),
+        _ => Ok(y.clone().into()),
+    }
+}
+
+/// Two numbers of a window from a list; along a sequence there is one, and `flat` is that of the height.
+fn both(name: &str, list: &[i64], is_sequence: bool, flat: i64) -> Result<[i64; 2]> {
+    match *list {
+        [a] if is_sequence => Ok([flat, a]),
+        _ if is_sequence => Err(Refusal::invalid(format!("`{name}` has {} numbers for a sequence", list.len()))),
+        _ => pair(name, list),
+    }
+}
+
+/// The window of a convolution or pool over an image, or over a sequence as one, and its pads.
+fn window(g: &Graph, n: &Node<'_>, x: &Value, kernel: [i64; 2]) -> Result<(Window, [i64; 4])> {
+    let ([_, _, height, width], flat) = (g.nchw(x)?, is_sequence(g, n)?);
+    let steps = |name| n.ints(name)?.map_or(Ok([1, 1]), |v| both(name, v, flat, 1));
+    let (strides, dilations) = (steps("strides")?, steps("dilations")?);
+    let window = Window { input: [height, width], kernel, strides, dilations }.checked()?;
     let pads = match n.text("auto_pad")?.unwrap_or("NOTSET") {
         "NOTSET" | "" => match n.ints("pads")? {
             None => [0; 4],
-            Some(&[top, left, bottom, right]) => [top, left, bottom, right],
-            Some(p) => return Err(Refusal::invalid(format!("{} pads for a 2-D window", p.len()))),
+            Some(&[left, right]) if flat => [0, left, 0, right],
+            Some(&[top, left, bottom, right]) if !flat => [top, left, bottom, right],
+            Some(p) => return Err(Refusal::invalid(format!("{} pads for its window", p.len()))),
         },
         "VALID" => [0; 4],
         "SAME_UPPER" => window.same_pads(false),
@@ -26,17 +60,22 @@ fn window(n: &Node<'_>, input: [usize; 2], kernel: [i64; 2]) -> Result<(Window, 
 }
 
 pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let (x, w) = (n.input(0)?, n.input(1)?);
-    let [_, _, height, width] = g.nchw(x)?;
-    let [_, _, kh, kw] = g.nchw(w)?;
+    let flat = is_sequence(g, n)?;
+    if flat && g.dims(n.input(1)?).len() != 3 {
+        return Err(Refusal::invalid(format!("a weight of shape {:?} for a sequence", g.dims(n.input(1)?))));
+    }
+    let (x, w) = (image(g, n.input(0)?)?, image(g, n.input(1)?)?);
+    let [_, _, kh, kw] = g.nchw(&w)?;
     let kernel = [kh as i64, kw as i64];
-    if let Some(k) = n.ints("kernel_shape")?.filter(|k| *k != kernel) {
+    let stated = n.ints("kernel_shape")?.map(|k| both("kernel_shape", k, flat, 1)).transpose()?;
+    if let Some(k) = stated.filter(|k| *k != kernel) {
         return Err(Refusal::invalid(format!("kernel_shape {k:?} does not match the weight's {kernel:?}")));
     }
-    let (window, pads) = window(n, [height, width], kernel)?;
+    let (window, pads) = window(g, n, &x, kernel)?;
     let groups = n.int("group")?.unwrap_or(1);
     let conv = Conv { strides: window.strides, pads, dilations: window.dilations, groups };
-    Ok(g.conv2d(x, w, n.optional(2), &conv)?.into())
+    let y = g.conv2d(&x, &w, n.optional(2), &conv)?;
+    sequence(g, &y, flat)
 }
 
 pub(super) fn matmul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -101,11 +140,12 @@ pub(super) fn batch_norm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.batch_norm(n.input(0)?, params, epsilon)?.into())
 }
 
-/// The attributes of a pool, with ceil mode turned into trailing pads; and those that it has itself.
-fn pool(g: &Graph, n: &Node<'_>) -> Result<(Pool, [i64; 2])> {
-    let [_, _, height, width] = g.nchw(n.input(0)?)?;
+/// The operand of a pool as an image; its attributes, with ceil mode turned into trailing pads; the pads that it has itself.
+fn pool(g: &mut Graph, n: &Node<'_>) -> Result<(Value, Pool, [i64; 2])> {
+    let x = image(g, n.input(0)?)?;
+    let [_, _, height, width] = g.nchw(&x)?;
     let kernel = n.ints("kernel_shape")?.ok_or_else(|| Refusal::invalid("it has no kernel_shape"))?;
-    let (window, pads) = window(n, [height, width], pair("kernel_shape", kernel)?)?;
+    let (window, pads) = window(g, n, &x, both("kernel_shape", kernel, is_sequence(g, n)?, 1)?)?;
     if window.dilations != [1, 1] {
         return Err(Refusal::unsupported("dilated pooling is not supported"));
     }
@@ -114,38 +154,43 @@ fn pool(g: &Graph, n: &Node<'_>) -> Result<(Pool, [i64; 2])> {
         let none = || Refusal::unsupported(format!("its kernel {kernel:?} finds no window in {height} x {width}"));
         pool.pads = window.ceil_pads(pads).ok_or_else(none)?;
     }
-    Ok((pool, [pads[2], pads[3]]))
+    Ok((x, pool, [pads[2], pads[3]]))
 }
 
 pub(super) fn max_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     n.expect_unused(1, "Indices")?;
-    let (pool, _) = pool(g, n)?;
-    Ok(g.max_pool(n.input(0)?, &pool)?.into())
+    let (x, pool, _) = pool(g, n)?;
+    let y = g.max_pool(&x, &pool)?;
+    sequence(g, &y, is_sequence(g, n)?)
 }
 
 pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let (pool, behind) = pool(g, n)?;
-    let x = n.input(0)?;
-    Ok(match n.flag("count_include_pad", false)? {
-        true => g.avg_pool_within(x, &pool, behind)?,
-        false => g.avg_pool(x, &pool, Count::Exclusive)?,
-    }
-    .into())
+    let (x, pool, behind) = pool(g, n)?;
+    let y = match n.flag("count_include_pad", false)? {
+        true => g.avg_pool_within(&x, &pool, behind)?,
+        false => g.avg_pool(&x, &pool, Count::Exclusive)?,
+    };
+    sequence(g, &y, is_sequence(g, n)?)
 }
 
 /// The average pool of quantized tensors, which counts all of a window where it counts pads, those of ceil mode too.
 pub(super) fn quantized_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let (pool, _) = pool(g, n)?;
+    let (x, pool, _) = pool(g, n)?;
     let count = if n.flag("count_include_pad", false)? { Count::Kernel } else { Count::Exclusive };
-    Ok(g.avg_pool(n.input(0)?, &pool, count)?.into())
+    let y = g.avg_pool(&x, &pool, count)?;
+    sequence(g, &y, is_sequence(g, n)?)
 }
 
 pub(super) fn global_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    Ok(g.global_avg_pool(n.input(0)?)?.into())
+    let x = image(g, n.input(0)?)?;
+    let y = g.global_avg_pool(&x)?;
+    sequence(g, &y, is_sequence(g, n)?)
 }
 
 pub(super) fn global_max_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    Ok(g.global_max_pool(n.input(0)?)?.into())
+    let x = image(g, n.input(0)?)?;
+    let y = g.global_max_pool(&x)?;
+    sequence(g, &y, is_sequence(g, n)?)
 }
 
 /// ONNX divides alpha by the window size.

@@ -62,6 +62,11 @@ mod kind {
 }
 
 impl<'a> Node<'a> {
+    /// The same node with other inputs.
+    pub fn with(&self, inputs: Vec<Option<Value>>) -> Node<'a> {
+        Node { proto: self.proto, inputs, used: self.used.clone(), opset: self.opset, files: self.files }
+    }
+
     /// Input `i`, if it is there.
     pub fn optional(&self, i: usize) -> Option<&Value> {
         self.inputs.get(i).and_then(Option::as_ref)

@@ -24,6 +24,7 @@ pub(super) fn sorted(graph: &GraphProto) -> Result<Vec<&NodeProto>, ImportError>
     let writers = writers(graph)?;
     let mut state = vec![State::Waiting; graph.node.len()];
     let mut out = Vec::with_capacity(graph.node.len());
+    let reads: Vec<Vec<&str>> = graph.node.iter().map(super::branch::reads).collect();
     // Nodes being placed, with how many of their inputs were looked at.
     let mut open: Vec<(usize, usize)> = Vec::new();
     for first in 0..graph.node.len() {
@@ -33,14 +34,14 @@ pub(super) fn sorted(graph: &GraphProto) -> Result<Vec<&NodeProto>, ImportError>
         while let Some((at, seen)) = open.last_mut() {
             let node = &graph.node[*at];
             state[*at] = State::Open;
-            let Some(name) = node.input.get(*seen) else {
+            let Some(&name) = reads[*at].get(*seen) else {
                 state[*at] = State::Placed;
                 out.push(node);
                 open.pop();
                 continue;
             };
             *seen += 1;
-            let Some(&writer) = writers.get(name.as_str()) else { continue };
+            let Some(&writer) = writers.get(name) else { continue };
             match state[writer] {
                 State::Placed => {}
                 State::Waiting => open.push((writer, 0)),

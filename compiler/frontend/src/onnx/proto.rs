@@ -1,7 +1,7 @@
 //! The part of ONNX's protobuf schema that the importer reads, written by hand for `prost`.
 //!
-//! Fields that are not listed are skipped while decoding. Graph attributes (the bodies of `If` and `Loop`) are among
-//! them, so the decoded form has a fixed depth.
+//! Fields that are not listed are skipped while decoding. The bodies of `If` and `Loop` are graphs in attributes; how deep
+//! they nest is bounded by `wire`.
 
 use crate::wire::{Field, Message};
 use prost::bytes::Bytes;
@@ -17,6 +17,28 @@ pub(crate) struct ModelProto {
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// An operator of the model's own, written out.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct FunctionProto {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "9")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+    #[prost(string, tag = "10")]
+    pub domain: String,
+    /// Attributes with their defaults.
+    #[prost(message, repeated, tag = "11")]
+    pub attribute_proto: Vec<AttributeProto>,
 }
 
 /// Which version of an operator set the nodes follow.
@@ -73,12 +95,17 @@ pub(crate) struct AttributeProto {
     pub s: Bytes,
     #[prost(message, optional, boxed, tag = "5")]
     pub t: Option<Box<TensorProto>>,
+    #[prost(message, optional, boxed, tag = "6")]
+    pub g: Option<Box<GraphProto>>,
     #[prost(float, repeated, tag = "7")]
     pub floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
     #[prost(int32, tag = "20")]
     pub kind: i32,
+    /// Inside a function: the attribute of the calling node that stands for this one.
+    #[prost(string, tag = "21")]
+    pub ref_attr_name: String,
 }
 
 /// A constant.
@@ -160,7 +187,27 @@ pub(crate) struct DimensionProto {
 pub(crate) static MODEL: Message = Message {
     name: "ModelProto",
     bytes: size_of::<ModelProto>(),
-    fields: &[(1, Field::Number(1)), (2, Field::Text), (7, Field::Message(&GRAPH)), (8, Field::Message(&OPERATOR_SET))],
+    fields: &[
+        (1, Field::Number(1)),
+        (2, Field::Text),
+        (7, Field::Message(&GRAPH)),
+        (8, Field::Message(&OPERATOR_SET)),
+        (25, Field::Message(&FUNCTION)),
+    ],
+};
+
+static FUNCTION: Message = Message {
+    name: "FunctionProto",
+    bytes: size_of::<FunctionProto>(),
+    fields: &[
+        (1, Field::Text),
+        (4, Field::Text),
+        (5, Field::Text),
+        (7, Field::Message(&NODE)),
+        (9, Field::Message(&OPERATOR_SET)),
+        (10, Field::Text),
+        (11, Field::Message(&ATTRIBUTE)),
+    ],
 };
 
 static OPERATOR_SET: Message = Message {
@@ -197,7 +244,14 @@ static NODE: Message = Message {
 static ATTRIBUTE: Message = Message {
     name: "AttributeProto",
     bytes: size_of::<AttributeProto>(),
-    fields: &[(1, Field::Text), (5, Field::Message(&TENSOR)), (7, Field::Number(1)), (8, Field::Number(8))],
+    fields: &[
+        (1, Field::Text),
+        (5, Field::Message(&TENSOR)),
+        (6, Field::Message(&GRAPH)),
+        (7, Field::Number(1)),
+        (8, Field::Number(8)),
+        (21, Field::Text),
+    ],
 };
 
 static TENSOR: Message = Message {

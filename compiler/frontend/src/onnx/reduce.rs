@@ -4,7 +4,9 @@ use super::node::{Lowered, Node};
 use crate::emit::{Arith, Graph, Value};
 use crate::error::Refusal;
 use crate::shape;
+use qc_dialects::graph::IntFunction;
 use qc_dialects::graph::activation::Function;
+use qc_ir::Elem;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -30,10 +32,22 @@ fn mean_of(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Value> {
 
 /// The sum over the axes of a node.
 fn sum_of(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Value> {
-    let dims = g.dims(x);
-    let count: usize = axes(g, n)?.iter().map(|&a| dims[a]).product();
-    let mean = mean_of(g, n, x)?;
-    g.times(&mean, count as f32)
+    let axes = axes(g, n)?;
+    g.reduce_sum(x, &axes, n.flag("keepdims", true)?)
+}
+
+/// The integers over the axes of a node, joined.
+fn integers(g: &mut Graph, n: &Node<'_>, f: IntFunction) -> Result<Lowered> {
+    let axes = axes(g, n)?;
+    done(g.int_reduce(f, n.input(0)?, &axes, n.flag("keepdims", true)?)?)
+}
+
+/// Products of integers.
+pub(super) fn product(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    if g.elem(n.input(0)?) == Elem::F32 {
+        return Err(Refusal::unsupported("products of floats along an axis are not supported"));
+    }
+    integers(g, n, IntFunction::Mul)
 }
 
 pub(super) fn mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -42,7 +56,9 @@ pub(super) fn mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 
 pub(super) fn sum(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
-    g.expect_f32(x)?;
+    if g.elem(x) != Elem::F32 {
+        return integers(g, n, IntFunction::Add);
+    }
     done(sum_of(g, n, x)?)
 }
 
@@ -64,35 +80,21 @@ pub(super) fn l2(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     done(g.function(Function::Sqrt, &sum)?)
 }
 
-/// The largest element over `axes`: kept axes first, the others as one plane that is pooled.
-pub(super) fn largest(g: &mut Graph, x: &Value, axes: &[usize], keepdims: bool) -> Result<Value> {
-    g.expect_f32(x)?;
-    if axes.is_empty() {
-        return Ok(x.clone());
-    }
-    let dims = g.dims(x);
-    let kept: Vec<usize> = (0..dims.len()).filter(|a| !axes.contains(a)).collect();
-    let order: Vec<usize> = kept.iter().chain(axes).copied().collect();
-    let size = |list: &[usize]| list.iter().map(|&a| dims[a]).product::<usize>();
-    let moved = g.transpose(x, &order)?;
-    let plane = g.reshape(&moved, &[1, size(&kept), size(axes), 1])?;
-    let pooled = g.global_max_pool(&plane)?;
-    let out: Vec<usize> = (0..dims.len())
-        .filter(|a| keepdims || kept.contains(a))
-        .map(|a| if kept.contains(&a) { dims[a] } else { 1 })
-        .collect();
-    g.reshape(&pooled, &out)
-}
-
 pub(super) fn max(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    if g.elem(n.input(0)?) != Elem::F32 {
+        return integers(g, n, IntFunction::Max);
+    }
     let axes = axes(g, n)?;
-    done(largest(g, n.input(0)?, &axes, n.flag("keepdims", true)?)?)
+    done(g.reduce_max(n.input(0)?, &axes, n.flag("keepdims", true)?)?)
 }
 
 /// The smallest element is the largest of the negated ones, negated.
 pub(super) fn min(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    if g.elem(n.input(0)?) != Elem::F32 {
+        return integers(g, n, IntFunction::Min);
+    }
     let axes = axes(g, n)?;
     let negated = g.times(n.input(0)?, -1.0)?;
-    let largest = largest(g, &negated, &axes, n.flag("keepdims", true)?)?;
+    let largest = g.reduce_max(&negated, &axes, n.flag("keepdims", true)?)?;
     done(g.times(&largest, -1.0)?)
 }

@@ -1,12 +1,11 @@
 //! ONNX operators of shape arithmetic: their results are known at import.
 
 use super::node::{Lowered, Node};
-use crate::elements::{bounded, checked_dims};
+use crate::elements::checked_dims;
 use crate::emit::{Graph, Known, Value, gather as gather_known, known_i64s};
 use crate::error::Refusal;
-use crate::shape as resolve;
-use qc_dialects::graph::matmul::{broadcast, broadcast_index};
-use qc_ir::{Data, HostTensor};
+use qc_dialects::graph::matmul::broadcast;
+use qc_ir::HostTensor;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -63,45 +62,10 @@ pub(super) fn expand(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         checked_dims(&target).ok_or_else(|| Refusal::invalid(format!("the shape {target:?} is impossible")))?;
     let from = g.dims(x);
     let dims = broadcast(&from, &target.0).map_err(Refusal::invalid)?;
-    let len = bounded(&dims).ok_or_else(|| too_large(&dims))?;
     if dims == from {
         return Ok(Lowered::identity(x.clone(), "the shape stays the same"));
     }
-    let picked = |g: &mut Graph, x: &Value| {
-        let t = x.known().ok_or_else(|| too_large(&dims))?;
-        let make = || gather_known(t, dims.clone(), broadcast_index(&from, &dims));
-        g.folded(8 * len, make).ok_or_else(|| too_large(&dims))
-    };
-    if x.known().is_some() {
-        let moved = g.moved(x, None, picked);
-        return Ok(moved.map_or_else(|| picked(g, x), Ok)?.into());
-    }
-    let mut aligned = vec![1; dims.len() - from.len()];
-    aligned.extend(&from);
-    let x = g.reshape(x, &aligned)?;
-    let times: Vec<usize> = dims.iter().zip(&aligned).map(|(d, a)| if d == a { 1 } else { *d }).collect();
-    Ok(repeated(g, &x, &times)?.into())
-}
-
-/// A tensor is repeated at most this often.
-const MAX_COPIES: usize = 4096;
-
-/// The tensor repeated along every axis.
-fn repeated(g: &mut Graph, x: &Value, times: &[usize]) -> Result<Value> {
-    let copies = times.iter().try_fold(1usize, |a, &t| a.checked_mul(t).filter(|&n| n <= MAX_COPIES && t > 0));
-    if copies.is_none() {
-        return Err(Refusal::unsupported(format!("it repeats computed values {times:?} times")));
-    }
-    if let Some(format) = g.quant_of(x).cloned() {
-        let real = g.dequantize(x)?;
-        let value = repeated(g, &real, times)?;
-        return g.quantize(&value, format);
-    }
-    let mut value = x.clone();
-    for (axis, &count) in times.iter().enumerate() {
-        value = g.concat(&vec![value; count], axis)?;
-    }
-    Ok(value)
+    Ok(g.expand(x, &dims)?.into())
 }
 
 pub(super) fn tile(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -110,45 +74,5 @@ pub(super) fn tile(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let times: Option<Vec<usize>> = times.iter().map(|&t| usize::try_from(t).ok()).collect();
     let times = times.filter(|t| t.len() == g.dims(x).len());
     let times = times.ok_or_else(|| Refusal::invalid("the repeats do not fit its shape"))?;
-    Ok(Lowered::identity(repeated(g, x, &times)?, "the shape stays the same"))
-}
-
-/// Gathering along an axis: on known data, or a single index or a run of indices of computed data.
-pub(super) fn gather(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = n.input(0)?;
-    let dims = g.dims(x);
-    let axis = resolve::axis(n.int("axis")?.unwrap_or(0), dims.len())?;
-    let indices = n.known(1, "the indices")?.ok_or_else(|| Refusal::invalid("it has no indices"))?;
-    if matches!(indices.data(), Data::F32(_)) {
-        return Err(Refusal::invalid("the indices are no integers"));
-    }
-    g.charge(8 * indices.len())?;
-    let at: Vec<usize> = (0..indices.len())
-        .map(|i| resolve::axis(indices.int(i).unwrap_or(-1), dims[axis]))
-        .collect::<Result<_>>()
-        .map_err(|_| Refusal::invalid(format!("an index is outside dim {} of {dims:?}", dims[axis])))?;
-    let mut out = dims.clone();
-    out.splice(axis..=axis, indices.dims().iter().copied());
-    let len = bounded(&out).ok_or_else(|| too_large(&out))?;
-    let picked = |g: &mut Graph, x: &Value| {
-        let t = x.known().ok_or_else(|| too_large(&out))?;
-        let inner: usize = dims[axis + 1..].iter().product();
-        let outer: usize = dims[..axis].iter().product();
-        let row = |o: usize| {
-            let at = &at;
-            at.iter().flat_map(move |&i| (0..inner).map(move |k| (o * t.dims()[axis] + i) * inner + k))
-        };
-        let make = || gather_known(t, out.clone(), (0..outer).flat_map(row));
-        g.folded(8 * len, make).ok_or_else(|| too_large(&out))
-    };
-    if x.known().is_some()
-        && let Ok(v) = g.moved(x, None, picked).map_or_else(|| picked(g, x), Ok)
-    {
-        return Ok(v.into());
-    }
-    if at.is_empty() || at.windows(2).any(|w| w[1] != w[0] + 1) {
-        return Err(Refusal::unsupported("only a run of consecutive indices can be gathered from computed values"));
-    }
-    let part = g.narrow(x, axis, at[0], at[0] + at.len())?;
-    Ok(Lowered::identity(g.reshape(&part, &out)?, "it keeps all elements"))
+    Ok(Lowered::identity(g.tile(x, &times)?, "the shape stays the same"))
 }

@@ -9,6 +9,7 @@ use qc_ir::HostTensor;
 pub(crate) struct Model {
     pub opset: i64,
     pub graph: GraphProto,
+    pub functions: Vec<FunctionProto>,
 }
 
 pub(crate) fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
@@ -63,7 +64,11 @@ impl Model {
     /// A model with one float input `x` and one output `y`.
     pub fn new(opset: i64, x: &[i64]) -> Model {
         let output = vec![ValueInfoProto { name: "y".into(), r#type: None }];
-        Model { opset, graph: GraphProto { input: vec![port("x", x)], output, ..Default::default() } }
+        Model {
+            opset,
+            graph: GraphProto { input: vec![port("x", x)], output, ..Default::default() },
+            functions: vec![],
+        }
     }
 
     pub fn constant(mut self, t: TensorProto) -> Model {
@@ -85,6 +90,33 @@ impl Model {
         self
     }
 
+    /// A node of a domain of the model's own.
+    pub fn node_of(self, domain: &str, op_type: &str, io: &str, attribute: &[AttributeProto]) -> Model {
+        self.node(op_type, io, attribute).of_domain(domain)
+    }
+
+    /// A function whose body is the nodes of another model.
+    pub fn function(mut self, domain: &str, name: &str, io: &str, body: Model) -> Model {
+        let (inputs, outputs) = io.split_once('>').unwrap();
+        let names = |s: &str| s.split_whitespace().map(String::from).collect();
+        self.functions.push(FunctionProto {
+            name: name.into(),
+            input: names(inputs),
+            output: names(outputs),
+            node: body.graph.node,
+            domain: domain.into(),
+            ..Default::default()
+        });
+        self
+    }
+
+    /// The nodes and constants as an attribute; `outputs` are what it gives back.
+    pub fn as_graph(self, name: &str, outputs: &[&str]) -> AttributeProto {
+        let output = outputs.iter().map(|o| ValueInfoProto { name: (*o).into(), r#type: None }).collect();
+        let graph = GraphProto { input: vec![], output, ..self.graph };
+        AttributeProto { g: Some(Box::new(graph)), ..attr(name, 5) }
+    }
+
     /// Puts the last node into a domain.
     pub fn of_domain(mut self, domain: &str) -> Model {
         self.graph.node.last_mut().unwrap().domain = domain.into();
@@ -97,6 +129,7 @@ impl Model {
             producer_name: String::new(),
             graph: Some(self.graph.clone()),
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: self.opset }],
+            functions: self.functions.clone(),
         }
         .encode_to_vec()
     }

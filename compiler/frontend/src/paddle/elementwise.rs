@@ -4,6 +4,7 @@ use super::op::{Lowered, Op};
 use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
 use qc_dialects::graph::activation::Function;
+use qc_ir::Elem;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -21,17 +22,21 @@ fn aligned(g: &mut Graph, small: &Value, rank: usize, axis: i64) -> Result<Value
     g.reshape(small, &dims)
 }
 
-pub(super) fn binary(g: &mut Graph, op: Arith, x: &Value, y: &Value, axis: i64) -> Result<Value> {
+/// Both operands, the one of smaller rank with the dims that Paddle gives it.
+pub(super) fn aligned_pair(g: &mut Graph, x: &Value, y: &Value, axis: i64) -> Result<[Value; 2]> {
     let (rx, ry) = (g.dims(x).len(), g.dims(y).len());
     if axis > rx.max(ry) as i64 {
         return Err(Refusal::invalid(format!("axis {axis} is outside rank {}", rx.max(ry))));
     }
-    if rx >= ry {
-        let y = aligned(g, y, rx, axis)?;
-        return g.arith(op, x, &y);
-    }
-    let x = aligned(g, x, ry, axis)?;
-    g.arith(op, &x, y)
+    Ok(match rx >= ry {
+        true => [x.clone(), aligned(g, y, rx, axis)?],
+        false => [aligned(g, x, ry, axis)?, y.clone()],
+    })
+}
+
+pub(super) fn binary(g: &mut Graph, op: Arith, x: &Value, y: &Value, axis: i64) -> Result<Value> {
+    let [x, y] = aligned_pair(g, x, y, axis)?;
+    g.arith(op, &x, &y)
 }
 
 fn lower_binary(g: &mut Graph, op: &Op<'_>, arith: Arith) -> Result<Lowered> {
@@ -121,6 +126,9 @@ pub(super) fn scale(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
     let factor = op.number_from("ScaleTensor", "scale", 1.0)?;
     let bias = op.number_from("BiasTensor", "bias", 0.0)?;
+    if g.elem(x) != Elem::F32 {
+        return scale_integers(g, x, [factor, bias], op.flag("bias_after_scale", true)?);
+    }
     let value = if op.flag("bias_after_scale", true)? {
         let scaled = g.times(x, factor)?;
         g.plus(&scaled, bias)?
@@ -129,6 +137,28 @@ pub(super) fn scale(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
         g.times(&moved, factor)?
     };
     Ok(Lowered::identity(value, "a scale of 1 and a bias of 0 change nothing"))
+}
+
+/// The same of integers, whose factors are whole.
+fn scale_integers(g: &mut Graph, x: &Value, [factor, bias]: [f32; 2], bias_after: bool) -> Result<Lowered> {
+    if factor.fract() != 0.0 || bias.fract() != 0.0 {
+        return Err(Refusal::unsupported(format!("integers are scaled by {factor} and moved by {bias}")));
+    }
+    let (factor, bias) = (g.integer(g.elem(x), factor as i64)?, g.integer(g.elem(x), bias as i64)?);
+    let value = if bias_after {
+        let scaled = g.arith(Arith::Mul, x, &factor)?;
+        g.arith(Arith::Add, &scaled, &bias)?
+    } else {
+        let moved = g.arith(Arith::Add, x, &bias)?;
+        g.arith(Arith::Mul, &moved, &factor)?
+    };
+    Ok(value.into())
+}
+
+/// A power with one known exponent.
+pub(super) fn pow(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let exponent = op.number_from("FactorTensor", "factor", 1.0)?;
+    Ok(Lowered::identity(g.power(op.input("X")?, exponent)?, "the first power is the number itself"))
 }
 
 pub(super) fn identity(_: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

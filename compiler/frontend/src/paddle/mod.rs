@@ -3,6 +3,9 @@
 mod absorb;
 mod elementwise;
 mod flow;
+mod fused;
+mod indexing;
+mod logic;
 mod movement;
 mod nn;
 pub(crate) mod op;

@@ -214,3 +214,62 @@ pub(super) fn cast(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let elem = params::stored_type(to).map_err(Refusal::unsupported)?.plain();
     Ok(Lowered::identity(g.cast(op.input("X")?, elem)?, "its type stays the same, or it is known at import"))
 }
+
+/// Dims that a tensor is repeated to; -1 keeps one.
+pub(super) fn expand(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let target = op.ints_from("Shape", "expand_shapes_tensor", "shape")?;
+    let target = target.ok_or_else(|| Refusal::invalid("it has no shape"))?;
+    let own = g.dims(x);
+    let more = target.len().checked_sub(own.len());
+    let more = more.ok_or_else(|| Refusal::invalid(format!("{own:?} is expanded to the shape {target:?}")))?;
+    let one = |(i, &d): (usize, &i64)| match d {
+        -1 => i.checked_sub(more).map(|i| own[i]),
+        d => usize::try_from(d).ok(),
+    };
+    let dims: Option<Vec<usize>> = target.iter().enumerate().map(one).collect();
+    let dims = dims.ok_or_else(|| Refusal::invalid(format!("{own:?} is expanded to the shape {target:?}")))?;
+    Ok(Lowered::identity(g.expand(x, &dims)?, "the shape stays the same"))
+}
+
+/// How often a tensor is repeated along each dim; the shorter of shape and counts gets ones in front.
+fn repeated(g: &mut Graph, op: &Op<'_>, times: Option<Vec<i64>>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let times = times.ok_or_else(|| Refusal::invalid("it has no counts"))?;
+    let times: Option<Vec<usize>> = times.iter().map(|&t| usize::try_from(t).ok().filter(|&t| t > 0)).collect();
+    let mut times = times.ok_or_else(|| Refusal::invalid("a count is not positive"))?;
+    let mut dims = g.dims(x);
+    while dims.len() < times.len() {
+        dims.insert(0, 1);
+    }
+    while times.len() < dims.len() {
+        times.insert(0, 1);
+    }
+    let x = g.reshape(x, &dims)?;
+    Ok(Lowered::identity(g.tile(&x, &times)?, "the shape stays the same"))
+}
+
+pub(super) fn tile(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let times = op.ints_from("RepeatTimes", "repeat_times_tensor", "repeat_times")?;
+    repeated(g, op, times)
+}
+
+/// What `expand` was in the first version.
+pub(super) fn expand_times(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let times = op.ints_from("ExpandTimes", "expand_times_tensor", "expand_times")?;
+    repeated(g, op, times)
+}
+
+/// Every index of an axis as a tensor of its own, without that axis.
+pub(super) fn unstack(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let mut dims = g.dims(x);
+    let axis = shape::axis(op.int("axis")?.unwrap_or(0), dims.len())?;
+    let count = dims.remove(axis);
+    let mut values = Vec::new();
+    for i in 0..count {
+        let part = g.narrow(x, axis, i, i + 1)?;
+        values.push(g.reshape(&part, &dims)?);
+    }
+    Ok(Lowered::many(values))
+}

@@ -6,6 +6,7 @@ use super::op::{Lowered, Op, VERSION_2};
 use crate::emit::{Arith, Conv, Count, Graph, Norm, Pool, Value};
 use crate::error::Refusal;
 use crate::shape::{self, Window, checked_pads, pair};
+use qc_dialects::graph::activation::Function;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -53,6 +54,10 @@ fn fused_activation(g: &mut Graph, op: &Op<'_>, value: Value) -> Result<Value> {
     match op.text("fuse_activation")? {
         "relu" => return g.relu(&value),
         "relu6" => return g.clip(&value, 0.0, limit("fuse_alpha")?),
+        "gelu" | "gelu_erf" => return g.function(Function::Gelu { tanh: false }, &value),
+        "gelu_tanh" => return g.function(Function::Gelu { tanh: true }, &value),
+        "tanh" => return g.function(Function::Tanh, &value),
+        "sigmoid" => return g.function(Function::Sigmoid, &value),
         "" => {}
         other => return Err(Refusal::unsupported(format!("the fused activation `{other}` is not supported"))),
     }
@@ -89,34 +94,78 @@ pub(super) fn fc(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     if op.flag("padding_weights", false)? {
         return Err(Refusal::unsupported("padded weights are not supported").remedy("save the program unoptimised"));
     }
-    let w = op.input("W")?;
+    Ok(fully_connected(g, op, ["Input", "W", "Bias"], "in_num_col_dims")?.into())
+}
+
+/// A flattened product with a bias, through an activation; the slots of input, weight and bias, and the attribute that says
+/// how many dims of the input are rows.
+pub(super) fn fully_connected(g: &mut Graph, op: &Op<'_>, slots: [&str; 3], rows: &str) -> Result<Value> {
+    let w = op.input(slots[1])?;
     let columns = g.dims(w).last().copied().unwrap_or(0);
-    let bias = op.optional("Bias").map(|b| g.reshape(b, &[columns])).transpose()?;
-    let xn = op.int("in_num_col_dims")?.unwrap_or(1);
-    let value = product(g, (op.input("Input")?, xn), (w, 1), bias.as_ref())?;
+    let bias = op.optional(slots[2]).map(|b| g.reshape(b, &[columns])).transpose()?;
+    let xn = op.int(rows)?.unwrap_or(1);
+    let value = product(g, (op.input(slots[0])?, xn), (w, 1), bias.as_ref())?;
     match op.text("activation_type")? {
-        "relu" => Ok(g.relu(&value)?.into()),
-        "" => Ok(value.into()),
+        "relu" => g.relu(&value),
+        "gelu" => g.function(Function::Gelu { tanh: false }, &value),
+        "" => fused_activation(g, op, value),
         other => Err(Refusal::unsupported(format!("the fused activation `{other}` is not supported"))),
     }
 }
 
-pub(super) fn matmul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    if op.int("head_number")?.unwrap_or(1) != 1 || op.ints("fused_reshape_Out")?.is_some_and(|v| !v.is_empty()) {
-        return Err(Refusal::unsupported("a fused product is not supported").remedy("save the program unoptimised"));
+/// An operand of a product as an optimised program keeps it: reshaped, then transposed, if `fused_reshape_X` and
+/// `fused_transpose_X` say so.
+fn fused_operand(g: &mut Graph, op: &Op<'_>, slot: &str) -> Result<Value> {
+    let mut x = op.input(slot)?.clone();
+    if let Some(target) = op.ints(&format!("fused_reshape_{slot}"))?.filter(|v| !v.is_empty()) {
+        let dims = shape::reshape(&g.dims(&x), &target, false)?;
+        x = g.reshape(&x, &dims)?;
     }
-    let flags = [op.flag("transpose_X", false)?, op.flag("transpose_Y", false)?];
-    let out = g.matmul(op.input("X")?, op.input("Y")?, None, flags)?;
+    fused_transpose(g, op, &x, &format!("fused_transpose_{slot}"))
+}
+
+fn fused_transpose(g: &mut Graph, op: &Op<'_>, x: &Value, name: &str) -> Result<Value> {
+    let Some(perm) = op.ints(name)?.filter(|v| !v.is_empty()) else { return Ok(x.clone()) };
+    let rank = g.dims(x).len();
+    let perm = perm.iter().map(|&p| shape::axis(p, rank)).collect::<Result<Vec<_>>>()?;
+    g.transpose(x, &perm)
+}
+
+/// A product, and what optimised programs keep in it: a factor, an addend, an activation, another shape.
+fn general_matmul(g: &mut Graph, op: &Op<'_>, flags: [&str; 2], alpha: &str) -> Result<Lowered> {
+    if op.int("head_number")?.unwrap_or(1) != 1 {
+        return Err(
+            Refusal::unsupported("a product of several heads is not supported").remedy("save the program unoptimised")
+        );
+    }
+    let flags = [op.flag(flags[0], false)?, op.flag(flags[1], false)?];
+    let (x, y) = (fused_operand(g, op, "X")?, fused_operand(g, op, "Y")?);
+    let out = g.matmul(&x, &y, None, flags)?;
     let dims = at_least_one_dim(op, g.dims(&out));
     let out = g.reshape(&out, &dims)?;
-    Ok(g.times(&out, op.float("alpha")?.unwrap_or(1.0))?.into())
+    let mut out = g.times(&out, op.float(alpha)?.unwrap_or(1.0))?;
+    if let Some(residual) = op.optional("ResidualData") {
+        out = g.arith(Arith::Add, &out, residual)?;
+    }
+    out = fused_activation(g, op, out)?;
+    out = fused_transpose(g, op, &out, "fused_transpose_Out")?;
+    if let Some(target) = op.ints("fused_reshape_Out")?.filter(|v| !v.is_empty()) {
+        let dims = shape::reshape(&g.dims(&out), &target, false)?;
+        out = g.reshape(&out, &dims)?;
+    }
+    Ok(out.into())
+}
+
+pub(super) fn matmul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    general_matmul(g, op, ["transpose_X", "transpose_Y"], "alpha")
 }
 
 pub(super) fn matmul_v2(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    let flags = [op.flag("trans_x", false)?, op.flag("trans_y", false)?];
-    let out = g.matmul(op.input("X")?, op.input("Y")?, None, flags)?;
-    let dims = at_least_one_dim(op, g.dims(&out));
-    Ok(g.reshape(&out, &dims)?.into())
+    general_matmul(g, op, ["trans_x", "trans_y"], "alpha")
+}
+
+pub(super) fn fused_matmul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    general_matmul(g, op, ["trans_x", "trans_y"], "matmul_alpha")
 }
 
 pub(super) fn batch_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
@@ -219,12 +268,7 @@ pub(super) fn lrn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 
 pub(super) fn reduce_mean(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
-    let rank = g.dims(x).len();
-    let given = op.ints_from("AxisTensor", "", "dim")?.unwrap_or_else(|| vec![0]);
-    let axes = match op.flag("reduce_all", false)? || given.is_empty() {
-        true => (0..rank).collect(),
-        false => shape::axes(&given, rank)?,
-    };
+    let axes = super::logic::axes(op, g.dims(x).len())?;
     let value = g.reduce_mean(x, &axes, op.flag("keep_dim", false)?)?;
     let dims = at_least_one_dim(op, g.dims(&value));
     Ok(Lowered::identity(g.reshape(&value, &dims)?, "it reduces no axis"))

@@ -36,6 +36,56 @@ pub(super) fn fill_constant(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(g.folded(8 * len, make).ok_or_else(too_large)?.into())
 }
 
+/// One number in the shape and, unless the op states another, of the type of its input.
+pub(super) fn fill_like(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let value = op.number_from("ValueTensor", "value", 0.0)?;
+    let elem = match op.int("dtype")? {
+        None | Some(-1) => g.elem(x),
+        Some(_) => elem_of(op)?,
+    };
+    filled(g, value, elem, g.dims(x))
+}
+
+/// A constant, one dim of which is a dim of the input.
+pub(super) fn fill_batch_size_like(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let from = g.dims(op.input("Input")?);
+    let place = |name: &str| Ok::<usize, Refusal>(usize::try_from(op.int(name)?.unwrap_or(0)).unwrap_or(usize::MAX));
+    let (input, output) = (place("input_dim_idx")?, place("output_dim_idx")?);
+    let mut dims = op.ints("shape")?.unwrap_or_default();
+    match (dims.get_mut(output), from.get(input)) {
+        (Some(dim), Some(&size)) => *dim = size as i64,
+        _ => return Err(Refusal::invalid(format!("dim {output} of {dims:?} is dim {input} of {from:?}"))),
+    }
+    let sizes = checked_dims(&dims).map(|(sizes, _)| sizes);
+    let sizes = sizes.ok_or_else(|| Refusal::invalid(format!("the shape {dims:?} is impossible")))?;
+    let text = op.text("str_value")?;
+    let value = match text.parse::<f32>() {
+        Ok(value) => value,
+        Err(_) => op.float("value")?.unwrap_or(0.0),
+    };
+    filled(g, value, elem_of(op)?, sizes)
+}
+
+fn filled(g: &mut Graph, value: f32, elem: Elem, dims: Vec<usize>) -> Result<Lowered> {
+    let value = g.cast(&crate::emit::scalar(value), elem)?;
+    Ok(g.expand(&value, &dims)?.into())
+}
+
+/// `start, start + step, ..` below `end`.
+pub(super) fn range(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let number = |slot: &str| -> Result<HostTensor> {
+        let t = op.known(slot)?.ok_or_else(|| Refusal::invalid(format!("its input `{slot}` is missing")))?;
+        if t.len() == 1 { Ok(t.clone()) } else { Err(Refusal::invalid(format!("its input `{slot}` is no number"))) }
+    };
+    let range = g.range(&number("Start")?, &number("End")?, &number("Step")?)?;
+    Ok(match op.int("dtype")? {
+        Some(_) => g.cast(&range, elem_of(op)?)?,
+        None => range,
+    }
+    .into())
+}
+
 fn parse_number(text: &str) -> Result<HostTensor> {
     if let Ok(int) = text.parse::<i64>() {
         return Ok(HostTensor::i64(vec![1], vec![int]));

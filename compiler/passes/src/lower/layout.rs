@@ -3,7 +3,7 @@
 //! | layout | of |
 //! |---|---|
 //! | none | a float tensor that its neighbours convert themselves: `conversions.rs` says which; one that is joined to its reader's step: `joined.rs` |
-//! | alias | what names memory that exists: reshape, transpose, slice, observe; a reshape that merges dims which do not lie one behind the other is a copy, and has a layout of its own |
+//! | alias | what names memory that exists: reshape, transpose, expand, slice, observe; a reshape that merges dims which do not lie one behind the other is a copy, and has a layout of its own |
 //! | part | an operand of a concat, written straight into the result by the op that computes it |
 //! | output | a result of the model that is row-major anyway, written straight into the caller's memory |
 //! | rows | what has no planes; a product or layer norm, and what is computed from rows element by element or along them; inputs |
@@ -15,7 +15,7 @@
 use super::conversions::Conversions;
 use super::joined::Scores;
 use super::view::{View, bytes_of, channels_last, row_major};
-use qc_dialects::graph::{Concat, Conversion, LayerNorm, Matmul, Observe, Reshape, Slice, Softmax, Transpose};
+use qc_dialects::graph::{Concat, Conversion, Expand, LayerNorm, Matmul, Observe, Reshape, Slice, Softmax, Transpose};
 use qc_dialects::interfaces::Convolution;
 use qc_dialects::quant::QBatchMatmul;
 use qc_ir::{BufferTy, Elem, Module, OpId, Traits, ValueId};
@@ -178,6 +178,8 @@ impl Layouts {
         } else if let Some(slice) = Slice::of(m, op) {
             let ranges = m.dims(v).iter().zip(slice.starts(m)).zip(slice.steps(m)).enumerate();
             ranges.fold(x.clone(), |x, (d, ((&n, start), step))| x.narrow(d, start as usize, n, step as usize))
+        } else if m.is(op, Expand::DEF) {
+            x.broadcast(m.dims(v))
         } else if let Some(view) = x.reshaped(m.dims(v)) {
             view
         } else {
@@ -220,7 +222,7 @@ fn is_product(m: &Module, op: OpId) -> bool {
 
 /// Whether an op names memory that exists.
 fn is_alias(m: &Module, op: OpId) -> bool {
-    [Reshape::DEF, Transpose::DEF, Slice::DEF, Observe::DEF].iter().any(|d| m.is(op, d))
+    [Reshape::DEF, Transpose::DEF, Expand::DEF, Slice::DEF, Observe::DEF].iter().any(|d| m.is(op, d))
 }
 
 /// Whether an op computes `v` into memory.

@@ -18,6 +18,7 @@ pub mod conversions;
 mod copies;
 mod elementwise;
 pub mod emit;
+mod gather;
 mod grain;
 mod joined;
 mod layout;
@@ -58,7 +59,8 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let mut out = Module::new(m.name.clone(), phase::LOOPS);
     out.locs = m.locs.clone();
     let (buffers, outputs, loc) = (HashMap::new(), Vec::new(), m.locs.unknown());
-    let mut lower = Lower { src: m, place: Layouts::of(m), out, buffers, outputs, loc, deadline: cx.deadline };
+    let (place, checks, deadline) = (Layouts::of(m), Vec::new(), cx.deadline);
+    let mut lower = Lower { src: m, place, out, buffers, outputs, checks, loc, deadline };
     lower.signature()?;
     for &op in m.ops(m.body()) {
         cx.check_time()?;
@@ -66,6 +68,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         lower.op(op).map_err(|d| if d.loc.is_none() { d.at(m.loc(op)) } else { d })?;
     }
     lower.results()?;
+    lower.checks()?;
     *m = lower.out;
     Ok(())
 }
@@ -78,6 +81,7 @@ struct Lower<'s> {
     /// By the tensor that is the root of what lies in the buffer.
     buffers: HashMap<ValueId, ValueId>,
     outputs: Vec<ValueId>,
+    checks: Vec<gather::Noted>,
     loc: LocId,
     deadline: Option<Deadline>,
 }

@@ -2,9 +2,9 @@
 
 use super::Lower;
 use qc_dialects::graph::{
-    ACTIVATION, AdaptiveAvgPool, AvgPool, BatchNorm, Binary, Cast, Clamp, Concat, Constant, Conv2d, Conversion,
-    Dequantize, GlobalAvgPool, GlobalMaxPool, LayerNorm, Lrn, Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean,
-    Reshape, Slice, Softmax, Transpose,
+    ACTIVATION, AdaptiveAvgPool, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
+    Conversion, CumSum, Dequantize, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce,
+    LayerNorm, Lrn, Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
 };
 use qc_dialects::quant::{QAvgPool, QBatchMatmul, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
 use qc_ir::{Diag, OpDef, OpId};
@@ -15,11 +15,18 @@ type Rule = fn(&mut Lower<'_>, OpId) -> Result<(), Diag>;
 /// The ops that have code, each once.
 const RULES: &[(&[&OpDef], Rule)] = &[
     // Constants are laid down at their first use; the others are views, which the layout knows.
-    (&[Constant::DEF, Transpose::DEF, Slice::DEF, Observe::DEF], |_, _| Ok(())),
+    (&[Constant::DEF, Transpose::DEF, Expand::DEF, Slice::DEF, Observe::DEF], |_, _| Ok(())),
     (&[Reshape::DEF], |l, op| l.reshape(Reshape(op))),
     (&[Concat::DEF], |l, op| l.concat(Concat(op))),
     (&[Pad::DEF], |l, op| l.pad(Pad(op))),
     (&[Cast::DEF], |l, op| l.cast(Cast(op))),
+    (&[IntBinary::DEF], |l, op| l.int_binary(IntBinary(op))),
+    (&[IntReduce::DEF], |l, op| l.int_reduce(IntReduce(op))),
+    (&[CumSum::DEF], |l, op| l.cumsum(CumSum(op))),
+    (&[Compare::DEF], |l, op| l.compare(Compare(op))),
+    (&[Select::DEF], |l, op| l.select(Select(op))),
+    (&[Index::DEF], |l, op| l.index(Index(op))),
+    (&[Gather::DEF], |l, op| l.gather(Gather(op))),
     (&[Conv2d::DEF], |l, op| l.conv_f32(Conv2d(op))),
     (&[QConv2d::DEF], |l, op| l.conv_u8(QConv2d(op))),
     (&[Matmul::DEF], |l, op| l.matmul_f32(Matmul(op))),

@@ -1,82 +1,294 @@
-//! Plain loops over single elements, for what no kernel covers: casts, differences of accumulators. They compile to scalar
-//! code.
+//! Plain loops over single elements, for what no kernel covers: integers, truth values, casts, choices, running sums.
+//! They compile to scalar code.
 
 use super::Lower;
 use super::emit::Emit;
-use super::view::View;
-use qc_dialects::graph::Cast;
-use qc_dialects::loops::{Binary, Convert, Load, Scalar, Store};
-use qc_ir::{Attrs, Diag, Elem, Type, ValueId};
+use super::grain;
+use super::view::{Level, View, levels};
+use qc_dialects::graph::{self, CumSum, IntBinary, IntFunction, IntReduce};
+use qc_dialects::loops::{Binary, Compare, Convert, Load, Scalar, Select, Store};
+use qc_ir::{Attrs, Diag, Elem, OpDef, Type, ValueId};
 
-/// An element's address: a view and one index per dim that matters.
-fn at(view: &View, indices: &[(ValueId, usize)]) -> (Vec<Option<ValueId>>, Vec<i64>) {
-    let mut row = vec![view.offset];
-    row.extend(indices.iter().map(|&(_, d)| view.strides[d]));
-    (indices.iter().map(|&(v, _)| Some(v)).collect(), row)
+/// Elements of a step that is worth a join: scalar code does about one in a nanosecond.
+const ELEMENTS: usize = grain::ELEMENTS / 4;
+
+/// An element's address: a view, and per loop around it the index and the bytes that it moves by.
+#[derive(Clone)]
+struct Place<'v> {
+    view: &'v View,
+    moves: Vec<(ValueId, i64)>,
 }
 
-fn load(e: &mut Emit<'_>, view: &View, indices: &[(ValueId, usize)]) -> Result<ValueId, Diag> {
-    let (values, row) = at(view, indices);
-    let operands: Vec<_> = std::iter::once(Some(view.buf)).chain(values).collect();
-    result(e.op(Load::DEF, &operands, Attrs::new().with("at", row))?)
-}
+impl<'v> Place<'v> {
+    fn of(view: &'v View) -> Place<'v> {
+        Place { view, moves: Vec::new() }
+    }
 
-fn store(e: &mut Emit<'_>, value: ValueId, view: &View, indices: &[(ValueId, usize)]) -> Result<(), Diag> {
-    let (values, row) = at(view, indices);
-    let operands: Vec<_> = [Some(value), Some(view.buf)].into_iter().chain(values).collect();
-    e.op(Store::DEF, &operands, Attrs::new().with("at", row)).map(|_| ())
-}
+    fn moved(&self, index: ValueId, bytes: i64) -> Place<'v> {
+        let mut place = self.clone();
+        place.moves.push((index, bytes));
+        place
+    }
 
-fn result(v: Option<ValueId>) -> Result<ValueId, Diag> {
-    v.ok_or_else(|| Diag::bug("an op without result"))
-}
+    fn address(&self) -> (Vec<Option<ValueId>>, Vec<i64>) {
+        let factors = std::iter::once(self.view.offset).chain(self.moves.iter().map(|m| m.1)).collect();
+        (self.moves.iter().map(|m| Some(m.0)).collect(), factors)
+    }
 
-/// Loops over `dims`; the body gets one index per dim of more than one element, with the dim.
-fn over(
-    e: &mut Emit<'_>,
-    dims: &[(usize, usize)],
-    mut indices: Vec<(ValueId, usize)>,
-    body: &dyn Fn(&mut Emit<'_>, &[(ValueId, usize)]) -> Result<(), Diag>,
-) -> Result<(), Diag> {
-    match dims {
-        [] => body(e, &indices),
-        [(1, _), rest @ ..] => over(e, rest, indices, body),
-        [(count, d), rest @ ..] => e.for_count(*count, |e, i| {
-            indices.push((i, *d));
-            over(e, rest, indices, body)
-        }),
+    fn load(&self, e: &mut Emit<'_>) -> Result<ValueId, Diag> {
+        let (indices, at) = self.address();
+        let operands: Vec<_> = std::iter::once(Some(self.view.buf)).chain(indices).collect();
+        one(e.op(Load::DEF, &operands, Attrs::new().with("at", at))?)
+    }
+
+    fn store(&self, e: &mut Emit<'_>, value: ValueId) -> Result<(), Diag> {
+        let (indices, at) = self.address();
+        let operands: Vec<_> = [Some(value), Some(self.view.buf)].into_iter().chain(indices).collect();
+        e.op(Store::DEF, &operands, Attrs::new().with("at", at)).map(|_| ())
     }
 }
 
-fn numbered(dims: &[usize]) -> Vec<(usize, usize)> {
-    dims.iter().copied().enumerate().map(|(d, n)| (n, d)).collect()
+fn one(v: Option<ValueId>) -> Result<ValueId, Diag> {
+    v.ok_or_else(|| Diag::bug("an op without result"))
+}
+
+fn worded(e: &mut Emit<'_>, def: &'static OpDef, word: &str, a: ValueId, b: ValueId) -> Result<ValueId, Diag> {
+    one(e.op(def, &[Some(a), Some(b)], Attrs::new().with("op", word))?)
+}
+
+fn constant(e: &mut Emit<'_>, elem: Elem, value: i64) -> Result<ValueId, Diag> {
+    let attrs = Attrs::new().with("value", value as f64).with("to", Type::Scalar(elem));
+    one(e.op(Scalar::DEF, &[], attrs)?)
+}
+
+fn convert(e: &mut Emit<'_>, x: ValueId, to: Elem) -> Result<ValueId, Diag> {
+    one(e.op(Convert::DEF, &[Some(x)], Attrs::new().with("to", Type::Scalar(to)))?)
+}
+
+/// `word` of two integers of `elem`, wrapped around at their width.
+fn integer(e: &mut Emit<'_>, word: &str, elem: Elem, a: ValueId, b: ValueId) -> Result<ValueId, Diag> {
+    let wide = worded(e, Binary::DEF, word, a, b)?;
+    if matches!(elem, Elem::I32 | Elem::I64) { Ok(wide) } else { convert(e, wide, elem) }
+}
+
+/// What `graph.index` reads and writes: two tensors of the same dims, and where it notes an index outside `-size..size`.
+pub(super) struct Indices<'v> {
+    pub x: &'v View,
+    pub out: &'v View,
+    pub fault: &'v View,
+    pub size: i64,
+}
+
+impl Indices<'_> {
+    /// Checks one index. The last that is outside is noted, and stored as 0.
+    fn one(&self, e: &mut Emit<'_>, x: &Place<'_>, out: &Place<'_>) -> Result<(), Diag> {
+        let loaded = x.load(e)?;
+        let i = convert(e, loaded, Elem::I64)?;
+        let (zero, size) = (constant(e, Elem::I64, 0)?, constant(e, Elem::I64, self.size)?);
+        let negative = worded(e, Compare::DEF, "lt", i, zero)?;
+        let shift = select(e, negative, size, zero)?;
+        let index = worded(e, Binary::DEF, "add", i, shift)?;
+        let below = worded(e, Compare::DEF, "lt", index, zero)?;
+        let beyond = worded(e, Compare::DEF, "le", size, index)?;
+        let outside = worded(e, Binary::DEF, "or", below, beyond)?;
+        let outside = convert(e, outside, Elem::Bool)?;
+        let inside = select(e, outside, zero, index)?;
+        let stored = convert(e, inside, Elem::I32)?;
+        out.store(e, stored)?;
+        let one = constant(e, Elem::I64, 1)?;
+        for (at, noted) in [(0, one), (8, i)] {
+            let view = View { offset: self.fault.offset + at, ..self.fault.clone() };
+            let before = Place::of(&view).load(e)?;
+            let after = select(e, outside, noted, before)?;
+            Place::of(&view).store(e, after)?;
+        }
+        Ok(())
+    }
+}
+
+fn select(e: &mut Emit<'_>, condition: ValueId, yes: ValueId, no: ValueId) -> Result<ValueId, Diag> {
+    one(e.op(Select::DEF, &[Some(condition), Some(yes), Some(no)], Attrs::new())?)
+}
+
+type Body<'b> = dyn Fn(&mut Emit<'_>, &[Place<'_>]) -> Result<(), Diag> + 'b;
+
+/// Loops over `levels`, outermost first, around `body`, which gets the place of an element of each operand.
+fn nest(e: &mut Emit<'_>, places: &[Place<'_>], levels: &[Level], body: &Body<'_>) -> Result<(), Diag> {
+    let [level, rest @ ..] = levels else { return body(e, places) };
+    e.for_count(level.count, |e, i| nest(e, &moved(places, i, level), rest, body))
+}
+
+fn moved<'v>(places: &[Place<'v>], index: ValueId, level: &Level) -> Vec<Place<'v>> {
+    places.iter().zip(&level.strides).map(|(place, &bytes)| place.moved(index, bytes)).collect()
 }
 
 impl Lower<'_> {
+    /// A step that runs `body` for every index of `dims`, to which all `views` have been brought.
+    fn each(&mut self, dims: &[usize], views: &[&View], body: &Body<'_>) -> Result<(), Diag> {
+        let levels = levels(dims, views, views.len() - 1);
+        let places: Vec<Place<'_>> = views.iter().map(|v| Place::of(v)).collect();
+        let work: usize = dims.iter().product();
+        match &levels[..] {
+            [outer, rest @ ..] if work >= ELEMENTS => self.emit().step(outer.count, |e, begin, end| {
+                e.for_range(begin, end, |e, i| nest(e, &moved(&places, i, outer), rest, body))
+            }),
+            all => self.emit().step(1, |e, _, _| nest(e, &places, all, body)),
+        }
+    }
+
+    /// A step that computes every element of `out` from those of the operands, which broadcast.
+    fn each_element(
+        &mut self,
+        operands: &[ValueId],
+        out: ValueId,
+        value: &dyn Fn(&mut Emit<'_>, &[ValueId]) -> Result<ValueId, Diag>,
+    ) -> Result<(), Diag> {
+        let to = self.destination(out)?;
+        let broadcast = |l: &mut Self, v: &ValueId| l.view(*v).map(|view| view.broadcast(&to.dims));
+        let mut views = operands.iter().map(|v| broadcast(self, v)).collect::<Result<Vec<View>, Diag>>()?;
+        views.push(to);
+        let dims = views[operands.len()].dims.clone();
+        self.each(&dims, &views.iter().collect::<Vec<_>>(), &|e, places| {
+            let Some((out, operands)) = places.split_last() else { return Ok(()) };
+            let loaded = operands.iter().map(|p| p.load(e)).collect::<Result<Vec<_>, _>>()?;
+            let value = value(e, &loaded)?;
+            out.store(e, value)
+        })
+    }
+
+    fn elem(&self, v: ValueId) -> Elem {
+        self.src.storage(self.src.tensor_ty(v).elem)
+    }
+
+    /// `graph.index`, by one task: indices are few, and what it notes is in one place.
+    pub(super) fn indices(&mut self, op: &Indices<'_>) -> Result<(), Diag> {
+        self.emit().step(1, |e, _, _| {
+            let zero = constant(e, Elem::I64, 0)?;
+            for at in [0, 8] {
+                Place::of(&View { offset: op.fault.offset + at, ..op.fault.clone() }).store(e, zero)?;
+            }
+            let all = levels(&op.out.dims, &[op.x, op.out], 1);
+            nest(e, &[Place::of(op.x), Place::of(op.out)], &all, &|e, p| op.one(e, &p[0], &p[1]))
+        })
+    }
+
     /// Replaces each element `v` of an i32 tensor by `start - v`.
     pub fn subtract_from(&mut self, start: i32, v: &View) -> Result<(), Diag> {
         self.emit().step(1, |e, _, _| {
-            let to = Type::Scalar(Elem::I32);
-            let attrs = Attrs::new().with("value", f64::from(start)).with("to", to);
-            let start = result(e.op(Scalar::DEF, &[], attrs)?)?;
-            over(e, &numbered(&v.dims), vec![], &|e, i| {
-                let x = load(e, v, i)?;
-                let y = result(e.op(Binary::DEF, &[Some(start), Some(x)], Attrs::new().with("op", "sub"))?)?;
-                store(e, y, v, i)
+            let start = constant(e, Elem::I32, i64::from(start))?;
+            nest(e, &[Place::of(v)], &levels(&v.dims, &[v], 0), &|e, places| {
+                let x = places[0].load(e)?;
+                let y = worded(e, Binary::DEF, "sub", start, x)?;
+                places[0].store(e, y)
             })
         })
     }
 
     /// `graph.cast`.
-    pub fn cast(&mut self, op: Cast) -> Result<(), Diag> {
-        let (a, out) = (self.view(op.x(self.src))?, self.destination(op.out(self.src))?);
-        let to = op.to(self.src);
-        self.emit().step(1, |e, _, _| {
-            over(e, &numbered(&out.dims), vec![], &|e, i| {
-                let x = load(e, &a, i)?;
-                let y = result(e.op(Convert::DEF, &[Some(x)], Attrs::new().with("to", to.clone()))?)?;
-                store(e, y, &out, i)
+    pub fn cast(&mut self, op: graph::Cast) -> Result<(), Diag> {
+        let (x, out) = (op.x(self.src), op.out(self.src));
+        let to = self.elem(out);
+        self.each_element(&[x], out, &|e, x| convert(e, x[0], to))
+    }
+
+    /// `graph.int_binary`. A divisor that could be 0 is refused.
+    pub fn int_binary(&mut self, op: IntBinary) -> Result<(), Diag> {
+        let (a, b, out, word) = (op.lhs(self.src), op.rhs(self.src), op.out(self.src), op.op(self.src));
+        let divides = matches!(IntFunction::from_word(&word), Ok(IntFunction::Div | IntFunction::Rem));
+        let divisor = || crate::graph::constant(self.src, b);
+        if divides && !divisor().is_some_and(|t| (0..t.len()).all(|i| t.int(i).is_some_and(|d| d != 0))) {
+            return Err(Diag::error("graph.int_binary: integers are divided by numbers that may be 0")
+                .help("make the divisor a constant that holds no 0, or divide as floats"));
+        }
+        let elem = self.elem(out);
+        self.each_element(&[a, b], out, &|e, x| integer(e, &word, elem, x[0], x[1]))
+    }
+
+    /// `graph.compare`.
+    pub fn compare(&mut self, op: graph::Compare) -> Result<(), Diag> {
+        let word = op.op(self.src);
+        let operands = [op.lhs(self.src), op.rhs(self.src)];
+        self.each_element(&operands, op.out(self.src), &|e, x| worded(e, Compare::DEF, &word, x[0], x[1]))
+    }
+
+    /// `graph.select`.
+    pub fn select(&mut self, op: graph::Select) -> Result<(), Diag> {
+        let operands = [op.condition(self.src), op.yes(self.src), op.no(self.src)];
+        self.each_element(&operands, op.out(self.src), &|e, x| select(e, x[0], x[1], x[2]))
+    }
+
+    /// `graph.int_reduce`: the result waits in memory while elements are joined to it.
+    pub fn int_reduce(&mut self, op: IntReduce) -> Result<(), Diag> {
+        let (src, word) = (self.src, op.op(self.src));
+        let elem = self.elem(op.out(src));
+        let start = IntFunction::from_word(&word).map_err(Diag::bug)?.neutral(elem);
+        let (x, to) = (self.view(op.x(src))?, self.destination(op.out(src))?);
+        let is_reduced = |d: &usize| op.axes(src).contains(&(*d as i64));
+        let dims = |reduced: bool| (0..x.dims.len()).filter(move |d| is_reduced(d) == reduced).collect::<Vec<_>>();
+        let (kept, reduced) = (dims(false), dims(true));
+        let only = |v: &View, dims: &[usize]| View {
+            dims: dims.iter().map(|&d| v.dims[d]).collect(),
+            strides: dims.iter().map(|&d| v.strides[d]).collect(),
+            ..v.clone()
+        };
+        let (from, along) = (only(&x, &kept), only(&x, &reduced));
+        let to = to.reshaped(&from.dims).ok_or_else(|| Diag::bug("a reduced tensor is no view of its kept dims"))?;
+        let inner: Vec<Level> = levels(&along.dims, &[&along], 0);
+        let inner: Vec<Level> =
+            inner.into_iter().map(|l| Level { strides: vec![l.strides[0], 0], count: l.count }).collect();
+        self.each(&from.dims.clone(), &[&from, &to], &|e, places| {
+            let start = constant(e, elem, start)?;
+            places[1].store(e, start)?;
+            nest(e, places, &inner, &|e, places| {
+                let (x, sum) = (places[0].load(e)?, places[1].load(e)?);
+                let joined = integer(e, &word, elem, sum, x)?;
+                places[1].store(e, joined)
             })
+        })
+    }
+
+    /// `graph.cumsum`: each sum is the one before it, read back from the result, and an element.
+    pub fn cumsum(&mut self, op: CumSum) -> Result<(), Diag> {
+        let (src, axis) = (self.src, op.axis(self.src) as usize);
+        let elem = self.elem(op.out(src));
+        let (x, to) = (self.view(op.x(src))?, self.destination(op.out(src))?);
+        let count = x.dims[axis];
+        // In the order of the sums: from the end if they run there.
+        let ordered = |v: &View| match op.reverse(src) {
+            false => v.clone(),
+            true => {
+                let mut v = v.clone();
+                v.offset += (count as i64 - 1) * v.strides[axis];
+                v.strides[axis] = -v.strides[axis];
+                v
+            }
+        };
+        let (x, to) = (ordered(&x), ordered(&to));
+        let lane = |v: &View, from: usize, count: usize| v.narrow(axis, from, count, 1);
+        let (skip, exclusive) = (usize::from(op.exclusive(src)), op.exclusive(src));
+        let (first_x, first) = (lane(&x, 0, 1), lane(&to, 0, 1));
+        let level = Level { count: count - 1, strides: vec![x.strides[axis], to.strides[axis], to.strides[axis]] };
+        let terms = if count > 1 { lane(&x, 1 - skip, 1) } else { first_x.clone() };
+        let sums = if count > 1 { lane(&to, 1, 1) } else { first.clone() };
+        self.each(&first.dims.clone(), &[&first_x, &terms, &sums, &first], &|e, places| {
+            let start = if exclusive { constant(e, elem, 0)? } else { places[0].load(e)? };
+            places[3].store(e, start)?;
+            if count == 1 {
+                return Ok(());
+            }
+            nest(
+                e,
+                &[places[1].clone(), places[3].clone(), places[2].clone()],
+                std::slice::from_ref(&level),
+                &|e, p| {
+                    let (term, before) = (p[0].load(e)?, p[1].load(e)?);
+                    let sum = match elem {
+                        Elem::F32 => worded(e, Binary::DEF, "add", before, term)?,
+                        _ => integer(e, "add", elem, before, term)?,
+                    };
+                    p[2].store(e, sum)
+                },
+            )
         })
     }
 }

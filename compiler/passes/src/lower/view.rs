@@ -158,7 +158,8 @@ impl<B: Copy> View<B> {
             Some(own) if self.dims[own] != 1 => self.strides[own],
             _ => 0,
         };
-        View { dims: dims.to_vec(), strides: (0..dims.len()).map(stride).collect(), ..self.clone() }
+        let padding = if dims == self.dims { self.padding } else { [0; 4] };
+        View { dims: dims.to_vec(), strides: (0..dims.len()).map(stride).collect(), padding, ..self.clone() }
     }
 }
 

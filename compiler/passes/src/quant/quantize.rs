@@ -7,7 +7,8 @@
 //! A tensor is quantized when an op that has an integer kernel reads it. Activations get one scale: the observed range,
 //! widened to hold 0 exactly. Tensors that only movement or max pooling separates share a range. Weights get one scale
 //! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
-//! epilogue stays float. Without observed ranges the pass changes nothing.
+//! epilogue stays float, and so does what a softmax takes: masks are added there. Without observed ranges the pass changes
+//! nothing.
 //!
 //! A tensor that was 0 in every sample has no range: it says nothing about the values of other samples, and any scale
 //! would be made up. A small one would cut them off, a large one would make the accumulators that it enters too coarse
@@ -15,17 +16,18 @@
 //! writes into the ranges file changes that. A tensor that was another number all the time does have a range, from there
 //! to 0.
 
-use super::keep_float::is_kept;
-use crate::graph::{constant_f32, sole_producer, unclamped};
+use super::keep_float::{is_kept, mark};
+use crate::graph::{constant_f32, from_constant, sole_producer, unclamped};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
     Add, AvgPool, Clamp, Constant, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Observe, Quantize,
+    Softmax,
 };
 use qc_dialects::phase;
 use qc_ir::{
     Attrs, Builder, Diag, DisjointSets, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy,
-    Use, ValueId,
+    Traits, Use, ValueId,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -45,6 +47,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     if ranges.is_empty() {
         return Ok(());
     }
+    keep_exponents(m);
     // Decided on the float graph: a quantized weight is no float constant any more.
     let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
     let leading = leading_to_compute(m);
@@ -106,11 +109,41 @@ fn has_integer_kernel(m: &Module, op: OpId) -> bool {
         return false;
     }
     let always = [Add::DEF, Mul::DEF, AvgPool::DEF, GlobalAvgPool::DEF];
+    if multiplies_computed(m, op) {
+        return true;
+    }
     if let Some(linear) = Linear::of(m, op) {
         let weight = linear.weight(m);
         return matches!(m.dims(weight).len(), 2 | 4) && constant_f32(m, weight).is_some();
     }
     always.iter().any(|d| m.is(op, d)) || is_movement(m, op) || Function::of(m, op).is_some()
+}
+
+/// Whether an op is a product of two computed tensors that has an integer kernel.
+fn multiplies_computed(m: &Module, op: OpId) -> bool {
+    let computed = |p: Matmul| !from_constant(m, p.a(m)) && !from_constant(m, p.b(m));
+    Matmul::of(m, op).is_some_and(|p| computed(p) && p.bias(m).is_none() && unclamped(m, op))
+}
+
+/// Why what a softmax takes stays float.
+const EXPONENT: &str = "a softmax takes its result; a mask in it would leave no steps for the scores";
+
+/// Marks the ops between the products and a softmax: their results are exponents, and one mask of -10,000 among them
+/// makes a step of a format 39 wide.
+fn keep_exponents(m: &mut Module) {
+    let mut exponents: HashSet<ValueId> = HashSet::new();
+    for op in m.ops(m.body()).rev().copied().collect::<Vec<OpId>>() {
+        if let Some(softmax) = Softmax::of(m, op) {
+            exponents.insert(softmax.x(m));
+        }
+        let v = m.result(op);
+        let passes_on = m.def(op).traits.has(Traits::ELEMENTWISE) || crate::graph::is_movement(m, op);
+        // What others read as well is not there for the softmax.
+        if exponents.contains(&v) && passes_on && m.uses(v).len() == 1 {
+            exponents.extend(m.operands(op).iter().flatten().copied());
+            mark(m, op, EXPONENT);
+        }
+    }
 }
 
 /// Whether an op moves elements, in whatever form its neighbours have them.
@@ -123,7 +156,7 @@ fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
     let is_constant = constant_f32(m, v).is_some();
     let reads = |u: &Use| match u {
         Use::Operand(op, i) => {
-            let data = *i == 0 || !Linear::is(m, *op);
+            let data = *i == 0 || !Linear::is(m, *op) || multiplies_computed(m, *op);
             // Sums and products choose the form of their constants themselves.
             let data = data && !(is_constant && (m.is(*op, Add::DEF) || m.is(*op, Mul::DEF)));
             data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leading.contains(&m.result(*op)))

@@ -72,7 +72,15 @@ pub fn variant(tier: u32, batch: u32) -> Variant {
     let shapes: [[i64; MAX_RANK]; 4] = [shape(&[n, columns]), shape(&[]), shape(&[n, columns]), shape(&[n])];
     let shapes = Box::leak(Box::new(shapes)).as_ptr();
     let features = qc_kernels::Tier::from_number(tier).map_or(1 << 63, |tier| tier.needs().bits());
-    Variant { features, shapes, arena_bytes, n_steps: steps.len() as u64, steps: steps.as_ptr() }
+    Variant {
+        features,
+        shapes,
+        arena_bytes,
+        n_steps: steps.len() as u64,
+        steps: steps.as_ptr(),
+        n_checks: 0,
+        checks: null(),
+    }
 }
 
 /// An f32 tensor.

@@ -1,7 +1,7 @@
 //! Strided copies and fills: runs go to `memcpy` and `memset`, two exchanged levels to transposed blocks.
 
 use super::simd::{Simd, unroll};
-use crate::args::{FillArgs, MoveArgs};
+use crate::args::{FillArgs, GatherArgs, MoveArgs};
 use core::ptr::copy_nonoverlapping;
 
 /// One level of a copy: count, and strides in bytes.
@@ -46,6 +46,26 @@ pub unsafe fn copy<S: Simd, T: Copy>(s: S, args: *const u8) {
                     exchange::<S, T>(s, inner, second, src, dst);
                 }
             }
+        }
+    }
+}
+
+/// Rows of a table that indices choose.
+///
+/// # Safety
+/// `args` points to a [`GatherArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn gather<S: Simd>(_: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<GatherArgs>() };
+    for o in 0..g.outer {
+        let (table, out) = (g.table.wrapping_add(o * g.table_outer), g.out.wrapping_add(o * g.out_outer));
+        for r in 0..g.rows {
+            // A negative index is a large one without sign.
+            // SAFETY: there are `rows` indices.
+            let i = (unsafe { g.indices.add(r).read_unaligned() } as u32 as usize).min(g.size - 1);
+            // SAFETY: row `i` of the table and row `r` of the result exist.
+            unsafe { copy_run(table.wrapping_add(i * g.table_row), out.wrapping_add(r * g.out_row), g.n) };
         }
     }
 }

@@ -167,6 +167,7 @@ pub fn run_variant<M: Memory>(family: Family, variant: Variant, args: &Args, mem
         Family::Quantize => elementwise::quantize(args, mem),
         Family::Dequantize => elementwise::dequantize(args, mem),
         Family::Move => movement::copy(variant, args, mem),
+        Family::Gather => movement::gather(args, mem),
         Family::Pack => movement::pack(variant, args, mem),
         Family::Fill => movement::fill(variant, args, mem),
         Family::Softmax => softmax::softmax(args, mem),

@@ -26,6 +26,20 @@ pub(super) fn copy<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
     }
 }
 
+pub(super) fn gather<M: Memory>(args: &Args, mem: &mut M) {
+    let int = |name| args.int(name);
+    for o in 0..int("outer") {
+        for r in 0..int("rows") {
+            let i = i64::from(mem.i32(args.ptr("indices").plus(4 * r)));
+            let row = if (0..int("size")).contains(&i) { i } else { int("size") - 1 };
+            for b in 0..int("n") {
+                let value = mem.u8(args.ptr("table").plus(o * int("table_outer") + row * int("table_row") + b));
+                mem.set_u8(args.ptr("out").plus(o * int("out_outer") + r * int("out_row") + b), value);
+            }
+        }
+    }
+}
+
 pub(super) fn pack<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
     let (k_count, cols) = (args.int("k") as usize, args.int("cols") as usize);
     let at = |k: usize, n: usize| args.ptr("src").plus(k as i64 * args.int("src_k") + n as i64 * args.int("src_n"));

@@ -5,11 +5,11 @@
 //! that exists (functions of single elements have theirs); a test compares the table with the declarations.
 
 use super::build::Graph;
-use super::{elementwise, linear, mixing, movement, norms, pattern, window};
+use super::{elementwise, integer, linear, mixing, movement, norms, pattern, window};
 use qc_dialects::graph::{
-    ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Concat, Constant, Conv2d, Dequantize, Div,
-    GlobalAvgPool, GlobalMaxPool, LayerNorm, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad, Quantize, ReduceMean,
-    Relu, Reshape, Slice, Softmax, Sub, Transpose,
+    ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Compare, Concat, Constant, Conv2d, CumSum,
+    Dequantize, Div, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce, LayerNorm, Lrn, Matmul,
+    Max, MaxPool, Min, Mul, Observe, Pad, Quantize, ReduceMean, Relu, Reshape, Select, Slice, Softmax, Sub, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -55,10 +55,15 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 2, ops: &[Reshape::DEF, Transpose::DEF], make: movement::shuffle },
     Maker { weight: 1, ops: &[Transpose::DEF], make: movement::transpose },
     Maker { weight: 1, ops: &[Reshape::DEF], make: movement::reshape },
+    Maker { weight: 1, ops: &[Expand::DEF], make: movement::expand },
     Maker { weight: 2, ops: &[Pad::DEF], make: movement::pad },
     Maker { weight: 1, ops: &[Softmax::DEF], make: norms::softmax },
     Maker { weight: 1, ops: &[Lrn::DEF], make: norms::lrn },
     Maker { weight: 1, ops: &[ReduceMean::DEF], make: window::mean },
+    Maker { weight: 1, ops: &[IntBinary::DEF], make: integer::arithmetic },
+    Maker { weight: 1, ops: &[Compare::DEF, Select::DEF], make: integer::choice },
+    Maker { weight: 1, ops: &[IntReduce::DEF, CumSum::DEF], make: integer::reduction },
+    Maker { weight: 1, ops: &[Index::DEF, Gather::DEF], make: integer::gather },
     Maker { weight: 2, ops: &[Mul::DEF, Add::DEF, Softmax::DEF], make: norms::masked_softmax },
     Maker { weight: 3, ops: &[Add::DEF, LayerNorm::DEF], make: norms::layer_norm },
     Maker { weight: 2, ops: &[BatchNorm::DEF], make: linear::batch_norm },

@@ -8,6 +8,7 @@
 pub mod build;
 mod elementwise;
 pub mod fuzz;
+mod integer;
 mod linear;
 pub mod makers;
 mod mixing;

@@ -1,7 +1,7 @@
 //! Steps that move elements.
 
 use super::build::{Graph, MAX_ELEMENTS};
-use qc_dialects::graph::{Concat, Pad, Slice, Transpose};
+use qc_dialects::graph::{Concat, Expand, Pad, Slice, Transpose};
 use qc_ir::{Attrs, ValueId};
 
 /// Values one after the other: of one format or several, sometimes twice the same.
@@ -71,6 +71,22 @@ pub fn reshape(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
         1 => g.reshaped(x, &[a, n / a]),
         _ => g.reshaped(x, &[a, b, rest / b]),
     })
+}
+
+/// Every element several times along a dim of its own, which may come to lie within another.
+pub fn expand(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let dims = g.dims(x);
+    let (axis, count) = (1 + p[0] as usize % (dims.len() - 1), 2 + p[1] as usize % 3);
+    (g.elements(x) * count <= MAX_ELEMENTS && dims.len() < 6).then_some(())?;
+    let mut shape = dims.clone();
+    shape.insert(axis, 1);
+    let apart = g.reshaped(x, &shape[1..]);
+    shape[axis] = count;
+    let to: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+    let repeated = g.op(Expand::DEF, &[apart], Attrs::new().with("shape", to));
+    let mut joined = dims[1..].to_vec();
+    joined[axis - 1] *= count;
+    Some(g.reshaped(repeated, &joined))
 }
 
 /// A constant around the elements, mostly zeros around planes.

@@ -1,0 +1,226 @@
+//! Integers and truth values: arithmetic, comparisons, choices, and rounding, which goes through integers.
+
+use super::{Graph, Value, scalar};
+use crate::error::Refusal;
+use qc_dialects::graph::{self, IntFunction};
+use qc_ir::{Elem, HostTensor, attrs};
+
+/// What a comparison asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub(crate) enum Relation {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// How a quotient of integers is rounded, and hence which sign a remainder has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rounding {
+    /// Towards zero: the remainder has the sign of the dividend.
+    Truncate,
+    /// Down: the remainder has the sign of the divisor.
+    Floor,
+}
+
+impl Graph {
+    /// A tensor of one integer.
+    pub fn integer(&self, elem: Elem, value: i64) -> Result<Value, Refusal> {
+        let made = graph::integer::wrapped(elem, &[], vec![value]);
+        made.map(Value::from).map_err(|_| Refusal::unsupported("an operand holds no integers"))
+    }
+
+    /// `f` of two integers of one type, or of two truth values.
+    ///
+    /// # Errors
+    /// When their types differ, and for a divisor that is computed or 0.
+    pub fn integers(&mut self, f: IntFunction, a: &Value, b: &Value) -> Result<Value, Refusal> {
+        if matches!(f, IntFunction::Div | IntFunction::Rem) {
+            let divisor = b.known().ok_or_else(|| {
+                Refusal::unsupported("integers are divided by computed integers, which may be 0")
+                    .remedy("divide by a constant, or as floats")
+            })?;
+            if (0..divisor.len()).any(|i| divisor.int(i) == Some(0)) {
+                return Err(Refusal::invalid("integers are divided by 0"));
+            }
+        }
+        self.emit(graph::IntBinary::DEF, &[Some(a), Some(b)], attrs! { op: f.word() })
+    }
+
+    /// The quotient of two integers.
+    pub fn quotient(&mut self, rounding: Rounding, a: &Value, b: &Value) -> Result<Value, Refusal> {
+        let quotient = self.integers(IntFunction::Div, a, b)?;
+        if rounding == Rounding::Truncate {
+            return Ok(quotient);
+        }
+        let (rest, elem) = (self.integers(IntFunction::Rem, a, b)?, self.elem(a));
+        let other_side = self.is_on_the_other_side(&rest, b)?;
+        let one = self.cast(&other_side, elem)?;
+        self.integers(IntFunction::Sub, &quotient, &one)
+    }
+
+    /// What a division of integers leaves.
+    pub fn remainder(&mut self, rounding: Rounding, a: &Value, b: &Value) -> Result<Value, Refusal> {
+        let rest = self.integers(IntFunction::Rem, a, b)?;
+        if rounding == Rounding::Truncate {
+            return Ok(rest);
+        }
+        let other_side = self.is_on_the_other_side(&rest, b)?;
+        let moved = self.integers(IntFunction::Add, &rest, b)?;
+        self.select(&other_side, &moved, &rest)
+    }
+
+    /// Whether what a division leaves is not 0 and has another sign than the divisor.
+    fn is_on_the_other_side(&mut self, rest: &Value, divisor: &Value) -> Result<Value, Refusal> {
+        let zero = self.integer(self.elem(rest), 0)?;
+        let any = self.compare(Relation::NotEqual, rest, &zero)?;
+        let (rest, divisor) =
+            (self.compare(Relation::Less, rest, &zero)?, self.compare(Relation::Less, divisor, &zero)?);
+        let differ = self.integers(IntFunction::Xor, &rest, &divisor)?;
+        self.integers(IntFunction::And, &any, &differ)
+    }
+
+    /// Whether a relation holds between two numbers of one type.
+    pub fn compare(&mut self, relation: Relation, a: &Value, b: &Value) -> Result<Value, Refusal> {
+        for v in [a, b] {
+            if matches!(self.elem(v), Elem::Quant(_)) {
+                self.expect_f32(v)?;
+            }
+        }
+        let (word, [a, b]) = match relation {
+            Relation::Equal | Relation::NotEqual => ("eq", [a, b]),
+            Relation::Less => ("lt", [a, b]),
+            Relation::LessOrEqual => ("le", [a, b]),
+            Relation::Greater => ("lt", [b, a]),
+            Relation::GreaterOrEqual => ("le", [b, a]),
+        };
+        let holds = self.emit(graph::Compare::DEF, &[Some(a), Some(b)], attrs! { op: word })?;
+        if relation == Relation::NotEqual { self.not(&holds) } else { Ok(holds) }
+    }
+
+    /// The opposite of a truth value.
+    pub fn not(&mut self, x: &Value) -> Result<Value, Refusal> {
+        let yes = HostTensor::bool(Vec::new(), vec![true]).into();
+        self.integers(IntFunction::Xor, x, &yes)
+    }
+
+    /// Whether a float is NaN.
+    pub fn is_nan(&mut self, x: &Value) -> Result<Value, Refusal> {
+        self.expect_f32(x)?;
+        self.compare(Relation::NotEqual, x, x)
+    }
+
+    /// `yes` where a truth value holds, else `no`.
+    pub fn select(&mut self, condition: &Value, yes: &Value, no: &Value) -> Result<Value, Refusal> {
+        let condition = self.cast(condition, Elem::Bool)?;
+        self.emit(graph::Select::DEF, &[Some(&condition), Some(yes), Some(no)], attrs! {})
+    }
+
+    /// Integers along `axes` joined by `f`.
+    pub fn int_reduce(&mut self, f: IntFunction, x: &Value, axes: &[usize], keepdims: bool) -> Result<Value, Refusal> {
+        let attrs = attrs! { op: f.word(), axes: axes, keepdims: keepdims };
+        self.emit(graph::IntReduce::DEF, &[Some(x)], attrs)
+    }
+
+    /// Running sums along an axis.
+    pub fn cumsum(&mut self, x: &Value, axis: usize, exclusive: bool, reverse: bool) -> Result<Value, Refusal> {
+        let attrs = attrs! { axis: axis, exclusive: exclusive, reverse: reverse };
+        self.emit(graph::CumSum::DEF, &[Some(x)], attrs)
+    }
+
+    /// `whole` of floats so small that they may have a fraction; others are whole, or none at all.
+    fn where_small(
+        &mut self,
+        x: &Value,
+        bound: f32,
+        whole: impl FnOnce(&mut Graph) -> Result<Value, Refusal>,
+    ) -> Result<Value, Refusal> {
+        self.expect_f32(x)?;
+        let size = self.function(graph::Function::Abs, x)?;
+        let small = self.compare(Relation::Less, &size, &scalar(bound))?;
+        let whole = whole(self)?;
+        self.select(&small, &whole, x)
+    }
+
+    /// The largest whole number that is not above a float.
+    pub fn floor(&mut self, x: &Value) -> Result<Value, Refusal> {
+        self.where_small(x, 8_388_608.0, |g| {
+            let integer = g.cast(x, Elem::I32)?;
+            let truncated = g.cast(&integer, Elem::F32)?;
+            let above = g.compare(Relation::Less, x, &truncated)?;
+            let below = g.plus(&truncated, -1.0)?;
+            g.select(&above, &below, &truncated)
+        })
+    }
+
+    /// The smallest whole number that is not below a float.
+    pub fn ceil(&mut self, x: &Value) -> Result<Value, Refusal> {
+        let negated = self.times(x, -1.0)?;
+        let floor = self.floor(&negated)?;
+        self.times(&floor, -1.0)
+    }
+
+    /// The nearest whole number, the even one of two.
+    pub fn round(&mut self, x: &Value) -> Result<Value, Refusal> {
+        // Beyond 2^22 in size, `x + 1.5 * 2^23` has no room for a half; those numbers have steps of a half or more.
+        let magic = 12_582_912.0;
+        self.where_small(x, 4_194_304.0, |g| {
+            let moved = g.plus(x, magic)?;
+            g.plus(&moved, -magic)
+        })
+    }
+
+    /// -1, 0 or 1, by the sign of a number.
+    pub fn sign(&mut self, x: &Value) -> Result<Value, Refusal> {
+        let elem = self.elem(x);
+        let zero = self.cast(&scalar(0.0), elem)?;
+        let (above, below) = (self.compare(Relation::Less, &zero, x)?, self.compare(Relation::Less, x, &zero)?);
+        let (one, minus) = (self.cast(&scalar(1.0), elem)?, self.cast(&scalar(-1.0), elem)?);
+        // What is neither is 0, or NaN, which stays.
+        let rest = self.select(&below, &minus, x)?;
+        self.select(&above, &one, &rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(v: &[f32]) -> Value {
+        HostTensor::f32([v.len()], v.to_vec()).into()
+    }
+
+    fn ints(v: &[i64]) -> Value {
+        HostTensor::i64([v.len()], v.to_vec()).into()
+    }
+
+    #[test]
+    fn rounding_of_known_floats() {
+        let mut g = Graph::new("t");
+        let x = floats(&[2.5, -2.5, 0.4, -0.6, 3e9, f32::NEG_INFINITY, 8_388_607.5, 4_194_303.5]);
+        let read = |v: Value| v.known().and_then(|t| t.as_f32().map(<[f32]>::to_vec)).unwrap();
+        let inf = f32::NEG_INFINITY;
+        assert_eq!(read(g.floor(&x).unwrap()), [2.0, -3.0, 0.0, -1.0, 3e9, inf, 8_388_607.0, 4_194_303.0]);
+        assert_eq!(read(g.ceil(&x).unwrap()), [3.0, -2.0, 1.0, 0.0, 3e9, inf, 8_388_608.0, 4_194_304.0]);
+        assert_eq!(read(g.round(&floats(&[2.5, -2.5, 3.5, -0.6])).unwrap()), [2.0, -2.0, 4.0, -1.0]);
+        assert!(read(g.floor(&floats(&[f32::NAN])).unwrap())[0].is_nan());
+        assert_eq!(read(g.sign(&floats(&[-3.0, 0.0, 9.0])).unwrap()), [-1.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn quotients_round_down_or_towards_zero() {
+        let mut g = Graph::new("t");
+        let (a, b) = (ints(&[7, -7, 7, -7, 6]), ints(&[2, 2, -2, -2, 3]));
+        let read = |v: Value| v.known().and_then(|t| t.as_i64().map(<[i64]>::to_vec)).unwrap();
+        assert_eq!(read(g.quotient(Rounding::Truncate, &a, &b).unwrap()), [3, -3, -3, 3, 2]);
+        assert_eq!(read(g.quotient(Rounding::Floor, &a, &b).unwrap()), [3, -4, -4, 3, 2]);
+        assert_eq!(read(g.remainder(Rounding::Truncate, &a, &b).unwrap()), [1, -1, 1, -1, 0]);
+        assert_eq!(read(g.remainder(Rounding::Floor, &a, &b).unwrap()), [1, 1, -1, -1, 0]);
+        assert!(g.quotient(Rounding::Floor, &a, &ints(&[0])).is_err());
+        let computed = g.input("d", Elem::I64, &[5]);
+        assert!(g.quotient(Rounding::Truncate, &a, &computed).is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! ONNX operators that choose by indices, or make them.
+
+use super::node::{Lowered, Node};
+use crate::emit::{Graph, Relation, Value};
+use crate::error::Refusal;
+use crate::shape as resolve;
+use qc_dialects::graph::IntFunction;
+use qc_ir::{Elem, HostTensor, indices};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+const KNOWN: &str = "it keeps all elements, or its result is known at import";
+
+pub(super) fn gather(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let axis = resolve::axis(n.int("axis")?.unwrap_or(0), g.dims(x).len())?;
+    Ok(Lowered::identity(g.gather(x, n.input(1)?, axis)?, KNOWN))
+}
+
+pub(super) fn gather_elements(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let axis = resolve::axis(n.int("axis")?.unwrap_or(0), g.dims(x).len())?;
+    Ok(g.gather_elements(x, n.input(1)?, axis)?.into())
+}
+
+pub(super) fn gather_nd(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let batch = usize::try_from(n.int("batch_dims")?.unwrap_or(0));
+    let batch = batch.map_err(|_| Refusal::invalid("batch_dims is negative"))?;
+    Ok(g.gather_nd(n.input(0)?, n.input(1)?, batch)?.into())
+}
+
+/// `start, start + delta, ..` up to `limit`, known numbers of one type.
+pub(super) fn range(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let number = |i: usize| -> Result<HostTensor> {
+        let t = n.known(i, "the bounds")?.ok_or_else(|| Refusal::invalid(format!("input {i} is missing")))?;
+        if t.len() == 1 { Ok(t.clone()) } else { Err(Refusal::invalid("a bound is no single number")) }
+    };
+    Ok(g.range(&number(0)?, &number(1)?, &number(2)?)?.into())
+}
+
+pub(super) fn cumsum(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let axis = n.known_ints(1, "the axis")?.and_then(|a| a.first().copied());
+    let axis = resolve::axis(axis.ok_or_else(|| Refusal::invalid("it has no axis"))?, g.dims(x).len())?;
+    Ok(g.cumsum(x, axis, n.flag("exclusive", false)?, n.flag("reverse", false)?)?.into())
+}
+
+/// A triangle of matrices: what is on the other side of the diagonal becomes 0.
+pub(super) fn triangle(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let &[.., rows, columns] = &dims[..] else { return Err(Refusal::invalid("it has no matrix")) };
+    let k = n.known_ints(1, "the diagonal")?.and_then(|k| k.first().copied()).unwrap_or(0);
+    let upper = n.flag("upper", true)?;
+    g.charge(rows.saturating_mul(columns))?;
+    let inside = |i: Vec<usize>| {
+        let distance = i[1] as i64 - i[0] as i64;
+        if upper { distance >= k } else { distance <= k }
+    };
+    let mask = HostTensor::bool([rows, columns], indices(&[rows, columns]).map(inside).collect());
+    let zero = g.cast(&crate::emit::scalar(0.0), g.elem(x))?;
+    Ok(g.select(&mask.into(), x, &zero)?.into())
+}
+
+/// The positions of what is not 0 in a known tensor, a column each.
+pub(super) fn non_zero(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let t = n.known(0, "the elements whose positions are asked for")?;
+    let t = t.ok_or_else(|| Refusal::invalid("it has no input"))?;
+    let is_set = |i: usize| t.as_f32().map_or_else(|| t.int(i) != Some(0), |v| v[i] != 0.0);
+    let found: Vec<Vec<usize>> = indices(t.dims()).enumerate().filter(|(i, _)| is_set(*i)).map(|(_, at)| at).collect();
+    let rows = (0..t.dims().len()).flat_map(|d| found.iter().map(move |at| at[d] as i64)).collect();
+    Ok(Value::from(HostTensor::i64([t.dims().len(), found.len()], rows)).into())
+}
+
+/// `values[1]` where a class is, `values[0]` elsewhere, along a new axis of `depth`.
+pub(super) fn one_hot(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = g.cast(n.input(0)?, Elem::I64)?;
+    let depth = n.known_number(1, "the depth")?.unwrap_or(0.0) as usize;
+    let values = n.input(2)?;
+    let mut dims = g.dims(&x);
+    let axis = resolve::axis(n.int("axis")?.unwrap_or(-1), dims.len() + 1)?;
+    dims.insert(axis, 1);
+    let x = g.reshape(&x, &dims)?;
+    let mut classes = vec![1; dims.len()];
+    classes[axis] = depth;
+    g.charge(8usize.saturating_mul(depth))?;
+    let depth_of = |v: i64| HostTensor::i64(Vec::new(), vec![v]).into();
+    let below = g.compare(Relation::Less, &x, &depth_of(0))?;
+    let counted = g.integers(IntFunction::Add, &x, &depth_of(depth as i64))?;
+    let x = g.select(&below, &counted, &x)?;
+    let classes = HostTensor::i64(classes, (0..depth as i64).collect()).into();
+    let hit = g.compare(Relation::Equal, &x, &classes)?;
+    let (off, on) = (g.narrow(values, 0, 0, 1)?, g.narrow(values, 0, 1, 2)?);
+    Ok(g.select(&hit, &on, &off)?.into())
+}

@@ -1,0 +1,92 @@
+//! Elements that computed indices choose.
+//!
+//! Indices become safe in one place: `graph.index` gives those of a dim, and an index outside is an error value of the run.
+//! What reads by indices takes its results.
+
+use super::{arg, check_size, gather, tensor_of};
+use qc_ir::{Elem, Follow, HostTensor, Items, Module, OpId, TensorTy, Type, strides};
+
+qc_ir::ops! { dialect GATHER = "graph";
+    /// Indices of a dim of `size`: negative ones count from its end. An index outside `-size..size` ends the run with an error
+    /// that names input and value.
+    op Index = "graph.index"(x: Integer) -> (out) { size: Int } [ELEMENTWISE] infer(infer_index) eval(eval_index);
+    /// `out[.., i0, i1, .., ..] = x[.., indices[i0, i1, ..], ..]`: the dims of `indices` take the place of `axis`. Indices
+    /// are those of the dim.
+    op Gather = "graph.gather"(x: Tensor, indices: Integer) -> (out) { axis: Int } [PURE]
+        infer(infer_gather) eval(eval_gather) items(items_gather);
+}
+
+fn infer_index(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let size = Index(op).size(m);
+    if !(1..=1 << 31).contains(&size) {
+        return Err(format!("a dim of {size}"));
+    }
+    Ok(vec![Type::Tensor(TensorTy::new(Elem::I32, tensor_of(m, op, 0)?.dims.clone()))])
+}
+
+fn eval_index(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (x, size) = (arg(args, 0)?, Index(op).size(m));
+    let name = || m.name(Index(op).x(m)).unwrap_or("?").to_string();
+    let one = |i: i64| match i {
+        _ if (0..size).contains(&i) => Ok(i as i32),
+        _ if (-size..0).contains(&i) => Ok((i + size) as i32),
+        _ => Err(format!("`{}` holds {i}, which is no index of a dim of {size}", name())),
+    };
+    let out = super::integer::integers(x)?.into_iter().map(one).collect::<Result<_, _>>()?;
+    Ok(vec![HostTensor::i32(x.dims(), out)])
+}
+
+impl Gather {
+    /// The axis.
+    ///
+    /// # Errors
+    /// When there is no such axis.
+    pub fn dim(self, m: &Module) -> Result<usize, String> {
+        let (axis, rank) = (self.axis(m), tensor_of(m, self.0, 0)?.dims.len());
+        let found = usize::try_from(axis).ok().filter(|&a| a < rank);
+        found.ok_or_else(|| format!("axis {axis} is outside rank {rank}"))
+    }
+}
+
+fn infer_gather(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let (x, indices, axis) = (tensor_of(m, op, 0)?, tensor_of(m, op, 1)?, Gather(op).dim(m)?);
+    if m.operand(op, 0).and_then(|v| m.quant_of(v)).is_some_and(|q| q.axis.is_some()) {
+        return Err("a tensor quantized per axis cannot be moved".into());
+    }
+    if indices.elem != Elem::I32 {
+        return Err("its indices are not those of `graph.index`".into());
+    }
+    let mut dims = x.dims.to_vec();
+    dims.splice(axis..=axis, indices.dims.iter().copied());
+    check_size(&dims)?;
+    Ok(vec![Type::Tensor(TensorTy::new(x.elem, dims))])
+}
+
+/// Items of the table stay where they are; those of the indices come to lie behind the dims before the axis.
+fn items_gather(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let axis = Gather(op).dim(m).ok()?;
+    match (f.is_same(m, op, 0), f.is_same(m, op, 1)) {
+        (true, true) => Some(Items::Same),
+        (true, false) => f.along(m, op, 1).map(|own| Items::Along(axis + own)),
+        (false, true) => {
+            let own = f.along(m, op, 0).filter(|own| *own != axis)?;
+            let more = m.dims(Gather(op).indices(m)).len();
+            Some(Items::Along(if own < axis { own } else { own + more - 1 }))
+        }
+        (false, false) => None,
+    }
+}
+
+fn eval_gather(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (x, indices, axis) = (arg(args, 0)?, arg(args, 1)?, Gather(op).dim(m)?);
+    let indices = indices.as_i32().ok_or("its indices are not those of `graph.index`")?;
+    let (size, inner) = (x.dims()[axis], strides(x.dims())[axis]);
+    if indices.iter().any(|&i| i < 0 || i as usize >= size) {
+        return Err(format!("an index is outside a dim of {size}"));
+    }
+    let dims = infer_gather(m, op)?[0].tensor().map(|t| t.dims.to_vec()).unwrap_or_default();
+    let outer: usize = x.dims()[..axis].iter().product();
+    let row = |(o, i): (usize, usize)| (0..inner).map(move |k| (o * size + i) * inner + k);
+    let rows = (0..outer).flat_map(|o| indices.iter().map(move |&i| (o, i as usize)));
+    gather(x, dims, rows.flat_map(row))
+}
