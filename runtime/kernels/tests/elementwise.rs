@@ -160,9 +160,31 @@ fn quantizable(rng: &mut Rng, n: usize, scale: f32) -> Vec<u8> {
     let draw = |rng: &mut Rng| match rng.below(6) {
         0 => rng.pick(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38, -1e38, 0.0, -0.0]),
         1 => (rng.range(-300, 300) as f32 + 0.5) * scale,
+        // Some units beside the middle between two steps.
+        2 => {
+            let middle = ((rng.range(-300, 300) as f32 + 0.5) * scale).to_bits();
+            f32::from_bits(middle.wrapping_add(rng.below(9) as u32).wrapping_sub(4))
+        }
         _ => rng.float(-300.0, 300.0) * scale,
     };
     (0..n).map(|_| draw(rng)).collect::<Vec<_>>().bytes()
+}
+
+/// A quotient that is a unit beside the middle between two steps rounds the other way than the middle; a product with the
+/// inverse of the scale would be such units off.
+#[test]
+fn numbers_beside_the_middle_of_two_steps_are_divided() {
+    let mut rng = Rng(9);
+    for round in 0..400 {
+        // Among them scales whose inverse is no normal number.
+        let any = f32::from_bits((rng.below(0x7f00_0000) as u32).max(1));
+        let scale = if round % 4 == 0 { any } else { rng.float(0.001, 2.0) };
+        let n = 1024;
+        let mut case = Case::new(Family::Quantize, Variant::U8);
+        case.buffer("a", quantizable(&mut rng, n, scale), 0).buffer("out", rng.bytes(n), 0);
+        case.int("a_px", 4 * n).int("a_ch", 4).int("out_px", n).int("pixels", 1).int("channels", n).int("outer", 1);
+        case.f32("scale", scale).f32("zero", rng.pick(&[0.0, 128.0])).int("hi", 255).check();
+    }
 }
 
 #[test]

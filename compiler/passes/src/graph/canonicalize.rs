@@ -9,8 +9,8 @@
 
 use super::{add_f32, constant_f32, per_channel, sole_producer, splat, unclamped};
 use qc_dialects::graph::{
-    AdaptiveAvgPool, Add, Clip, Conv2d, Div, GlobalAvgPool, Matmul, Mul, Pad, ReduceMean, Relu, Reshape, Slice, Sub,
-    Transpose,
+    AdaptiveAvgPool, Add, Clip, Conv2d, Div, GlobalAvgPool, Matmul, Mul, Pad, ReduceMean, Relu, Reshape, Slice,
+    Softmax, Sub, Transpose,
 };
 use qc_dialects::phase;
 use qc_ir::{Attrs, Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
@@ -33,6 +33,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         Pattern { name: "div-to-mul", root: Div::DEF, apply: div_to_mul },
         Pattern { name: "add-into-bias", root: Add::DEF, apply: add_into_bias },
         Pattern { name: "mul-into-weight", root: Mul::DEF, apply: mul_into_weight },
+        Pattern { name: "factors-behind-scores", root: Matmul::DEF, apply: factors_behind_scores },
         Pattern { name: "add-zero", root: Add::DEF, apply: add_zero },
         Pattern { name: "mul-one", root: Mul::DEF, apply: mul_one },
         Pattern { name: "pad-into-conv", root: Conv2d::DEF, apply: pad_into_conv },
@@ -145,6 +146,33 @@ fn mul_into_weight(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     (rw.m.ty(rw.m.result(op)) == rw.m.ty(x)).then_some(())?;
     let factors = per_channel(rw.m, c, &dims, axis)?;
     super::fold_batch_norm::scale_linear(rw, op, producer, &factors, None)
+}
+
+/// Factors of both operands of a product whose result a softmax reads: one behind it, which is part of the softmax's step.
+fn factors_behind_scores(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+    let m = &*rw.m;
+    let product = Matmul(op);
+    let (scores, scaled) = (product.out(m), [product.a(m), product.b(m)]);
+    let reader = m.only_user(scores)?;
+    let masked =
+        || m.is(reader, Add::DEF) && m.only_user(m.result(reader)).is_some_and(|user| m.is(user, Softmax::DEF));
+    (m.is(reader, Softmax::DEF) || masked()).then_some(())?;
+    (product.bias(m).is_none() && unclamped(m, op)).then_some(())?;
+    let part = |v: ValueId| {
+        let mul = sole_producer(m, v, op).filter(|&mul| m.is(mul, Mul::DEF))?;
+        let (x, factor) = (m.operand(mul, 0)?, splat(m, m.operand(mul, 1)?)?);
+        (m.dims(x) == m.dims(v)).then_some((mul, x, factor))
+    };
+    let [(a, x, p), (b, y, q)] = [part(scaled[0])?, part(scaled[1])?];
+    (p * q).is_normal().then_some(())?;
+    let (attrs, loc) = (m.attrs(op).clone(), rw.fuse_locs(&[a, b, op]));
+    let plain = rw.create_at(op, loc, Matmul::DEF, &[Some(x), Some(y), None], attrs)?;
+    let factor = add_f32(rw, "factor", &[], vec![p * q])?;
+    let plain = rw.m.result(plain);
+    let new = rw.create_at(op, loc, Mul::DEF, &[Some(plain), Some(factor)], Attrs::new())?;
+    let new = rw.m.result(new);
+    rw.replace(scores, new);
+    Some(())
 }
 
 fn add_zero(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {

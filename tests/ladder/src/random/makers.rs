@@ -67,7 +67,7 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 2, ops: &[Mul::DEF, Add::DEF, Softmax::DEF], make: norms::masked_softmax },
     Maker { weight: 3, ops: &[Add::DEF, LayerNorm::DEF], make: norms::layer_norm },
     Maker { weight: 2, ops: &[BatchNorm::DEF], make: linear::batch_norm },
-    Maker { weight: 1, ops: &[Softmax::DEF, ReduceMean::DEF, Sub::DEF], make: mixing::items },
+    Maker { weight: 2, ops: &[Softmax::DEF, ReduceMean::DEF, Sub::DEF], make: mixing::items },
 ];
 
 #[cfg(test)]

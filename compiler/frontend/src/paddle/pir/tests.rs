@@ -62,6 +62,16 @@ impl Pir {
         self
     }
 
+    /// Appends an op with several results.
+    pub fn many(mut self, name: &str, operands: &[i64], attrs: &[Value], results: &[&[i64]]) -> Pir {
+        let operands: Vec<Value> = operands.iter().map(|id| json!({"%": id})).collect();
+        let list = (self.last + 1..).zip(results);
+        let list: Vec<Value> = list.map(|(id, dims)| json!({"%": id, "TT": dense(dims)})).collect();
+        self.ops.push(json!({"#": name, "I": operands, "A": attrs, "O": list}));
+        self.last += results.len() as i64;
+        self
+    }
+
     /// A list of integers as an operand.
     pub fn int_array(self, values: &[i64]) -> Pir {
         let items: Vec<Value> = values.iter().map(|v| json!({"#": "0.a_i64", "D": v})).collect();
@@ -156,6 +166,19 @@ fn operands_and_lists_become_slots() {
     assert_eq!(report[0], ("conv2d:%7", "pd_op.conv2d"));
     assert!(report.contains(&("full_int_array:%9", "pd_op.full_int_array")));
     assert!(imported.format.contains("Paddle 3") && imported.format.contains("version 4"));
+}
+
+#[test]
+fn further_results_of_a_norm_can_be_read() {
+    let norm = |result: i64, dims: &[i64]| {
+        let p = Pir::new(&[1, 2, 4]).param("s", &[4], &[2.0; 4]).param("b", &[4], &[0.0, 1.0, 2.0, 3.0]);
+        let attrs = [attr("epsilon", "0.a_f32", json!(0.0)), attr("begin_norm_axis", "0.a_i32", json!(2))];
+        let p = p.many("1.layer_norm", &[1, 2, 3], &attrs, &[&[1, 2, 4], &[2], &[2]]);
+        p.fetch(4 + result, dims).run(&[1.0, 3.0, 1.0, 3.0, 0.0, 4.0, 4.0, 0.0])
+    };
+    assert_eq!(norm(0, &[1, 2, 4]), (vec![1, 2, 4], vec![-2.0, 3.0, 0.0, 5.0, -2.0, 3.0, 4.0, 1.0]));
+    assert_eq!(norm(1, &[2]), (vec![2], vec![2.0, 2.0]));
+    assert_eq!(norm(2, &[2]), (vec![2], vec![1.0, 4.0]));
 }
 
 #[test]
