@@ -7,7 +7,7 @@
 //! A tensor is quantized when an op that has an integer kernel reads it. Activations get one scale: the observed range,
 //! widened to hold 0 exactly. Tensors that only movement or max pooling separates share a range. Weights get one scale
 //! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
-//! epilogue stays float, and so does what a softmax takes: masks are added there. Without observed ranges the pass changes
+//! epilogue stays float, and so does what a softmax or a norm takes: masks and sums. Without observed ranges the pass changes
 //! nothing.
 //!
 //! A tensor that was 0 in every sample has no range: it says nothing about the values of other samples, and any scale
@@ -21,8 +21,8 @@ use crate::graph::{constant, from_constant, is_constant_f32, sole_producer, uncl
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
-    Add, AvgPool, Clamp, Constant, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Observe, Quantize,
-    Softmax,
+    Add, AvgPool, Clamp, Constant, Conv2d, Dequantize, Gather, GlobalAvgPool, LayerNorm, Linear, Matmul, MaxPool, Mul,
+    Observe, Quantize, Softmax,
 };
 use qc_dialects::phase;
 use qc_ir::{
@@ -46,7 +46,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     if ranges.is_empty() {
         return Ok(());
     }
-    keep_exponents(m);
+    keep_what_is_read_as_floats(m);
     // Decided on the float graph: a quantized weight is no float constant any more.
     let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
     let leading = leading_to_compute(m);
@@ -124,25 +124,32 @@ fn multiplies_computed(m: &Module, op: OpId) -> bool {
     Matmul::of(m, op).is_some_and(|p| computed(p) && p.bias(m).is_none() && unclamped(m, op))
 }
 
-/// Why what a softmax takes stays float.
-const EXPONENT: &str = "a softmax takes its result; a mask in it would leave no steps for the scores";
+/// Why what a softmax or a norm takes stays float.
+const READ_AS_FLOATS: &str =
+    "a softmax or a norm takes its result, which a mask or a few large numbers would leave no steps";
 
-/// Marks the ops between the products and a softmax: their results are exponents, and one mask of -10,000 among them
-/// makes a step of a format 39 wide.
-fn keep_exponents(m: &mut Module) {
-    let mut exponents: HashSet<ValueId> = HashSet::new();
+/// Marks the ops whose results nothing but softmaxes, norms and ops like them read. What a softmax takes are exponents, and one
+/// mask of -10,000 among them makes a step of a format 39 wide; what a norm takes are sums that it adds up itself.
+fn keep_what_is_read_as_floats(m: &mut Module) {
+    let mut inside: HashSet<OpId> = HashSet::new();
     for op in m.ops(m.body()).rev().copied().collect::<Vec<OpId>>() {
-        if let Some(softmax) = Softmax::of(m, op) {
-            exponents.insert(softmax.x(m));
-        }
-        let v = m.result(op);
+        let reader = m.is(op, Softmax::DEF) || m.is(op, LayerNorm::DEF);
         let passes_on = m.def(op).traits.has(Traits::ELEMENTWISE) || crate::graph::is_movement(m, op);
-        // What others read as well is not there for the softmax.
-        if exponents.contains(&v) && passes_on && m.uses(v).len() == 1 {
-            exponents.extend(m.operands(op).iter().flatten().copied());
-            mark(m, op, EXPONENT);
+        let within = |u: &Use| matches!(u, Use::Operand(user, _) if inside.contains(user));
+        let uses = m.uses(m.result(op));
+        if reader || (passes_on && !uses.is_empty() && uses.iter().all(within)) {
+            inside.insert(op);
+            if !reader {
+                mark(m, op, READ_AS_FLOATS);
+            }
         }
     }
+}
+
+/// Whether floats are there whatever reads a value: nothing computes it in integers.
+fn is_float_anyway(m: &Module, v: ValueId) -> bool {
+    let float = |op: OpId| is_kept(m, op) || [LayerNorm::DEF, Softmax::DEF, Gather::DEF].iter().any(|d| m.is(op, d));
+    m.producer(v).is_none_or(float)
 }
 
 /// Whether an op moves elements, in whatever form its neighbours have them.
@@ -244,8 +251,12 @@ fn quantize_edge(m: &mut Module, v: ValueId, format: &Quant) -> Result<(), Diag>
     if let Some(name) = m.name(v).map(str::to_string) {
         m.set_name(q, &format!("{name}.q"));
     }
+    // What stays float reads floats where they are there.
+    let stays = is_float_anyway(m, v);
     for u in users {
-        if let Use::Operand(op, i) = u {
+        if let Use::Operand(op, i) = u
+            && !(stays && (is_kept(m, op) || m.is(op, LayerNorm::DEF)))
+        {
             m.set_operand(op, i, Some(d));
         }
     }
