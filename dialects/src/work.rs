@@ -13,6 +13,8 @@ pub fn macs(m: &Module, op: OpId) -> u64 {
         mm.shape(m).map_or(0, |s| product(s.k))
     } else if let Some(mm) = quant::QMatmul::of(m, op) {
         product(m.dims(mm.weight(m))[1])
+    } else if let Some(mm) = quant::QDynamicMatmul::of(m, op) {
+        product(m.dims(mm.weight(m))[1])
     } else if let Some(mm) = quant::QBatchMatmul::of(m, op) {
         mm.shape(m).map_or(0, |s| product(s.k))
     } else {

@@ -33,7 +33,7 @@ pub use any_shape::{AnyShape, AnyShapeOptions};
 pub use artefact::{check_artefact, write_artefact};
 pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
-pub use options::{CompileOptions, Guard, Precision, TargetCpu};
+pub use options::{CompileOptions, Guard, Precision, Quantize, TargetCpu};
 pub use output::{check_output, write_together, write_whole};
 pub use qc_dialects::{REGISTRY, interpret};
 pub use qc_frontend::{DimSpec, ImportError, ImportErrors, ShapeSpec, Shapes};

@@ -76,6 +76,16 @@ pub enum Guard {
     None,
 }
 
+/// Where formats come from besides the model and ranges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Quantize {
+    /// From nowhere.
+    #[default]
+    Given,
+    /// From each run: products with constant weights are integer, the rows of their left sides in formats of their own.
+    Dynamic,
+}
+
 /// How a model is compiled.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
@@ -83,6 +93,8 @@ pub struct CompileOptions {
     pub precision: Precision,
     /// Ranges of activations, for float models.
     pub ranges: Option<Ranges>,
+    /// Where other formats come from.
+    pub quantize: Quantize,
     /// Instruction tiers.
     pub target: TargetCpu,
     /// Compute every quantize/dequantize pair as written, with floats between them: for comparison with a reference.
@@ -135,6 +147,9 @@ impl CompileOptions {
         }
         if self.guard == Guard::None {
             record.insert("guard".into(), "none".into());
+        }
+        if self.quantize == Quantize::Dynamic {
+            record.insert("quantize".into(), "dynamic".into());
         }
         if self.exact_qdq {
             record.insert("exact-qdq".into(), "true".into());

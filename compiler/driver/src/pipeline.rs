@@ -1,6 +1,6 @@
 //! The pipelines: lists of passes.
 
-use crate::options::{CompileOptions, Guard, Precision};
+use crate::options::{CompileOptions, Guard, Precision, Quantize};
 use qc_dialects::phase;
 use qc_ir::{Pass, Step};
 use qc_kernels::Tier;
@@ -8,7 +8,7 @@ use qc_passes::graph::{canonicalize, const_fold, cse, fold_batch_norm, fuse_acti
 use qc_passes::loops::{pack_weights, plan_memory, select_kernels};
 use qc_passes::quant::{
     activations_to_u8, drop_float_qdq, drop_inner_qdq, float_islands, hoist_quantize, keep_float, lower_to_quant,
-    pairs_as_written, quantize, sink_dequantize, strip_qdq,
+    pairs_as_written, quantize, quantize_dynamic, sink_dequantize, strip_qdq,
 };
 
 /// Brings an imported graph into one form; names of tensors in ranges files are those of its result.
@@ -77,6 +77,10 @@ pub fn int8(options: &CompileOptions) -> Vec<Step> {
     let guarded = options.guard == Guard::NeverSlower && !options.strict_int8;
     let mut steps = plain(INT8);
     steps.retain(|step| guarded || step.pass.name != float_islands::PASS.name);
+    if options.quantize == Quantize::Dynamic {
+        let behind = steps.iter().position(|step| step.pass.name == lower_to_quant::PASS.name).map_or(0, |at| at + 1);
+        steps.splice(behind..behind, plain(&[quantize_dynamic::PASS]));
+    }
     keep_float(options).into_iter().chain(steps).collect()
 }
 

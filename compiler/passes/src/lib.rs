@@ -26,6 +26,7 @@ pub static ALL: &[Pass] = &[
     quant::lower_to_quant::PASS,
     quant::drop_float_qdq::PASS,
     quant::pairs_as_written::PASS,
+    quant::quantize_dynamic::PASS,
     graph::fuse_activation::PASS,
     lower::PASS,
     loops::pack_weights::PASS,

@@ -5,12 +5,14 @@
 //! `hi` clamp a quantized result (an activation function that fused), `min` and `max` a real one.
 
 pub mod compute;
+pub mod dynamic;
 pub mod elementwise;
 pub mod numeric;
 pub mod pool;
 pub mod product;
 
 pub use compute::{QConv2d, QLinear, QMatmul};
+pub use dynamic::QDynamicMatmul;
 pub use elementwise::{QAdd, QBinary, QLut, QMul};
 pub use pool::{QAvgPool, QMaxPool, QPool};
 pub use product::QBatchMatmul;
@@ -18,8 +20,17 @@ pub use product::QBatchMatmul;
 use qc_ir::{Data, Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
 
 /// All ops of the dialect.
-pub static QUANT: &[&qc_ir::OpDef] =
-    &[QConv2d::DEF, QMatmul::DEF, QBatchMatmul::DEF, QAdd::DEF, QMul::DEF, QLut::DEF, QMaxPool::DEF, QAvgPool::DEF];
+pub static QUANT: &[&qc_ir::OpDef] = &[
+    QConv2d::DEF,
+    QMatmul::DEF,
+    QBatchMatmul::DEF,
+    QDynamicMatmul::DEF,
+    QAdd::DEF,
+    QMul::DEF,
+    QLut::DEF,
+    QMaxPool::DEF,
+    QAvgPool::DEF,
+];
 
 /// The per-tensor u8 format of operand `i`.
 pub(crate) fn activation(m: &Module, op: OpId, i: usize) -> Result<&Quant, String> {

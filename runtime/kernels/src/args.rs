@@ -50,6 +50,8 @@ args! {
     ///   `w = v + MAGIC`, clamped to `lo ..= hi`, `lut`.
     /// - `f32`: `f32(acc) * scale[n] + addend[n]`, clamped to `clamp_lo ..= clamp_hi`.
     /// - `i32`: `acc`.
+    /// - `f32_rows`: `f32(acc - zero * col_sum[n]) * (factor * scale[n]) + addend[n]`, clamped as `f32`, with the factor
+    ///   (f32) and zero point (i32) of the row, which lie one behind the other at `res`.
     Gemm: GemmArgs, GemmCall, GemmMore {
         /// First byte of the first output pixel's first tap.
         a: *const u8 => ALL,
@@ -58,13 +60,16 @@ args! {
         /// `cols16` accumulator starts.
         bias: *const i32 => ALL,
         /// `cols16` factors (unused by `i32`).
-        scale: *const f32 => U8 U8Res F32,
-        /// `cols16` real numbers that are added (`f32` only).
-        addend: *const f32 => F32,
+        scale: *const f32 => U8 U8Res F32 F32Rows,
+        /// `cols16` real numbers that are added (`f32`, `f32_rows`).
+        addend: *const f32 => F32 F32Rows,
+        /// `cols16` sums of the weights of a column (`f32_rows`).
+        col_sum: *const i32 => F32Rows,
         /// First output element; u8, f32 or i32 by variant; `cols` elements per pixel.
         out: *mut u8 => ALL,
-        /// Residual, u8, same geometry as `out` (`u8r` only). May be equal to `out`.
-        res: *const u8 => U8Res,
+        /// Residual, u8, same geometry as `out` (`u8r`), and may be equal to `out`; factor and zero point of each row
+        /// (`f32_rows`).
+        res: *const u8 => U8Res F32Rows,
         /// Table of 256 bytes, or null (`u8`, `u8r`).
         lut: *const u8,
         /// One addend per row, or null for none: what the zero point of a computed right side makes of a row.
@@ -110,9 +115,9 @@ args! {
         /// Highest u8 result.
         hi: i32 => U8 U8Res,
         /// Lowest f32 result, or product that a residual is added to (`f32`, `u8r`).
-        clamp_lo: f32 => U8Res F32,
+        clamp_lo: f32 => U8Res F32 F32Rows,
         /// Highest of them.
-        clamp_hi: f32 => U8Res F32,
+        clamp_hi: f32 => U8Res F32 F32Rows,
     }
 }
 
@@ -563,6 +568,29 @@ args! {
         lo: i32,
         /// Highest result.
         hi: i32 => ALL,
+    }
+}
+
+args! {
+    /// f32 rows to u8, each in the format of its own range: `lo = min(0, min a)`, `hi = max(0, max a)`,
+    /// `factor = (hi - lo) / 255`, or 1 where that is 0, `zero = round(clamp(-lo / factor, 0, 255))`,
+    /// `q = clamp(round(a / factor) + zero, 0, 255)`, rounded half to even; every operation in f32. NaN has no part in a range,
+    /// and becomes `zero`.
+    DynamicQuantize: DynamicQuantizeArgs, DynamicQuantizeCall, DynamicQuantizeMore {
+        /// First row; elements are contiguous.
+        a: *const f32 => ALL,
+        /// Result, as contiguous.
+        out: *mut u8 => ALL,
+        /// Factor (f32) and zero point (i32) of each row, one behind the other.
+        format: *mut u8 => ALL,
+        /// Source bytes between rows.
+        a_row: usize,
+        /// Result bytes between rows.
+        out_row: usize,
+        /// Elements of a row.
+        n: usize => ALL,
+        /// Rows.
+        rows: usize => ALL,
     }
 }
 

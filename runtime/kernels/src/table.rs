@@ -30,6 +30,8 @@ pub enum Family {
     Quantize,
     /// u8 to f32, [`args::DequantizeArgs`].
     Dequantize,
+    /// f32 rows to u8 by the range of each, [`args::DynamicQuantizeArgs`].
+    DynamicQuantize,
     /// Strided copy, [`args::MoveArgs`].
     Move,
     /// Rows chosen by indices, [`args::GatherArgs`].
@@ -79,7 +81,7 @@ macro_rules! families {
 }
 
 families! {
-    Gemm "gemm" GemmArgs &[U8, U8Res, F32, I32];
+    Gemm "gemm" GemmArgs &[U8, U8Res, F32, F32Rows, I32];
     GemmF32 "gemm_f32" GemmF32Args &[F32, U8];
     Dw "dw" DwArgs &[U8];
     DwF32 "dw_f32" DwF32Args &[F32, U8];
@@ -89,6 +91,7 @@ families! {
     Unary "unary" UnaryArgs UNARY;
     Quantize "quantize" QuantizeArgs &[U8];
     Dequantize "dequantize" DequantizeArgs &[F32];
+    DynamicQuantize "dynamic_quantize" DynamicQuantizeArgs &[U8];
     Move "move" MoveArgs &[B1, B4];
     Gather "gather" GatherArgs &[B1];
     Pack "pack" PackArgs &[B1, B4];
@@ -147,6 +150,8 @@ functions! { variants, {
     F32 "f32",
     /// By the root of the mean square.
     Rms "rms",
+    /// Float result of rows in formats of their own.
+    F32Rows "f32_rows",
     /// Raw accumulators.
     I32 "i32",
     /// Maximum of bytes.

@@ -206,3 +206,28 @@ fn convert(rng: &mut Rng, channels: usize, pixels: usize, planar: bool, extra: u
         case.check();
     }
 }
+
+#[test]
+fn rows_in_formats_of_their_own() {
+    let mut rng = Rng(77);
+    for n in [1, 2, 15, 16, 17, 64, 100, 768] {
+        let rows = 1 + rng.below(5);
+        let mut values: Vec<f32> = (0..rows * (n + 3)).map(|_| rng.float(-3.0, 5.0)).collect();
+        for v in &mut values {
+            if rng.below(40) == 0 {
+                *v = rng.pick(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-42, 1e38, -0.0]);
+            }
+        }
+        // Rows of one sign, and of zeros.
+        match rng.below(4) {
+            0 => values.iter_mut().for_each(|v| *v = v.abs()),
+            1 => values.iter_mut().for_each(|v| *v = -v.abs()),
+            2 => values[..n].fill(0.0),
+            _ => {}
+        }
+        let mut case = Case::new(Family::DynamicQuantize, Variant::U8);
+        case.buffer("a", values.bytes(), 0).buffer("out", rng.bytes(rows * (n + 1)), 0);
+        case.buffer("format", rng.bytes(8 * rows), 0).int("n", n).int("rows", rows);
+        case.int("a_row", 4 * (n + 3)).int("out_row", n + 1).check();
+    }
+}

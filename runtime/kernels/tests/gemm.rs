@@ -96,11 +96,11 @@ fn int8_case(rng: &mut Rng, variant: Variant, g: Geometry, values: Values) -> Ca
         .collect();
     case.buffer("a", input, 0).buffer("w", pack_gemm(&shape, &w).unwrap(), 0);
     case.buffer("bias", pad16(&bias).bytes(), 0).buffer("scale", pad16(&scale).bytes(), 0);
-    if variant == Variant::F32 {
+    if matches!(variant, Variant::F32 | Variant::F32Rows) {
         let addend: Vec<f32> = (0..g.cols).map(|_| rng.pick(&[0.0, -0.3, 1e-7, 12.5, -1e30])).collect();
         case.buffer("addend", pad16(&addend).bytes(), 0);
     }
-    let out_bytes = if matches!(variant, Variant::F32 | Variant::I32) { 4 } else { 1 };
+    let out_bytes = if matches!(variant, Variant::F32 | Variant::F32Rows | Variant::I32) { 4 } else { 1 };
     case.buffer("out", rng.bytes(g.output() * out_bytes), 0).int("k4", shape.k4());
     g.fill(&mut case, 1, out_bytes);
     let lo = rng.pick(&[0, 0, 17]);
@@ -123,9 +123,27 @@ fn residual(rng: &mut Rng, case: &mut Case, g: Geometry) {
     }
 }
 
+/// Factors and zero points of rows, and sums of columns; one format for all rows, or one for each.
+fn formats(rng: &mut Rng, case: &mut Case, g: Geometry) {
+    let count = g.rows * g.outer;
+    let one = |rng: &mut Rng| {
+        let factor = rng.pick(&[1.0f32, 0.01, 3e-5, 1e20]);
+        [factor.to_le_bytes(), rng.pick(&[0i32, 255, 128, 17]).to_le_bytes()].concat()
+    };
+    let formats: Vec<u8> = (0..count).flat_map(|_| one(rng)).collect();
+    let sums: Vec<i32> = (0..g.cols).map(|_| rng.pick(&[0, 1, -70_000, 5_000_000, i32::MAX])).collect();
+    case.buffer("res", formats, 0).buffer("col_sum", pad16(&sums).bytes(), 0);
+    if rng.below(2) == 0 {
+        case.int("res_row", 8).int("res_outer", 8 * g.rows);
+    }
+}
+
 fn check_int8(rng: &mut Rng, g: Geometry, values: Values) {
-    for variant in [Variant::U8, Variant::U8Res, Variant::F32, Variant::I32] {
+    for variant in [Variant::U8, Variant::U8Res, Variant::F32, Variant::F32Rows, Variant::I32] {
         let mut case = int8_case(rng, variant, g, values);
+        if variant == Variant::F32Rows {
+            formats(rng, &mut case, g);
+        }
         if variant == Variant::U8Res {
             residual(rng, &mut case, g);
         }

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
-use qc_compiler::{CompileOptions, Guard, ModelFile, Precision, Ranges, ShapeSpec};
+use qc_compiler::{CompileOptions, Guard, ModelFile, Precision, Quantize, Ranges, ShapeSpec};
 use qc_ir::{Limits, ManagerOptions, Select};
 use qc_runtime::Check;
 use std::path::PathBuf;
@@ -18,6 +18,16 @@ pub enum PrecisionArg {
     Int8,
     /// f32 everywhere; quantization in the model is removed
     Fp32,
+}
+
+/// What is quantized besides what the model and ranges say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum QuantizeArg {
+    /// Nothing
+    #[default]
+    Given,
+    /// Products with constant weights, by the ranges of a run
+    Dynamic,
 }
 
 /// Whether integers must pay.
@@ -48,6 +58,10 @@ pub struct ModelArgs {
     /// Arithmetic
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionArg,
+    /// What is quantized besides what the model and ranges say: `dynamic` multiplies by constant weights in INT8, the rows
+    /// of the other side quantized by the ranges that they have in a run
+    #[arg(long, value_enum, default_value_t)]
+    pub quantize: QuantizeArg,
     /// Compute every quantize/dequantize pair of the model as written, with floats between them: what an unoptimized
     /// reference computes, at the speed of floats
     #[arg(long)]
@@ -128,6 +142,7 @@ impl ModelArgs {
         let none = ModelArgs::default();
         self.ranges.is_some()
             || self.precision != none.precision
+            || self.quantize != none.quantize
             || self.exact_qdq
             || !self.keep_fp32.is_empty()
             || !self.quantize_ops.is_empty()
@@ -146,7 +161,7 @@ impl ModelArgs {
     /// Refuses options of the compiler for a model that is compiled already.
     pub fn none_for(&self, compiled: &std::path::Path) -> Outcome {
         if self.any() {
-            let text = "is compiled already; --ranges, --precision, --exact-qdq, --keep-fp32, --quantize-ops, --guard, \
+            let text = "is compiled already; --ranges, --precision, --quantize, --exact-qdq, --keep-fp32, --quantize-ops, --guard, \
                         --strict-int8, --min-int8-macs, --params and --shape are for models";
             return Err(Failure::usage(format!("{} {text}", compiled.display())));
         }
@@ -158,6 +173,7 @@ impl ModelArgs {
         let choices = [
             ("--ranges", self.ranges.is_some()),
             ("--precision", self.precision != PrecisionArg::Auto),
+            ("--quantize", self.quantize != QuantizeArg::default()),
             ("--keep-fp32", !self.keep_fp32.is_empty()),
             ("--quantize-ops", !self.quantize_ops.is_empty()),
             ("--guard", self.guard != GuardArg::default()),
@@ -202,9 +218,16 @@ impl ModelArgs {
         if ranges.is_some() && precision == Precision::Fp32 {
             return Err(Failure::usage("--ranges has no use with --precision fp32; leave one of them out"));
         }
+        if self.quantize != QuantizeArg::Given && precision == Precision::Fp32 {
+            return Err(Failure::usage("--quantize has no use with --precision fp32; leave one of them out"));
+        }
         Ok(CompileOptions {
             precision,
             ranges,
+            quantize: match self.quantize {
+                QuantizeArg::Given => Quantize::Given,
+                QuantizeArg::Dynamic => Quantize::Dynamic,
+            },
             exact_qdq: self.exact_qdq,
             keep_fp32: kept(&self.keep_fp32)?,
             quantize_ops: self.quantize_ops.clone(),

@@ -92,6 +92,7 @@ pub fn integer_call(e: &Epilogue, s: &Segments, p: Panel) -> GemmCall<Code> {
     let more = GemmMore {
         scale: p.scale,
         addend: p.addend,
+        col_sum: None,
         res: p.res.map(|r| r.at),
         lut: None,
         row_bias: p.row_bias,
@@ -310,7 +311,10 @@ impl Lower<'_> {
             let r = res.map_or_else(|| o.clone(), lead);
             let pixels = pixel_loops(levels(&a.dims, &[&a, &o, &r], 1));
             let at = Operands { a: x.into(), out: out.into(), res: res.map(At::from) };
-            let bytes = Bytes { panel: c.panel_bytes, out: out.elem_bytes(), res: r.elem_bytes() };
+            // What there is one of per row does not move with columns.
+            let of_columns = res.is_none_or(|r| r.dims.last() == out.dims.last());
+            let res = if of_columns { r.elem_bytes() } else { 0 };
+            let bytes = Bytes { panel: c.panel_bytes, out: out.elem_bytes(), res };
             let macs = a.elements() * shape.cols * shape.channels;
             sweep_of(c, at, pixels, shape.cols, bytes, Loop::ONE, macs).emit(lower.emit(), call)
         })

@@ -16,6 +16,7 @@ pub mod call;
 mod conv;
 pub mod conversions;
 mod copies;
+mod dynamic;
 mod elementwise;
 pub mod emit;
 mod gather;

@@ -6,7 +6,7 @@ use qc_dialects::graph::{
     Conversion, CumSum, Dequantize, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce,
     LayerNorm, Lrn, Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
 };
-use qc_dialects::quant::{QAvgPool, QBatchMatmul, QBinary, QConv2d, QLut, QMatmul, QMaxPool};
+use qc_dialects::quant::{QAvgPool, QBatchMatmul, QBinary, QConv2d, QDynamicMatmul, QLut, QMatmul, QMaxPool};
 use qc_ir::{Diag, OpDef, OpId};
 
 /// Lowers one op.
@@ -31,6 +31,7 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[QConv2d::DEF], |l, op| l.conv_u8(QConv2d(op))),
     (&[Matmul::DEF], |l, op| l.matmul_f32(Matmul(op))),
     (&[QMatmul::DEF], |l, op| l.matmul_u8(QMatmul(op))),
+    (&[QDynamicMatmul::DEF], |l, op| l.dynamic_matmul(QDynamicMatmul(op))),
     (&[QBatchMatmul::DEF], |l, op| l.batch_matmul(QBatchMatmul(op))),
     (&[MaxPool::DEF, AvgPool::DEF, QMaxPool::DEF, QAvgPool::DEF], |l, op| l.pool(op)),
     (&[GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF], |l, op| l.pool(op)),

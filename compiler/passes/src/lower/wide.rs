@@ -6,8 +6,8 @@
 //! computed as if all weights fit, and the channels where they do not are then computed again, in full; or all channels
 //! are computed in parts, where there are so few that this costs less.
 
-use qc_dialects::quant::QLinear;
 use qc_dialects::quant::compute::{Epilogue, centred};
+use qc_dialects::quant::{QDynamicMatmul, QLinear};
 use qc_ir::{Diag, HostTensor, Module};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -35,6 +35,15 @@ enum Values {
     Wide(Vec<i32>),
 }
 
+/// The sums of the rows of weights that are stored as kernels multiply them.
+pub fn stored_sums(m: &Module, weight: &Arc<HostTensor>) -> Vec<i32> {
+    let sums = m.consts.memo.one("sums of rows", weight, || {
+        let sums = sums_of(weight.as_i8().unwrap_or_default(), weight.dims()[0].max(1));
+        HostTensor::i32([sums.len()], sums)
+    });
+    sums.as_i32().map(<[i32]>::to_vec).unwrap_or_default()
+}
+
 /// Channels this close to one another are computed in one sweep, which costs as much as that of one of them.
 const NEAR: usize = 16;
 
@@ -58,13 +67,7 @@ impl Weights {
         let zero = m.quant_of(view.x(m)).map_or(0, |q| q.zero(0));
         let rows = tensor.dims()[0].max(1);
         let sums = match &values {
-            Values::Stored(_) => {
-                let sums = m.consts.memo.one("sums of rows", &tensor, || {
-                    let sums = sums_of(tensor.as_i8().unwrap_or_default(), rows);
-                    HostTensor::i32([sums.len()], sums)
-                });
-                sums.as_i32().map(<[i32]>::to_vec).unwrap_or_default()
-            }
+            Values::Stored(tensor) => stored_sums(m, tensor),
             Values::Wide(values) => sums_of(values, rows),
         };
         let mut bias: Vec<i32> = sums.into_iter().map(|s| s.wrapping_mul(zero).wrapping_neg()).collect();
@@ -78,6 +81,26 @@ impl Weights {
             }
         }
         Ok(Weights { name: m.name(v).unwrap_or("weight").to_string(), bias, addend, values })
+    }
+
+    /// The constants of `op`, whose weights are symmetric s8.
+    ///
+    /// # Errors
+    /// When an operand is not constant.
+    pub fn of_dynamic(m: &Module, op: QDynamicMatmul) -> Result<Weights, Diag> {
+        let (v, missing) = (op.weight(m), || Diag::bug("an operand is not constant"));
+        let tensor = crate::graph::constant(m, v).ok_or_else(missing)?;
+        let channels = tensor.dims()[0];
+        let addend = match op.bias(m) {
+            Some(b) => crate::graph::constant_f32(m, b).ok_or_else(missing)?,
+            None => vec![0.0; channels],
+        };
+        Ok(Weights {
+            name: m.name(v).unwrap_or("weight").to_string(),
+            bias: vec![0; channels],
+            addend,
+            values: Values::Stored(tensor),
+        })
     }
 
     /// Output channels.

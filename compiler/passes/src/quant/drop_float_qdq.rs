@@ -5,7 +5,7 @@
 //!
 //! What `lower-to-quant` left of a pair computes a rounding and a clamp: both sides are f32 already, so the rounding costs
 //! time and accuracy and wins nothing. The clamp stays, unless it is known to be idle (`graph/bounds.rs`).
-//! `--exact-qdq` leaves this pass out.
+//! `--exact-qdq` leaves this pass out. The marks of `keep-float` have done their work, and go.
 
 use crate::graph::bounds::{Pair, is_returned, with_own};
 use qc_dialects::graph::Dequantize;
@@ -23,6 +23,8 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut qc_ir::Module, cx: &mut PassCx) -> Result<(), Diag> {
+    // What is integer is decided.
+    super::keep_float::remove_marks(m);
     let patterns = with_own([Pattern { name: "pair", root: Dequantize::DEF, apply: pair }]);
     cx.rewrite(m, &patterns)
 }

@@ -63,7 +63,6 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             cx.remark(m.loc(op), reason);
         }
     }
-    super::keep_float::remove_marks(m);
     Ok(())
 }
 

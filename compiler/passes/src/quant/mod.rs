@@ -9,5 +9,6 @@ pub mod keep_float;
 pub mod lower_to_quant;
 pub mod pairs_as_written;
 pub mod quantize;
+pub mod quantize_dynamic;
 pub mod sink_dequantize;
 pub mod strip_qdq;

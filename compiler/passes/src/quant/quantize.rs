@@ -278,7 +278,7 @@ fn quantize_weights(m: &mut Module, op: OpId) -> Result<bool, Diag> {
 }
 
 /// The scales of a weight and its stored integers; nothing for infinities and NaN.
-fn quantized(real: &HostTensor, dims: &[usize], axis: usize) -> Result<Vec<HostTensor>, String> {
+pub(super) fn quantized(real: &HostTensor, dims: &[usize], axis: usize) -> Result<Vec<HostTensor>, String> {
     let values = real.as_f32().unwrap_or_default();
     if values.iter().any(|w| !w.is_finite()) {
         return Ok(Vec::new());
@@ -306,6 +306,6 @@ fn weight_scales(values: &[f32], dims: &[usize], axis: usize) -> Vec<f32> {
 }
 
 /// The format of a weight with these scales.
-fn format_of(axis: usize, scales: Vec<f32>) -> Quant {
+pub(super) fn format_of(axis: usize, scales: Vec<f32>) -> Quant {
     Quant { lo: -127, ..Quant::per_axis(Store::I8, axis, scales) }
 }

@@ -3,7 +3,8 @@
 use super::math::{load_lanes, store_lanes};
 use super::real::Rounding;
 use super::simd::{Simd, unroll};
-use crate::args::{DequantizeArgs, QuantizeArgs};
+use crate::args::{DequantizeArgs, DynamicQuantizeArgs, QuantizeArgs};
+use crate::numbers::MAGIC;
 
 /// f32 to u8.
 ///
@@ -35,6 +36,55 @@ pub unsafe fn quantize<S: Simd>(s: S, args: *const u8) {
             }
         }
     }
+}
+
+/// f32 rows to u8, each in the format of its own range.
+///
+/// # Safety
+/// `args` points to a [`DynamicQuantizeArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn dynamic_quantize<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<DynamicQuantizeArgs>() };
+    for r in 0..g.rows {
+        let (a, out) = (g.a.wrapping_byte_add(r * g.a_row), g.out.wrapping_add(r * g.out_row));
+        let format = g.format.wrapping_add(8 * r);
+        // SAFETY: row `r` exists, and so do the 8 bytes of its format.
+        unsafe {
+            let (factor, zero) = format_of(range(s, a, g.n));
+            format.cast::<f32>().write_unaligned(factor);
+            format.add(4).cast::<i32>().write_unaligned(zero as i32);
+            quantize_run(s, Rounding::new(s, factor, zero, 0, 255), a, out, g.n);
+        }
+    }
+}
+
+/// The least and the largest of `n` contiguous elements, and of 0.
+#[inline(always)]
+unsafe fn range<S: Simd>(s: S, a: *const f32, n: usize) -> [f32; 2] {
+    let (mut least, mut largest) = (s.splat(0.0), s.splat(0.0));
+    let mut i = 0;
+    while i < n {
+        // SAFETY: only elements of the row are read; the lanes behind them hold 0.
+        let v = unsafe { load_lanes(s, a.wrapping_add(i), 4, (n - i).min(16)) };
+        // Of NaN and a number, the second operand is taken.
+        (least, largest) = (s.min(v, least), s.max(v, largest));
+        i += 16;
+    }
+    let least = s.lanes(least).into_iter().fold(0.0, |m, v| if v < m { v } else { m });
+    [least, s.lanes(largest).into_iter().fold(0.0, |m, v| if v > m { v } else { m })]
+}
+
+/// Factor and zero point of a range.
+#[inline(always)]
+fn format_of([lo, hi]: [f32; 2]) -> (f32, f32) {
+    let factor = (hi - lo) / 255.0;
+    let factor = if factor == 0.0 { 1.0 } else { factor };
+    let zero = (0.0 - lo) / factor;
+    let zero = if zero > 255.0 { 255.0 } else { zero };
+    // Rounded half to even by the steps of 1 that floats have there; a range without end gives NaN, and 0 here.
+    let rounded = (zero + MAGIC) - MAGIC;
+    (factor, if rounded >= 0.0 { rounded } else { 0.0 })
 }
 
 /// Quantizes `n` contiguous elements.

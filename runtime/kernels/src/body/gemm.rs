@@ -174,6 +174,42 @@ impl<S: Simd> Output<S> for ToF32<S> {
     }
 }
 
+/// Scaled to f32 by factor and zero point of the row.
+#[derive(Clone, Copy)]
+pub struct ToF32Rows<S: Simd> {
+    scale: *const f32,
+    addend: *const f32,
+    col_sum: *const i32,
+    lo: S::F,
+    hi: S::F,
+}
+
+impl<S: Simd> Output<S> for ToF32Rows<S> {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    fn new(s: S, g: &GemmArgs) -> Self {
+        let (lo, hi) = (s.splat(g.clamp_lo), s.splat(g.clamp_hi));
+        ToF32Rows { scale: g.scale, addend: g.addend, col_sum: g.col_sum, lo, hi }
+    }
+    #[inline(always)]
+    unsafe fn store<const NV: usize>(self, s: S, acc: [S::I; NV], col: usize, out: *mut u8, res: *const u8, n: usize) {
+        let row = res.wrapping_sub(col);
+        // SAFETY: factor and zero point of the row are there, `col` bytes before.
+        let (factor, zero) = unsafe { (row.cast::<f32>().read_unaligned(), row.add(4).cast::<i32>().read_unaligned()) };
+        let (factor, zero) = (s.splat(factor), s.splat_i(zero));
+        unroll!(v in 0..NV => {
+            let count = n.saturating_sub(16 * v).min(16);
+            // SAFETY: the constants have the columns rounded up to 16; `count` columns are left of the pixel's `n`.
+            unsafe {
+                let centred = s.sub_i(acc[v], s.mul_i(s.load_i(self.col_sum.add(col + 16 * v)), zero));
+                let scale = s.mul(factor, s.load(self.scale.add(col + 16 * v)));
+                let value = s.add(s.mul(s.to_float(centred), scale), s.load(self.addend.add(col + 16 * v)));
+                s.store(s.clamp(value, self.lo, self.hi), out.cast::<f32>().wrapping_add(16 * v), count);
+            }
+        });
+    }
+}
+
 /// Raw accumulators.
 #[derive(Clone, Copy)]
 pub struct ToI32;

@@ -90,6 +90,8 @@ pub trait Simd: Copy {
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// `a * b` for `0 <= a <= 255` and `-128 <= b <= 127`.
     fn mul_small(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Wrapping product.
+    fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Arithmetic shift right.
     fn shift_right<const N: u32>(self, a: Self::I) -> Self::I;
     /// Shift left.

@@ -219,6 +219,10 @@ impl Simd for Avx2 {
         both!(_mm256_madd_epi16(a, b))
     }
     #[inline(always)]
+    fn mul_i(self, a: Self::I, b: Self::I) -> Self::I {
+        both!(_mm256_mullo_epi32(a, b))
+    }
+    #[inline(always)]
     fn shift_right<const N: u32>(self, a: Self::I) -> Self::I {
         // SAFETY: the witness.
         let count = unsafe { _mm_cvtsi32_si128(N as i32) };

@@ -156,6 +156,10 @@ impl Simd for Avx512Vnni {
         call!(_mm512_madd_epi16(a, b))
     }
     #[inline(always)]
+    fn mul_i(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_mullo_epi32(a, b))
+    }
+    #[inline(always)]
     fn shift_right<const N: u32>(self, a: __m512i) -> __m512i {
         call!(_mm512_srai_epi32::<N>(a))
     }

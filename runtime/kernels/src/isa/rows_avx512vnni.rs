@@ -14,6 +14,7 @@ whole_tier! { { Avx512Vnni "avx512vnni" (W) "avx512f,avx512bw,avx512dq,avx512vl,
     gemm_u8s8u8_6x64: Gemm U8 [6 x 64] = gemm::gemm::<W, gemm::ToU8<W>>;
     gemm_u8s8u8r_6x64: Gemm U8Res [6 x 64] = gemm::gemm::<W, gemm::ToU8Res<W>>;
     gemm_u8s8f32_6x64: Gemm F32 [6 x 64] = gemm::gemm::<W, gemm::ToF32<W>>;
+    gemm_u8s8f32rows_6x64: Gemm F32Rows [6 x 64] = gemm::gemm::<W, gemm::ToF32Rows<W>>;
     gemm_u8s8i32_6x64: Gemm I32 [6 x 64] = gemm::gemm::<W, gemm::ToI32>;
     gemm_f32_6x64: GemmF32 F32 [6 x 64] = gemm_f32::gemm::<W, real::AsF32>;
     gemm_f32u8_6x64: GemmF32 U8 [6 x 64] = gemm_f32::gemm::<W, real::AsU8<W>>;

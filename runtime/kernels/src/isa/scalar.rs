@@ -134,6 +134,10 @@ impl Simd for Scalar {
         map2(a, b, |a, b| i32::from(a as i16).wrapping_mul(i32::from(b as i16)))
     }
     #[inline(always)]
+    fn mul_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        map2(a, b, i32::wrapping_mul)
+    }
+    #[inline(always)]
     fn shift_right<const N: u32>(self, a: [i32; 16]) -> [i32; 16] {
         a.map(|v| v >> N)
     }

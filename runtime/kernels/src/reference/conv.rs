@@ -50,6 +50,13 @@ pub(super) fn gemm<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
                 let v = clamp_f32(real, args.f32("clamp_lo"), args.f32("clamp_hi"));
                 mem.set_f32(out(4), v);
             }
+            Variant::F32Rows => {
+                let row = args.ptr("res").plus(o * args.int("res_outer") + r * args.int("res_row"));
+                let (factor, zero) = (mem.f32(row), mem.i32(row.plus(4)));
+                let centred = acc.wrapping_sub(mem.i32(args.ptr("col_sum").plus(4 * n)).wrapping_mul(zero));
+                let real = centred as f32 * (factor * scale) + mem.f32(args.ptr("addend").plus(4 * n));
+                mem.set_f32(out(4), clamp_f32(real, args.f32("clamp_lo"), args.f32("clamp_hi")));
+            }
             _ => {}
         }
     });

@@ -100,3 +100,27 @@ pub(super) fn dequantize<M: Memory>(args: &Args, mem: &mut M) {
         mem.set_f32(out, v);
     });
 }
+
+pub(super) fn dynamic_quantize<M: Memory>(args: &Args, mem: &mut M) {
+    for r in 0..args.int("rows") {
+        let (a, out) = (args.ptr("a").plus(r * args.int("a_row")), args.ptr("out").plus(r * args.int("out_row")));
+        let (mut lo, mut hi) = (0.0f32, 0.0f32);
+        for i in 0..args.int("n") {
+            let v = mem.f32(a.plus(4 * i));
+            lo = if v < lo { v } else { lo };
+            hi = if v > hi { v } else { hi };
+        }
+        let factor = (hi - lo) / 255.0;
+        let factor = if factor == 0.0 { 1.0 } else { factor };
+        let zero = (0.0 - lo) / factor;
+        let zero = if zero > 255.0 { 255.0 } else { zero };
+        let zero = if zero >= 0.0 { super::numbers::quantize(zero, 1.0, 0.0, 0, 255) } else { 0 };
+        let format = args.ptr("format").plus(8 * r);
+        mem.set_f32(format, factor);
+        mem.set_i32(format.plus(4), i32::from(zero));
+        for i in 0..args.int("n") {
+            let q = super::numbers::quantize(mem.f32(a.plus(4 * i)), factor, f32::from(zero), 0, 255);
+            mem.set_u8(out.plus(i), q);
+        }
+    }
+}

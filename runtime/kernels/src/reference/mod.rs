@@ -166,6 +166,7 @@ pub fn run_variant<M: Memory>(family: Family, variant: Variant, args: &Args, mem
         Family::Unary => elementwise::unary(variant, args, mem),
         Family::Quantize => elementwise::quantize(args, mem),
         Family::Dequantize => elementwise::dequantize(args, mem),
+        Family::DynamicQuantize => elementwise::dynamic_quantize(args, mem),
         Family::Move => movement::copy(variant, args, mem),
         Family::Gather => movement::gather(args, mem),
         Family::Pack => movement::pack(variant, args, mem),

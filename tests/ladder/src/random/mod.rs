@@ -26,7 +26,7 @@ pub use numbers::Numbers;
 use crate::ladder::{BATCHES, Failure, Levels, climb_with};
 use crate::shapes::{self, Outcome};
 use qc_compiler::ranges::{MinMax, Range, Ranges, SCHEMA};
-use qc_compiler::{CompileOptions, Compiler, Guard, Precision, pipeline};
+use qc_compiler::{CompileOptions, Compiler, Guard, Precision, Quantize, pipeline};
 use qc_ir::{HostTensor, NoSink, PrintOptions, seeded_inputs};
 use std::collections::BTreeMap;
 
@@ -122,6 +122,12 @@ impl Recipe {
                 5 => options.keep_fp32 = vec![format!("*{}*", self.policy / 512 % 10)],
                 _ => {}
             }
+        }
+        if self.mode != Mode::ExactPairs
+            && (self.policy / 32768).is_multiple_of(4)
+            && options.precision != Precision::Fp32
+        {
+            options.quantize = Quantize::Dynamic;
         }
         if self.mode == Mode::Ranges {
             options.ranges = Some(self.ranges(&options));
@@ -253,6 +259,9 @@ fn words_of(options: &CompileOptions) -> String {
     }
     if options.precision == Precision::Fp32 {
         words.push("precision=fp32".into());
+    }
+    if options.quantize == Quantize::Dynamic {
+        words.push("quantize=dynamic".into());
     }
     if options.guard == Guard::None {
         words.push("guard=none".into());
