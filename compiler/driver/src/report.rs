@@ -5,6 +5,7 @@ use qc_dialects::work::macs;
 use qc_frontend::{Disposition, NodeReport};
 use qc_ir::{Elem, Module, NodeId, OpId, PassReport};
 use qc_passes::quant::lower_to_quant::reason::why_float;
+use qc_passes::quant::masks::{CoarseScores, coarse_scores};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -38,6 +39,8 @@ pub struct OpAccount {
 pub struct Account {
     /// Every op of the model, in its order.
     pub ops: Vec<OpAccount>,
+    /// What the model says that it can hardly mean, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Account {
@@ -78,7 +81,8 @@ impl Account {
             let macs = work.0.get(&r.id).copied().unwrap_or(0);
             OpAccount { node: r.node.clone(), op_type: r.op_type.clone(), fate, macs }
         };
-        Account { ops: report.iter().map(one).collect() }
+        let warnings = coarse_scores(fused).iter().map(warning).collect();
+        Account { ops: report.iter().map(one).collect(), warnings }
     }
 
     /// Multiply-accumulates in int8 and in all.
@@ -104,6 +108,14 @@ impl Work {
         }
         Work(work)
     }
+}
+
+fn warning(coarse: &CoarseScores) -> String {
+    let CoarseScores { node, op_type, softmax, step } = coarse;
+    format!(
+        "{op_type} \"{node}\" is quantized in steps of {step:.3}, and softmax \"{softmax}\" takes it: a mask leaves no steps for the \
+         scores; --keep-fp32 '{node}' keeps it float"
+    )
 }
 
 /// What became of the node that these ops are or are part of.

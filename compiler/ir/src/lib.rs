@@ -59,6 +59,6 @@ pub use pass::{Keeps, Pass, PassCx, Step, parse_pipeline, print_pipeline};
 pub use print::{PrintOptions, print, quote_name, sidecar, ty as print_type, types as print_types};
 pub use rewrite::{Pattern, Rewriter, remove_dead};
 pub use sets::DisjointSets;
-pub use tensor::{Data, HostTensor, indices, strides};
+pub use tensor::{Data, HostTensor, indices, strides, transposed};
 pub use types::{BufferTy, Dims, Elem, Quant, Store, TensorTy, Type};
 pub use verify::verify;

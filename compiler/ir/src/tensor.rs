@@ -161,6 +161,22 @@ impl HostTensor {
     }
 }
 
+/// A matrix of `rows` rows with its columns as rows.
+pub fn transposed<T: Copy>(matrix: &[T], [rows, columns]: [usize; 2]) -> Vec<T> {
+    // Rows that are read one element at a time stay in the cache for the next columns.
+    const BLOCK: usize = 64;
+    let mut out = matrix.to_vec();
+    for begin in (0..rows).step_by(BLOCK) {
+        let end = rows.min(begin + BLOCK);
+        for c in 0..columns {
+            for (r, slot) in (begin..end).zip(&mut out[c * rows + begin..c * rows + end]) {
+                *slot = matrix[r * columns + c];
+            }
+        }
+    }
+    out
+}
+
 /// Row-major strides of `dims`, in elements.
 pub fn strides(dims: &[usize]) -> Vec<usize> {
     let mut out = vec![1; dims.len()];

@@ -7,6 +7,7 @@ pub mod float_islands;
 pub mod hoist_quantize;
 pub mod keep_float;
 pub mod lower_to_quant;
+pub mod masks;
 pub mod pairs_as_written;
 pub mod quantize;
 pub mod quantize_dynamic;

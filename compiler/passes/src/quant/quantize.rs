@@ -291,7 +291,7 @@ fn quantize_weights(m: &mut Module, op: OpId) -> Result<bool, Diag> {
 /// The scales of a weight and its stored integers; nothing for infinities and NaN.
 pub(super) fn quantized(real: &HostTensor, dims: &[usize], axis: usize) -> Result<Vec<HostTensor>, String> {
     let values = real.as_f32().unwrap_or_default();
-    if values.iter().any(|w| !w.is_finite()) {
+    if !values.iter().fold(true, |all, w| all & w.is_finite()) {
         return Ok(Vec::new());
     }
     let scales = weight_scales(values, dims, axis);
@@ -307,9 +307,15 @@ const DEAD: f32 = 1e-12;
 fn weight_scales(values: &[f32], dims: &[usize], axis: usize) -> Vec<f32> {
     let (inner, size) = (dims[axis + 1..].iter().product::<usize>().max(1), dims[axis]);
     let mut largest = vec![0.0f32; size];
-    for (i, w) in values.iter().enumerate() {
-        let slot = &mut largest[i / inner % size];
-        *slot = slot.max(w.abs());
+    for block in values.chunks((inner * size).max(1)) {
+        match inner {
+            1 => largest.iter_mut().zip(block).for_each(|(slot, w)| *slot = slot.max(w.abs())),
+            _ => {
+                for (slot, run) in largest.iter_mut().zip(block.chunks(inner)) {
+                    *slot = run.iter().fold(*slot, |x, w| x.max(w.abs()));
+                }
+            }
+        }
     }
     let all = largest.iter().copied().fold(0.0, f32::max);
     let scale = |x: f32| if (x / 127.0).is_normal() && x > all * DEAD { x / 127.0 } else { 1.0 };

@@ -58,7 +58,7 @@ fn replace(m: &mut Module, product: Matmul) -> Result<bool, Diag> {
     let stored = m.consts.memo.made(&what, &[&real], || {
         let rows = match transposed {
             true => (*real).clone(),
-            false => HostTensor::f32(dims, columns(real.as_f32().unwrap_or_default(), dims)),
+            false => HostTensor::f32(dims, qc_ir::transposed(real.as_f32().unwrap_or_default(), [s.k, s.n])),
         };
         quantized(&rows, &dims, 0).map_err(Diag::bug)
     })?;
@@ -74,11 +74,6 @@ fn replace(m: &mut Module, product: Matmul) -> Result<bool, Diag> {
     let new = QDynamicMatmul::build(&mut b, &[Some(x), Some(weight), bias], attrs)?.out(b.m);
     finish(m, product.0, old, new);
     Ok(true)
-}
-
-/// The columns of `[k, n]`, one behind the other.
-fn columns(values: &[f32], [n, k]: [usize; 2]) -> Vec<f32> {
-    (0..n * k).map(|i| values[i % k * n + i / k]).collect()
 }
 
 /// Puts `new` in the place of a product.

@@ -101,6 +101,7 @@ impl Check {
     fn passed(&self, compiled: &Compiled, ui: Ui) -> Outcome {
         let account = &compiled.account;
         let (int8, macs) = account.macs();
+        account.warnings.iter().for_each(|text| ui.warn(text));
         let float: Vec<Value> = account
             .ops
             .iter()
@@ -115,6 +116,7 @@ impl Check {
             json!({
                 "schema": "qc.check/1", "model": self.model, "format": compiled.format, "ok": true, "problems": [],
                 "ops": account.ops.len(), "int8_macs": int8, "macs": macs, "float": float,
+                "warnings": account.warnings,
                 "shapes": compiled.note().shapes(),
             })
         };

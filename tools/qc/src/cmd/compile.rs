@@ -89,6 +89,7 @@ impl Compile {
             time: start.elapsed(),
             can_be_int8: can_be_int8 && compiled.account.macs().0 == 0,
         };
+        compiled.account.warnings.iter().for_each(|text| ui.warn(text));
         ui.report(&self.json, || done.json(), || done.text(ui.verbose))
     }
 }
@@ -125,6 +126,7 @@ impl Done<'_> {
             "inputs": note.inputs,
             "outputs": note.outputs,
             "ops": self.compiled.account.ops,
+            "warnings": self.compiled.account.warnings,
         })
     }
 

@@ -10,6 +10,7 @@ use qc_dialects::quant::numeric::accumulator_scale;
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{
     Attr, Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, Type, ValueId,
+    transposed,
 };
 
 /// Operands of an integer convolution or product that were found to fit.
@@ -214,12 +215,18 @@ fn weight(rw: &mut Rewriter<'_>, l: &Fitting, shifts: &[i32]) -> Option<ValueId>
 /// A weight with output channels first, shrunk by powers of two: without zero points where that is s8, else with them, and
 /// an empty tensor behind it.
 fn integer_weight(q: &Quant, t: &HostTensor, axis: usize, shifts: &[i32]) -> Option<Vec<HostTensor>> {
+    if let (1, &[k, n], Data::I8(w)) = (axis, t.dims(), t.data())
+        && is_s8(q)
+        && shifts.iter().all(|&s| s == 0)
+    {
+        return Some(vec![HostTensor::i8([n, k], transposed(w, [k, n]))]);
+    }
     let inner: usize = t.dims()[axis + 1..].iter().product();
     let factor = |c: usize| 2f64.powi(shifts[c]);
     let shrunk = |(i, w): (usize, i32)| (f64::from(w) / factor(i / inner % shifts.len())).round_ties_even() as i32;
     let values: Vec<i32> = centred(q, t, axis).ok()?.into_iter().enumerate().map(shrunk).collect();
     let (dims, values) = match (axis, t.dims()) {
-        (1, &[k, n]) => (vec![n, k], (0..n * k).map(|i| values[i % k * n + i / k]).collect()),
+        (1, &[k, n]) => (vec![n, k], transposed(&values, [k, n])),
         (0, dims) => (dims.to_vec(), values),
         _ => return None,
     };
