@@ -392,6 +392,20 @@ pub fn twins() -> Vec<u8> {
     m.ending("y")
 }
 
+/// Scores and a mask whose sum `a` is quantized in steps of 39, and its softmax `p`.
+pub fn quantized_mask() -> Vec<u8> {
+    let mut m = Onnx::new(&[1, 4, 4]);
+    m.floats("s", &[], &[39.0]);
+    m.constant("z", 2, &[], &[255]);
+    m.floats("mask", &[4], &[0.0, 0.0, -9945.0, -9945.0]);
+    m.node("Mul", "x x > xx", &[]);
+    m.node("Add", "xx mask > a", &[field(3, b"a")]);
+    m.node("QuantizeLinear", "a s z > aq", &[]);
+    m.node("DequantizeLinear", "aq s z > ad", &[]);
+    m.node("Softmax", "ad > y", &[field(3, b"p")]);
+    m.ending("y")
+}
+
 fn reshapes(bytes: usize) -> Vec<u8> {
     let mut m = Onnx::new(&[1, 8]);
     m.longs("a", &[2, 4]);

@@ -50,6 +50,7 @@ use qc_dialects::loops::Parallel;
 use qc_frontend::{Imported, Options};
 use qc_ir::{Module, NoSink, PassReport, Sink, Step};
 use qc_kernels::Tier;
+use qc_passes::quant::masks::coarse_scores;
 use qc_runtime::note::{IoNote, Note, OpNote};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -229,13 +230,14 @@ impl Compiler {
                 ));
             }
         }
+        let coarse = coarse_scores(&m);
         passes.extend(self.run(&mut m, &pipeline::int8(&self.options), sink)?);
         let all_float = match (self.options.precision, self.options.exact_qdq) {
             (Precision::Fp32, _) => Some("everything is f32 (--precision fp32)"),
             (_, true) => Some("pairs are computed as written (--exact-qdq)"),
             _ => None,
         };
-        let account = Account::of(report, &work, &m, all_float, &passes);
+        let account = Account::of(report, (&work, &coarse), &m, all_float, &passes);
         demands::check(&self.options, &account)?;
         if self.options.precision == Precision::Int8 && account.macs().0 == 0 {
             let text = match self.options.ranges {

@@ -44,11 +44,11 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of a model, given what the import says, the work of each node as imported, the module in the fused
+    /// The account of a model, given what the import says and what is known of the imported graph, the module in the fused
     /// phase, the option for which all of it is float, and what the passes until then remarked.
     pub fn of(
         report: &[NodeReport],
-        work: &Work,
+        (work, coarse): (&Work, &[CoarseScores]),
         fused: &Module,
         all_float: Option<&str>,
         passes: &[PassReport],
@@ -81,7 +81,8 @@ impl Account {
             let macs = work.0.get(&r.id).copied().unwrap_or(0);
             OpAccount { node: r.node.clone(), op_type: r.op_type.clone(), fate, macs }
         };
-        let warnings = coarse_scores(fused).iter().map(warning).collect();
+        let remain = coarse_scores(fused);
+        let warnings = coarse.iter().map(|c| warning(c, remain.iter().any(|r| r.node == c.node))).collect();
         Account { ops: report.iter().map(one).collect(), warnings }
     }
 
@@ -110,11 +111,13 @@ impl Work {
     }
 }
 
-fn warning(coarse: &CoarseScores) -> String {
+/// What is said of coarse scores; `remain` says whether the program computes them.
+fn warning(coarse: &CoarseScores, remain: bool) -> String {
     let CoarseScores { node, op_type, softmax, step } = coarse;
+    let end = if remain { format!("--keep-fp32 '{node}' keeps it float") } else { "it is float here".into() };
     format!(
-        "{op_type} \"{node}\" is quantized in steps of {step:.3}, and softmax \"{softmax}\" takes it: a mask leaves no steps for the \
-         scores; --keep-fp32 '{node}' keeps it float"
+        "{op_type} \"{node}\", which softmax \"{softmax}\" takes, is quantized in steps of {step:.4}: a mask has no scale, and the \
+         scores beside it become 0; {end}"
     )
 }
 

@@ -26,7 +26,7 @@ pub struct CoarseScores {
     pub step: f32,
 }
 
-/// The coarse scores of a graph whose quantized tensors have their formats: of each softmax those nearest to it.
+/// The coarse scores of a graph, as imported or with integer ops: of each softmax those nearest to it.
 pub fn coarse_scores(m: &Module) -> Vec<CoarseScores> {
     let mut found: Vec<CoarseScores> = Vec::new();
     for &op in m.ops(m.body()) {
@@ -90,9 +90,11 @@ fn computing(m: &Module, op: OpId) -> OpId {
     if Conversion::is(m, op) { before().unwrap_or(op) } else { op }
 }
 
-/// The name and type of the last node that an op computes.
+/// The name and type of the last node that an op computes, other than conversions.
 fn node_of(m: &Module, op: OpId) -> Option<(String, String)> {
-    m.locs.nodes(m.loc(op)).last().map(|node| (node.name.to_string(), node.op_type.to_string()))
+    let nodes = m.locs.nodes(m.loc(op));
+    let computing = nodes.iter().rev().find(|node| !node.op_type.to_lowercase().contains("quantize"));
+    computing.or(nodes.last()).map(|node| (node.name.to_string(), node.op_type.to_string()))
 }
 
 #[cfg(test)]
