@@ -245,6 +245,12 @@ def wrong_in(got: Array, spread: Spread, t: Tolerance, step: float) -> str:
     right = spread.right
     if got.shape != right.shape:
         return f"shape {list(got.shape)}, right is {list(right.shape)}"
+    # Truth values are bytes, 0 or 1.
+    wanted = np.dtype(np.uint8) if right.dtype == bool else right.dtype
+    if got.dtype != wanted and wanted.kind in "iu":
+        return f"elements are {got.dtype}, right are {wanted}"
+    if wanted.kind in "iu":
+        t = dataclasses.replace(t, relative=0.0)
     if not right.size:
         return ""
     d, odd = difference(got, right)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto
 
-from models import batch, elementwise, linear, movement, norms, windows
+from models import batch, elementwise, fused, integers, linear, movement, norms, windows
 from models.net import BATCH, Model, Net, Sample, Value, normal
 
 Maker = Callable[[Net, Value], Value | None]
@@ -19,9 +19,13 @@ FAMILIES: list[tuple[int, list[Maker]]] = [
     (3, norms.MAKERS),
     (5, elementwise.MAKERS),
     (4, movement.MAKERS),
+    (6, integers.MAKERS),
+    (3, fused.MAKERS),
 ]
 #: Largest number of elements of an item, and elements of a large plane.
 MOST, PLANE = 4000, (400, 300)
+#: Types of outputs.
+RESULTS = {TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
 
 
 def body(net: Net, x: Value, count: int, families: list[tuple[int, list[Maker]]] = FAMILIES) -> Value:
@@ -67,7 +71,7 @@ def outputs(net: Net, last: Value) -> list[Value]:
     found = [last]
     computed = net.of_inputs()
     for v in reversed(net.values):
-        if v.dtype == TensorProto.FLOAT and v not in found and v not in net.inputs:
+        if v.dtype in RESULTS and v not in found and v not in net.inputs:
             if v.name not in computed and not net.chance(0.02):
                 continue
             if net.chance(0.4 if v.name not in net.read else 0.08):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from models import elementwise, floats, linear, movement, norms, windows
+from models import elementwise, floats, fused, integers, linear, movement, norms, windows
 from models.formats import Format, Formats
 from models.net import Model, Net, Sample, Value, normal
 
@@ -16,6 +16,8 @@ BETWEEN: list[tuple[int, list[floats.Maker]]] = [
     (4, elementwise.MAKERS),
     (4, movement.MAKERS),
     (1, linear.MAKERS),
+    (4, integers.MAKERS),
+    (2, fused.MAKERS),
 ]
 #: How often each style stands behind a product.
 AFTER_PRODUCT = ["full", "full", "relu", "relu", "relu6", "cut"]
@@ -171,7 +173,7 @@ class Writer:
 
     def between(self, x: Value) -> Value | None:
         """A float op, read through a pair."""
-        makers = BETWEEN[int(self.net.rng.choice(len(BETWEEN), p=[w / 14 for w, _ in BETWEEN]))][1]
+        makers = BETWEEN[int(self.net.rng.choice(len(BETWEEN), p=[w / 20 for w, _ in BETWEEN]))][1]
         return self.net.pick(makers)(self.net, self.ready(x, 0.85))
 
     def layer(self, x: Value) -> Value | None:
