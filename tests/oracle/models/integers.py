@@ -52,7 +52,7 @@ def fits(dtype: int, low: int, high: int) -> bool:
 
 def source(net: Net, x: Value) -> Whole:
     """Integers of the shape of `x`: an input, a constant, or made of `x`."""
-    way = net.pick(["input", "input", "constant", "cast", "truth", "largest"])
+    way = net.pick(["input", "input", "constant", "cast", "truth", "largest" if net.ties else "truth"])
     dtype = net.pick(TYPES)
     low = 0 if dtype == TensorProto.UINT8 else net.pick([0, -3, -20])
     high = net.pick([1, 5, 20])
@@ -199,6 +199,8 @@ def truth(net: Net, x: Value, depth: int = 0) -> Value:
     if x.dtype not in (FLOAT, I64, I32) or not x.known or x.rank < 2:
         way = "cast"
     kind = net.pick(["Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Equal"])
+    if kind == "Equal" and x.dtype == FLOAT and not net.ties:
+        kind = "Less"
     if x.dtype != FLOAT and way in ("compare", "odd"):
         way = "integers"
     if way == "compare":
@@ -270,9 +272,7 @@ def numbers(net: Net, x: Value) -> Value | None:
 
 def discrete(net: Net, x: Value) -> Value | None:
     """Functions that jump."""
-    kind = net.pick(["Floor", "Ceil", "Round", "Sign", "Mod"])
-    if kind == "Mod":
-        return net.op("Mod", x, net.const(net.pick([0.7, 1.3, -0.9])), fmod=1)
+    kind = net.pick(["Floor", "Ceil", "Round", "Sign"])
     y = net.op("Mul", x, net.const(net.pick([1.7, 3.3]))) if net.chance(0.6) else x
     y = net.op(kind, y)
     return net.op("Sub", x, y) if net.chance(0.4) else y

@@ -102,6 +102,8 @@ class Net:
     constants: dict[str, Array] = field(default_factory=dict)
     #: Functions that the model brings along, in the domain `local`.
     functions: list[onnx.FunctionProto] = field(default_factory=list)
+    #: Whether floats may be asked to be equal. The answer changes where rounding to steps is left out.
+    ties: bool = True
     count: int = 0
 
     # Chance.

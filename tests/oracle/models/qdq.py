@@ -207,7 +207,7 @@ def first(net: Net, w: Writer) -> Value:
 
 def make(rng: np.random.Generator) -> Model:
     """A model with pairs."""
-    net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 19, 21])))
+    net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 19, 21])), ties=False)
     if net.chance(0.1):
         net.batch = net.pick([1, 2])
     w = Writer(net)
