@@ -135,7 +135,7 @@ def softmax(net: Net, x: Value) -> Value | None:
         least = net.pick([-10000.0, -3.4028235e38, -np.inf])
         mask = np.where(net.rng.random(shape) < 0.3, np.float32(least), np.float32(0))
         if np.isinf(least):
-            mask[..., 0] = 0  # A row that is masked fully is NaN, and all behind it.
+            mask[(slice(None),) * (axis - 1) + (0,)] = 0  # A row that is masked fully is NaN, and all behind it.
         sides = [x, net.const(mask.astype(np.float32))]
         x = net.op("Add", *(sides if net.chance(0.7) else reversed(sides)))
     return net.op("Softmax", x, axis=axis if net.chance(0.5) else axis - x.rank)
