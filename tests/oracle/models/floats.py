@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto
 
-from models import batch, elementwise, fused, integers, linear, movement, norms, windows
+from models import batch, elementwise, encoders, fused, integers, linear, movement, norms, windows
 from models.net import BATCH, Model, Net, Sample, Value, normal
 
 Maker = Callable[[Net, Value], Value | None]
@@ -123,12 +123,17 @@ def large(net: Net) -> Model:
     return net.finish([net.op("LayerNormalization", y, ones, axis=-1)])
 
 
+def encoder(net: Net) -> Model:
+    """A text encoder."""
+    return net.finish(encoders.floats(net))
+
+
 def make(rng: np.random.Generator) -> Model:
     """A float model."""
     net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 20, 21, 23])))
     if net.chance(0.15):
         net.batch = net.pick([1, 1, 2, 4])
-    kind = net.pick([usual] * 14 + [meeting] * 4 + [not_finite] * 2 + [large] * (1 if net.chance(0.5) else 0))
+    kind = net.pick([usual] * 14 + [meeting] * 4 + [not_finite] * 2 + [encoder] * 4 + [large] * (1 if net.chance(0.5) else 0))
     if kind is large:
         net.opset = 17
     return kind(net)

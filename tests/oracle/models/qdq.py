@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from models import elementwise, floats, fused, integers, linear, movement, norms, windows
+from models import elementwise, encoders, floats, fused, integers, linear, movement, norms, windows
 from models.formats import Format, Formats
 from models.net import Model, Net, Sample, Value, normal
 
@@ -205,12 +205,25 @@ def first(net: Net, w: Writer) -> Value:
     return net.ops("DequantizeLinear", x, scale, zero, like=Value("", x.shape))[0]
 
 
+def encoder(net: Net, w: Writer) -> Model:
+    """A text encoder whose products, of computed operands as well, read through pairs; some are left out."""
+    share = net.pick([1.0, 1.0, 0.7])
+
+    def weights(k: int, n: int) -> Value:
+        return w.formats.dequantized(w.weight((k, n), 1, k))
+
+    found = encoders.Encoder(net, lambda x: w.ready(x, share), weights).build()
+    return w.formats.settle(net.finish(found))
+
+
 def make(rng: np.random.Generator) -> Model:
     """A model with pairs."""
     net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 19, 21])), ties=False)
     if net.chance(0.1):
         net.batch = net.pick([1, 2])
     w = Writer(net)
+    if net.chance(0.15):
+        return encoder(net, w)
     x = first(net, w)
     for _ in range(net.integer(1, 6)):
         x = w.layer(x) or x
