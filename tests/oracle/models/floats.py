@@ -25,7 +25,7 @@ FAMILIES: list[tuple[int, list[Maker]]] = [
 #: Largest number of elements of an item, and elements of a large plane.
 MOST, PLANE = 4000, (400, 300)
 #: Types of outputs.
-RESULTS = {TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
+RESULTS = [TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL]
 
 
 def body(net: Net, x: Value, count: int, families: list[tuple[int, list[Maker]]] = FAMILIES) -> Value:
@@ -71,7 +71,7 @@ def outputs(net: Net, last: Value) -> list[Value]:
     found = [last]
     computed = net.of_inputs()
     for v in reversed(net.values):
-        if v.dtype in RESULTS and v not in found and v not in net.inputs:
+        if v.dtype in (RESULTS if net.ties else RESULTS[:1]) and v not in found and v not in net.inputs:
             if v.name not in computed and not net.chance(0.02):
                 continue
             if net.chance(0.4 if v.name not in net.read else 0.08):

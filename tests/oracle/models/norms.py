@@ -114,7 +114,9 @@ def instance_norm(net: Net, x: Value) -> Value | None:
     if x.rank not in (3, 4) or not x.known:
         return None
     scale, bias = (net.const(net.rng.standard_normal(x.rest[0])) for _ in range(2))
-    return net.op("InstanceNormalization", x, scale, bias, epsilon=1e-5)
+    # ONNX Runtime multiplies value and mean by the inverse deviation before it subtracts, far apart from 0 for one element.
+    epsilon = 1e-5 if np.prod(x.rest[1:]) > 1 else 0.5
+    return net.op("InstanceNormalization", x, scale, bias, epsilon=epsilon)
 
 
 def lrn(net: Net, x: Value) -> Value | None:
