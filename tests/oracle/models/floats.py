@@ -90,7 +90,7 @@ def meeting(net: Net) -> Model:
     """Items of a batch that meet somewhere."""
     x = body(net, net.input(shape(net)), net.integer(0, 3))
     y = net.pick(batch.MAKERS)(net, x)
-    x = x if y is None else y
+    x = x if y is None or not y.rank else y
     if x.rank and x.shape[0] == BATCH:
         x = body(net, x, net.integer(0, 2))
     return net.finish(outputs(net, x if x not in net.inputs else net.op("Relu", x)))
@@ -133,7 +133,7 @@ def make(rng: np.random.Generator) -> Model:
     net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 20, 21, 23])))
     if net.chance(0.15):
         net.batch = net.pick([1, 1, 2, 4])
-    kind = net.pick([usual] * 14 + [meeting] * 4 + [not_finite] * 2 + [encoder] * 4 + [large] * (1 if net.chance(0.5) else 0))
+    kind = net.pick([usual] * 14 + [meeting] * 5 + [not_finite] * 2 + [encoder] * 4 + [large] * (1 if net.chance(0.5) else 0))
     if kind is large:
         net.opset = 17
     return kind(net)
