@@ -126,6 +126,8 @@ class Expectation:
         """Raises what ONNX Runtime raises if it cannot run the model and its neighbours, or if a value is empty."""
         if any(not a.size for a in self.values.values()):
             raise ValueError("an empty tensor")
+        if any(a.dtype == np.float32 and ((np.abs(a) > 1e30) & (np.abs(a) < 3e38)).any() for a in self.values.values()):
+            raise ValueError("sums may overflow, by their order")
         _ = (self.rounded, self.exact, self.clamped) if self.quantized else self.floats
 
     def spread(self, right: dict[str, Array], neighbours: Iterable[onnx.ModelProto]) -> dict[str, Spread]:
