@@ -30,8 +30,9 @@ def mask_sample(dtype: int) -> Sample:
 class Encoder:
     """A text encoder under construction."""
 
-    def __init__(self, net: Net, around: Around, weights: Weights) -> None:
+    def __init__(self, net: Net, around: Around, weights: Weights, tables: Weights | None = None) -> None:
         self.net = net
+        self.tables = tables
         self.around = around
         self.weights = weights
         self.tokens = net.integer(2, 9)
@@ -43,6 +44,9 @@ class Encoder:
         return self.net.const((self.net.rng.standard_normal(n) * scale).astype(np.float32))
 
     def table(self, rows: int) -> Value:
+        """A row for each word, place or segment."""
+        if self.tables:
+            return self.tables(rows, self.width)
         return self.net.const(self.net.rng.standard_normal((rows, self.width)).astype(np.float32))
 
     def embedded(self, ids: Value) -> Value:

@@ -212,7 +212,12 @@ def encoder(net: Net, w: Writer) -> Model:
     def weights(k: int, n: int) -> Value:
         return w.formats.dequantized(w.weight((k, n), 1, k))
 
-    found = encoders.Encoder(net, lambda x: w.ready(x, share), weights).build()
+    def tables(rows: int, width: int) -> Value:
+        a = net.rng.standard_normal((rows, width)).astype(np.float32)
+        return w.formats.dequantized(w.formats.weight(a, net.pick([None, None, 0, 1]), w.weights))
+
+    around, stored = (lambda x: w.ready(x, share)), tables if net.chance(0.6) else None
+    found = encoders.Encoder(net, around, weights, stored).build()
     return w.formats.settle(net.finish(found))
 
 
