@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from models.integers import I32, between, typed
 from models.movement import ints
-from models.net import Net, Value
+from models.net import Net, Sample, Value
 
 DOMAIN = "com.microsoft"
 #: Domain of the functions that a model brings along.
@@ -71,7 +72,8 @@ def attention(net: Net, x: Value) -> Value | None:
         return None
     tokens, width = x.rest
     heads = net.pick([h for h in (1, 2, 4) if width % h == 0])
-    operands: list[Value | None] = [x, net.weight(width, 3 * width, scale=1 / np.sqrt(width)), normal(net, 3 * width, scale=0.1)]
+    weight = net.weight(width, 3 * width, scale=1 / np.sqrt(width))
+    operands: list[Value | None] = [x, weight, normal(net, 3 * width, scale=0.1)]
     mask = keep_some(net, tokens)
     attributes: dict = {"num_heads": heads}
     if mask is not None:
@@ -85,8 +87,6 @@ def attention(net: Net, x: Value) -> Value | None:
 
 def keep_some(net: Net, tokens: int) -> Value | None:
     """Which tokens are read, 1 or 0, the first always; or nothing."""
-    from models.net import Sample
-
     if net.chance(0.5):
         return None
 
@@ -119,8 +119,6 @@ def embedded(net: Net, x: Value) -> Value | None:
     """Word, position and segment vectors and their norm as one operator."""
     if not x.known or x.rank < 2:
         return None
-    from models.integers import I32, between, typed
-
     tokens, width, words = net.integer(1, 8), net.pick([4, 6, 8]), 11
     ids = net.input((tokens,), typed(between(0, words - 1), I32), I32)
     segments = net.input((tokens,), typed(between(0, 1), I32), I32) if net.chance(0.6) else None
