@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, shape_inference
 
 from judge import reference
-from models.net import BATCH, Array, pruned
+from models.net import BATCH, Array, pruned, reads
 
 #: Seconds that a model may take to become small.
 TIME_LIMIT = 12.0
@@ -63,7 +63,7 @@ def candidates(case: Case) -> Iterator[Case]:
                 yield with_outputs(case, [types[name]])
     computed = set(case.feed)
     for node in graph.node:
-        if computed & set(node.input):
+        if computed & reads(node):
             computed.update(node.output)
     for node in reversed(graph.node):
         if computed & set(node.output):
@@ -86,7 +86,7 @@ def copy_of(case: Case) -> onnx.ModelProto:
 def finished(model: onnx.ModelProto, feed: dict[str, Array]) -> Case:
     """Without nodes, initializers and inputs that nothing reads."""
     model = pruned(model)
-    read = {i for n in model.graph.node for i in n.input}
+    read = {i for n in model.graph.node for i in reads(n)}
     kept = [i for i in model.graph.input if i.name in read]
     del model.graph.input[:]
     model.graph.input.extend(kept)

@@ -102,6 +102,32 @@ class Expander:
         self.quantize(y, ins[0], ins[1], node.output[0])
 
 
+    def real(self, node: onnx.NodeProto) -> None:
+        """A product of integers that gives floats."""
+        a, b, a_scale, b_scale, a_zero, b_zero, bias = [*node.input, "", "", ""][:7]
+        operands = [self.floats([a, a_scale, a_zero]), self.floats([b, b_scale, b_zero], axis=1)]
+        if bias:
+            self.add("Add", [self.add("MatMul", operands), bias], node.output[0])
+        else:
+            self.add("MatMul", operands, node.output[0])
+
+    def measured(self, node: onnx.NodeProto) -> None:
+        """The same with a left side that is quantized by its own range."""
+        x, b, b_scale, b_zero, bias = [*node.input, "", ""][:5]
+        a, scale, zero = (f"{node.output[0]}_{part}" for part in ("ints", "scale", "zero"))
+        self.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], [a, scale, zero]))
+        ins = [a, b, scale, b_scale, zero, b_zero, bias]
+        self.real(helper.make_node("MatMulIntegerToFloat", ins, [node.output[0]]))
+
+    def attention(self, node: onnx.NodeProto) -> None:
+        x, w, bias, x_scale, w_scale, mask, x_zero, w_zero = [*node.input, "", ""][:8]
+        operands = [self.floats([x, x_scale, x_zero]), self.floats([w, w_scale, w_zero], axis=1), bias, mask]
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        ins = operands if mask else operands[:3]
+        made = helper.make_node("Attention", ins, [node.output[0]], domain="com.microsoft", **attributes)
+        self.nodes.append(made)
+
+
 def expand_qlinear(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model in expanded form; unchanged where it has no operators on quantized tensors."""
     e = Expander(model)
@@ -109,6 +135,9 @@ def expand_qlinear(model: onnx.ModelProto) -> onnx.ModelProto:
         "QLinearConv": e.conv,
         "QGemm": e.gemm,
         "QLinearConcat": e.concat,
+        "DynamicQuantizeMatMul": e.measured,
+        "MatMulIntegerToFloat": e.real,
+        "QAttention": e.attention,
     } | {kind: e.simple for kind in SIMPLE}
     for node in model.graph.node:
         if node.op_type in special:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto
 
-from models import batch, elementwise, linear, movement, norms, windows
+from models import batch, elementwise, encoders, fused, integers, linear, movement, norms, windows
 from models.net import BATCH, Model, Net, Sample, Value, normal
 
 Maker = Callable[[Net, Value], Value | None]
@@ -19,9 +19,13 @@ FAMILIES: list[tuple[int, list[Maker]]] = [
     (3, norms.MAKERS),
     (5, elementwise.MAKERS),
     (4, movement.MAKERS),
+    (6, integers.MAKERS),
+    (3, fused.MAKERS),
 ]
 #: Largest number of elements of an item, and elements of a large plane.
 MOST, PLANE = 4000, (400, 300)
+#: Types of outputs.
+RESULTS = [TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL]
 
 
 def body(net: Net, x: Value, count: int, families: list[tuple[int, list[Maker]]] = FAMILIES) -> Value:
@@ -67,7 +71,7 @@ def outputs(net: Net, last: Value) -> list[Value]:
     found = [last]
     computed = net.of_inputs()
     for v in reversed(net.values):
-        if v.dtype == TensorProto.FLOAT and v not in found and v not in net.inputs:
+        if v.dtype in (RESULTS if net.ties else RESULTS[:1]) and v not in found and v not in net.inputs:
             if v.name not in computed and not net.chance(0.02):
                 continue
             if net.chance(0.4 if v.name not in net.read else 0.08):
@@ -86,7 +90,7 @@ def meeting(net: Net) -> Model:
     """Items of a batch that meet somewhere."""
     x = body(net, net.input(shape(net)), net.integer(0, 3))
     y = net.pick(batch.MAKERS)(net, x)
-    x = x if y is None else y
+    x = x if y is None or not y.rank else y
     if x.rank and x.shape[0] == BATCH:
         x = body(net, x, net.integer(0, 2))
     return net.finish(outputs(net, x if x not in net.inputs else net.op("Relu", x)))
@@ -119,12 +123,17 @@ def large(net: Net) -> Model:
     return net.finish([net.op("LayerNormalization", y, ones, axis=-1)])
 
 
+def encoder(net: Net) -> Model:
+    """A text encoder."""
+    return net.finish(encoders.floats(net))
+
+
 def make(rng: np.random.Generator) -> Model:
     """A float model."""
     net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 20, 21, 23])))
     if net.chance(0.15):
         net.batch = net.pick([1, 1, 2, 4])
-    kind = net.pick([usual] * 14 + [meeting] * 4 + [not_finite] * 2 + [large] * (1 if net.chance(0.5) else 0))
+    kind = net.pick([usual] * 14 + [meeting] * 5 + [not_finite] * 2 + [encoder] * 4 + [large] * (1 if net.chance(0.5) else 0))
     if kind is large:
         net.opset = 17
     return kind(net)

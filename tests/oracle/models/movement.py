@@ -46,6 +46,8 @@ def slice_(net: Net, x: Value) -> Value | None:
     begin = net.integer(0, d - 1)
     end = net.pick([net.integer(begin + 1, d), 2**31 - 1, -1 if begin < d - 1 else d])
     step = net.pick([1, 1, 2])
+    if net.chance(0.2):
+        begin, end, step = net.integer(0, d - 1), net.pick([-(2**31), -d - 1]), net.pick([-1, -1, -2])
     return net.op("Slice", x, ints(net, [begin]), ints(net, [end]), ints(net, [axis]), ints(net, [step]))
 
 

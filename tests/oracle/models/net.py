@@ -100,6 +100,10 @@ class Net:
     values: list[Value] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
     constants: dict[str, Array] = field(default_factory=dict)
+    #: Functions that the model brings along, in the domain `local`.
+    functions: list[onnx.FunctionProto] = field(default_factory=list)
+    #: Whether floats may be asked to be equal. The answer changes where rounding to steps is left out.
+    ties: bool = True
     count: int = 0
 
     # Chance.
@@ -212,13 +216,14 @@ class Net:
         return shape_inference.infer_node_outputs(schema, node, types, known, opset_imports=self.opsets())
 
     def opsets(self) -> list[onnx.OperatorSetIdProto]:
-        return [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        own = [helper.make_opsetid("local", 1)] if self.functions else []
+        return [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1), *own]
 
     def of_inputs(self) -> set[str]:
         """Names of values that depend on an input of the model."""
         found = {v.name for v in self.inputs}
         for node in self.nodes:
-            if found & set(node.input):
+            if found & reads(node):
                 found.update(node.output)
         return found
 
@@ -228,7 +233,7 @@ class Net:
         outs = [helper.make_tensor_value_info(v.name, v.dtype, list(v.shape) if v.rank else []) for v in outputs]
         graph = helper.make_graph(self.nodes, "oracle", ins, outs, self.initializers)
         ir = 8 if self.opset <= 18 else 9 if self.opset <= 20 else 10 if self.opset <= 22 else 11
-        proto = helper.make_model(graph, opset_imports=self.opsets(), ir_version=ir)
+        proto = helper.make_model(graph, opset_imports=self.opsets(), ir_version=ir, functions=self.functions)
         return Model(pruned(proto), self.inputs, self.samples, {v.name: v.shape for v in self.values})
 
 
@@ -240,6 +245,16 @@ def value_of(name: str, kind: onnx.TypeProto | None) -> Value:
     return Value(name, shape, tensor.elem_type)
 
 
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Names that a node reads, those that its branches take from outside included."""
+    found = set(node.input)
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            inside = {o for n in attribute.g.node for o in n.output}
+            found |= {i for n in attribute.g.node for i in reads(n)} - inside
+    return found
+
+
 def pruned(model: onnx.ModelProto) -> onnx.ModelProto:
     """Removes nodes and initializers that no output depends on."""
     wanted = {o.name for o in model.graph.output}
@@ -247,7 +262,7 @@ def pruned(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in reversed(model.graph.node):
         if wanted & set(node.output):
             kept.append(node)
-            wanted.update(node.input)
+            wanted |= reads(node)
     out = onnx.ModelProto()
     out.CopyFrom(model)
     del out.graph.node[:]

@@ -114,7 +114,9 @@ def instance_norm(net: Net, x: Value) -> Value | None:
     if x.rank not in (3, 4) or not x.known:
         return None
     scale, bias = (net.const(net.rng.standard_normal(x.rest[0])) for _ in range(2))
-    return net.op("InstanceNormalization", x, scale, bias, epsilon=1e-5)
+    # ONNX Runtime multiplies value and mean by the inverse deviation before it subtracts, far apart from 0 for one element.
+    epsilon = 1e-5 if np.prod(x.rest[1:]) > 1 else 0.5
+    return net.op("InstanceNormalization", x, scale, bias, epsilon=epsilon)
 
 
 def lrn(net: Net, x: Value) -> Value | None:
@@ -135,7 +137,7 @@ def softmax(net: Net, x: Value) -> Value | None:
         least = net.pick([-10000.0, -3.4028235e38, -np.inf])
         mask = np.where(net.rng.random(shape) < 0.3, np.float32(least), np.float32(0))
         if np.isinf(least):
-            mask[..., 0] = 0  # A row that is masked fully is NaN, and all behind it.
+            mask[(slice(None),) * (axis - 1) + (0,)] = 0  # A row that is masked fully is NaN, and all behind it.
         sides = [x, net.const(mask.astype(np.float32))]
         x = net.op("Add", *(sides if net.chance(0.7) else reversed(sides)))
     return net.op("Softmax", x, axis=axis if net.chance(0.5) else axis - x.rank)

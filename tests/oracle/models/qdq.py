@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from models import elementwise, floats, linear, movement, norms, windows
+from models import elementwise, encoders, floats, fused, integers, linear, movement, norms, windows
 from models.formats import Format, Formats
 from models.net import Model, Net, Sample, Value, normal
 
@@ -16,6 +16,8 @@ BETWEEN: list[tuple[int, list[floats.Maker]]] = [
     (4, elementwise.MAKERS),
     (4, movement.MAKERS),
     (1, linear.MAKERS),
+    (4, integers.MAKERS),
+    (2, fused.MAKERS),
 ]
 #: How often each style stands behind a product.
 AFTER_PRODUCT = ["full", "full", "relu", "relu", "relu6", "cut"]
@@ -171,7 +173,7 @@ class Writer:
 
     def between(self, x: Value) -> Value | None:
         """A float op, read through a pair."""
-        makers = BETWEEN[int(self.net.rng.choice(len(BETWEEN), p=[w / 14 for w, _ in BETWEEN]))][1]
+        makers = BETWEEN[int(self.net.rng.choice(len(BETWEEN), p=[w / 20 for w, _ in BETWEEN]))][1]
         return self.net.pick(makers)(self.net, self.ready(x, 0.85))
 
     def layer(self, x: Value) -> Value | None:
@@ -203,12 +205,30 @@ def first(net: Net, w: Writer) -> Value:
     return net.ops("DequantizeLinear", x, scale, zero, like=Value("", x.shape))[0]
 
 
+def encoder(net: Net, w: Writer) -> Model:
+    """A text encoder whose products, of computed operands as well, read through pairs; some are left out."""
+    share = net.pick([1.0, 1.0, 0.7])
+
+    def weights(k: int, n: int) -> Value:
+        return w.formats.dequantized(w.weight((k, n), 1, k))
+
+    def tables(rows: int, width: int) -> Value:
+        a = net.rng.standard_normal((rows, width)).astype(np.float32)
+        return w.formats.dequantized(w.formats.weight(a, net.pick([None, None, 0, 1]), w.weights))
+
+    around, stored = (lambda x: w.ready(x, share)), tables if net.chance(0.6) else None
+    found = encoders.Encoder(net, around, weights, stored).build()
+    return w.formats.settle(net.finish(found))
+
+
 def make(rng: np.random.Generator) -> Model:
     """A model with pairs."""
-    net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 19, 21])))
+    net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 19, 21])), ties=False)
     if net.chance(0.1):
         net.batch = net.pick([1, 2])
     w = Writer(net)
+    if net.chance(0.15):
+        return encoder(net, w)
     x = first(net, w)
     for _ in range(net.integer(1, 6)):
         x = w.layer(x) or x

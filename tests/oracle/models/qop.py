@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
-from models import elementwise, floats, movement, qdq
+from models import elementwise, floats, fused, movement, qdq
 from models.formats import Format, Formats, Weight
 from models.net import Model, Net, Value, normal
 
@@ -190,9 +190,54 @@ def measured(net: Net) -> Model:
     return net.finish([net.op("Relu", y) if net.chance(0.3) else y])
 
 
+def right_side(net: Net, k: int, n: int) -> list[Value | None]:
+    """Stored integers `[k, n]`, their scales, and their zero points or nothing."""
+    w = Formats(net).weight(
+        (net.rng.standard_normal((k, n)) / np.sqrt(k)).astype(np.float32), net.pick([None, None, 1])
+    )
+    centred = w.ints.dtype == TensorProto.INT8 and net.chance(0.5)
+    array = next(numpy_helper.to_array(t) for t in net.initializers if t.name == w.zero.name)
+    return [w.ints, w.scale, None if centred and not array.any() else w.zero]
+
+
+def real(net: Net) -> Model:
+    """Products of integers that give floats: ONNX Runtime's fused operators, one behind the other."""
+    if net.chance(0.6):
+        net.batch = net.pick([1, 1, 2])
+    tokens, heads = net.integer(1, 6), net.pick([1, 2])
+    x = net.input((tokens, heads * net.integer(1, 6)), normal(net.pick([0.5, 2.0])))
+    formats = Formats(net, net.pick([TensorProto.UINT8, TensorProto.UINT8, TensorProto.INT8]))
+    for _ in range(net.integer(1, 3)):
+        k, n = x.rest[-1], net.integer(1, 9)
+        way = net.pick(["measured", "fused", "stored", "attention"])
+        bias = net.const(net.rng.standard_normal(n).astype(np.float32)) if net.chance(0.6) else None
+        like = Value("", (*x.shape[:-1], n))
+        b, scale, zero = right_side(net, k, n)
+        if way == "fused":
+            x = net.ops("DynamicQuantizeMatMul", x, b, scale, zero, bias, domain=MICROSOFT, like=like)[0]
+            continue
+        if way == "measured":
+            a, a_scale, a_zero = net.ops("DynamicQuantizeLinear", x, outputs=3)
+        else:
+            f = formats.format()
+            a, a_scale, a_zero = formats.quantize(x, f), f.scale, f.zero
+        if way == "attention" and k % heads == 0:
+            b, scale, zero = right_side(net, k, 3 * k)
+            bias = net.const((net.rng.standard_normal(3 * k) * 0.2).astype(np.float32))
+            mask = fused.keep_some(net, tokens)
+            operands = [a, b, bias, a_scale, scale, mask, a_zero, zero]
+            like = Value("", x.shape)
+            x = net.ops("QAttention", *operands, domain=MICROSOFT, like=like, num_heads=heads)[0]
+        else:
+            operands = [a, b, a_scale, scale, a_zero, zero, bias]
+            x = net.ops("MatMulIntegerToFloat", *operands, domain=MICROSOFT, like=like)[0]
+        x = net.op("Relu", x) if net.chance(0.2) else x
+    return formats.settle(net.finish([x]))
+
+
 def make(rng: np.random.Generator) -> Model:
     """A model of integer operators."""
     net = Net(rng, opset=int(rng.choice([13, 14, 17, 18])))
     if net.chance(0.1):
         net.batch = net.pick([1, 2])
-    return net.pick([chain] * 8 + [measured])(net)
+    return net.pick([chain] * 8 + [measured, real, real])(net)

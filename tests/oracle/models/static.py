@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from models import elementwise, floats, linear, movement, norms, windows
+from models import elementwise, encoders, floats, integers, linear, movement, norms, windows
 from models.net import Array, Model, Net, Value, normal
 
 logging.getLogger().setLevel(logging.ERROR)
@@ -33,6 +33,7 @@ FAMILIES: list[tuple[int, list[floats.Maker]]] = [
         ],
     ),
     (2, movement.MAKERS),
+    (2, integers.MAKERS),
 ]
 BYTES = [QuantType.QUInt8, QuantType.QUInt8, QuantType.QInt8]
 
@@ -63,14 +64,37 @@ def block(net: Net, x: Value) -> Value:
 
 def make(rng: np.random.Generator) -> Model:
     """A quantized model."""
-    net = Net(rng, opset=int(rng.choice([13, 17, 17, 21])))
+    net = Net(rng, opset=int(rng.choice([13, 17, 17, 21])), ties=False)
+    if net.chance(0.3):
+        return quantized(net, net.finish(encoders.floats(net)))
+    return quantized(net, network(net))
+
+
+def network(net: Net) -> Model:
+    """A chain of layers for images."""
     x = net.input((net.pick([3, 4, 8]), net.integer(3, 8), net.integer(3, 8)), normal(net.pick([0.5, 1.0, 3.0])))
     for _ in range(net.integer(1, 3)):
         x = block(net, x) if net.chance(0.5) else floats.body(net, x, net.integer(1, 3), FAMILIES)
     model = net.finish([x if x not in net.inputs else net.op("Relu", x)])
     del model.proto.graph.output[0].type.tensor_type.shape.dim[:]
     model.proto.graph.output[0].type.tensor_type.ClearField("shape")
-    integers = net.chance(0.4)
+    return model
+
+
+def measured(net: Net, model: Model) -> Model:
+    """Quantized without samples: the scales of activations are measured in every run."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        path = Path(folder) / "model.onnx"
+        kind = net.pick([QuantType.QUInt8, QuantType.QInt8])
+        quantize_dynamic(model.proto, path, per_channel=net.chance(0.4), weight_type=kind)
+        return Model(onnx.load(path), model.inputs, model.samples)
+
+
+def quantized(net: Net, model: Model) -> Model:
+    """The model as ONNX Runtime's quantizer writes it."""
+    if net.chance(0.2):
+        return measured(net, model)
+    of_integers = net.chance(0.4)
     activations = net.pick(BYTES)
     # The quantizer reports on stdout.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -78,8 +102,8 @@ def make(rng: np.random.Generator) -> Model:
         quantize_static(
             model.proto,
             path,
-            Samples(model, rng),
-            quant_format=QuantFormat.QOperator if integers else QuantFormat.QDQ,
+            Samples(model, net.rng),
+            quant_format=QuantFormat.QOperator if of_integers else QuantFormat.QDQ,
             per_channel=net.chance(0.5),
             activation_type=activations,
             weight_type=QuantType.QInt8 if activations == QuantType.QInt8 else net.pick(BYTES),

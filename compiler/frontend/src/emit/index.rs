@@ -5,10 +5,24 @@ use crate::elements::bounded;
 use crate::error::Refusal;
 use qc_dialects::graph::integer::wrapped;
 use qc_dialects::graph::{self, IntFunction};
-use qc_ir::{Data, Elem, HostTensor, Quant, attrs, strides};
+use qc_ir::{Data, Elem, HostTensor, Quant, Store, attrs, strides};
 use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, Refusal>;
+
+/// A table as kernels read activations: bytes without a sign, whose zero point is shifted with them.
+fn unsigned(stored: &Arc<HostTensor>, quant: &Quant) -> (Arc<HostTensor>, Quant) {
+    let Data::I8(values) = stored.data() else { return (stored.clone(), quant.clone()) };
+    let bytes = values.iter().map(|&v| (v as u8) ^ 0x80).collect();
+    let format = Quant {
+        store: Store::U8,
+        zeros: quant.zeros.iter().map(|z| z + 128).collect(),
+        lo: quant.lo + 128,
+        hi: quant.hi + 128,
+        ..quant.clone()
+    };
+    (Arc::new(HostTensor::u8(stored.dims(), bytes)), format)
+}
 
 impl Graph {
     /// Indices of a dim of `size`. Negative ones count from its end.
@@ -54,7 +68,8 @@ impl Graph {
                 let real = Value::Known(super::Known { name: d.name.clone(), tensor: d.real().clone(), narrow: None });
                 return gather(self, &real);
             }
-            let stored = self.quant_constant(&d.name, d.stored.clone(), d.quant.clone())?;
+            let (integers, format) = unsigned(&d.stored, &d.quant);
+            let stored = self.quant_constant(&d.name, integers, format)?;
             let rows = gather(self, &stored)?;
             return self.dequantize(&rows);
         }

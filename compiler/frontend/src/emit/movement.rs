@@ -5,7 +5,7 @@ use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_ir::{Data, Elem, HostTensor, Type, attrs, indices, strides};
 
-/// One `start..end` with a step per dim; ends exclusive, already clamped. A negative step only folds.
+/// One `start..end` with a step per dim; ends exclusive, already clamped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Range {
     pub start: i64,
@@ -110,12 +110,24 @@ impl Graph {
             let dims: Vec<usize> = ranges.iter().map(Range::count).collect();
             return Ok(HostTensor::f32(dims, Vec::new()).into());
         }
-        if ranges.iter().any(|r| r.step < 0) {
-            return Err(Refusal::unsupported("slices with a negative step are supported on constants only"));
+        if let Some(axis) = ranges.iter().position(|r| r.step < 0) {
+            return self.backwards(x, ranges, axis);
         }
         let pick = |f: fn(&Range) -> i64| ranges.iter().map(f).collect::<Vec<i64>>();
         let attrs = attrs! { starts: pick(|r| r.start), ends: pick(|r| r.end), steps: pick(|r| r.step) };
         self.emit(graph::Slice::DEF, &[Some(x)], attrs)
+    }
+
+    /// A slice that runs backwards along `axis`: its places there are gathered, the other axes are sliced.
+    fn backwards(&mut self, x: &Value, ranges: &[Range], axis: usize) -> Result<Value, Refusal> {
+        let Range { start, step, .. } = ranges[axis];
+        let count = ranges[axis].count();
+        self.charge(8 * count)?;
+        let places: Vec<i64> = (0..count as i64).map(|n| start + n * step).collect();
+        let part = self.gather(x, &HostTensor::i64([count], places).into(), axis)?;
+        let mut rest = ranges.to_vec();
+        rest[axis] = Range::full(count);
+        self.slice(&part, &rest)
     }
 
     /// The part `start..end` of one axis.

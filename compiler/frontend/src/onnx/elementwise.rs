@@ -149,12 +149,20 @@ pub(super) fn neg(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 /// The size of a number.
 pub(super) fn abs(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
-    if g.elem(x) == Elem::F32 {
-        return Ok(g.function(Function::Abs, x)?.into());
+    Ok(Lowered::identity(size(g, x)?, "its numbers have no sign"))
+}
+
+/// `x` without its sign. The smallest integer of a type stays, as its size is none of that type.
+pub(super) fn size(g: &mut Graph, x: &Value) -> Result<Value> {
+    match g.elem(x) {
+        Elem::I8 | Elem::I32 | Elem::I64 => {
+            let zero = g.integer(g.elem(x), 0)?;
+            let negated = g.arith(Arith::Sub, &zero, x)?;
+            g.arith(Arith::Max, x, &negated)
+        }
+        Elem::U8 => Ok(x.clone()),
+        _ => g.function(Function::Abs, x),
     }
-    let negated = neg(g, n)?;
-    let negated = negated.values.first().ok_or_else(|| Refusal::invalid("it has no input"))?;
-    Ok(g.arith(Arith::Max, x, negated)?.into())
 }
 
 pub(super) fn reciprocal(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

@@ -93,3 +93,25 @@ pub(super) fn one_hot(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let (off, on) = (g.narrow(values, 0, 0, 1)?, g.narrow(values, 0, 1, 2)?);
     Ok(g.select(&hit, &on, &off)?.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Model, bytes, floats, int};
+    use qc_ir::Store;
+
+    #[test]
+    fn tables_of_signed_bytes_are_read_as_activations_are() {
+        let model = Model::new(13, &[2])
+            .constant(bytes("table", 3, &[3, 2], &[-128, 127, 0, 1, -5, 9]))
+            .constant(floats("scale", &[], &[0.5]))
+            .constant(bytes("zero", 3, &[], &[-3]))
+            .node("DequantizeLinear", "table scale zero > rows", &[])
+            .node("Cast", "x > ids", &[int("to", 7)])
+            .node("Gather", "rows ids > y", &[]);
+        assert_eq!(model.run(&[2.0, 0.0]), (vec![2, 2], vec![-1.0, 6.0, -62.5, 65.0]));
+        let m = model.import(&Default::default()).unwrap().module;
+        let formats = m.ops(m.body()).iter().flat_map(|&op| m.results(op)).filter_map(|&v| m.quant_of(v));
+        let stores: Vec<Store> = formats.map(|q| q.store).collect();
+        assert_eq!(stores, [Store::U8, Store::U8]);
+    }
+}

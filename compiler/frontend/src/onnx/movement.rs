@@ -206,3 +206,25 @@ pub(super) fn cast_like(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     }
     Ok(Lowered::identity(g.cast(n.input(0)?, to)?, "its type stays the same, or it is known at import"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Model, longs};
+
+    #[test]
+    fn slices_of_computed_tensors_run_backwards() {
+        let (most, least) = (i64::MAX, i64::MIN);
+        let sliced = |from: &[i64], to: &[i64], steps: &[i64]| {
+            Model::new(13, &[2, 3])
+                .constant(longs("from", from))
+                .constant(longs("to", to))
+                .constant(longs("axes", &[0, 1]))
+                .constant(longs("steps", steps))
+                .node("Slice", "x from to axes steps > y", &[])
+                .run(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+        };
+        assert_eq!(sliced(&[-1, 0], &[least, most], &[-1, 1]), (vec![2, 3], vec![3.0, 4.0, 5.0, 0.0, 1.0, 2.0]));
+        assert_eq!(sliced(&[-1, -1], &[least, least], &[-1, -2]), (vec![2, 2], vec![5.0, 3.0, 2.0, 0.0]));
+        assert_eq!(sliced(&[1, 1], &[2, 0], &[1, -1]), (vec![1, 1], vec![4.0]));
+    }
+}

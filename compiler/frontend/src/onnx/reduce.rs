@@ -1,7 +1,9 @@
-//! ONNX reductions. Sums are means times a count; the largest element is that of a pooled plane.
+//! ONNX reductions. Sums are means times a count; the largest element is that of a pooled plane. Integers are joined as such,
+//! and their means are rounded towards zero.
 
+use super::elementwise;
 use super::node::{Lowered, Node};
-use crate::emit::{Arith, Graph, Value};
+use crate::emit::{Arith, Graph, Rounding, Value};
 use crate::error::Refusal;
 use crate::shape;
 use qc_dialects::graph::IntFunction;
@@ -32,8 +34,11 @@ fn mean_of(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Value> {
 
 /// The sum over the axes of a node.
 fn sum_of(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Value> {
-    let axes = axes(g, n)?;
-    g.reduce_sum(x, &axes, n.flag("keepdims", true)?)
+    let (axes, keepdims) = (axes(g, n)?, n.flag("keepdims", true)?);
+    match g.elem(x) {
+        Elem::I8 | Elem::U8 | Elem::I32 | Elem::I64 => g.int_reduce(IntFunction::Add, x, &axes, keepdims),
+        _ => g.reduce_sum(x, &axes, keepdims),
+    }
 }
 
 /// The integers over the axes of a node, joined.
@@ -51,19 +56,22 @@ pub(super) fn product(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    done(mean_of(g, n, n.input(0)?)?)
+    let x = n.input(0)?;
+    if g.elem(x) == Elem::F32 {
+        return done(mean_of(g, n, x)?);
+    }
+    let (axes, dims) = (axes(g, n)?, g.dims(x));
+    let count = axes.iter().map(|&a| dims[a] as i64).product();
+    let (sum, count) = (sum_of(g, n, x)?, g.integer(g.elem(x), count)?);
+    done(g.quotient(Rounding::Truncate, &sum, &count)?)
 }
 
 pub(super) fn sum(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = n.input(0)?;
-    if g.elem(x) != Elem::F32 {
-        return integers(g, n, IntFunction::Add);
-    }
-    done(sum_of(g, n, x)?)
+    done(sum_of(g, n, n.input(0)?)?)
 }
 
 pub(super) fn l1(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let size = g.function(Function::Abs, n.input(0)?)?;
+    let size = elementwise::size(g, n.input(0)?)?;
     done(sum_of(g, n, &size)?)
 }
 
@@ -97,4 +105,31 @@ pub(super) fn min(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let negated = g.times(n.input(0)?, -1.0)?;
     let largest = g.reduce_max(&negated, &axes, n.flag("keepdims", true)?)?;
     done(g.times(&largest, -1.0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Model, int, ints};
+
+    /// `op` of integers of a type, as floats.
+    fn of_integers(to: i64, op: &str, x: &[f32]) -> Vec<f32> {
+        let attributes = if op == "Abs" { vec![] } else { vec![ints("axes", &[0])] };
+        let model = Model::new(13, &[x.len() as i64])
+            .node("Cast", "x > i", &[int("to", to)])
+            .node(op, "i > j", &attributes)
+            .node("Cast", "j > y", &[int("to", 1)]);
+        model.run(x).1
+    }
+
+    #[test]
+    fn sizes_and_reductions_of_integers() {
+        let (u8, i8, i32) = (2, 3, 6);
+        assert_eq!(of_integers(u8, "Abs", &[0.0, 4.0, 200.0]), [0.0, 4.0, 200.0]);
+        assert_eq!(of_integers(i8, "Abs", &[-4.0, 4.0, -128.0]), [4.0, 4.0, -128.0]);
+        let x = [-3.0, 2.0, -4.0];
+        assert_eq!(of_integers(i32, "ReduceMean", &x), [-1.0]);
+        assert_eq!(of_integers(i32, "ReduceL1", &x), [9.0]);
+        assert_eq!(of_integers(i32, "ReduceSumSquare", &x), [29.0]);
+        assert_eq!(of_integers(i32, "ReduceSum", &x), [-5.0]);
+    }
 }
