@@ -262,17 +262,22 @@ impl Simd for Avx512Vnni {
     }
     #[inline(always)]
     unsafe fn lookup(self, a: __m512i, table: *const u8) -> __m512i {
+        // The table is 128 words, half of which one permutation reaches: a byte less its lowest bit is the number of its word.
         // SAFETY: the witness, and the caller's table.
         unsafe {
-            let mut found = _mm512_setzero_si512();
-            for row in 0..16 {
-                let entries = _mm512_broadcast_i32x4(_mm_loadu_si128(table.add(16 * row).cast()));
-                // Bytes of this row become 0x70 + column, all others at least 0x80, which selects 0.
-                let column = _mm512_xor_si512(a, _mm512_set1_epi8((row << 4) as i8));
-                let select = _mm512_adds_epu8(column, _mm512_set1_epi8(0x70));
-                found = _mm512_or_si512(found, _mm512_shuffle_epi8(entries, select));
-            }
-            found
+            let words = |i: usize| _mm512_loadu_si512(table.add(64 * i).cast());
+            let halves = [[words(0), words(1)], [words(2), words(3)]];
+            let found = |byte: __m512i| {
+                let word = _mm512_srli_epi16::<1>(byte);
+                let [low, high] = halves.map(|[a, b]| _mm512_permutex2var_epi16(a, word, b));
+                let upper = _mm512_test_epi16_mask(byte, _mm512_set1_epi16(0x80));
+                let pair = _mm512_mask_blend_epi16(upper, low, high);
+                let second = _mm512_slli_epi16::<3>(_mm512_and_si512(byte, _mm512_set1_epi16(1)));
+                _mm512_srlv_epi16(pair, second)
+            };
+            let low = _mm512_set1_epi16(0xff);
+            let (even, odd) = (_mm512_and_si512(a, low), _mm512_srli_epi16::<8>(a));
+            _mm512_or_si512(_mm512_and_si512(found(even), low), _mm512_slli_epi16::<8>(found(odd)))
         }
     }
 
