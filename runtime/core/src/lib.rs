@@ -18,6 +18,7 @@
 //! ```
 
 mod context;
+mod digest;
 mod elem;
 mod error;
 mod io;

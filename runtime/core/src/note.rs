@@ -2,13 +2,14 @@
 //!
 //! `.note.qc` holds two notes of owner `qc`. Type 1 is JSON, [`Note`]. Type 2 is [`Seal`]: two digests that cover every
 //! byte of the file, so that a damaged or truncated file is refused before the loader of the system sees it. SHA-256
-//! covers everything up to the weights, which is what can do harm, and the second digest; that is XXH3 of 128 bits, over
-//! the rest of the file. Weights are most of a file, and SHA-256 of them takes longer than a load may take on a CPU without
+//! covers everything up to the weights, which is what can do harm, and the second digest; that is XXH3 of 128 bits over
+//! pieces of the rest of the file (`digest.rs`). Weights are most of a file, and SHA-256 of them takes longer than a load may take on a CPU without
 //! instructions for it. Whoever is in a hurry can leave the second digest unchecked ([`Check::Code`]).
 //!
 //! The seal guards against accidents, not against people; a `.so` is native code and has to come from a trusted source.
 
 use crate::Elem;
+use crate::digest::{Bytes, digest};
 use crate::error::LoadError;
 use object::elf::{self, FileHeader64, ProgramHeader64};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
@@ -17,9 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use twox_hash::XxHash3_128;
 
 /// Owner of the notes.
 pub const OWNER: &str = "qc";
@@ -174,7 +173,7 @@ pub struct Seal {
     pub sha256: [u8; 32],
     /// Length of the file.
     pub file_bytes: u64,
-    /// XXH3-128 of the file from `covered_bytes` on.
+    /// Digest of the file from `covered_bytes` on, XXH3-128 of pieces.
     pub rest_xxh3: u128,
 }
 
@@ -204,8 +203,9 @@ impl Seal {
     /// # Panics
     /// When it does not.
     pub fn write(file: &mut [u8], at: usize, covered_bytes: usize) {
-        let rest_xxh3 = XxHash3_128::oneshot(&file[covered_bytes..]);
         let (covered, file_bytes) = (covered_bytes as u64, file.len() as u64);
+        let rest = digest(&*file, covered, file_bytes).ok().flatten();
+        let rest_xxh3 = rest.expect("memory can be read, and the covered bytes are in the file");
         let mut seal = Seal { covered_bytes: covered, sha256: [0; 32], file_bytes, rest_xxh3 };
         file[at..at + SEAL_BYTES].copy_from_slice(&seal.to_bytes());
         seal.sha256 = Seal::digest(&file[..covered_bytes], at + SEAL_DIGEST_OFFSET as usize);
@@ -251,34 +251,23 @@ pub fn check_file(path: &Path, how: Check) -> Result<Checked, LoadError> {
     if !metadata.is_file() {
         return Err(LoadError::NotAModel { path: path.into(), reason: "it is not a regular file".into() });
     }
-    let mut weights = file.try_clone().map_err(io)?;
+    let weights = file.try_clone().map_err(io)?;
     let checked = check(&ReadCache::new(file)).map_err(|damage| damage.at(path))?;
     if how == Check::All {
-        weights.seek(SeekFrom::Start(checked.seal.covered_bytes)).map_err(io)?;
-        check_rest(checked.seal, weights).map_err(io)?.map_err(|damage| damage.at(path))?;
+        check_rest(checked.seal, metadata.len(), &weights).map_err(io)?.map_err(|damage| damage.at(path))?;
     }
     Ok(checked)
 }
 
-/// Compares the rest of a file, behind what SHA-256 covers, with its digest.
-fn check_rest(seal: Seal, mut rest: impl Read) -> std::io::Result<Result<(), Damage>> {
-    let mut hash = twox_hash::xxhash3_128::Hasher::new();
-    // Large enough for the widest vectors, small enough to stay in the second-level cache.
-    let mut buffer = vec![0u8; 256 << 10];
-    let mut len = seal.covered_bytes;
-    loop {
-        let n = rest.read(&mut buffer)?;
-        if n == 0 {
-            break;
-        }
-        len += n as u64;
-        hash.write(&buffer[..n]);
+/// Compares the rest of a file of `len` bytes, behind what SHA-256 covers, with its digest.
+fn check_rest<B: Bytes + ?Sized>(seal: Seal, len: u64, bytes: &B) -> std::io::Result<Result<(), Damage>> {
+    if len > seal.file_bytes {
+        return Ok(Err(damaged("it is longer than when it was written")));
     }
-    Ok(match () {
-        () if len < seal.file_bytes => Err(damaged(SHORTER)),
-        () if len > seal.file_bytes => Err(damaged("it is longer than when it was written")),
-        () if hash.finish_128() != seal.rest_xxh3 => Err(damaged(CHECKSUM)),
-        () => Ok(()),
+    Ok(match digest(bytes, seal.covered_bytes, seal.file_bytes)? {
+        None => Err(damaged(SHORTER)),
+        Some(found) if found != seal.rest_xxh3 => Err(damaged(CHECKSUM)),
+        Some(_) => Ok(()),
     })
 }
 
@@ -288,8 +277,8 @@ fn check_rest(seal: Seal, mut rest: impl Read) -> std::io::Result<Result<(), Dam
 /// As [`inspect`], with an empty path.
 pub fn check_bytes(bytes: &[u8]) -> Result<Checked, LoadError> {
     let checked = check(bytes).map_err(|damage| damage.at(Path::new("")))?;
-    let rest = bytes.get(checked.seal.covered_bytes as usize..).unwrap_or_default();
-    let same = check_rest(checked.seal, rest).unwrap_or_else(|e| Err(Damage::Damaged(e.to_string())));
+    let same = check_rest(checked.seal, bytes.len() as u64, bytes);
+    let same = same.unwrap_or_else(|e| Err(Damage::Damaged(e.to_string())));
     same.map_err(|damage| damage.at(Path::new("")))?;
     Ok(checked)
 }
