@@ -5,7 +5,8 @@
 //!         %v = graph.dequantize(@w as s8)  %y = graph.conv2d(%d, %v, %b)
 //!
 //! A tensor is quantized when an op that has an integer kernel reads it. Activations get one scale: the observed range,
-//! widened to hold 0 exactly. Tensors that only movement or max pooling separates share a range. Weights get one scale
+//! widened to hold 0 exactly; of what only a function reads, the part that the function tells apart. Tensors that only movement
+//! or max pooling separates share a range. Weights get one scale
 //! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
 //! epilogue stays float, and so does what a softmax or a norm takes: masks and sums. Without observed ranges the pass changes
 //! nothing.
@@ -16,6 +17,7 @@
 //! writes into the ranges file changes that. A tensor that was another number all the time does have a range, from there
 //! to 0.
 
+use super::flat_ends::without_flat_ends;
 use super::keep_float::{is_kept, mark};
 use crate::graph::{constant, from_constant, is_constant_f32, sole_producer, unclamped};
 use qc_dialects::graph::activation::Function;
@@ -225,7 +227,24 @@ fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId
         let slot = joined.entry(groups.root(**v)).or_insert((0.0f32, 0.0f32));
         *slot = (slot.0.min(*lo), slot.1.max(*hi));
     }
-    values.iter().map(|(v, _)| (**v, activation_format(joined[&groups.root(**v)]))).collect()
+    let range = |v: &ValueId, groups: &mut DisjointSets<ValueId>| joined.get(&groups.root(*v)).copied();
+    let one = |(v, _): &(&ValueId, &(f32, f32))| {
+        let mut all = joined[&groups.root(**v)];
+        if let Some((function, result)) = only_function(m, **v)
+            && let Some(format) = range(&result, &mut groups).and_then(activation_format)
+        {
+            all = without_flat_ends(function, all, format.scale(0));
+        }
+        (**v, activation_format(all))
+    };
+    values.iter().map(one).collect()
+}
+
+/// The function that alone reads a value which no movement shares a range with, and its result.
+fn only_function(m: &Module, v: ValueId) -> Option<(Function, ValueId)> {
+    let user = m.only_user(v)?;
+    let moved = m.producer(v).is_some_and(|op| is_movement(m, op));
+    Function::of(m, user).filter(|_| !moved).map(|function| (function, m.result(user)))
 }
 
 /// The u8 format that covers `lo..=hi` and 0; `None` for a range that is nothing but 0, or too small for a scale.
