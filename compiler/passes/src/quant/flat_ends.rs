@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn what_is_told_apart_or_nothing_at_all_stays() {
-        assert_eq!(without_flat_ends(Function::Abs, (-3.0, 5.0), 0.1), (-3.0, 5.0));
+        assert_eq!(without_flat_ends(Function::Abs, (-3.0, 5.0), 0.01), (-3.0, 5.0));
         assert_eq!(without_flat_ends(Function::Tanh, (9.0, 12.0), 0.01), (9.0, 12.0));
         assert_eq!(without_flat_ends(Function::Sqrt, (-1.0, 4.0), 0.1), (-1.0, 4.0));
         assert_eq!(without_flat_ends(Function::Tanh, (-9.0, 9.0), 0.0), (-9.0, 9.0));
