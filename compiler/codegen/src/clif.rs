@@ -1,13 +1,17 @@
 //! One step of loop code to one function in Cranelift's IR.
 //!
 //! ```text
-//! fn step(frame: *const Frame, begin: usize, end: usize)
+//! fn step(frame: *const Frame, begin: usize, end: usize, operands: *const u64)
 //! ```
+//!
+//! Where buffers lie, and the scales and zero points of a call, are read from `operands`, in the order in which they are used.
+//! So steps that differ in nothing else are one function ([`Functions`]).
 //!
 //! The arguments of each kernel call live in a stack slot of their own. Constant fields are stored once, at the top of
 //! the function; a call stores the fields that move and passes the slot's address.
 
 use crate::CodegenError;
+use crate::functions::{Body, Functions};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32, I8, I32, I64};
 use cranelift_codegen::ir::{
@@ -44,30 +48,41 @@ pub struct StepCompiler<'a, T: CodeModule> {
     pub bases: &'a HashMap<ValueId, Base>,
     /// Imported kernels by symbol.
     pub kernels: &'a mut HashMap<String, FuncId>,
+    /// What was compiled before.
+    pub functions: &'a mut Functions,
     /// Receives the text of every function, if wanted.
     pub dump: Option<&'a mut String>,
 }
 
 impl<T: CodeModule> StepCompiler<'_, T> {
-    /// Compiles step `op` as function `name`.
+    /// Compiles step `op`, as function `name` if no other step has the same code. Gives the function and the step's operands.
     ///
     /// # Errors
     /// An op that loop code may not hold, or a failure inside Cranelift.
-    pub fn compile(&mut self, op: OpId, name: &str) -> Result<FuncId, CodegenError> {
+    pub fn compile(&mut self, op: OpId, name: &str) -> Result<(FuncId, Vec<u64>), CodegenError> {
         let mut cx = self.module.make_context();
-        cx.func.signature.params.extend([AbiParam::new(I64); 3]);
-        let id = self.module.declare_function(name, Linkage::Local, &cx.func.signature)?;
+        cx.func.signature.params.extend([AbiParam::new(I64); 4]);
         let mut builder_cx = FunctionBuilderContext::new();
         let config = self.module.target_config();
         let builder = FunctionBuilder::new(&mut cx.func, &mut builder_cx);
-        let mut f = StepFunction { c: self, b: builder, values: HashMap::new(), bases: HashMap::new(), frame: None };
+        let (values, bases, operands) = (HashMap::new(), HashMap::new(), Vec::new());
+        let mut f = StepFunction { c: self, b: builder, values, bases, operands };
         f.build(op)?;
+        let operands = std::mem::take(&mut f.operands);
         f.b.finalize(config);
+        let body = Body::of(&cx.func);
+        let known = self.functions.with(&body);
         if let Some(dump) = &mut self.dump {
-            dump.push_str(&format!("; {name}\n{}\n", cx.func.display()));
+            let text = known.map_or_else(|| cx.func.display().to_string(), |id| format!("; the code of {id}"));
+            dump.push_str(&format!("; {name}, operands {operands:x?}\n{text}\n"));
         }
+        if let Some(id) = known {
+            return Ok((id, operands));
+        }
+        let id = self.module.declare_function(name, Linkage::Local, &cx.func.signature)?;
         self.module.define_function(id, &mut cx)?;
-        Ok(id)
+        self.functions.add(body, id);
+        Ok((id, operands))
     }
 
     fn kernel(&mut self, row: &str) -> Result<FuncId, CodegenError> {
@@ -87,8 +102,10 @@ struct StepFunction<'c, 'a, 'f, T: CodeModule> {
     c: &'c mut StepCompiler<'a, T>,
     b: FunctionBuilder<'f>,
     values: HashMap<ValueId, Value>,
+    /// Addresses by name.
     bases: HashMap<&'static str, Value>,
-    frame: Option<Value>,
+    /// What is read from the table of operands, in order.
+    operands: Vec<u64>,
 }
 
 /// Offsets in `qc_embed::abi::Frame`.
@@ -105,8 +122,8 @@ impl<T: CodeModule> StepFunction<'_, '_, '_, T> {
         let entry = self.b.create_block();
         self.b.append_block_params_for_function_params(entry);
         self.b.switch_to_block(entry);
-        let [frame, begin, end] = [0, 1, 2].map(|i| self.b.block_params(entry)[i]);
-        self.frame = Some(frame);
+        let [frame, begin, end, operands] = [0, 1, 2, 3].map(|i| self.b.block_params(entry)[i]);
+        self.bases.insert("operands", operands);
         let trusted = MemFlagsData::trusted();
         for (name, offset) in [("arena", ARENA), ("weights", WEIGHTS), ("io", IO)] {
             let v = self.b.ins().load(I64, trusted, frame, offset);
@@ -141,9 +158,9 @@ impl<T: CodeModule> StepFunction<'_, '_, '_, T> {
                 continue;
             }
             let value = match (field.kind, set) {
-                (FieldKind::F32, Some(Attr::Float(x))) => self.b.ins().f32const(*x as f32),
+                (FieldKind::F32, Some(Attr::Float(x))) => self.operand(F32, u64::from((*x as f32).to_bits())),
                 (FieldKind::F32, None) => self.b.ins().f32const(0.0f32),
-                (FieldKind::I32, Some(Attr::Int(x))) => self.b.ins().iconst(I32, i64::from(*x as i32 as u32)),
+                (FieldKind::I32, Some(Attr::Int(x))) => self.operand(I32, u64::from(*x as i32 as u32)),
                 (FieldKind::I32, None) => self.b.ins().iconst(I32, 0),
                 (FieldKind::Usize, Some(Attr::Int(x))) => self.b.ins().iconst(I64, *x),
                 (FieldKind::Usize | FieldKind::PtrIn | FieldKind::PtrOut, None) => self.b.ins().iconst(I64, 0),
@@ -152,6 +169,14 @@ impl<T: CodeModule> StepFunction<'_, '_, '_, T> {
             self.b.ins().stack_store(I64, value, slot, field.offset as i32);
         }
         Ok(slot)
+    }
+
+    /// A constant that is no part of the code.
+    fn operand(&mut self, ty: ir::Type, bits: u64) -> Value {
+        let at = 8 * self.operands.len() as i32;
+        self.operands.push(bits);
+        let flags = MemFlagsData::trusted().with_readonly().with_can_move();
+        self.b.ins().load(ty, flags, self.bases["operands"], at)
     }
 
     fn region(&mut self, region: RegionId, slots: &HashMap<OpId, ir::StackSlot>) -> Result<(), CodegenError> {
@@ -175,7 +200,7 @@ impl<T: CodeModule> StepFunction<'_, '_, '_, T> {
     ) -> Result<Value, CodegenError> {
         let origin = buffer(self.c.m, buf).map_err(bug)?.origin as i64;
         let place = *self.c.bases.get(&buf).ok_or_else(|| bug("a buffer has no place"))?;
-        let (mut address, offset) = match place {
+        let (start, offset) = match place {
             Base::Arena(at) => (self.bases["arena"], at),
             Base::Weights(at) => (self.bases["weights"], at),
             Base::Io(i) => {
@@ -183,13 +208,14 @@ impl<T: CodeModule> StepFunction<'_, '_, '_, T> {
                 (self.b.ins().load(I64, MemFlagsData::trusted(), io, 8 * i as i32), 0)
             }
         };
+        let offset = self.operand(I64, (offset + origin + base) as u64);
+        let mut address = self.b.ins().iadd(start, offset);
         for (&v, &f) in indices.iter().zip(factors).filter(|(_, f)| **f != 0) {
             let index = self.value(v)?;
             let bytes = self.b.ins().imul_imm_s(index, f);
             address = self.b.ins().iadd(address, bytes);
         }
-        let constant = offset + origin + base;
-        Ok(if constant == 0 { address } else { self.b.ins().iadd_imm_s(address, constant) })
+        Ok(address)
     }
 
     fn op(&mut self, op: OpId, slots: &HashMap<OpId, ir::StackSlot>) -> Result<(), CodegenError> {

@@ -4,6 +4,7 @@
 
 use crate::clif::{Base, StepCompiler};
 use crate::embed_object::{MODEL_SYMBOL, WEIGHTS_SYMBOL};
+use crate::functions::Functions;
 use crate::{CodegenError, Target};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as CodeModule};
 use qc_dialects::loops::{Alloc, Check, ConstBuffer, Parallel, Ukernel};
@@ -78,7 +79,7 @@ impl ImageInput<'_> {
         dims
     }
 
-    /// How many functions the image will have, one for each step.
+    /// How many functions the image will have at most, one for each step.
     pub fn functions(&self) -> usize {
         let steps = |m: &Module| m.ops(m.body()).filter(|op| Parallel::of(m, **op).is_some()).count();
         self.variants.iter().map(|v| steps(v.module)).sum()
@@ -110,13 +111,13 @@ pub fn define<T: CodeModule>(
     weights_bytes: usize,
     mut dump: Option<&mut String>,
 ) -> Result<DataId, CodegenError> {
-    let mut kernels = HashMap::new();
+    let (mut kernels, mut functions) = (HashMap::new(), Functions::default());
     let mut tables = Tables { module, strings: BTreeMap::new(), count: 0 };
     let mut variants = Table::new(size_of::<Variant>() * input.variants.len());
     for (n, (v, places)) in input.variants.iter().zip(places).enumerate() {
         let bases = bases(v.module, places);
         let tier = Tier::from_needs(v.features.bits()).map_or("other", Tier::name);
-        let mut steps = Vec::new();
+        let (mut steps, mut operands) = (Vec::new(), Vec::new());
         for &op in v.module.ops(v.module.body()) {
             if Parallel::of(v.module, op).is_none() {
                 continue;
@@ -128,9 +129,12 @@ pub fn define<T: CodeModule>(
                 m: v.module,
                 bases: &bases,
                 kernels: &mut kernels,
+                functions: &mut functions,
                 dump: dump.as_deref_mut(),
             };
-            steps.push((op, compiler.compile(op, &name)?));
+            let (function, own) = compiler.compile(op, &name)?;
+            steps.push(Code { op, function, operands: operands.len() });
+            operands.extend(own);
         }
         let (table, shapes) = (tables.steps(v.module, &steps)?, tables.shapes(v.shapes)?);
         let checks: Vec<Check> = v.module.ops(v.module.body()).filter_map(|&op| Check::of(v.module, op)).collect();
@@ -141,11 +145,20 @@ pub fn define<T: CodeModule>(
         variants.u64(base + offset_of!(Variant, arena_bytes), arena_bytes(v.module) as u64);
         variants.u64(base + offset_of!(Variant, n_steps), steps.len() as u64);
         variants.data(base + offset_of!(Variant, steps), table);
+        variants.data(base + offset_of!(Variant, operands), tables.words(&operands)?);
         variants.u64(base + offset_of!(Variant, n_checks), checks.len() as u64);
         variants.data(base + offset_of!(Variant, checks), tables.checks(v.module, &checks)?);
     }
     let variants = tables.define(variants)?;
     tables.model(input, variants, weights_bytes)
+}
+
+/// The code of a step.
+struct Code {
+    op: OpId,
+    function: FuncId,
+    /// Where its operands begin among those of the variant.
+    operands: usize,
 }
 
 /// Bytes with addresses to be filled in.
@@ -219,13 +232,20 @@ impl<T: CodeModule> Tables<'_, T> {
         Ok(id)
     }
 
-    fn steps(&mut self, m: &Module, steps: &[(OpId, FuncId)]) -> Result<DataId, CodegenError> {
+    fn words(&mut self, words: &[u64]) -> Result<DataId, CodegenError> {
+        let mut table = Table::new(0);
+        table.bytes.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+        self.define(table)
+    }
+
+    fn steps(&mut self, m: &Module, steps: &[Code]) -> Result<DataId, CodegenError> {
         let mut table = Table::new(size_of::<Step>() * steps.len());
-        for (n, &(op, function)) in steps.iter().enumerate() {
+        for (n, &Code { op, function, operands }) in steps.iter().enumerate() {
             let nodes: Vec<&str> = m.locs.nodes(m.loc(op)).iter().map(|node| &*node.name).collect();
             let (name, kind) = (self.string(&nodes.join("+"))?, self.string(&kind(m, op))?);
             let base = n * size_of::<Step>();
             table.functions.push((base + offset_of!(Step, func), function));
+            table.u64(base + offset_of!(Step, operands), operands as u64);
             table.u64(base + offset_of!(Step, tasks), Parallel(op).tasks(m) as u64);
             table.data(base + offset_of!(Step, name), name);
             table.data(base + offset_of!(Step, op), kind);

@@ -6,6 +6,7 @@
 pub mod clif;
 pub mod elf;
 pub mod embed_object;
+mod functions;
 pub mod header;
 pub mod image;
 pub mod isa;

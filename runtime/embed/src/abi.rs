@@ -8,11 +8,11 @@
 
 use core::ffi::{c_char, c_void};
 
-/// Version of every layout in this file; the `v5` of `qc_model_v5`.
-pub const ABI_VERSION: u32 = 5;
+/// Version of every layout in this file; the `v6` of `qc_model_v6`.
+pub const ABI_VERSION: u32 = 6;
 
 /// Name of the one generic symbol every model exports: `extern "C" fn() -> *const Api`.
-pub const ENTRY_SYMBOL: &str = "qc_model_v5";
+pub const ENTRY_SYMBOL: &str = "qc_model_v6";
 
 /// Readable bytes before and after the arena, and after the weights, that kernels may touch beyond a buffer.
 pub const SLACK_BYTES: usize = 128;
@@ -37,18 +37,21 @@ pub struct Frame {
     pub io: *const *mut u8,
 }
 
-/// Runs tasks `begin..end` of one step.
+/// Runs tasks `begin..end` of one step. `operands` are what tells the step from others that share its code: offsets of
+/// buffers, scales, zero points.
 ///
 /// # Safety
-/// The frame is valid for the variant the step belongs to, and `begin <= end <= tasks`.
-pub type StepFn = unsafe extern "C" fn(frame: *const Frame, begin: usize, end: usize);
+/// The frame is valid for the variant the step belongs to, the operands are those of the step, and `begin <= end <= tasks`.
+pub type StepFn = unsafe extern "C" fn(frame: *const Frame, begin: usize, end: usize, operands: *const u64);
 
 /// One step of a variant. Steps run in order; the tasks of one step may run in any order and on any thread.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
-    /// The code.
+    /// The code, which steps may share.
     pub func: StepFn,
+    /// Which of [`Variant::operands`] is the first of this step.
+    pub operands: u64,
     /// Number of tasks; 0 makes the step a no-op.
     pub tasks: u64,
     /// Names of the source nodes this step computes, separated by `+`.
@@ -82,6 +85,8 @@ pub struct Variant {
     pub n_steps: u64,
     /// The program.
     pub steps: *const Step,
+    /// Operands of all steps.
+    pub operands: *const u64,
     /// Length of `checks`.
     pub n_checks: u64,
     /// What is looked at when the steps of a call have run.

@@ -252,14 +252,14 @@ impl Inner {
         let Some(times) = times.and_then(|all| all.get_mut(planned.profile_base..)) else {
             for step in steps {
                 // SAFETY: promised by the caller.
-                unsafe { run_step(&mut self.pool, step, &frame) };
+                unsafe { run_step(&mut self.pool, step, planned.variant, &frame) };
             }
             return;
         };
         let mut before = sys::now_ns();
         for (step, time) in steps.iter().zip(times) {
             // SAFETY: promised by the caller.
-            unsafe { run_step(&mut self.pool, step, &frame) };
+            unsafe { run_step(&mut self.pool, step, planned.variant, &frame) };
             let now = sys::now_ns();
             time.ns += now - before;
             time.calls += 1;
@@ -271,19 +271,20 @@ impl Inner {
 /// What the pool hands to each thread.
 struct StepCall<'a> {
     step: &'a Step,
+    operands: *const u64,
     frame: &'a Frame,
 }
 
 /// # Safety
-/// The frame is valid for the step's variant.
-unsafe fn run_step(pool: &mut Pool, step: &Step, frame: &Frame) {
+/// The frame is valid for the variant, and the step is one of it.
+unsafe fn run_step(pool: &mut Pool, step: &Step, variant: &Variant, frame: &Frame) {
     unsafe fn tasks(call: *const c_void, begin: usize, end: usize) {
         // SAFETY: `run_step` passes its `StepCall`, which outlives the job.
         let call = unsafe { &*call.cast::<StepCall>() };
-        // SAFETY: the frame is valid, and the pool passes ranges inside `0..tasks`.
-        unsafe { (call.step.func)(call.frame, begin, end) };
+        // SAFETY: frame and operands are those of the step, and the pool passes ranges inside `0..tasks`.
+        unsafe { (call.step.func)(call.frame, begin, end, call.operands) };
     }
-    let call = StepCall { step, frame };
+    let call = StepCall { step, operands: variant.operands.wrapping_add(step.operands as usize), frame };
     // SAFETY: tasks of a step may run on any thread (see `Step`).
     unsafe { pool.run(step.tasks as usize, tasks, (&raw const call).cast()) };
 }

@@ -10,7 +10,7 @@ use qc_embed::host::tiers;
 use std::ffi::CStr;
 use std::ptr::{null, null_mut};
 
-unsafe extern "C" fn add<const S: usize>(frame: *const Frame, begin: usize, end: usize) {
+unsafe extern "C" fn add<const S: usize>(frame: *const Frame, begin: usize, end: usize, _: *const u64) {
     // SAFETY: the executor passes a frame for this shape and a range within its batch.
     unsafe {
         let io = (*frame).io;
@@ -24,6 +24,7 @@ unsafe extern "C" fn add<const S: usize>(frame: *const Frame, begin: usize, end:
 fn variant(func: StepFn, batch: u64, columns: i64) -> Variant {
     let step = Step {
         func,
+        operands: 0,
         tasks: batch,
         name: c"add".as_ptr().cast(),
         op: c"test".as_ptr().cast(),
@@ -41,6 +42,7 @@ fn variant(func: StepFn, batch: u64, columns: i64) -> Variant {
         arena_bytes: 64 * columns as u64,
         n_steps: 1,
         steps: Box::leak(Box::new([step])).as_ptr(),
+        operands: null(),
         n_checks: 0,
         checks: null(),
     }

@@ -56,7 +56,7 @@ impl Toy {
     /// A step. With `copies`, it first copies its input to the arena by a near call of `memcpy`, which is the library's
     /// and so needs a stub; without, it makes a far call of a function of the embedded object.
     pub fn step(&mut self, name: &str, copies: bool) -> FuncId {
-        let signature = self.signature(3);
+        let signature = self.signature(4);
         let id = self.module.declare_function(name, Linkage::Local, &signature).unwrap();
         let mut cx = self.module.make_context();
         cx.func.signature = signature;
@@ -69,7 +69,7 @@ impl Toy {
         b.append_block_params_for_function_params(entry);
         b.append_block_param(head, types::I64);
         b.switch_to_block(entry);
-        let [frame, begin, end] = *b.block_params(entry) else { unreachable!() };
+        let [frame, begin, end, _] = *b.block_params(entry) else { unreachable!() };
         let trusted = MemFlagsData::trusted();
         let load =
             |b: &mut FunctionBuilder, base, offset: usize| b.ins().load(types::I64, trusted, base, offset as i32);
@@ -196,6 +196,7 @@ pub fn object(json: &str) -> Vec<u8> {
             arena_bytes,
             n_steps: 1,
             steps: null,
+            operands: std::ptr::null(),
             n_checks: 0,
             checks: std::ptr::null(),
         }));

@@ -15,7 +15,7 @@ pub const COLUMNS: usize = 6;
 pub struct Weights(pub [f32; COLUMNS]);
 pub static WEIGHTS: Weights = Weights([1.0, 2.0, -3.0, 0.5, 4.0, 10.0]);
 
-unsafe extern "C" fn shift<const N: usize>(frame: *const Frame, begin: usize, end: usize) {
+unsafe extern "C" fn shift<const N: usize>(frame: *const Frame, begin: usize, end: usize, _: *const u64) {
     // SAFETY: the executor passes a frame for batch N and a range within N tasks.
     unsafe {
         let (x, shift) = (*(*frame).io as *const f32, *(*(*frame).io.add(1) as *const f32));
@@ -27,7 +27,7 @@ unsafe extern "C" fn shift<const N: usize>(frame: *const Frame, begin: usize, en
     }
 }
 
-unsafe extern "C" fn scale<const N: usize>(frame: *const Frame, begin: usize, end: usize) {
+unsafe extern "C" fn scale<const N: usize>(frame: *const Frame, begin: usize, end: usize, _: *const u64) {
     // SAFETY: as above.
     unsafe {
         let (t, w) = ((*frame).arena as *const f32, (*frame).weights as *const f32);
@@ -45,6 +45,7 @@ unsafe extern "C" fn scale<const N: usize>(frame: *const Frame, begin: usize, en
 const fn step(func: StepFn, tasks: u64, name: &'static [u8]) -> Step {
     Step {
         func,
+        operands: 0,
         tasks,
         name: name.as_ptr(),
         op: c"quant.test".as_ptr().cast(),
@@ -79,6 +80,7 @@ pub fn variant(tier: u32, batch: u32) -> Variant {
         arena_bytes,
         n_steps: steps.len() as u64,
         steps: steps.as_ptr(),
+        operands: null(),
         n_checks: 0,
         checks: null(),
     }
