@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Where buffers lie, and the scales and zero points of a call, are read from `operands`, in the order in which they are used.
-//! So steps that differ in nothing else are one function ([`Functions`]).
+//! So steps that differ in nothing else are one function (`functions.rs`).
 //!
 //! The arguments of each kernel call live in a stack slot of their own. Constant fields are stored once, at the top of
 //! the function; a call stores the fields that move and passes the slot's address.
