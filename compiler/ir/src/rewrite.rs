@@ -135,7 +135,10 @@ pub fn rewrite(
                     if applied > budget {
                         return Err(Diag::bug(format!("rewriting does not end; last pattern was `{}`", p.name)));
                     }
-                    touched.push(op);
+                    // What the pattern left unread goes first: patterns look at uses.
+                    if !remove_if_dead(m, op, &mut touched) {
+                        touched.push(op);
+                    }
                     break;
                 }
             }
@@ -149,13 +152,27 @@ pub fn rewrite(
     Ok(())
 }
 
+/// Removes an op that nobody reads, and what only it read; says whether it did. `touched` gets the producers that stay.
 fn remove_if_dead(m: &mut Module, op: OpId, touched: &mut Vec<OpId>) -> bool {
-    let dead = m.def(op).traits.has(Traits::PURE) && m.results(op).iter().all(|&v| m.uses(v).is_empty());
-    if dead {
-        touched.extend(m.operands(op).iter().flatten().filter_map(|&v| m.producer(v)));
+    let unread = |m: &Module, op: OpId| {
+        m.def(op).traits.has(Traits::PURE) && m.results(op).iter().all(|&v| m.uses(v).is_empty())
+    };
+    if !unread(m, op) {
+        return false;
+    }
+    let mut work = vec![op];
+    while let Some(op) = work.pop() {
+        if m.parent(op).is_none() {
+            continue;
+        }
+        if !unread(m, op) {
+            touched.push(op);
+            continue;
+        }
+        work.extend(m.operands(op).iter().flatten().filter_map(|&v| m.producer(v)));
         m.erase(op);
     }
-    dead
+    true
 }
 
 /// Removes all dead pure ops of a region.
