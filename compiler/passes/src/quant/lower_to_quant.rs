@@ -14,13 +14,13 @@ pub mod compute;
 mod elementwise;
 mod product;
 pub mod reason;
+mod table;
 
 use super::keep_float::is_kept;
 use crate::graph::bounds::Bounds;
 use crate::graph::is_movement;
-use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Add, AvgPool, Clamp, Clip, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Quantize, Relu,
+    Add, AvgPool, Clip, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Quantize, Relu,
 };
 use qc_dialects::phase;
 use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, Quant, QuantId, Rewriter, Store, Type, ValueId};
@@ -122,6 +122,7 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
     match () {
         () if is_movement(rw.m, t.op) => elementwise::movement(rw, root, &t, id, &format),
         () if is(MaxPool::DEF) => elementwise::max_pool(rw, root, &t, id, &format),
+        () if table::function(rw, root, id, &format).is_some() => Some(()),
         () if shared => None,
         () if Linear::is(rw.m, t.op) => compute::linear(rw, root, &t, None, id, &format),
         () if is(Add::DEF) => {
@@ -129,8 +130,6 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
         }
         () if is(Mul::DEF) => elementwise::binary(rw, root, &t, id, &format),
         () if is(AvgPool::DEF) || is(GlobalAvgPool::DEF) => elementwise::avg_pool(rw, root, &t, id, &format),
-        () if Clamp::is(rw.m, t.op) => elementwise::unary(rw, root, &t, id, &format),
-        () if Function::of(rw.m, t.op).is_some() => elementwise::unary(rw, root, &t, id, &format),
         () => None,
     }
 }

@@ -1,49 +1,22 @@
-//! Sums, products, tables, pools and movement of bytes.
+//! Sums, products, pools and movement of bytes.
 
+use super::table::{in_format, lut, table};
 use super::{Tail, dequantized, element, steps_are_resolved};
-use crate::graph::bounds::Bounds;
 use crate::graph::{add_constant, constant_f32, per_channel, splat};
-use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::quantize::{dequantize_tensor, quantize, quantize_tensor};
+use qc_dialects::graph::quantize::{dequantize_tensor, quantize_tensor};
 use qc_dialects::graph::{Add, AvgPool, GlobalAvgPool, MaxPool};
 use qc_dialects::quant::numeric::ratio;
 use qc_dialects::quant::pool::sums_fit;
-use qc_dialects::quant::{QAdd, QAvgPool, QConv2d, QLut, QMaxPool, QMul};
+use qc_dialects::quant::{QAdd, QAvgPool, QConv2d, QMaxPool, QMul};
 use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, ValueId};
 
 /// Replaces `root` by `new`, which gets the locations of `chain`.
-fn finish(rw: &mut Rewriter<'_>, root: OpId, chain: &[OpId], new: OpId) -> Option<()> {
+pub fn finish(rw: &mut Rewriter<'_>, root: OpId, chain: &[OpId], new: OpId) -> Option<()> {
     let loc = rw.fuse_locs(chain);
     rw.m.set_loc(new, loc);
     let (old, new) = (rw.m.result(root), rw.m.result(new));
     rw.replace(old, new);
     Some(())
-}
-
-/// The table of `f` on real numbers between two formats, exactly as dequantize, `f`, quantize would compute it.
-fn table(from: &Quant, to: &Quant, f: impl Fn(f32) -> f32) -> Vec<u8> {
-    let one = |q: i32| {
-        let real = (q - from.zero(0)) as f32 * from.scale(0);
-        quantize(f(real), to.scale(0), to.zero(0), to.lo, to.hi) as u8
-    };
-    (0..256).map(one).collect()
-}
-
-fn lut(rw: &mut Rewriter<'_>, x: ValueId, id: QuantId, table: Vec<u8>) -> Option<ValueId> {
-    let ty = TensorTy::new(Elem::U8, [256]);
-    let tensor = HostTensor::u8([256], table);
-    let c = rw.m.consts.add("table", ty, std::sync::Arc::new(tensor));
-    let op = rw.create(QLut::DEF, &[Some(x)], Attrs::new().with("table", c).with("to", element(id)))?;
-    Some(rw.m.result(op))
-}
-
-/// `x` in format `id`: itself, or through a table.
-fn in_format(rw: &mut Rewriter<'_>, x: ValueId, id: QuantId, format: &Quant) -> Option<ValueId> {
-    let from = rw.m.quant_of(x)?.clone();
-    if rw.m.tensor_ty(x).elem == Elem::Quant(id) {
-        return Some(x);
-    }
-    lut(rw, x, id, table(&from, format, |v| v))
 }
 
 /// A change of format, or none.
@@ -52,21 +25,6 @@ pub fn requantize(rw: &mut Rewriter<'_>, root: OpId, x: ValueId, id: QuantId, fo
     let old = rw.m.result(root);
     rw.replace(old, new);
     Some(())
-}
-
-/// A function of single elements alone, perhaps with a clamp behind it.
-pub fn unary(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: &Quant) -> Option<()> {
-    let x = dequantized(rw.m, rw.m.operand(t.op, 0)?)?;
-    let from = rw.m.quant_of(x)?.clone();
-    let clamp = |b: Bounds, v: f32| v.max(b.min).min(b.max);
-    let bytes = match (Bounds::of(rw.m, t.op), Function::of(rw.m, t.op)) {
-        (Some(bounds), _) => table(&from, format, |v| clamp(t.bounds, clamp(bounds, v))),
-        (None, Some(function)) => table(&from, format, |v| clamp(t.bounds, function.value(v))),
-        (None, None) => return None,
-    };
-    let mapped = lut(rw, x, id, bytes)?;
-    let new = rw.m.producer(mapped)?;
-    finish(rw, root, &t.chain, new)
 }
 
 /// Reshape, transpose, slice, concat: bytes move; inputs in other formats pass through a table.
