@@ -7,9 +7,9 @@
 //! of quantization between them included. Constants take part where they are the same for all elements.
 
 use super::{dequantized, element, elementwise};
-use crate::graph::splat;
+use crate::graph::{constant, splat};
 use crate::quant::keep_float::is_kept;
-use qc_dialects::graph::Quantize;
+use qc_dialects::graph::{Dequantize, Quantize};
 use qc_dialects::graph::quantize::{dequantize_tensor, quantize};
 use qc_dialects::quant::QLut;
 use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, TensorTy, Traits, ValueId};
@@ -37,7 +37,7 @@ impl Slice {
 
     /// Adds what computes `v` of shape `dims`; `None` if it is no function of the elements of one tensor.
     fn add(&mut self, m: &Module, v: ValueId, dims: &[usize]) -> Option<()> {
-        if splat(m, v).is_some() {
+        if number(m, v).is_some() {
             return Some(());
         }
         let op = m.producer(v)?;
@@ -76,9 +76,9 @@ impl Slice {
                 Some(q) => dequantize_tensor(m.quant_of(q)?, &HostTensor::u8([256], bytes_of(m, q)?)),
                 None => {
                     let operands = m.operands(op).iter().flatten();
-                    let constant = |v: ValueId| splat(m, v).map(|c| HostTensor::f32([1], vec![c]));
+                    let one = |v: ValueId| number(m, v).map(|c| HostTensor::f32([1], vec![c]));
                     let args: Option<Vec<HostTensor>> =
-                        operands.map(|v| known.get(v).cloned().or_else(|| constant(*v))).collect();
+                        operands.map(|v| known.get(v).cloned().or_else(|| one(*v))).collect();
                     let args = args?;
                     let args: Vec<Option<&HostTensor>> = args.iter().map(Some).collect();
                     m.def(op).eval?(m, op, &args).ok()?.pop()?
@@ -88,6 +88,15 @@ impl Slice {
         }
         Some(known.get(&v)?.as_f32()?.to_vec())
     }
+}
+
+/// The one number that all elements of a constant are, stored as it is or quantized.
+fn number(m: &Module, v: ValueId) -> Option<f32> {
+    let Some(stored) = Dequantize::producing(m, v) else { return splat(m, v) };
+    let q = stored.q(m);
+    let real = dequantize_tensor(m.quant_of(q)?, &*constant(m, q)?);
+    let (first, rest) = real.as_f32()?.split_first()?;
+    rest.iter().all(|x| x.to_bits() == first.to_bits()).then_some(*first)
 }
 
 /// The tables that make `q`, the first first.
