@@ -15,6 +15,14 @@ pub fn macs(m: &Module, op: OpId) -> u64 {
         product(m.dims(mm.weight(m))[1])
     } else if let Some(mm) = quant::QDynamicMatmul::of(m, op) {
         product(m.dims(mm.weight(m))[1])
+    } else if let Some(conv) = quant::QDynamicConv2d::of(m, op) {
+        conv.shape(m).map_or(0, |s| s.macs() as u64)
+    } else if let Some(conv) = graph::IntegerConv2d::of(m, op) {
+        conv.shape(m).map_or(0, |s| s.macs() as u64)
+    } else if let Some(mm) = quant::QFloatMatmul::of(m, op) {
+        product(m.dims(mm.weight(m))[1])
+    } else if let Some(mm) = graph::IntegerMatmul::of(m, op) {
+        product(m.dims(mm.weight(m))[1])
     } else if let Some(mm) = quant::QBatchMatmul::of(m, op) {
         mm.shape(m).map_or(0, |s| product(s.k))
     } else {

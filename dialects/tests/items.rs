@@ -71,6 +71,7 @@ const MEET: &[&str] = &[
     "%y = graph.matmul(%v, %v) {transpose_a = true}",
     "%t = graph.reshape(%v) {shape = [7, 1, 6]}\n%y = graph.add(%t, %v)",
     "%y = graph.pad(%v) {pads = [1, 0, 0, 0]}",
+    "%y = graph.dynamic_scale(%v)",
     "%q = graph.quantize(%v) {quant = !a}\n%y = graph.dequantize(%q)",
     "%t = graph.transpose(%x) {perm = [1, 0, 2, 3]}\n%y = graph.lrn(%t) {size = 3, alpha = 1, beta = 1, bias = 1}",
     "%t = graph.transpose(%x) {perm = [2, 1, 0, 3]}\n%y = graph.global_avg_pool(%t)",

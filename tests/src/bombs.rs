@@ -32,13 +32,13 @@ fn number(field: u32, v: u64) -> Vec<u8> {
 }
 
 /// An attribute of integers.
-fn ints(name: &str, values: &[i64]) -> Vec<u8> {
+pub fn ints(name: &str, values: &[i64]) -> Vec<u8> {
     let list: Vec<u8> = values.iter().flat_map(|&v| number(8, v as u64)).collect();
     field(5, &[field(1, name.as_bytes()), list, number(20, 7)].concat())
 }
 
 /// An attribute of one integer.
-fn int(name: &str, value: i64) -> Vec<u8> {
+pub fn int(name: &str, value: i64) -> Vec<u8> {
     field(5, &[field(1, name.as_bytes()), number(3, value as u64), number(20, 2)].concat())
 }
 
@@ -77,7 +77,7 @@ impl Onnx {
     }
 
     /// A constant: data type, dims, bytes.
-    fn constant(&mut self, name: &str, elem: u64, dims: &[u64], bytes: &[u8]) {
+    pub fn constant(&mut self, name: &str, elem: u64, dims: &[u64], bytes: &[u8]) {
         let dims: Vec<u8> = dims.iter().flat_map(|&d| number(1, d)).collect();
         let tensor = [dims, number(2, elem), field(8, name.as_bytes()), field(9, bytes)].concat();
         self.rest.extend(field(5, &tensor));

@@ -84,6 +84,8 @@ pub enum Quantize {
     Given,
     /// From each run: products with constant weights are integer, the rows of their left sides in formats of their own.
     Dynamic,
+    /// From weights alone: those of products and large tables are stored as s8, and computed with in f32.
+    Weights,
 }
 
 /// How a model is compiled.
@@ -148,8 +150,14 @@ impl CompileOptions {
         if self.guard == Guard::None {
             record.insert("guard".into(), "none".into());
         }
-        if self.quantize == Quantize::Dynamic {
-            record.insert("quantize".into(), "dynamic".into());
+        match self.quantize {
+            Quantize::Given => {}
+            Quantize::Dynamic => {
+                record.insert("quantize".into(), "dynamic".into());
+            }
+            Quantize::Weights => {
+                record.insert("quantize".into(), "weights".into());
+            }
         }
         if self.exact_qdq {
             record.insert("exact-qdq".into(), "true".into());

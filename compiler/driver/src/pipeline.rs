@@ -8,7 +8,8 @@ use qc_passes::graph::{canonicalize, const_fold, cse, fold_batch_norm, fuse_acti
 use qc_passes::loops::{pack_weights, plan_memory, select_kernels};
 use qc_passes::quant::{
     activations_to_u8, drop_float_qdq, drop_inner_qdq, float_islands, hoist_quantize, keep_float, lower_to_quant,
-    pairs_as_written, quantize, quantize_dynamic, sink_dequantize, strip_qdq,
+    pairs_as_written, quantize, quantize_dynamic, quantize_weights, raise_dynamic, sink_dequantize, strip_dynamic,
+    strip_qdq,
 };
 
 /// Brings an imported graph into one form; names of tensors in ranges files are those of its result.
@@ -26,6 +27,7 @@ pub const FLOAT: &[Pass] = &[
 /// Removes quantization.
 pub const STRIP: &[Pass] = &[
     strip_qdq::PASS,
+    strip_dynamic::PASS,
     const_fold::PASS,
     fold_batch_norm::PASS,
     canonicalize::PASS,
@@ -44,14 +46,21 @@ pub const INT8: &[Pass] = &[
     drop_inner_qdq::PASS,
     float_islands::PASS,
     lower_to_quant::PASS,
+    raise_dynamic::PASS,
     drop_float_qdq::PASS,
     fuse_activation::PASS,
     cse::PASS,
 ];
 
 /// From a canonical graph to one that computes every quantize/dequantize pair as written.
-pub const AS_WRITTEN: &[Pass] =
-    &[quantize::PASS, activations_to_u8::PASS, pairs_as_written::PASS, fuse_activation::PASS, cse::PASS];
+pub const AS_WRITTEN: &[Pass] = &[
+    quantize::PASS,
+    activations_to_u8::PASS,
+    pairs_as_written::PASS,
+    raise_dynamic::PASS,
+    fuse_activation::PASS,
+    cse::PASS,
+];
 
 /// From integer ops to planned loop code.
 pub const LOOPS: &[Pass] = &[qc_passes::lower::PASS, pack_weights::PASS, plan_memory::PASS];
@@ -77,9 +86,14 @@ pub fn int8(options: &CompileOptions) -> Vec<Step> {
     let guarded = options.guard == Guard::NeverSlower && !options.strict_int8;
     let mut steps = plain(INT8);
     steps.retain(|step| guarded || step.pass.name != float_islands::PASS.name);
-    if options.quantize == Quantize::Dynamic {
-        let behind = steps.iter().position(|step| step.pass.name == lower_to_quant::PASS.name).map_or(0, |at| at + 1);
-        steps.splice(behind..behind, plain(&[quantize_dynamic::PASS]));
+    let asked = match options.quantize {
+        Quantize::Given => None,
+        Quantize::Dynamic => Some(quantize_dynamic::PASS),
+        Quantize::Weights => Some(quantize_weights::PASS),
+    };
+    if let Some(pass) = asked {
+        let behind = steps.iter().position(|step| step.pass.name == raise_dynamic::PASS.name).map_or(0, |at| at + 1);
+        steps.splice(behind..behind, plain(&[pass]));
     }
     keep_float(options).into_iter().chain(steps).collect()
 }

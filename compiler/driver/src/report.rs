@@ -1,11 +1,13 @@
 //! The account of a compilation: what became of every op of the model, and why what is float is float.
 
-use qc_dialects::graph::{Constant, Conversion, Dequantize};
+use qc_dialects::graph::{Constant, Conversion, Dequantize, DynamicQuantize, IntegerConv2d, IntegerMatmul};
+use qc_dialects::quant::stored::computes_floats;
 use qc_dialects::work::macs;
 use qc_frontend::{Disposition, NodeReport};
 use qc_ir::{Elem, Module, NodeId, OpId, PassReport};
 use qc_passes::quant::lower_to_quant::reason::why_float;
 use qc_passes::quant::masks::{CoarseScores, coarse_scores};
+use qc_passes::quant::{quantize_dynamic, quantize_weights};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -54,7 +56,10 @@ impl Account {
         passes: &[PassReport],
     ) -> Account {
         let mut remarks: HashMap<NodeId, &str> = HashMap::new();
-        for (loc, text) in passes.iter().flat_map(|p| &p.remarks) {
+        // What a pass that was asked for says of an op that it left explains more than what others say.
+        let asked = [quantize_dynamic::PASS.name, quantize_weights::PASS.name];
+        let (first, then): (Vec<_>, Vec<_>) = passes.iter().partition(|p| asked.contains(&p.pass));
+        for (loc, text) in first.into_iter().chain(then).flat_map(|p| &p.remarks) {
             for node in fused.locs.node_ids(*loc) {
                 remarks.entry(node).or_insert(text);
             }
@@ -133,6 +138,7 @@ fn fate(m: &Module, ops: &[OpId]) -> Fate {
     match main {
         None if computing.is_empty() => Fate::Folded("became part of its neighbours or of a constant".into()),
         None => Fate::Int8,
+        Some(op) if computes_floats(m, op) => Fate::Float(quantize_weights::STORED.into()),
         Some(op) if integer(m, op) => Fate::Int8,
         Some(op) => Fate::Float(why_float(m, op).unwrap_or_else(|| "its result is read in f32".into())),
     }
@@ -146,5 +152,6 @@ fn is_weight(m: &Module, op: OpId) -> bool {
 /// Whether an op computes in integers, or moves bytes.
 fn integer(m: &Module, op: OpId) -> bool {
     let quantized = |v: &qc_ir::ValueId| m.ty(*v).tensor().is_some_and(|t| matches!(t.elem, Elem::Quant(_)));
-    m.def(op).dialect() == "quant" || m.results(op).iter().any(quantized)
+    let plain = [DynamicQuantize::DEF, IntegerMatmul::DEF, IntegerConv2d::DEF];
+    m.def(op).dialect() == "quant" || plain.iter().any(|def| m.is(op, def)) || m.results(op).iter().any(quantized)
 }

@@ -29,3 +29,8 @@ pub(crate) fn within_planes(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
 pub(crate) fn not_channels(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
     kept(m, op, f, |axis| axis != 1)
 }
+
+/// Ops of which each result depends on all elements.
+pub(crate) fn never_apart(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    f.all_same(m, op).then_some(Items::Same)
+}

@@ -7,6 +7,7 @@ pub mod activation;
 pub mod condition;
 pub mod constant;
 pub mod conv;
+pub mod dynamic;
 pub mod elementwise;
 pub mod gather;
 pub mod integer;
@@ -23,6 +24,7 @@ pub use activation::*;
 pub use condition::{Compare, Select};
 pub use constant::Constant;
 pub use conv::Conv2d;
+pub use dynamic::{DynamicQuantize, DynamicScale, DynamicZero, IntegerConv2d, IntegerMatmul};
 pub use elementwise::{Add, Binary, Clamp, Clip, Div, Max, Min, Mul, Relu, Sub};
 pub use gather::{Gather, Index};
 pub use integer::{CumSum, IntBinary, IntFunction, IntReduce};
@@ -106,7 +108,7 @@ pub fn computes_nothing(m: &Module, op: OpId) -> bool {
 }
 
 /// The ops of each topic.
-const TOPICS: [&[&qc_ir::OpDef]; 13] = [
+const TOPICS: [&[&qc_ir::OpDef]; 14] = [
     constant::CONSTANT,
     conv::CONV,
     matmul::MATMUL,
@@ -120,6 +122,7 @@ const TOPICS: [&[&qc_ir::OpDef]; 13] = [
     gather::GATHER,
     shape::SHAPE,
     quantize::QUANTIZE,
+    dynamic::DYNAMIC,
 ];
 
 const fn number_of_ops() -> usize {

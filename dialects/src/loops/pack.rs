@@ -2,7 +2,7 @@
 //! once; the interpreter applies it to code that the pass has not seen yet.
 
 use qc_ir::{Attr, Data, HostTensor};
-use qc_kernels::pack::{GemmShape, Taps, pack_dw, pack_dw_f32, pack_gemm, pack_gemm_f32, round64};
+use qc_kernels::pack::{GemmShape, Taps, pack_dw, pack_dw_f32, pack_gemm, pack_gemm_bytes, pack_gemm_f32, round64};
 
 /// The bytes of `source` laid out as the attribute `pack` of a `loop.data` says.
 ///
@@ -18,7 +18,7 @@ pub fn packed(fields: &[(Box<str>, Attr)], source: &HostTensor) -> Result<Vec<u8
         _ => return Err("`kind` is missing".into()),
     };
     match &**kind {
-        "gemm" => {
+        "gemm" | "gemm_bytes" => {
             let taps = match number("pitch")? {
                 0 => Taps::Split,
                 pitch => Taps::Joined { pitch },
@@ -30,7 +30,7 @@ pub fn packed(fields: &[(Box<str>, Attr)], source: &HostTensor) -> Result<Vec<u8
                 kw: number("kw")?,
                 taps,
             };
-            pack_groups(&shape, number("groups")?, source)
+            pack_groups(&shape, number("groups")?, source, &**kind == "gemm_bytes")
         }
         "depthwise" => {
             let (channels, kh, kw) = (number("channels")?, number("kh")?, number("kw")?);
@@ -44,13 +44,14 @@ pub fn packed(fields: &[(Box<str>, Attr)], source: &HostTensor) -> Result<Vec<u8
     }
 }
 
-/// One group after the other, each at a multiple of 64 bytes.
-fn pack_groups(shape: &GemmShape, groups: usize, source: &HostTensor) -> Result<Vec<u8>, String> {
+/// One group after the other, each at a multiple of 64 bytes; s8 as the integer kernels read it, or as the float one does.
+fn pack_groups(shape: &GemmShape, groups: usize, source: &HostTensor, as_floats: bool) -> Result<Vec<u8>, String> {
     let each = shape.cols * shape.channels * shape.kh * shape.kw;
     let mut out = Vec::new();
     for g in 0..groups {
         let range = g * each..(g + 1) * each;
         let packed = match source.data() {
+            Data::I8(w) if as_floats => pack_gemm_bytes(shape, w.get(range).ok_or("too few weights")?),
             Data::I8(w) => pack_gemm(shape, w.get(range).ok_or("too few weights")?),
             Data::F32(w) => pack_gemm_f32(shape, w.get(range).ok_or("too few weights")?),
             _ => return Err("weights are s8 or f32".into()),

@@ -131,7 +131,7 @@ pub(super) struct Stated {
 }
 
 /// The format of a weight operand: s8 or u8, scales and zero points per output channel or per tensor.
-pub(super) fn weight_format(m: &Module, weight: ValueId) -> Result<&Quant, String> {
+pub(crate) fn weight_format(m: &Module, weight: ValueId) -> Result<&Quant, String> {
     let q = m.quant_of(weight).ok_or("the weight is not quantized")?;
     let fits = q.store != Store::I32 && q.axis.is_none_or(|a| a == 0) && (q.axis.is_some() || q.zeros.len() == 1);
     fits.then_some(q).ok_or_else(|| "the weight must be s8 or u8, with scales along its output channels".into())

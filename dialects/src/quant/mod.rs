@@ -10,12 +10,14 @@ pub mod elementwise;
 pub mod numeric;
 pub mod pool;
 pub mod product;
+pub mod stored;
 
 pub use compute::{QConv2d, QLinear, QMatmul};
-pub use dynamic::QDynamicMatmul;
+pub use dynamic::{Over, QDynamic, QDynamicConv2d, QDynamicMatmul};
 pub use elementwise::{QAdd, QBinary, QLut, QMul};
 pub use pool::{QAvgPool, QMaxPool, QPool};
 pub use product::QBatchMatmul;
+pub use stored::{QEmbedding, QFloatMatmul};
 
 use qc_ir::{Data, Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
 
@@ -25,6 +27,9 @@ pub static QUANT: &[&qc_ir::OpDef] = &[
     QMatmul::DEF,
     QBatchMatmul::DEF,
     QDynamicMatmul::DEF,
+    QDynamicConv2d::DEF,
+    QFloatMatmul::DEF,
+    QEmbedding::DEF,
     QAdd::DEF,
     QMul::DEF,
     QLut::DEF,

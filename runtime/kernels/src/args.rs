@@ -127,13 +127,18 @@ args! {
     /// `acc` starts at 0 and is one chain of fma over y, x, k in this order; then `+ bias[n]`, `+ res` if not null, and
     /// the clamp. Variant `u8` quantizes that. `w` is one panel `[seg_y][seg_x][k][cols16]` (see `pack::pack_gemm_f32`),
     /// 64-byte aligned.
+    ///
+    /// Variant `f32_bytes` has weights of s8 in the same places (see `pack::pack_gemm_bytes`), which become f32 as they are
+    /// read; `acc * w_scale[n]` takes the place of `acc` before the bias is added.
     GemmF32: GemmF32Args, GemmF32Call, GemmF32More {
         /// First tap of the first output pixel.
         a: *const f32 => ALL,
-        /// Packed weight panel.
-        w: *const f32 => ALL,
-        /// `cols16` accumulator starts.
+        /// Packed weight panel, f32 or s8 by variant.
+        w: *const u8 => ALL,
+        /// `cols16` numbers that are added.
         bias: *const f32 => ALL,
+        /// `cols16` factors of the sums (`f32_bytes`).
+        w_scale: *const f32 => F32Bytes,
         /// First output element, f32 or u8 by variant; `cols` elements per pixel.
         out: *mut u8 => ALL,
         /// Residual with the geometry of `out`, f32, or null. May be equal to `out` (`f32`).
@@ -572,10 +577,28 @@ args! {
 }
 
 args! {
+    /// The ranges of `rows` rows of `n` contiguous floats: the least element and the largest, or 0 where that is nearer to 0, as
+    /// two f32 one behind the other. NaN has no part in a range.
+    Range: RangeArgs, RangeCall, RangeMore {
+        /// First row.
+        a: *const f32 => ALL,
+        /// Results, eight bytes per row.
+        out: *mut f32 => ALL,
+        /// Bytes between rows of `a`.
+        a_row: usize,
+        /// Elements of a row.
+        n: usize => ALL,
+        /// Rows.
+        rows: usize => ALL,
+    }
+}
+
+args! {
     /// f32 rows to u8, each in the format of its own range: `lo = min(0, min a)`, `hi = max(0, max a)`,
     /// `factor = (hi - lo) / 255`, or 1 where that is 0, `zero = round(clamp(-lo / factor, 0, 255))`,
     /// `q = clamp(round(a / factor) + zero, 0, 255)`, rounded half to even; every operation in f32. NaN has no part in a range,
-    /// and becomes `zero`.
+    /// and becomes `zero`. Where `ranges` is set, all rows have the format of the range that holds those: `lo` is the least
+    /// of their first numbers, `hi` the largest of the second ones.
     DynamicQuantize: DynamicQuantizeArgs, DynamicQuantizeCall, DynamicQuantizeMore {
         /// First row; elements are contiguous.
         a: *const f32 => ALL,
@@ -583,6 +606,8 @@ args! {
         out: *mut u8 => ALL,
         /// Factor (f32) and zero point (i32) of each row, one behind the other.
         format: *mut u8 => ALL,
+        /// Ranges as [`RangeArgs`] gives them, or null.
+        ranges: *const f32,
         /// Source bytes between rows.
         a_row: usize,
         /// Result bytes between rows.
@@ -591,6 +616,8 @@ args! {
         n: usize => ALL,
         /// Rows.
         rows: usize => ALL,
+        /// Number of ranges; 0 where there are none.
+        parts: usize,
     }
 }
 
@@ -664,11 +691,15 @@ args! {
     /// Rows of a table that indices choose: `out[o*out_outer + r*out_row + b] = table[o*table_outer + i*table_row + b]` for `b < n`
     /// bytes, with `i = indices[r]`. An index that is negative or not less than `size` stands for the last row, so that
     /// nothing outside the table is read.
+    ///
+    /// Variant `f32_bytes` reads `n` numbers of s8 and stores each times `scale[i]`, as f32.
     Gather: GatherArgs, GatherCall, GatherMore {
         /// Row 0 of the table.
         table: *const u8 => ALL,
         /// `rows` contiguous indices.
         indices: *const i32 => ALL,
+        /// Factor of each row of the table (`f32_bytes`).
+        scale: *const f32 => F32Bytes,
         /// First row of the result.
         out: *mut u8 => ALL,
         /// Rows of the table.
@@ -681,7 +712,7 @@ args! {
         out_row: usize,
         /// Result bytes between outer indices.
         out_outer: usize,
-        /// Bytes of a row.
+        /// Bytes of a row of the table.
         n: usize => ALL,
         /// Rows per outer index.
         rows: usize => ALL,
@@ -722,6 +753,8 @@ args! {
     Fill: FillArgs, FillCall, FillMore {
         /// First run.
         dst: *mut u8 => ALL,
+        /// Where the value is read, or null for `value` (`b1`).
+        from: *const u8,
         /// Elements per run, of 1 (`b1`) or 4 (`b4`) bytes.
         n: usize => ALL,
         /// Runs per outer index.

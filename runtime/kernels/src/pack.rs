@@ -2,8 +2,8 @@
 //! model computes are packed by the kernels of [`PackArgs`](crate::args::PackArgs), into the same places.
 //!
 //! **Matrix panels.** Output columns are cut into panels of 64; the last one has the rest. A panel is
-//! `[seg_y][seg_x][k4][cols16][4]` bytes (u8 × s8) or `[seg_y][seg_x][k][cols16]` floats, `cols16` being its columns
-//! rounded up to 16. Missing columns and the bytes after the end of a segment are zero. Panels follow one another, and
+//! `[seg_y][seg_x][k4][cols16][4]` bytes (u8 × s8) or `[seg_y][seg_x][k][cols16]` floats, or bytes that become floats as they
+//! are read, `cols16` being its columns rounded up to 16. Missing columns and the bytes after the end of a segment are zero. Panels follow one another, and
 //! each starts at a multiple of 64 bytes.
 //!
 //! **Depthwise u8 × s8.** Two sections; channels are rounded up to `c64`, a multiple of 64.
@@ -215,6 +215,23 @@ pub fn pack_gemm_f32(shape: &GemmShape, w: &[f32]) -> Result<Vec<u8>, WrongLengt
         let segment = (y * shape.seg_x() + x) * shape.k() * 4 * round16(cols);
         let at = shape.panel_offset_f32(panel) + segment + place_f32(cols, k, o % PANEL);
         packed[at..at + 4].copy_from_slice(&w[source].to_le_bytes());
+    });
+    Ok(packed)
+}
+
+/// Packs `[cols][channels][kh][kw]` weights of s8 into panels of the f32 kernel that reads bytes.
+///
+/// # Errors
+/// [`WrongLength`] if `w` does not have the elements of `shape`.
+pub fn pack_gemm_bytes(shape: &GemmShape, w: &[i8]) -> Result<Vec<u8>, WrongLength> {
+    check_len(shape.cols * shape.channels * shape.kh * shape.kw, w.len())?;
+    let mut packed = vec![0u8; shape.bytes_f32() / 4];
+    shape.for_each(|o, y, x, k, source| {
+        let panel = o / PANEL;
+        let cols = shape.panel_cols(panel).len();
+        let segment = (y * shape.seg_x() + x) * shape.k() * round16(cols);
+        let at = shape.panel_offset_f32(panel) / 4 + segment + place_f32(cols, k, o % PANEL) / 4;
+        packed[at] = w[source] as u8;
     });
     Ok(packed)
 }

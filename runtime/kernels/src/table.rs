@@ -30,7 +30,9 @@ pub enum Family {
     Quantize,
     /// u8 to f32, [`args::DequantizeArgs`].
     Dequantize,
-    /// f32 rows to u8 by the range of each, [`args::DynamicQuantizeArgs`].
+    /// The ranges of rows, [`args::RangeArgs`].
+    Range,
+    /// f32 rows to u8 by the range of each or of all, [`args::DynamicQuantizeArgs`].
     DynamicQuantize,
     /// Strided copy, [`args::MoveArgs`].
     Move,
@@ -82,7 +84,7 @@ macro_rules! families {
 
 families! {
     Gemm "gemm" GemmArgs &[U8, U8Res, F32, F32Rows, I32];
-    GemmF32 "gemm_f32" GemmF32Args &[F32, U8];
+    GemmF32 "gemm_f32" GemmF32Args &[F32, U8, F32Bytes];
     Dw "dw" DwArgs &[U8];
     DwF32 "dw_f32" DwF32Args &[F32, U8];
     Pool "pool" PoolArgs &[MaxU8, AvgU8, MaxF32, AvgF32];
@@ -91,9 +93,10 @@ families! {
     Unary "unary" UnaryArgs UNARY;
     Quantize "quantize" QuantizeArgs &[U8];
     Dequantize "dequantize" DequantizeArgs &[F32];
+    Range "range" RangeArgs &[F32];
     DynamicQuantize "dynamic_quantize" DynamicQuantizeArgs &[U8];
     Move "move" MoveArgs &[B1, B4];
-    Gather "gather" GatherArgs &[B1];
+    Gather "gather" GatherArgs &[B1, F32Bytes];
     Pack "pack" PackArgs &[B1, B4];
     Fill "fill" FillArgs &[B1, B4];
     Softmax "softmax" SoftmaxArgs &[F32];
@@ -152,6 +155,8 @@ functions! { variants, {
     Rms "rms",
     /// Float result of rows in formats of their own.
     F32Rows "f32_rows",
+    /// Float result of weights or rows that are stored as s8.
+    F32Bytes "f32_bytes",
     /// Raw accumulators.
     I32 "i32",
     /// Maximum of bytes.

@@ -251,5 +251,12 @@ fn rows_in_formats_of_their_own() {
         case.buffer("a", values.bytes(), 0).buffer("out", rng.bytes(rows * (n + 1)), 0);
         case.buffer("format", rng.bytes(8 * rows), 0).int("n", n).int("rows", rows);
         case.int("a_row", 4 * (n + 3)).int("out_row", n + 1).check();
+        let mut ranges = Case::new(Family::Range, Variant::F32);
+        ranges.buffer("a", values.bytes(), 0).buffer("out", rng.bytes(8 * rows), 0).int("n", n).int("rows", rows);
+        ranges.int("a_row", 4 * (n + 3)).check();
+        let parts = 1 + rng.below(40);
+        let one = |rng: &mut Rng| [rng.pick(&[0.0, -1.5, -300.0]), rng.pick(&[0.0, 2.5, 77.0])];
+        let found: Vec<f32> = (0..parts).flat_map(|_| one(&mut rng)).collect();
+        case.buffer("ranges", found.bytes(), 0).int("parts", parts).check();
     }
 }

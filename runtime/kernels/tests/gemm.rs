@@ -3,7 +3,7 @@
 
 mod support;
 
-use qc_kernels::pack::{GemmShape, Taps, pack_gemm, pack_gemm_f32, pad16, round16};
+use qc_kernels::pack::{GemmShape, Taps, pack_gemm, pack_gemm_bytes, pack_gemm_f32, pad16, round16};
 use qc_kernels::{Family, Variant};
 use support::{Bytes, Case, Rng};
 
@@ -238,6 +238,7 @@ fn extreme_values() {
 fn check_f32(rng: &mut Rng, g: Geometry) {
     float_case(rng, g, Variant::F32);
     float_case(rng, g, Variant::U8);
+    float_case(rng, g, Variant::F32Bytes);
 }
 
 fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
@@ -246,7 +247,13 @@ fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
     let mut case = Case::new(Family::GemmF32, variant);
     let w = rng.reals(g.cols * g.channels * g.kh * g.kw, -1.0, 1.0);
     case.buffer("a", rng.reals(g.input(), -1.0, 1.0).bytes(), 0);
-    case.buffer("w", pack_gemm_f32(&shape, &w).unwrap(), 0);
+    if variant == Variant::F32Bytes {
+        let w: Vec<i8> = rng.bytes(w.len()).iter().map(|&b| b as i8).collect();
+        case.buffer("w", pack_gemm_bytes(&shape, &w).unwrap(), 0);
+        case.buffer("w_scale", pad16(&rng.reals(g.cols, -0.01, 0.01)).bytes(), 0);
+    } else {
+        case.buffer("w", pack_gemm_f32(&shape, &w).unwrap(), 0);
+    }
     case.buffer("bias", pad16(&rng.reals(g.cols, -1.0, 1.0)).bytes(), 0);
     let out = rng.floats(g.output(), -1.0, 1.0).bytes();
     case.buffer("out", out[..g.output() * out_bytes].to_vec(), 0).int("k", shape.k());
@@ -256,7 +263,7 @@ fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
     case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0])).f32("clamp_hi", rng.pick(&[f32::INFINITY, 1.0]));
     let (row, outer) = (case.args.int("out_row"), case.args.int("out_outer"));
     match rng.below(3) {
-        0 if variant == Variant::F32 => {
+        0 if variant != Variant::U8 => {
             case.same("res", "out").signed("res_row", row).signed("res_outer", outer);
         }
         1 => {

@@ -168,3 +168,25 @@ fn rows_by_index() {
         case.int("out_row", out_row).int("out_outer", rows * out_row).check();
     }
 }
+
+#[test]
+fn rows_of_bytes_by_index_as_real_numbers() {
+    let mut rng = Rng(6);
+    for (n, size) in [(1, 1), (1, 300), (3, 7), (16, 2), (17, 9), (200, 5), (768, 3)] {
+        let (rows, outer) = (1 + rng.below(40), 1 + rng.below(3));
+        let (table_row, out_row) = (n + rng.below(3), 4 * (n + rng.below(3)));
+        let mut case = Case::new(Family::Gather, Variant::F32Bytes);
+        let index = |rng: &mut Rng| match rng.below(8) {
+            0 => -1 - rng.below(1 << 20) as i32,
+            1 => (size + rng.below(1 << 20)) as i32,
+            _ => rng.below(size) as i32,
+        };
+        let indices: Vec<u8> = (0..rows).flat_map(|_| index(&mut rng).to_le_bytes()).collect();
+        case.buffer("table", rng.bytes(outer * size * table_row), 0).buffer("indices", indices, 0);
+        case.buffer("out", rng.bytes(outer * rows * out_row), 0);
+        case.buffer("scale", rng.floats(size, -2.0, 2.0).bytes(), 0);
+        case.int("n", n).int("rows", rows).int("outer", outer).int("size", size);
+        case.int("table_row", table_row).int("table_outer", size * table_row);
+        case.int("out_row", out_row).int("out_outer", rows * out_row).check();
+    }
+}

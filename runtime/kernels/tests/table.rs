@@ -81,7 +81,8 @@ fn what_fields_are_needed_with_exists() {
                 // Kernels have no use for a pointer that nobody sets, unless null says something.
                 Needed::Never if matches!(field.kind, FieldKind::PtrIn | FieldKind::PtrOut) => {
                     assert!(
-                        ["lut", "res", "row_bias", "mask", "gamma", "beta", "sum"].contains(&field.name),
+                        ["lut", "res", "row_bias", "mask", "gamma", "beta", "sum", "ranges", "from"]
+                            .contains(&field.name),
                         "{} {}",
                         family.name(),
                         field.name

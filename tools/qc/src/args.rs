@@ -28,6 +28,8 @@ pub enum QuantizeArg {
     Given,
     /// Products with constant weights, by the ranges of a run
     Dynamic,
+    /// Weights of products and large tables alone; sums stay floats
+    Weights,
 }
 
 /// Whether integers must pay.
@@ -59,7 +61,8 @@ pub struct ModelArgs {
     #[arg(long, value_enum, default_value_t)]
     pub precision: PrecisionArg,
     /// What is quantized besides what the model and ranges say: `dynamic` multiplies by constant weights in INT8, the rows
-    /// of the other side quantized by the ranges that they have in a run
+    /// of the other side quantized by the ranges that they have in a run; `weights` stores constants in INT8 and computes
+    /// in f32, for models that memory binds
     #[arg(long, value_enum, default_value_t)]
     pub quantize: QuantizeArg,
     /// Compute every quantize/dequantize pair of the model as written, with floats between them: what an unoptimized
@@ -227,6 +230,7 @@ impl ModelArgs {
             quantize: match self.quantize {
                 QuantizeArg::Given => Quantize::Given,
                 QuantizeArg::Dynamic => Quantize::Dynamic,
+                QuantizeArg::Weights => Quantize::Weights,
             },
             exact_qdq: self.exact_qdq,
             keep_fp32: kept(&self.keep_fp32)?,

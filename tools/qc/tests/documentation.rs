@@ -93,6 +93,12 @@ Operators on quantized tensors give the bytes that ONNX Runtime gives where its 
 CPUs without VNNI. Excepted are a sum that is computed together with the convolution in front of it, where nothing is rounded
 between the two, and a softmax, one in tens of thousands of whose results may differ by a step.
 
+What is quantized by the range that it has in a run (DynamicQuantizeLinear, the files of `quantize_dynamic`) has one scale for
+the whole tensor, as such a file says: results depend on what else is in the batch, so the model runs whole batches, by
+code for just that batch. Products with a constant matrix and convolutions are computed in integers; depthwise ones, s8 on the
+left and products of two computed sides are computed in f32, which holds the same integers. `--quantize dynamic`, for float models, gives each row
+of a product its own scale, so results are the same whatever the batch is.
+
 `qc check MODEL` says whether a model can be compiled, and names all operators that cannot. Refused are, among others:
 control flow and ragged sequences; windows of one and of three dims; transposed convolutions and resizing; programs that
 Paddle has already converted to oneDNN INT8 (give the program they were made from); and quantization

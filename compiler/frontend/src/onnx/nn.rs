@@ -59,21 +59,26 @@ fn window(g: &Graph, n: &Node<'_>, x: &Value, kernel: [i64; 2]) -> Result<(Windo
     Ok((window, checked_pads(pads)?))
 }
 
+/// The geometry of a convolution of the image `x` by `w`.
+pub(super) fn geometry(g: &Graph, n: &Node<'_>, x: &Value, w: &Value) -> Result<Conv> {
+    let ([_, _, kh, kw], flat) = (g.nchw(w)?, is_sequence(g, n)?);
+    let kernel = [kh as i64, kw as i64];
+    let stated = n.ints("kernel_shape")?.map(|k| both("kernel_shape", k, flat, 1)).transpose()?;
+    if let Some(k) = stated.filter(|k| *k != kernel) {
+        return Err(Refusal::invalid(format!("kernel_shape {k:?} does not match the weight's {kernel:?}")));
+    }
+    let (window, pads) = window(g, n, x, kernel)?;
+    let groups = n.int("group")?.unwrap_or(1);
+    Ok(Conv { strides: window.strides, pads, dilations: window.dilations, groups })
+}
+
 pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let flat = is_sequence(g, n)?;
     if flat && g.dims(n.input(1)?).len() != 3 {
         return Err(Refusal::invalid(format!("a weight of shape {:?} for a sequence", g.dims(n.input(1)?))));
     }
     let (x, w) = (image(g, n.input(0)?)?, image(g, n.input(1)?)?);
-    let [_, _, kh, kw] = g.nchw(&w)?;
-    let kernel = [kh as i64, kw as i64];
-    let stated = n.ints("kernel_shape")?.map(|k| both("kernel_shape", k, flat, 1)).transpose()?;
-    if let Some(k) = stated.filter(|k| *k != kernel) {
-        return Err(Refusal::invalid(format!("kernel_shape {k:?} does not match the weight's {kernel:?}")));
-    }
-    let (window, pads) = window(g, n, &x, kernel)?;
-    let groups = n.int("group")?.unwrap_or(1);
-    let conv = Conv { strides: window.strides, pads, dilations: window.dilations, groups };
+    let conv = geometry(g, n, &x, &w)?;
     let y = g.conv2d(&x, &w, n.optional(2), &conv)?;
     sequence(g, &y, flat)
 }

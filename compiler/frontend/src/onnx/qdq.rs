@@ -202,7 +202,7 @@ fn same_format(a: &Quant, b: &Quant) -> bool {
 }
 
 /// Adding this and taking it away rounds a number below `2^22` to a whole one, half to even.
-pub(super) const MAGIC: f32 = 12_582_912.0;
+const MAGIC: f32 = 12_582_912.0;
 
 /// One number of a format, or one per index of its axis, for tensors of `dims`.
 fn along(quant: &Quant, dims: &[usize], value: impl Fn(usize) -> f32) -> Value {

@@ -26,13 +26,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A convolution with its operands placed.
-struct Placed {
-    s: ConvShape,
-    x: View,
-    out: View,
-    res: Option<View>,
+pub(super) struct Placed {
+    pub s: ConvShape,
+    /// Channels-last, with padding.
+    pub x: View,
+    pub out: View,
+    pub res: Option<View>,
     /// Bytes from the input of one group to that of the next, where groups do not share pixels.
-    group_stride: Option<i64>,
+    pub group_stride: Option<i64>,
 }
 
 impl Placed {
@@ -59,7 +60,7 @@ impl Placed {
     }
 
     /// How weights are packed for this input.
-    fn gemm_shape(&self) -> GemmShape {
+    pub fn gemm_shape(&self) -> GemmShape {
         let (cols, channels) = (self.s.weight[0] / self.s.groups, self.s.weight[1]);
         let pixel = self.pixel();
         let (kh, kw) = (self.s.y.kernel, self.s.x.kernel);
@@ -83,7 +84,7 @@ impl Placed {
     }
 
     /// The sum of one output, by weights of `shape` in segments of `k`.
-    fn segments(&self, shape: &GemmShape, k: usize) -> Segments {
+    pub fn segments(&self, shape: &GemmShape, k: usize) -> Segments {
         // Weights in parts visit each segment once per part.
         let (x, x_stride) = match shape.kh / self.s.y.kernel {
             1 => (shape.seg_x(), self.s.x.dilation as i64 * self.x.strides[3]),
@@ -92,7 +93,7 @@ impl Placed {
         Segments { y: self.s.y.kernel, y_stride: self.s.y.dilation as i64 * self.x.strides[2], x, x_stride, k }
     }
 
-    fn sweep(&self, c: &Constants, shape: &GemmShape) -> Sweep {
+    pub fn sweep(&self, c: &Constants, shape: &GemmShape) -> Sweep {
         let (e_in, e_out) = (self.x.elem_bytes(), self.out.elem_bytes());
         let e_res = self.res.as_ref().map_or(e_out, |r| r.elem_bytes());
         let columns = shape.cols as i64;
@@ -130,12 +131,25 @@ impl Lower<'_> {
         let runs = w.wide_runs(s.groups);
         if s.is_depthwise() && s.weight[0] == s.groups && e.out.is_some() && e.residual.is_none() {
             self.depthwise_u8(&w, &p, &e)?;
-            return self.wide_columns(&p, &w, &e, runs);
+            return self.wide_channels(&p, &w, runs, |l, run, p, w, parts, shape| {
+                l.gemm_u8(p, w, &of_run(&e, run), parts, shape)
+            });
         }
-        if runs.first() != Some(&(0..s.weight[0])) {
-            self.gemm_u8(&p, &w, &e, 1, &p.gemm_shape())?;
+        self.channels(&p, &w, |l, run, p, w, parts, shape| l.gemm_u8(p, w, &of_run(&e, run), parts, shape))
+    }
+
+    /// Calls `gemm` for all output channels with weights in one part each, and then for those that need more.
+    pub(super) fn channels(
+        &mut self,
+        p: &Placed,
+        w: &Weights,
+        mut gemm: impl FnMut(&mut Self, Range<usize>, &Placed, &Weights, usize, &GemmShape) -> Result<(), Diag>,
+    ) -> Result<(), Diag> {
+        let (runs, all) = (w.wide_runs(p.s.groups), 0..p.s.weight[0]);
+        if runs.first() != Some(&all) {
+            gemm(self, all, p, w, 1, &p.gemm_shape())?;
         }
-        self.wide_columns(&p, &w, &e, runs)
+        self.wide_channels(p, w, runs, gemm)
     }
 
     fn gemm_u8(&mut self, p: &Placed, w: &Weights, e: &Epilogue, parts: usize, shape: &GemmShape) -> Result<(), Diag> {
@@ -146,16 +160,22 @@ impl Lower<'_> {
 
     /// The output channels whose weights do not fit s8, by weights in parts. Segments along a row are what parts
     /// repeat, so the taps of a row are one segment, with gaps where taps are apart.
-    fn wide_columns(&mut self, p: &Placed, w: &Weights, e: &Epilogue, runs: Vec<Range<usize>>) -> Result<(), Diag> {
+    fn wide_channels(
+        &mut self,
+        p: &Placed,
+        w: &Weights,
+        runs: Vec<Range<usize>>,
+        mut gemm: impl FnMut(&mut Self, Range<usize>, &Placed, &Weights, usize, &GemmShape) -> Result<(), Diag>,
+    ) -> Result<(), Diag> {
         for run in runs {
-            let (w, e) = (w.of_run(run.clone()), of_run(e, run.clone()));
+            let w = w.of_run(run.clone());
             let p = if p.s.groups == 1 { p.columns(&run) } else { self.own_planes(p, &run)? };
             let parts = w.parts();
             let (cols, channels) = (p.s.weight[0] / p.s.groups, p.s.weight[1]);
             let pitch = p.s.x.dilation * p.pixel();
             let (kh, kw) = (p.s.y.kernel * parts, p.s.x.kernel);
             let shape = GemmShape { cols, channels, kh, kw, taps: Taps::Joined { pitch } };
-            self.gemm_u8(&p, &w, &e, parts, &shape)?;
+            gemm(self, run, &p, &w, parts, &shape)?;
         }
         Ok(())
     }

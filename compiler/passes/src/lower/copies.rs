@@ -76,6 +76,11 @@ impl Lower<'_> {
 
     /// Fills the padding of a new buffer: what lies before the first pixel, between rows, and behind the last pixel.
     pub(super) fn fill_padding(&mut self, v: &View, zero: i32) -> Result<(), Diag> {
+        self.fill_padding_from(v, zero, None)
+    }
+
+    /// As [`Lower::fill_padding`], with a byte that is read there, if any.
+    pub(super) fn fill_padding_from(&mut self, v: &View, zero: i32, from: Option<&At>) -> Result<(), Diag> {
         if v.padding == [0; 4] {
             return Ok(());
         }
@@ -91,7 +96,7 @@ impl Lower<'_> {
             n: (bytes / e).into(),
             rows: rows.into(),
             outer: n.into(),
-            more: FillMore { row_stride: row.into(), outer_stride: image.into(), value: zero },
+            more: FillMore { from: from.cloned(), row_stride: row.into(), outer_stride: image.into(), value: zero },
         };
         let runs = [
             (-(top * row + left * pixel), top * row + left * pixel, 1),

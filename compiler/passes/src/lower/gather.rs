@@ -66,26 +66,39 @@ impl Lower<'_> {
     /// `graph.gather`: rows are what lies behind the axis.
     pub fn gather(&mut self, op: Gather) -> Result<(), Diag> {
         let (src, axis) = (self.src, op.dim(self.src).map_err(Diag::bug)?);
-        let x = self.view(op.x(src))?;
+        self.gathered([op.x(src), op.indices(src), op.out(src)], axis, None)
+    }
+
+    /// Rows of a table that indices choose, as they are or, with a factor per row, as real numbers.
+    pub(super) fn gathered(
+        &mut self,
+        [x, indices, out]: [ValueId; 3],
+        axis: usize,
+        scale: Option<At>,
+    ) -> Result<(), Diag> {
+        let x = self.view(x)?;
         let x = if x.is_row_major() || x.dims.len() < 2 { x } else { self.row_major_copy("table", &x)? };
-        let indices = self.view(op.indices(src))?;
+        let indices = self.view(indices)?;
         let indices = if indices.is_row_major() { indices } else { self.row_major_copy("indices", &indices)? };
-        let out = self.destination(op.out(src))?;
+        let out = self.destination(out)?;
+        let table = Table { x, axis, scale };
         if out.strides == row_major(&out.dims, out.elem) {
-            return self.gather_rows(axis, &x, &indices, &out);
+            return self.gather_rows(&table, &indices, &out);
         }
         let rows = self.alloc("gathered", out.elem, &out.dims, Layout::Rows)?;
-        self.gather_rows(axis, &x, &indices, &rows)?;
+        self.gather_rows(&table, &indices, &rows)?;
         self.copy(&rows, &out)
     }
 
-    fn gather_rows(&mut self, axis: usize, x: &View, indices: &View, out: &View) -> Result<(), Diag> {
-        let (outer, size): (usize, usize) = (x.dims[..axis].iter().product(), x.dims[axis]);
-        let row = x.dims[axis + 1..].iter().product::<usize>() as i64 * x.elem_bytes();
+    fn gather_rows(&mut self, table: &Table, indices: &View, out: &View) -> Result<(), Diag> {
+        let Table { x, axis, scale } = table;
+        let (outer, size): (usize, usize) = (x.dims[..*axis].iter().product(), x.dims[*axis]);
+        let elements = x.dims[axis + 1..].iter().product::<usize>() as i64;
+        let (row, out_row) = (elements * x.elem_bytes(), elements * out.elem_bytes());
         let rows = indices.elements();
-        let out_outer = row * rows as i64;
+        let out_outer = out_row * rows as i64;
         let call = |first: At, index: At, to: At, rows: Count| GatherCall {
-            variant: Variant::B1,
+            variant: if scale.is_some() { Variant::F32Bytes } else { Variant::B1 },
             table: first,
             indices: index,
             out: to,
@@ -94,9 +107,10 @@ impl Lower<'_> {
             rows,
             outer: outer.into(),
             more: GatherMore {
+                scale: scale.clone(),
                 table_row: row.into(),
                 table_outer: (row * size as i64).into(),
-                out_row: row.into(),
+                out_row: out_row.into(),
                 out_outer: out_outer.into(),
             },
         };
@@ -108,9 +122,17 @@ impl Lower<'_> {
                 return e.call(&call(table, index, to, rows.into()));
             }
             let count = e.arith("sub", end, begin)?;
-            e.call(&call(table, index.moved(begin, 4), to.moved(begin, row), count.into()))
+            e.call(&call(table, index.moved(begin, 4), to.moved(begin, out_row), count.into()))
         })
     }
+}
+
+/// What rows are taken from.
+struct Table {
+    x: View,
+    axis: usize,
+    /// A factor per row, of a table that is stored as s8.
+    scale: Option<At>,
 }
 
 /// Whether an op only moves or widens what it reads.

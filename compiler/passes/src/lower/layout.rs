@@ -15,9 +15,11 @@
 use super::conversions::Conversions;
 use super::joined::Scores;
 use super::view::{View, bytes_of, channels_last, row_major};
-use qc_dialects::graph::{Concat, Conversion, Expand, LayerNorm, Matmul, Observe, Reshape, Slice, Softmax, Transpose};
+use qc_dialects::graph::{
+    Concat, Conversion, Expand, IntegerMatmul, LayerNorm, Matmul, Observe, Reshape, Slice, Softmax, Transpose,
+};
 use qc_dialects::interfaces::Convolution;
-use qc_dialects::quant::{QBatchMatmul, QDynamicMatmul};
+use qc_dialects::quant::{QBatchMatmul, QDynamicMatmul, QFloatMatmul};
 use qc_ir::{BufferTy, Elem, Module, OpId, Traits, ValueId};
 use std::collections::{HashMap, HashSet};
 
@@ -217,7 +219,8 @@ impl Layouts {
 
 /// Whether an op multiplies matrices whatever their rank.
 fn is_product(m: &Module, op: OpId) -> bool {
-    [Matmul::DEF, QBatchMatmul::DEF, QDynamicMatmul::DEF].iter().any(|d| m.is(op, d))
+    let products = [Matmul::DEF, QBatchMatmul::DEF, QDynamicMatmul::DEF, QFloatMatmul::DEF, IntegerMatmul::DEF];
+    products.iter().any(|d| m.is(op, d))
 }
 
 /// Whether an op names memory that exists.

@@ -138,9 +138,11 @@ pub fn accumulator_call(s: &Segments, p: Panel) -> GemmCall<Code> {
 
 /// A call of the float matrix kernel, with an activation.
 pub fn float_call(stored: Stored, [clamp_lo, clamp_hi]: [f32; 2], s: &Segments, p: Panel) -> GemmF32Call<Code> {
-    let variant = stored.variant();
+    // A factor per column is that of weights that are stored as bytes.
+    let variant = if p.scale.is_some() { Variant::F32Bytes } else { stored.variant() };
     let (res_row, res_outer) = p.res.as_ref().map_or((0, 0), |r| (r.row, r.outer));
     let more = GemmF32More {
+        w_scale: p.scale,
         res: p.res.map(|r| r.at),
         a_row: p.a.row.into(),
         a_outer: p.a.outer.into(),

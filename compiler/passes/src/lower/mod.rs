@@ -17,6 +17,7 @@ mod conv;
 pub mod conversions;
 mod copies;
 mod dynamic;
+mod dynamic_conv;
 mod elementwise;
 pub mod emit;
 mod gather;
@@ -32,11 +33,13 @@ mod pool;
 mod reduce;
 mod rules;
 mod scalar;
+mod stored;
 pub mod view;
 mod wide;
 
 use emit::Emit;
 use layout::{Layout, Layouts, Root};
+use qc_dialects::quant::Over;
 use qc_dialects::{loops, phase};
 use qc_ir::{
     Attr, Attrs, Builder, Data, Deadline, Diag, Elem, HostTensor, Keeps, LocId, Module, Pass, PassCx, Quant, TensorTy,
@@ -60,9 +63,9 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let mut out = Module::new(m.name.clone(), phase::LOOPS);
     out.consts.memo = m.consts.memo.clone();
     out.locs = m.locs.clone();
-    let (buffers, outputs, loc) = (HashMap::new(), Vec::new(), m.locs.unknown());
+    let (buffers, dynamic, outputs, loc) = (HashMap::new(), HashMap::new(), Vec::new(), m.locs.unknown());
     let (place, checks, deadline) = (Layouts::of(m), Vec::new(), cx.deadline);
-    let mut lower = Lower { src: m, place, out, buffers, outputs, checks, loc, deadline };
+    let mut lower = Lower { src: m, place, out, buffers, dynamic, outputs, checks, loc, deadline };
     lower.signature()?;
     for &op in m.ops(m.body()) {
         cx.check_time()?;
@@ -82,6 +85,8 @@ struct Lower<'s> {
     out: Module,
     /// By the tensor that is the root of what lies in the buffer.
     buffers: HashMap<ValueId, ValueId>,
+    /// Tensors in formats of a run so far.
+    dynamic: HashMap<(ValueId, Over), dynamic::Quantized>,
     outputs: Vec<ValueId>,
     checks: Vec<gather::Noted>,
     loc: LocId,

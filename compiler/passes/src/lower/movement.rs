@@ -66,7 +66,7 @@ impl Lower<'_> {
         let all = contiguous(levels(&out.dims, &[&out], 0), 0, out.elem_bytes());
         sweep(&mut self.emit(), [&out], all, |[n, rows, outer], [dst]| {
             let [_, row_stride, outer_stride] = dst.by;
-            let more = FillMore { row_stride, outer_stride, value: value.to_bits() as i32 };
+            let more = FillMore { from: None, row_stride, outer_stride, value: value.to_bits() as i32 };
             FillCall { variant: Variant::B4, dst: dst.at, n, rows, outer, more }
         })?;
         let mut inside = out;

@@ -3,10 +3,14 @@
 use super::Lower;
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
-    Conversion, CumSum, Dequantize, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce,
-    LayerNorm, Lrn, Matmul, MaxPool, Observe, Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
+    Conversion, CumSum, Dequantize, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool,
+    GlobalMaxPool, Index, IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, MaxPool, Observe,
+    Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
 };
-use qc_dialects::quant::{QAvgPool, QBatchMatmul, QBinary, QConv2d, QDynamicMatmul, QLut, QMatmul, QMaxPool};
+use qc_dialects::quant::{
+    QAvgPool, QBatchMatmul, QBinary, QConv2d, QDynamicConv2d, QDynamicMatmul, QEmbedding, QFloatMatmul, QLut, QMatmul,
+    QMaxPool,
+};
 use qc_ir::{Diag, OpDef, OpId};
 
 /// Lowers one op.
@@ -32,6 +36,14 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[Matmul::DEF], |l, op| l.matmul_f32(Matmul(op))),
     (&[QMatmul::DEF], |l, op| l.matmul_u8(QMatmul(op))),
     (&[QDynamicMatmul::DEF], |l, op| l.dynamic_matmul(QDynamicMatmul(op))),
+    (&[QDynamicConv2d::DEF], |l, op| l.dynamic_conv(QDynamicConv2d(op))),
+    (&[IntegerConv2d::DEF], |l, op| l.integer_conv(IntegerConv2d(op))),
+    (&[QFloatMatmul::DEF], |l, op| l.float_matmul(QFloatMatmul(op))),
+    (&[QEmbedding::DEF], |l, op| l.embedding(QEmbedding(op))),
+    (&[IntegerMatmul::DEF], |l, op| l.integer_matmul(IntegerMatmul(op))),
+    (&[DynamicQuantize::DEF], |l, op| l.dynamic_quantize(DynamicQuantize(op))),
+    (&[DynamicScale::DEF], |l, op| l.dynamic_scale(DynamicScale(op))),
+    (&[DynamicZero::DEF], |l, op| l.dynamic_zero(DynamicZero(op))),
     (&[QBatchMatmul::DEF], |l, op| l.batch_matmul(QBatchMatmul(op))),
     (&[MaxPool::DEF, AvgPool::DEF, QMaxPool::DEF, QAvgPool::DEF], |l, op| l.pool(op)),
     (&[GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF], |l, op| l.pool(op)),

@@ -6,9 +6,9 @@
 //! computed as if all weights fit, and the channels where they do not are then computed again, in full; or all channels
 //! are computed in parts, where there are so few that this costs less.
 
+use qc_dialects::quant::QLinear;
 use qc_dialects::quant::compute::{Epilogue, centred};
-use qc_dialects::quant::{QDynamicMatmul, QLinear};
-use qc_ir::{Diag, HostTensor, Module};
+use qc_ir::{Diag, HostTensor, Module, Quant, ValueId};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,8 +35,27 @@ enum Values {
     Wide(Vec<i32>),
 }
 
+impl Values {
+    /// Weights of this format without their zero points.
+    fn of(format: &Quant, tensor: &Arc<HostTensor>) -> Result<Values, Diag> {
+        let plain = format.zeros.iter().all(|&z| z == 0) && tensor.as_i8().is_some();
+        Ok(match plain {
+            true => Values::Stored(tensor.clone()),
+            false => Values::Wide(centred(format, tensor, 0).map_err(Diag::bug)?),
+        })
+    }
+
+    /// The sum of each of so many rows.
+    fn sums(&self, m: &Module, rows: usize) -> Vec<i32> {
+        match self {
+            Values::Stored(tensor) => stored_sums(m, tensor),
+            Values::Wide(values) => sums_of(values, rows.max(1)),
+        }
+    }
+}
+
 /// The sums of the rows of weights that are stored as kernels multiply them.
-pub fn stored_sums(m: &Module, weight: &Arc<HostTensor>) -> Vec<i32> {
+fn stored_sums(m: &Module, weight: &Arc<HostTensor>) -> Vec<i32> {
     let sums = m.consts.memo.one("sums of rows", weight, || {
         let sums = sums_of(weight.as_i8().unwrap_or_default(), weight.dims()[0].max(1));
         HostTensor::i32([sums.len()], sums)
@@ -59,17 +78,9 @@ impl Weights {
         let v = view.weight(m);
         let tensor = crate::graph::constant(m, v).ok_or_else(|| Diag::bug("the weight is not constant"))?;
         let format = m.quant_of(v).ok_or_else(|| Diag::bug("the weight is not quantized"))?;
-        let plain = format.zeros.iter().all(|&z| z == 0) && tensor.as_i8().is_some();
-        let values = match plain {
-            true => Values::Stored(tensor.clone()),
-            false => Values::Wide(centred(format, &tensor, 0).map_err(Diag::bug)?),
-        };
+        let values = Values::of(format, &tensor)?;
         let zero = m.quant_of(view.x(m)).map_or(0, |q| q.zero(0));
-        let rows = tensor.dims()[0].max(1);
-        let sums = match &values {
-            Values::Stored(tensor) => stored_sums(m, tensor),
-            Values::Wide(values) => sums_of(values, rows),
-        };
+        let sums = values.sums(m, tensor.dims()[0]);
         let mut bias: Vec<i32> = sums.into_iter().map(|s| s.wrapping_mul(zero).wrapping_neg()).collect();
         let mut addend = vec![0.0; bias.len()];
         if let Some(b) = view.bias(m) {
@@ -83,24 +94,26 @@ impl Weights {
         Ok(Weights { name: m.name(v).unwrap_or("weight").to_string(), bias, addend, values })
     }
 
-    /// The constants of `op`, whose weights are symmetric s8.
+    /// The constants of a product whose left side has a zero point that is known in a run only.
     ///
     /// # Errors
-    /// When an operand is not constant.
-    pub fn of_dynamic(m: &Module, op: QDynamicMatmul) -> Result<Weights, Diag> {
-        let (v, missing) = (op.weight(m), || Diag::bug("an operand is not constant"));
-        let tensor = crate::graph::constant(m, v).ok_or_else(missing)?;
+    /// When an operand is not constant or has no fitting format.
+    pub fn of_run_time(m: &Module, weight: ValueId, bias: Option<ValueId>) -> Result<Weights, Diag> {
+        let missing = || Diag::bug("an operand is not constant");
+        let tensor = crate::graph::constant(m, weight).ok_or_else(missing)?;
+        let format = m.quant_of(weight).ok_or_else(|| Diag::bug("the weight is not quantized"))?;
         let channels = tensor.dims()[0];
-        let addend = match op.bias(m) {
+        let addend = match bias {
             Some(b) => crate::graph::constant_f32(m, b).ok_or_else(missing)?,
             None => vec![0.0; channels],
         };
-        Ok(Weights {
-            name: m.name(v).unwrap_or("weight").to_string(),
-            bias: vec![0; channels],
-            addend,
-            values: Values::Stored(tensor),
-        })
+        let name = m.name(weight).unwrap_or("weight").to_string();
+        Ok(Weights { name, bias: vec![0; channels], addend, values: Values::of(format, &tensor)? })
+    }
+
+    /// The sum of the weights of each output channel.
+    pub fn sums(&self, m: &Module) -> Vec<i32> {
+        self.values.sums(m, self.channels())
     }
 
     /// Output channels.

@@ -12,5 +12,8 @@ pub mod masks;
 pub mod pairs_as_written;
 pub mod quantize;
 pub mod quantize_dynamic;
+pub mod quantize_weights;
+pub mod raise_dynamic;
 pub mod sink_dequantize;
+pub mod strip_dynamic;
 pub mod strip_qdq;

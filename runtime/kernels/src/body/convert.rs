@@ -3,7 +3,7 @@
 use super::math::{load_lanes, store_lanes};
 use super::real::Rounding;
 use super::simd::{Simd, unroll};
-use crate::args::{DequantizeArgs, DynamicQuantizeArgs, QuantizeArgs};
+use crate::args::{DequantizeArgs, DynamicQuantizeArgs, QuantizeArgs, RangeArgs};
 use crate::numbers::MAGIC;
 
 /// f32 to u8.
@@ -38,7 +38,24 @@ pub unsafe fn quantize<S: Simd>(s: S, args: *const u8) {
     }
 }
 
-/// f32 rows to u8, each in the format of its own range.
+/// The ranges of rows.
+///
+/// # Safety
+/// `args` points to a [`RangeArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn ranges<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<RangeArgs>() };
+    for r in 0..g.rows {
+        // SAFETY: row `r` exists, and so do the 8 bytes of its range.
+        unsafe {
+            let found = range(s, g.a.wrapping_byte_add(r * g.a_row), g.n);
+            g.out.wrapping_add(2 * r).cast::<[f32; 2]>().write_unaligned(found);
+        }
+    }
+}
+
+/// f32 rows to u8, each in the format of its own range, or all in that of the range of ranges.
 ///
 /// # Safety
 /// `args` points to a [`DynamicQuantizeArgs`] that keeps its contract.
@@ -46,12 +63,15 @@ pub unsafe fn quantize<S: Simd>(s: S, args: *const u8) {
 pub unsafe fn dynamic_quantize<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<DynamicQuantizeArgs>() };
+    let shared = !g.ranges.is_null();
+    // SAFETY: there are `parts` ranges of two numbers; the range of those is that of all.
+    let of_all = if shared { unsafe { range(s, g.ranges, 2 * g.parts) } } else { [0.0; 2] };
     for r in 0..g.rows {
         let (a, out) = (g.a.wrapping_byte_add(r * g.a_row), g.out.wrapping_add(r * g.out_row));
         let format = g.format.wrapping_add(8 * r);
         // SAFETY: row `r` exists, and so do the 8 bytes of its format.
         unsafe {
-            let (factor, zero) = format_of(range(s, a, g.n));
+            let (factor, zero) = format_of(if shared { of_all } else { range(s, a, g.n) });
             format.cast::<f32>().write_unaligned(factor);
             format.add(4).cast::<i32>().write_unaligned(zero as i32);
             quantize_run(s, Rounding::new(s, factor, zero, 0, 255), a, out, g.n);

@@ -70,6 +70,37 @@ pub unsafe fn gather<S: Simd>(_: S, args: *const u8) {
     }
 }
 
+/// Rows of a table of s8 that indices choose, as real numbers.
+///
+/// # Safety
+/// `args` points to a [`GatherArgs`] that keeps its contract.
+#[inline(always)]
+pub unsafe fn gather_bytes<S: Simd>(s: S, args: *const u8) {
+    // SAFETY: the caller's guarantee.
+    let g = unsafe { *args.cast::<GatherArgs>() };
+    for o in 0..g.outer {
+        let (table, out) = (g.table.wrapping_add(o * g.table_outer), g.out.wrapping_add(o * g.out_outer));
+        for r in 0..g.rows {
+            // A negative index is a large one without sign.
+            // SAFETY: there are `rows` indices, and a factor for each of the `size` rows of the table.
+            let (i, scale) = unsafe {
+                let i = (g.indices.add(r).read_unaligned() as u32 as usize).min(g.size - 1);
+                (i, s.splat(g.scale.add(i).read_unaligned()))
+            };
+            let (from, to) = (table.wrapping_add(i * g.table_row), out.wrapping_add(r * g.out_row).cast::<f32>());
+            let mut k = 0;
+            while k < g.n {
+                // SAFETY: at most 15 bytes behind the row are read; only the elements left are stored.
+                unsafe {
+                    let v = s.to_float(s.load_i8(from.wrapping_add(k).cast()));
+                    s.store(s.mul(v, scale), to.wrapping_add(k), (g.n - k).min(16));
+                }
+                k += 16;
+            }
+        }
+    }
+}
+
 /// Reorders levels so that the innermost one writes neighbours, the second reads neighbours if the innermost does not, and
 /// joins levels that continue one another.
 #[inline(always)]
@@ -260,10 +291,12 @@ unsafe fn exchange_elements<T: Copy>(inner: Level, second: Level, src: *const u8
 pub unsafe fn fill_b1<S: Simd>(_: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<FillArgs>() };
+    // SAFETY: a pointer that is not null points to a byte.
+    let value = if g.from.is_null() { g.value as u8 } else { unsafe { g.from.read() } };
     for o in 0..g.outer {
         for r in 0..g.rows {
             // SAFETY: run `r` of outer index `o` exists.
-            unsafe { g.dst.wrapping_add(o * g.outer_stride + r * g.row_stride).write_bytes(g.value as u8, g.n) };
+            unsafe { g.dst.wrapping_add(o * g.outer_stride + r * g.row_stride).write_bytes(value, g.n) };
         }
     }
 }

@@ -14,7 +14,8 @@ whole_tier! { { Avx2 "avx2" (W) "avx2,fma" }
     gemm_u8s8f32_6x16: Gemm F32 [6 x 16] = gemm_avx2::u8s8::<gemm::ToF32<W>>;
     gemm_u8s8f32rows_6x16: Gemm F32Rows [6 x 16] = gemm_avx2::u8s8::<gemm::ToF32Rows<W>>;
     gemm_u8s8i32_6x16: Gemm I32 [6 x 16] = gemm_avx2::u8s8::<gemm::ToI32>;
-    gemm_f32_6x16: GemmF32 F32 [6 x 16] = gemm_f32::gemm::<W, real::AsF32>;
-    gemm_f32u8_6x16: GemmF32 U8 [6 x 16] = gemm_f32::gemm::<W, real::AsU8<W>>;
+    gemm_f32_6x16: GemmF32 F32 [6 x 16] = gemm_f32::gemm::<W, real::AsF32, gemm_f32::Floats>;
+    gemm_s8f32_6x16: GemmF32 F32Bytes [6 x 16] = gemm_f32::gemm::<W, real::AsF32, gemm_f32::Bytes>;
+    gemm_f32u8_6x16: GemmF32 U8 [6 x 16] = gemm_f32::gemm::<W, real::AsU8<W>, gemm_f32::Floats>;
     dw_u8s8u8: Dw U8 [1 x 16] = depthwise::u8s8;
 }

@@ -32,10 +32,12 @@ macro_rules! whole_tier_and_functions {
             lut_u8: Unary LutU8 [1 x 64] = unary::lut_u8;
             quantize_f32u8: Quantize U8 [1 x 64] = convert::quantize;
             dequantize_u8f32: Dequantize F32 [1 x 16] = convert::dequantize;
+            range_f32: Range F32 [1 x 16] = convert::ranges;
             dynamic_quantize_f32u8: DynamicQuantize U8 [1 x 64] = convert::dynamic_quantize;
             move_b1: Move B1 [1 x 1] = movement::copy::<W, u8>;
             move_b4: Move B4 [1 x 1] = movement::copy::<W, u32>;
             gather_b1: Gather B1 [1 x 64] = movement::gather;
+            gather_s8f32: Gather F32Bytes [1 x 16] = movement::gather_bytes;
             pack_b1: Pack B1 [1 x 64] = pack::b1;
             pack_b4: Pack B4 [1 x 64] = pack::b4;
             fill_b1: Fill B1 [1 x 64] = movement::fill_b1;

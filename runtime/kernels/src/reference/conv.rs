@@ -95,10 +95,17 @@ pub(super) fn gemm_f32<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
             for x in 0..seg_x {
                 let segment = a.plus(y * args.int("seg_y_stride") + x * args.int("seg_x_stride"));
                 for k in 0..k_count {
-                    let weight = mem.f32(args.ptr("w").plus((((y * seg_x + x) * k_count + k) * cols16 + n) * 4));
+                    let place = ((y * seg_x + x) * k_count + k) * cols16 + n;
+                    let weight = match variant {
+                        Variant::F32Bytes => f32::from(mem.i8(args.ptr("w").plus(place))),
+                        _ => mem.f32(args.ptr("w").plus(4 * place)),
+                    };
                     acc = fma_exact(mem.f32(segment.plus(4 * k)), weight, acc);
                 }
             }
+        }
+        if variant == Variant::F32Bytes {
+            acc *= mem.f32(args.ptr("w_scale").plus(4 * n));
         }
         acc += mem.f32(args.ptr("bias").plus(4 * n));
         if !args.ptr("res").is_null() {

@@ -101,15 +101,32 @@ pub(super) fn dequantize<M: Memory>(args: &Args, mem: &mut M) {
     });
 }
 
+/// The range of `n` floats and 0.
+fn range_of<M: Memory>(a: Ptr, n: i64, mem: &M) -> (f32, f32) {
+    (0..n).map(|i| mem.f32(a.plus(4 * i))).fold((0.0f32, 0.0f32), |(lo, hi), v| {
+        let lo = if v < lo { v } else { lo };
+        (lo, if v > hi { v } else { hi })
+    })
+}
+
+pub(super) fn range<M: Memory>(args: &Args, mem: &mut M) {
+    for r in 0..args.int("rows") {
+        let (lo, hi) = range_of(args.ptr("a").plus(r * args.int("a_row")), args.int("n"), mem);
+        let out = args.ptr("out").plus(8 * r);
+        mem.set_f32(out, lo);
+        mem.set_f32(out.plus(4), hi);
+    }
+}
+
 pub(super) fn dynamic_quantize<M: Memory>(args: &Args, mem: &mut M) {
+    let ranges = args.ptr("ranges");
     for r in 0..args.int("rows") {
         let (a, out) = (args.ptr("a").plus(r * args.int("a_row")), args.ptr("out").plus(r * args.int("out_row")));
-        let (mut lo, mut hi) = (0.0f32, 0.0f32);
-        for i in 0..args.int("n") {
-            let v = mem.f32(a.plus(4 * i));
-            lo = if v < lo { v } else { lo };
-            hi = if v > hi { v } else { hi };
-        }
+        // The range of ranges is that of all their numbers.
+        let (lo, hi) = match ranges.is_null() {
+            true => range_of(a, args.int("n"), mem),
+            false => range_of(ranges, 2 * args.int("parts"), mem),
+        };
         let factor = (hi - lo) / 255.0;
         let factor = if factor == 0.0 { 1.0 } else { factor };
         let zero = (0.0 - lo) / factor;

@@ -26,15 +26,24 @@ pub(super) fn copy<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
     }
 }
 
-pub(super) fn gather<M: Memory>(args: &Args, mem: &mut M) {
+pub(super) fn gather<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
     let int = |name| args.int(name);
     for o in 0..int("outer") {
         for r in 0..int("rows") {
             let i = i64::from(mem.i32(args.ptr("indices").plus(4 * r)));
             let row = if (0..int("size")).contains(&i) { i } else { int("size") - 1 };
+            let (table, out) =
+                (o * int("table_outer") + row * int("table_row"), o * int("out_outer") + r * int("out_row"));
+            let (table, out) = (args.ptr("table").plus(table), args.ptr("out").plus(out));
             for b in 0..int("n") {
-                let value = mem.u8(args.ptr("table").plus(o * int("table_outer") + row * int("table_row") + b));
-                mem.set_u8(args.ptr("out").plus(o * int("out_outer") + r * int("out_row") + b), value);
+                if variant == Variant::F32Bytes {
+                    let scale = mem.f32(args.ptr("scale").plus(4 * row));
+                    let value = f32::from(mem.i8(table.plus(b))) * scale;
+                    mem.set_f32(out.plus(4 * b), value);
+                } else {
+                    let value = mem.u8(table.plus(b));
+                    mem.set_u8(out.plus(b), value);
+                }
             }
         }
     }
@@ -62,7 +71,8 @@ pub(super) fn pack<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
 }
 
 pub(super) fn fill<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
-    let value = args.int("value") as i32;
+    let from = args.ptr("from");
+    let value = if from.is_null() { args.int("value") as i32 } else { i32::from(mem.u8(from)) };
     for o in 0..args.int("outer") {
         for r in 0..args.int("rows") {
             let run = args.ptr("dst").plus(o * args.int("outer_stride") + r * args.int("row_stride"));

@@ -221,7 +221,9 @@ impl Case {
         match self.args.family() {
             Family::BinaryF32 | Family::Unary => self.variant != Variant::LutU8 && self.args.f32("scale") == 0.0,
             Family::Softmax | Family::LayerNorm => self.args.f32("scale") == 0.0,
-            Family::Gemm | Family::GemmF32 | Family::DwF32 => self.variant == Variant::F32,
+            Family::Gemm | Family::GemmF32 | Family::DwF32 | Family::Gather => {
+                matches!(self.variant, Variant::F32 | Variant::F32Bytes)
+            }
             Family::Pool => matches!(self.variant, Variant::MaxF32 | Variant::AvgF32),
             Family::Dequantize | Family::Mean | Family::Lrn => true,
             _ => false,

@@ -91,6 +91,17 @@ pub fn gather(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
         return Some(g.op(Gather::DEF, &[x, ids], Attrs::new().with("axis", axis)));
     }
     let (rows, columns) = (1 + p[1] as usize % 9, 1 + p[2] as usize % 20);
+    embedded(g, x, [rows, columns])
+}
+
+/// Rows of a table so large that it may be stored as s8.
+pub fn embedding(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let columns = 5 + p[0] as usize % 20;
+    embedded(g, x, [4200 / columns, columns])
+}
+
+/// Rows of a table of so many rows and columns that the elements of `x` choose.
+fn embedded(g: &mut Graph, x: ValueId, [rows, columns]: [usize; 2]) -> Option<ValueId> {
     (g.elements(x) * columns <= MAX_ELEMENTS).then_some(())?;
     let values = (0..rows * columns).map(|i| (i as f32 * 0.37).sin()).collect();
     let table = g.floats(&[rows, columns], values);

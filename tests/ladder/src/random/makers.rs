@@ -5,11 +5,12 @@
 //! that exists (functions of single elements have theirs); a test compares the table with the declarations.
 
 use super::build::Graph;
-use super::{elementwise, integer, linear, mixing, movement, norms, pattern, window};
+use super::{dynamic, elementwise, integer, linear, mixing, movement, norms, pattern, window};
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Compare, Concat, Constant, Conv2d, CumSum,
-    Dequantize, Div, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index, IntBinary, IntReduce, LayerNorm, Lrn, Matmul,
-    Max, MaxPool, Min, Mul, Observe, Pad, Quantize, ReduceMean, Relu, Reshape, Select, Slice, Softmax, Sub, Transpose,
+    Dequantize, Div, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index,
+    IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad,
+    Quantize, ReduceMean, Relu, Reshape, Select, Slice, Softmax, Sub, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -64,6 +65,13 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 1, ops: &[Compare::DEF, Select::DEF], make: integer::choice },
     Maker { weight: 1, ops: &[IntReduce::DEF, CumSum::DEF], make: integer::reduction },
     Maker { weight: 1, ops: &[Index::DEF, Gather::DEF], make: integer::gather },
+    Maker { weight: 2, ops: &[Index::DEF, Gather::DEF], make: integer::embedding },
+    Maker {
+        weight: 2,
+        ops: &[DynamicQuantize::DEF, DynamicScale::DEF, DynamicZero::DEF, IntegerMatmul::DEF, IntBinary::DEF],
+        make: dynamic::product,
+    },
+    Maker { weight: 1, ops: &[DynamicQuantize::DEF, IntegerConv2d::DEF], make: dynamic::conv },
     Maker { weight: 2, ops: &[Mul::DEF, Add::DEF, Softmax::DEF], make: norms::masked_softmax },
     Maker { weight: 3, ops: &[Add::DEF, LayerNorm::DEF], make: norms::layer_norm },
     Maker { weight: 2, ops: &[BatchNorm::DEF], make: linear::batch_norm },

@@ -6,6 +6,7 @@
 //! gives the same model at every batch size. Nothing is shared with the compiler but the builder.
 
 pub mod build;
+mod dynamic;
 mod elementwise;
 pub mod fuzz;
 mod integer;
@@ -123,11 +124,12 @@ impl Recipe {
                 _ => {}
             }
         }
-        if self.mode != Mode::ExactPairs
-            && (self.policy / 32768).is_multiple_of(4)
-            && options.precision != Precision::Fp32
-        {
-            options.quantize = Quantize::Dynamic;
+        if self.mode != Mode::ExactPairs && options.precision != Precision::Fp32 {
+            options.quantize = match self.policy / 32768 % 4 {
+                0 => Quantize::Dynamic,
+                1 => Quantize::Weights,
+                _ => Quantize::Given,
+            };
         }
         if self.mode == Mode::Ranges {
             options.ranges = Some(self.ranges(&options));
@@ -260,8 +262,10 @@ fn words_of(options: &CompileOptions) -> String {
     if options.precision == Precision::Fp32 {
         words.push("precision=fp32".into());
     }
-    if options.quantize == Quantize::Dynamic {
-        words.push("quantize=dynamic".into());
+    match options.quantize {
+        Quantize::Given => {}
+        Quantize::Dynamic => words.push("quantize=dynamic".into()),
+        Quantize::Weights => words.push("quantize=weights".into()),
     }
     if options.guard == Guard::None {
         words.push("guard=none".into());

@@ -9,8 +9,8 @@
 use super::{dequantized, element, elementwise};
 use crate::graph::{constant, splat};
 use crate::quant::keep_float::is_kept;
-use qc_dialects::graph::{Dequantize, Quantize};
 use qc_dialects::graph::quantize::{dequantize_tensor, quantize};
+use qc_dialects::graph::{Dequantize, Quantize};
 use qc_dialects::quant::QLut;
 use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, TensorTy, Traits, ValueId};
 use std::collections::HashMap;
@@ -127,7 +127,8 @@ pub fn function(rw: &mut Rewriter<'_>, root: OpId, id: QuantId, format: &Quant) 
     let v = Quantize(root).x(rw.m);
     let slice = Slice::ending_in(rw.m, v)?;
     let values = slice.values(rw.m, v)?;
-    let bytes = values.iter().map(|v| quantize(*v, format.scale(0), format.zero(0), format.lo, format.hi) as u8).collect();
+    let bytes =
+        values.iter().map(|v| quantize(*v, format.scale(0), format.zero(0), format.lo, format.hi) as u8).collect();
     let mapped = lut(rw, slice.x?, id, bytes)?;
     let new = rw.m.producer(mapped)?;
     let chain: Vec<OpId> = slice.ops.iter().copied().chain([root]).collect();
