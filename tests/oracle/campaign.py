@@ -19,7 +19,7 @@ import onnx
 import cases
 from judge.engine import Engine, Options
 from judge.verdict import Expectation, Verdict, judge
-from models import floats, qdq, qop, static
+from models import dynamic, floats, qdq, qop, static
 from models.net import Array, Model
 from shrink import Case, shrink
 
@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[int, Callable[[np.random.Generator], Model]]] = {
     "qdq": (2, qdq.make),
     "qop": (3, qop.make),
     "static": (4, static.make),
+    "dynamic": (5, dynamic.make),
 }
 TIERS = ["scalar", "avx2", "avxvnni", "avx512vnni"]
 #: Models drawn for a seed until ONNX Runtime runs one.
@@ -84,6 +85,9 @@ def ways(model: onnx.ModelProto, quantized: bool, rng: np.random.Generator) -> l
                 ("--keep-fp32", str(rng.choice(named))),
                 ("--quantize-ops", ",".join(some)),
             ]
+            if any(n.op_type.startswith("DynamicQuantize") for n in model.graph.node):
+                # That takes the integers out, which neighbours do not.
+                choices.remove(("--precision", "fp32"))
             flags = choices[int(rng.integers(len(choices)))]
         shared = bool(rng.random() < 0.4)
         cpu = str(rng.choice(TIERS)) if rng.random() < 0.3 else None

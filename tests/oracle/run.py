@@ -16,7 +16,7 @@ from pathlib import Path
 
 import environment
 
-KINDS = ["float", "qdq", "qop", "static", "cases", "self"]
+KINDS = ["float", "qdq", "qop", "static", "dynamic", "cases", "self"]
 #: Set in the process that runs inside the environment.
 INSIDE = "QC_ORACLE_INSIDE"
 
@@ -24,7 +24,7 @@ INSIDE = "QC_ORACLE_INSIDE"
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--qc", type=Path, required=True, help="the binary of qc")
-    parser.add_argument("--kind", choices=KINDS, nargs="+", default=["float", "qdq", "qop", "static"])
+    parser.add_argument("--kind", choices=KINDS, nargs="+", default=["float", "qdq", "qop", "static", "dynamic"])
     parser.add_argument("--count", type=int, default=100, help="models of each kind")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=1, help="models at the same time")

@@ -64,7 +64,7 @@ fn count() -> usize {
 
 #[test]
 fn random_models_are_right_by_onnx_runtime() {
-    oracle(&["float", "qdq", "qop", "static"], count());
+    oracle(&["float", "qdq", "qop", "static", "dynamic"], count());
 }
 
 #[test]

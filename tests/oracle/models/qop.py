@@ -178,16 +178,28 @@ def measured(net: Net) -> Model:
     image = net.chance(0.4)
     if net.chance(0.7):
         net.batch = net.pick([1, 1, 2])
-    x = net.input(qdq.shape(net) if image else (net.integer(1, 24),), normal(net.pick([0.5, 2.0])))
+    x = net.input(qdq.shape(net) if image else (net.integer(1, 24),) if net.chance(0.7) else (net.integer(1, 9), net.integer(1, 700)), normal(net.pick([0.5, 2.0])))
     if image and x.rank == 4:
         x = net.op("Relu", x) if net.chance(0.5) else x
     ints, scale, zero = net.ops("DynamicQuantizeLinear", x, outputs=3)
     fan, out = (x.rest[0], net.integer(1, 9)) if x.rank != 3 else (x.rest[-1], net.integer(1, 9))
     shape = (out, fan, 1, 1) if x.rank == 4 else (fan, out)
-    w = Formats(net).weight((net.rng.standard_normal(shape) / np.sqrt(fan)).astype(np.float32), None)
-    y = net.op("ConvInteger" if x.rank == 4 else "MatMulInteger", ints, w.ints, zero, w.zero)
-    y = net.op("Mul", net.op("Cast", y, to=TensorProto.FLOAT), net.op("Mul", scale, w.scale))
-    return net.finish([net.op("Relu", y) if net.chance(0.3) else y])
+    products = []
+    for _ in range(1 if x.rank == 4 else net.pick([1, 1, 2, 3])):
+        axis = 1 if x.rank != 4 and net.chance(0.4) else None
+        w = Formats(net).weight((net.rng.standard_normal(shape) / np.sqrt(fan)).astype(np.float32), axis)
+        # A left side without a zero point is a product of the integers as they are.
+        zeros = (zero, w.zero) if net.chance(0.9) else (zero,)
+        y = net.op("ConvInteger" if x.rank == 4 else "MatMulInteger", ints, w.ints, *zeros)
+        y = net.op("Cast", y, to=TensorProto.FLOAT)
+        if net.chance(0.8):
+            y = net.op("Mul", y, net.op("Mul", scale, w.scale))
+        else:
+            y = net.op("Mul", net.op("Mul", y, scale), w.scale)
+        if x.rank != 4 and net.chance(0.5):
+            y = net.op("Add", y, net.const(net.rng.standard_normal(out) * 0.3))
+        products.append(net.op("Relu", y) if net.chance(0.3) else y)
+    return net.finish(products)
 
 
 def right_side(net: Net, k: int, n: int) -> list[Value | None]:
@@ -240,4 +252,4 @@ def make(rng: np.random.Generator) -> Model:
     net = Net(rng, opset=int(rng.choice([13, 14, 17, 18])))
     if net.chance(0.1):
         net.batch = net.pick([1, 2])
-    return net.pick([chain] * 8 + [measured, real, real])(net)
+    return net.pick([chain] * 7 + [measured, real, real])(net)
