@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from models import elementwise, floats, linear, movement, norms
 from models.net import Model, Net, Value, normal
+
+logging.getLogger().setLevel(logging.ERROR)
 
 FAMILIES: list[tuple[int, list[floats.Maker]]] = [
     (6, [linear.gemm, linear.matmul, linear.matmul]),
@@ -36,6 +39,16 @@ def heads(net: Net, x: Value) -> Value:
     return net.op("Relu", y) if net.chance(0.3) else y
 
 
+def attention(net: Net, x: Value) -> Value:
+    """An operator of ONNX Runtime that projects and attends in one."""
+    if x.rank != 3 or not x.known:
+        return x
+    width = x.rest[-1]
+    heads = net.pick([h for h in (1, 2, 3, 4) if width % h == 0])
+    weight, bias = net.weight(width, 3 * width), net.const(net.rng.standard_normal(3 * width) * 0.3)
+    return net.ops("Attention", x, weight, bias, domain="com.microsoft", like=x, num_heads=heads)[0]
+
+
 def fused(path: Path) -> onnx.ModelProto:
     """The model as ONNX Runtime's optimizer writes it, with operators of its own."""
     options = onnxruntime.SessionOptions()
@@ -52,7 +65,8 @@ def make(rng: np.random.Generator) -> Model:
     rest = (net.integer(2, 80),) if net.chance(0.4) else (net.integer(1, 9), net.integer(2, 80))
     x = net.input(rest, normal(net.pick([0.5, 1.0, 3.0])))
     for _ in range(net.integer(1, 3)):
-        x = heads(net, x) if net.chance(0.5) else floats.body(net, x, net.integer(1, 3), FAMILIES)
+        block = net.pick([heads, heads, heads, attention, None, None, None])
+        x = block(net, x) if block else floats.body(net, x, net.integer(1, 3), FAMILIES)
     model = net.finish([x if x not in net.inputs else net.op("Relu", x)])
     del model.proto.graph.output[0].type.tensor_type.shape.dim[:]
     model.proto.graph.output[0].type.tensor_type.ClearField("shape")

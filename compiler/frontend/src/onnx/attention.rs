@@ -1,7 +1,7 @@
 //! Attention of `com.microsoft`.
 
+use super::fused;
 use super::node::{Lowered, Node};
-use super::qdq::{Stated, dequantized};
 use crate::emit::{Arith, Graph, Norm, Relation, Value};
 use crate::error::Refusal;
 use qc_dialects::graph::IntFunction;
@@ -150,13 +150,9 @@ pub(super) fn multi_head(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 pub(super) fn quantized(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     expect_plain(n)?;
     let at = |i: usize| n.optional(i).cloned();
-    let real = |g: &mut Graph, inputs: [usize; 3], axis: Option<i64>| -> Result<Value> {
-        let node = n.with(inputs.map(at).to_vec());
-        dequantized(g, node.input(0)?, &Stated::at(&node, 1, axis)?)
-    };
-    let (x, w) = (real(g, [0, 3, 6], None)?, real(g, [1, 4, 7], Some(-1))?);
-    let projected = g.matmul(&x, &w, None, [false, false])?;
-    let projected = g.arith(Arith::Add, &projected, n.input(2)?)?;
+    // The projection is a product of integers with its scales, zero points and bias, whether these are known or not.
+    let projected = fused::matmul_integer_to_float(g, &n.with([0, 1, 3, 4, 6, 7, 2].map(at).to_vec()))?;
+    let projected = projected.values.into_iter().next().ok_or_else(|| Refusal::invalid("it has no result"))?;
     let columns = g.dims(&projected).last().copied().unwrap_or(0);
     let qkv = parts(g, &projected, [columns / 3; 3])?;
     Core { mask: 5, addend: usize::MAX, past: Some(8), filter: -10000.0 }.emit(g, n, qkv)
