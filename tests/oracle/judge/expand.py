@@ -70,9 +70,24 @@ class Expander:
             values.append(self.floats(ins[3 * i : 3 * i + 3], axis=rank - 1))
         ignored = ("channels_last", "opset")
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in ignored}
+        if kind == "AveragePool" and attributes.get("ceil_mode") and attributes.get("count_include_pad"):
+            values = [self.padded(values[0], attributes)]
         y = self.add(kind, values, **attributes)
         zero = ins[3 * count + 1] if len(ins) > 3 * count + 1 else ""
         self.quantize(y, ins[3 * count], zero, node.output[0])
+
+    def padded(self, value: str, attributes: dict[str, object]) -> str:
+        """The input of a pool with its padding. QLinearAveragePool divides by whole windows; AveragePool leaves out what
+        the last ones have behind the padding."""
+        kernel = attributes["kernel_shape"]
+        strides = attributes.pop("strides", [1] * len(kernel))
+        pads = attributes.pop("pads", [0] * 2 * len(kernel))
+        ends = [p + s - 1 for p, s in zip(pads[len(kernel) :], strides, strict=True)]
+        attributes.update(strides=strides, ceil_mode=0)
+        self.count += 1
+        array = np.array([0, 0, *pads[: len(kernel)], 0, 0, *ends], np.int64)
+        self.out.graph.initializer.append(numpy_helper.from_array(array, f"pads_{self.count}"))
+        return self.add("Pad", [value, f"pads_{self.count}"])
 
     def conv(self, node: onnx.NodeProto) -> None:
         ins = list(node.input)
