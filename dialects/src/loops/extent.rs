@@ -73,7 +73,10 @@ fn shape(call: &Call, pointer: &str) -> (Levels, Option<&'static str>, i64) {
         (Quantize, _) => (&[("outer", "out_outer"), ("pixels", "out_px")], Some("channels"), 1),
         (Dequantize, "a") => (&[("outer", "a_outer"), ("pixels", "a_px")], Some("channels"), 1),
         (Dequantize, _) => (&[("outer", "out_outer"), ("pixels", "out_px"), ("channels", "out_ch")], None, 4),
-        (Gather, "table") => (&[("outer", "table_outer"), ("size", "table_row")], Some("n"), 1),
+        (Gather, "table") => {
+            let bytes = if call.variant == Variant::F32 { 4 } else { 1 };
+            (&[("outer", "table_outer"), ("size", "table_row")], Some("n"), bytes)
+        }
         (Gather, "indices") => (&[], Some("rows"), 4),
         (Gather, "scale") => (&[], Some("size"), 4),
         (Gather, _) => (&[("outer", "out_outer"), ("rows", "out_row")], Some("n"), bytes),

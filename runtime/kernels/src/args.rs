@@ -692,7 +692,8 @@ args! {
     /// bytes, with `i = indices[r]`. An index that is negative or not less than `size` stands for the last row, so that
     /// nothing outside the table is read.
     ///
-    /// Variant `f32_bytes` reads `n` numbers of s8 and stores each times `scale[i]`, as f32.
+    /// Variant `f32` reads `n` floats; `f32_bytes` reads `n` numbers of s8 and takes each times `scale[i]`. Both add `res`, if
+    /// there is one, and store f32.
     Gather: GatherArgs, GatherCall, GatherMore {
         /// Row 0 of the table.
         table: *const u8 => ALL,
@@ -700,6 +701,8 @@ args! {
         indices: *const i32 => ALL,
         /// Factor of each row of the table (`f32_bytes`).
         scale: *const f32 => F32Bytes,
+        /// What is added, in the places of the result; null for nothing (`f32`, `f32_bytes`).
+        res: *const f32,
         /// First row of the result.
         out: *mut u8 => ALL,
         /// Rows of the table.
@@ -712,7 +715,7 @@ args! {
         out_row: usize,
         /// Result bytes between outer indices.
         out_outer: usize,
-        /// Bytes of a row of the table.
+        /// Elements of a row: bytes (`b1`), s8 (`f32_bytes`) or floats (`f32`).
         n: usize => ALL,
         /// Rows per outer index.
         rows: usize => ALL,

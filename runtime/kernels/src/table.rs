@@ -96,7 +96,7 @@ families! {
     Range "range" RangeArgs &[F32];
     DynamicQuantize "dynamic_quantize" DynamicQuantizeArgs &[U8];
     Move "move" MoveArgs &[B1, B4];
-    Gather "gather" GatherArgs &[B1, F32Bytes];
+    Gather "gather" GatherArgs &[B1, F32, F32Bytes];
     Pack "pack" PackArgs &[B1, B4];
     Fill "fill" FillArgs &[B1, B4];
     Softmax "softmax" SoftmaxArgs &[F32];

@@ -170,21 +170,32 @@ fn rows_by_index() {
 }
 
 #[test]
-fn rows_of_bytes_by_index_as_real_numbers() {
+fn rows_by_index_as_real_numbers() {
     let mut rng = Rng(6);
-    for (n, size) in [(1, 1), (1, 300), (3, 7), (16, 2), (17, 9), (200, 5), (768, 3)] {
+    let sizes = [(1, 1), (1, 300), (3, 7), (16, 2), (17, 9), (200, 5), (768, 3)];
+    let variants = [(Variant::F32, 4), (Variant::F32Bytes, 1)];
+    for ((n, size), (variant, bytes), added) in
+        sizes.into_iter().flat_map(|s| variants.map(|v| (s, v))).flat_map(|(s, v)| [false, true].map(|a| (s, v, a)))
+    {
         let (rows, outer) = (1 + rng.below(40), 1 + rng.below(3));
-        let (table_row, out_row) = (n + rng.below(3), 4 * (n + rng.below(3)));
-        let mut case = Case::new(Family::Gather, Variant::F32Bytes);
+        let (table_row, out_row) = (bytes * (n + rng.below(3)), 4 * (n + rng.below(3)));
+        let mut case = Case::new(Family::Gather, variant);
         let index = |rng: &mut Rng| match rng.below(8) {
             0 => -1 - rng.below(1 << 20) as i32,
             1 => (size + rng.below(1 << 20)) as i32,
             _ => rng.below(size) as i32,
         };
         let indices: Vec<u8> = (0..rows).flat_map(|_| index(&mut rng).to_le_bytes()).collect();
-        case.buffer("table", rng.bytes(outer * size * table_row), 0).buffer("indices", indices, 0);
+        let floats = rng.floats(outer * size * table_row / 4, -2.0, 2.0).bytes();
+        let table = if variant == Variant::F32 { floats } else { rng.bytes(outer * size * table_row) };
+        case.buffer("table", table, 0).buffer("indices", indices, 0);
         case.buffer("out", rng.bytes(outer * rows * out_row), 0);
-        case.buffer("scale", rng.floats(size, -2.0, 2.0).bytes(), 0);
+        if variant == Variant::F32Bytes {
+            case.buffer("scale", rng.floats(size, -2.0, 2.0).bytes(), 0);
+        }
+        if added {
+            case.buffer("res", rng.floats(outer * rows * out_row / 4, -9.0, 9.0).bytes(), 0);
+        }
         case.int("n", n).int("rows", rows).int("outer", outer).int("size", size);
         case.int("table_row", table_row).int("table_outer", size * table_row);
         case.int("out_row", out_row).int("out_outer", rows * out_row).check();

@@ -4,13 +4,15 @@
 //! `loop.check` at the end of the program names them, so that the run ends with an error.
 
 use super::Lower;
-use super::call::{At, Count};
+use super::call::{At, Code, Count};
 use super::grain;
+use super::joined::Embeddings;
 use super::layout::Layout;
 use super::scalar::Indices;
 use super::view::{View, row_major};
-use qc_dialects::graph::{Cast, Gather, Index};
+use qc_dialects::graph::{Add, Cast, Gather, Index};
 use qc_dialects::loops::Check;
+use qc_dialects::quant::QEmbedding;
 use qc_ir::{Attrs, Builder, Diag, Elem, LocId, Module, OpId, Traits, ValueId};
 use qc_kernels::Variant;
 use qc_kernels::args::{GatherCall, GatherMore};
@@ -66,73 +68,127 @@ impl Lower<'_> {
     /// `graph.gather`: rows are what lies behind the axis.
     pub fn gather(&mut self, op: Gather) -> Result<(), Diag> {
         let (src, axis) = (self.src, op.dim(self.src).map_err(Diag::bug)?);
-        self.gathered([op.x(src), op.indices(src), op.out(src)], axis, None)
+        self.gathered([op.x(src), op.indices(src)], op.out(src), axis, None)
     }
 
     /// Rows of a table that indices choose, as they are or, with a factor per row, as real numbers.
     pub(super) fn gathered(
         &mut self,
-        [x, indices, out]: [ValueId; 3],
+        x: [ValueId; 2],
+        out: ValueId,
         axis: usize,
         scale: Option<At>,
     ) -> Result<(), Diag> {
+        let choice = self.choice(x, axis, scale)?;
+        self.gathered_sum(&[choice], None, out)
+    }
+
+    /// A sum of embeddings, the ops of which are one step.
+    pub(super) fn sum_of_embeddings(&mut self, sum: &Embeddings, add: Add) -> Result<(), Diag> {
+        let src = self.src;
+        self.loc = self.joined_loc(add.0, &sum.ops);
+        let mut choices = Vec::new();
+        for &op in &sum.gathers {
+            choices.push(match (Gather::of(src, op), QEmbedding::of(src, op)) {
+                (Some(op), _) => self.choice([op.x(src), op.indices(src)], 0, None)?,
+                (None, Some(op)) => {
+                    let scale = self.table_scale(op)?;
+                    self.choice([op.table(src), op.indices(src)], 0, Some(scale))?
+                }
+                (None, None) => return Err(Diag::bug("a term is no embedding")),
+            });
+        }
+        let first = match sum.first {
+            Some(v) => {
+                let view = self.view(v)?;
+                Some(if view.is_row_major() { view } else { self.row_major_copy("first", &view)? })
+            }
+            None => None,
+        };
+        self.gathered_sum(&choices, first.as_ref(), add.out(src))
+    }
+
+    fn choice(&mut self, [x, indices]: [ValueId; 2], axis: usize, scale: Option<At>) -> Result<Choice, Diag> {
         let x = self.view(x)?;
         let x = if x.is_row_major() || x.dims.len() < 2 { x } else { self.row_major_copy("table", &x)? };
         let indices = self.view(indices)?;
         let indices = if indices.is_row_major() { indices } else { self.row_major_copy("indices", &indices)? };
+        Ok(Choice { x, indices, axis, scale })
+    }
+
+    fn gathered_sum(&mut self, choices: &[Choice], first: Option<&View>, out: ValueId) -> Result<(), Diag> {
         let out = self.destination(out)?;
-        let table = Table { x, axis, scale };
         if out.strides == row_major(&out.dims, out.elem) {
-            return self.gather_rows(&table, &indices, &out);
+            return self.gather_rows(choices, first, &out);
         }
         let rows = self.alloc("gathered", out.elem, &out.dims, Layout::Rows)?;
-        self.gather_rows(&table, &indices, &rows)?;
+        self.gather_rows(choices, first, &rows)?;
         self.copy(&rows, &out)
     }
 
-    fn gather_rows(&mut self, table: &Table, indices: &View, out: &View) -> Result<(), Diag> {
-        let Table { x, axis, scale } = table;
-        let (outer, size): (usize, usize) = (x.dims[..*axis].iter().product(), x.dims[*axis]);
-        let elements = x.dims[axis + 1..].iter().product::<usize>() as i64;
-        let (row, out_row) = (elements * x.elem_bytes(), elements * out.elem_bytes());
-        let rows = indices.elements();
-        let out_outer = out_row * rows as i64;
-        let call = |first: At, index: At, to: At, rows: Count| GatherCall {
-            variant: if scale.is_some() { Variant::F32Bytes } else { Variant::B1 },
-            table: first,
-            indices: index,
-            out: to,
-            size: size.into(),
-            n: row.into(),
-            rows,
-            outer: outer.into(),
-            more: GatherMore {
-                scale: scale.clone(),
-                table_row: row.into(),
-                table_outer: (row * size as i64).into(),
-                out_row: out_row.into(),
-                out_outer: out_outer.into(),
-            },
-        };
+    /// One step: the rows of the first choice, added to `first` if there is one, and those of the others added to the result.
+    fn gather_rows(&mut self, choices: &[Choice], first: Option<&View>, out: &View) -> Result<(), Diag> {
         let bytes = out.elements() as i64 * out.elem_bytes();
-        let tasks = if bytes < 4 * grain::ELEMENTS as i64 { 1 } else { rows };
+        let rows = choices.first().map_or(1, |c| c.indices.elements());
+        let tasks = if bytes * (choices.len() as i64) < 4 * grain::ELEMENTS as i64 { 1 } else { rows };
         self.emit().step(tasks, |e, begin, end| {
-            let (table, index, to) = (At::from(x), At::from(indices), At::from(out));
-            if tasks == 1 {
-                return e.call(&call(table, index, to, rows.into()));
+            let count: Count = if tasks == 1 { rows.into() } else { e.arith("sub", end, begin)?.into() };
+            let moved = |at: At, by: i64| if tasks == 1 { at } else { at.moved(begin, by) };
+            for (i, choice) in choices.iter().enumerate() {
+                let out_row = choice.elements() * out.elem_bytes();
+                let to = moved(At::from(out), out_row);
+                let res = if i == 0 { first.map(|first| moved(At::from(first), out_row)) } else { Some(to.clone()) };
+                e.call(&choice.call(moved(At::from(&choice.indices), 4), to, res, count))?;
             }
-            let count = e.arith("sub", end, begin)?;
-            e.call(&call(table, index.moved(begin, 4), to.moved(begin, out_row), count.into()))
+            Ok(())
         })
     }
 }
 
-/// What rows are taken from.
-struct Table {
+/// Rows that indices choose.
+struct Choice {
     x: View,
+    indices: View,
     axis: usize,
     /// A factor per row, of a table that is stored as s8.
     scale: Option<At>,
+}
+
+impl Choice {
+    /// Elements of a row.
+    fn elements(&self) -> i64 {
+        self.x.dims[self.axis + 1..].iter().product::<usize>() as i64
+    }
+
+    /// The call that stores `rows` rows at `to`, added to `res`.
+    fn call(&self, indices: At, to: At, res: Option<At>, rows: Count) -> GatherCall<Code> {
+        let (outer, size): (usize, usize) = (self.x.dims[..self.axis].iter().product(), self.x.dims[self.axis]);
+        let row = self.elements() * self.x.elem_bytes();
+        let variant = match (&self.scale, &res) {
+            (Some(_), _) => Variant::F32Bytes,
+            (None, Some(_)) => Variant::F32,
+            (None, None) => Variant::B1,
+        };
+        let out_row = if self.scale.is_some() { 4 * self.elements() } else { row };
+        GatherCall {
+            variant,
+            table: At::from(&self.x),
+            indices,
+            out: to,
+            size: size.into(),
+            n: if variant == Variant::B1 { row } else { self.elements() }.into(),
+            rows,
+            outer: outer.into(),
+            more: GatherMore {
+                scale: self.scale.clone(),
+                res,
+                table_row: row.into(),
+                table_outer: (row * size as i64).into(),
+                out_row: out_row.into(),
+                out_outer: (out_row * self.indices.elements() as i64).into(),
+            },
+        }
+    }
 }
 
 /// Whether an op only moves or widens what it reads.

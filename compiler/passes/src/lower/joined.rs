@@ -1,17 +1,88 @@
-//! Element-wise ops that are part of the step of the layer norm or softmax behind them.
+//! Ops that are part of the step of an op behind them: sums and factors of a layer norm or softmax, terms of a sum of embeddings.
 //!
 //! before  %s = graph.add(%x, %r)   %y = graph.layer_norm(%s)      %m = graph.mul(%q, 0.125)  %t = graph.add(%m, %mask)  %p = graph.softmax(%t)
 //! after   one step; %s has memory if others read it               one step; %m and %t have no memory
 //!
+//! before  %a = graph.gather(@words, %i)  %b = graph.gather(@types, %j)  %s = graph.add(%a, %b)
+//! after   one step; %a and %b have no memory
+//!
 //! Kernels round what they add and multiply as an op of its own would, so nothing changes but the memory that moves.
 
 use crate::graph::{constant, sole_producer, splat};
-use qc_dialects::graph::{Add, LayerNorm, Mul, Softmax};
-use qc_ir::{Module, OpId, Use, ValueId};
+use qc_dialects::graph::{Add, Dequantize, Gather, LayerNorm, Mul, Quantize, Softmax};
+use qc_dialects::quant::QEmbedding;
+use qc_ir::{Elem, Module, OpId, Use, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// Readers of a sum that are looked at for its norm.
 const LOOKED_AT: usize = 32;
+/// Embeddings of one step, at most.
+const MOST_EMBEDDINGS: usize = 16;
+
+/// A sum of embeddings: rows of tables, added in this order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Embeddings {
+    /// What the first rows are added to.
+    pub first: Option<ValueId>,
+    /// The ops that choose rows.
+    pub gathers: Vec<OpId>,
+    /// These and the additions in between, all but the last.
+    pub ops: Vec<OpId>,
+}
+
+impl Embeddings {
+    /// The sum that ends with `add`, of two embeddings at least.
+    pub fn of(m: &Module, add: Add) -> Option<Embeddings> {
+        let next = m.only_user(add.out(m)).and_then(|user| Embeddings::up_to(m, Add::of(m, user)?, 1));
+        let ends_here = next.is_none_or(|next| !next.ops.contains(&add.0));
+        // Kernels of two operands store bytes; that of embeddings does not.
+        let quantized = m.uses(add.out(m)).iter().any(|u| matches!(u, Use::Operand(op, _) if m.is(*op, Quantize::DEF)));
+        let sum = Embeddings::up_to(m, add, MOST_EMBEDDINGS)?;
+        (ends_here && !quantized && sum.gathers.len() > 1).then_some(sum)
+    }
+
+    /// The sum with at most `left` additions in front of `add`, whatever becomes of it.
+    fn up_to(m: &Module, add: Add, left: usize) -> Option<Embeddings> {
+        let sides = [add.lhs(m), add.rhs(m)];
+        let [rest, rows] = match sides.map(|v| embedding(m, v, add).is_some()) {
+            [_, true] => sides,
+            [true, false] => [sides[1], sides[0]],
+            [false, false] => return None,
+        };
+        let dims = m.dims(add.out(m));
+        (m.dims(rest) == dims && m.dims(rows) == dims).then_some(())?;
+        let before = sole_producer(m, rest, add.0).and_then(|op| Add::of(m, op)).filter(|_| left > 0);
+        let longer = before.and_then(|before| Some((before, Embeddings::up_to(m, before, left - 1)?)));
+        let mut sum = match (longer, embedding(m, rest, add)) {
+            (Some((before, mut sum)), _) => {
+                sum.ops.push(before.0);
+                sum
+            }
+            (None, Some(op)) => Embeddings { first: None, gathers: vec![op], ops: vec![op] },
+            // A dequantization may have no memory.
+            (None, None) if Dequantize::producing(m, rest).is_some() => return None,
+            (None, None) => Embeddings { first: Some(rest), gathers: Vec::new(), ops: Vec::new() },
+        };
+        let op = m.producer(rows)?;
+        sum.gathers.push(op);
+        sum.ops.push(op);
+        Some(sum)
+    }
+}
+
+/// The op that gives `v` if it chooses rows of a table and only `user` reads them.
+fn embedding(m: &Module, v: ValueId, user: Add) -> Option<OpId> {
+    let op = sole_producer(m, v, user.0)?;
+    // Images lie channels-last, so their rows are others.
+    (m.dims(v).len() < 4).then_some(())?;
+    let of_rows = |gather: Gather| {
+        let table = m.tensor_ty(gather.x(m));
+        table.elem == Elem::F32 && table.dims.len() == 2 && gather.dim(m) == Ok(0)
+    };
+    let chooses =
+        Gather::of(m, op).is_some_and(of_rows) || QEmbedding::of(m, op).is_some_and(|e| m.dims(e.table(m)).len() == 2);
+    chooses.then_some(op)
+}
 
 /// What a layer norm normalises, where that is a sum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +98,7 @@ pub struct Sum {
 impl Sum {
     /// The sum that is part of the step of a norm.
     pub fn in_front_of(m: &Module, norm: LayerNorm) -> Option<Sum> {
-        let add = Add::producing(m, norm.x(m))?;
+        let add = Add::producing(m, norm.x(m)).filter(|add| Embeddings::of(m, *add).is_none())?;
         let (x, terms) = (add.out(m), [add.lhs(m), add.rhs(m)]);
         let (dims, axis) = (m.dims(x), norm.axis(m) as usize);
         // Images lie channels-last, so their sums are not those of rows.
@@ -69,7 +140,8 @@ impl Scores {
         if let Some(scaled) = scaled(m, x, softmax.0) {
             return scaled;
         }
-        let Some(add) = sole_producer(m, x, softmax.0).and_then(|op| Add::of(m, op)) else { return plain(x) };
+        let add = sole_producer(m, x, softmax.0).and_then(|op| Add::of(m, op));
+        let Some(add) = add.filter(|add| Embeddings::of(m, *add).is_none()) else { return plain(x) };
         let sides = [(add.lhs(m), add.rhs(m)), (add.rhs(m), add.lhs(m))];
         let whole = sides.into_iter().filter(|(scores, mask)| m.dims(*scores) == m.dims(x) && scores != mask);
         let with_factor = whole.clone().find_map(|(scores, mask)| Some((scaled(m, scores, add.0)?, mask)));
@@ -102,6 +174,8 @@ pub struct Joined {
     in_softmax: HashSet<OpId>,
     /// By addition: the norm that is computed with it.
     norms: HashMap<OpId, LayerNorm>,
+    /// By last addition.
+    sums: HashMap<OpId, Embeddings>,
 }
 
 impl Joined {
@@ -124,6 +198,10 @@ impl Joined {
                 joined.nowhere.extend(ops.iter().map(|&op| m.result(op)));
                 joined.parts.extend(&ops);
                 joined.in_softmax.extend(ops);
+            } else if let Some(sum) = Add::of(m, op).and_then(|add| Embeddings::of(m, add)) {
+                joined.nowhere.extend(sum.ops.iter().map(|&op| m.result(op)));
+                joined.parts.extend(&sum.ops);
+                joined.sums.insert(op, sum);
             }
         }
         joined
@@ -142,6 +220,11 @@ impl Joined {
     /// Whether an op is part of a softmax.
     pub fn is_in_softmax(&self, op: OpId) -> bool {
         self.in_softmax.contains(&op)
+    }
+
+    /// The sum of embeddings that ends with an addition.
+    pub fn embeddings(&self, add: OpId) -> Option<&Embeddings> {
+        self.sums.get(&add)
     }
 
     /// The norm that is computed together with an addition, in its place.

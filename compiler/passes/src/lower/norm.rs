@@ -39,7 +39,7 @@ fn without(v: &View, axis: usize) -> View {
 
 impl Lower<'_> {
     /// The location of an op and of what is part of its step.
-    fn joined_loc(&mut self, op: OpId, parts: &[OpId]) -> LocId {
+    pub(super) fn joined_loc(&mut self, op: OpId, parts: &[OpId]) -> LocId {
         let all: Vec<LocId> = parts.iter().chain([&op]).map(|&op| self.src.loc(op)).collect();
         self.out.locs.fuse(&all)
     }

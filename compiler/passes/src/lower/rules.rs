@@ -2,7 +2,7 @@
 
 use super::Lower;
 use qc_dialects::graph::{
-    ACTIVATION, AdaptiveAvgPool, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
+    ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
     Conversion, CumSum, Dequantize, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool,
     GlobalMaxPool, Index, IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, MaxPool, Observe,
     Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
@@ -78,6 +78,9 @@ impl Lower<'_> {
         let joined = &self.place.conversions.joined;
         if joined.has_no_step(op) {
             return Ok(());
+        }
+        if let Some(sum) = joined.embeddings(op) {
+            return self.sum_of_embeddings(&sum.clone(), Add(op));
         }
         if let Some(norm) = joined.norm_with(op) {
             return self.layer_norm(norm);

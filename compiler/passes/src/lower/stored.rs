@@ -41,8 +41,13 @@ impl Lower<'_> {
 
     /// `quant.embedding`.
     pub fn embedding(&mut self, op: QEmbedding) -> Result<(), Diag> {
-        let (src, scales) = (self.src, op.scales(self.src).map_err(Diag::bug)?);
-        let scale = self.data("scale", HostTensor::f32([scales.len()], scales), vec![])?;
-        self.gathered([op.table(src), op.indices(src), op.out(src)], 0, Some(At::start(scale)))
+        let (src, scale) = (self.src, self.table_scale(op)?);
+        self.gathered([op.table(src), op.indices(src)], op.out(src), 0, Some(scale))
+    }
+
+    /// The factors of the rows of a table.
+    pub(super) fn table_scale(&mut self, op: QEmbedding) -> Result<At, Diag> {
+        let scales = op.scales(self.src).map_err(Diag::bug)?;
+        Ok(At::start(self.data("scale", HostTensor::f32([scales.len()], scales), vec![])?))
     }
 }

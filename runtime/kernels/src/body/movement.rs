@@ -70,32 +70,81 @@ pub unsafe fn gather<S: Simd>(_: S, args: *const u8) {
     }
 }
 
-/// Rows of a table of s8 that indices choose, as real numbers.
+/// How a table holds real numbers.
+pub trait Table {
+    /// The factor of row `i`.
+    ///
+    /// # Safety
+    /// The table has such a row.
+    unsafe fn factor<S: Simd>(s: S, scale: *const f32, i: usize) -> S::F;
+
+    /// 16 numbers from element `k` of a row.
+    ///
+    /// # Safety
+    /// The row begins at `row`; 64 bytes behind it may be read.
+    unsafe fn load<S: Simd>(s: S, row: *const u8, k: usize, factor: S::F) -> S::F;
+}
+
+/// As floats.
+pub struct Floats;
+
+impl Table for Floats {
+    #[inline(always)]
+    unsafe fn factor<S: Simd>(s: S, _: *const f32, _: usize) -> S::F {
+        s.splat(1.0)
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, row: *const u8, k: usize, _: S::F) -> S::F {
+        // SAFETY: the caller's guarantee.
+        unsafe { s.load(row.cast::<f32>().wrapping_add(k)) }
+    }
+}
+
+/// As s8 with a scale per row.
+pub struct Scaled;
+
+impl Table for Scaled {
+    #[inline(always)]
+    unsafe fn factor<S: Simd>(s: S, scale: *const f32, i: usize) -> S::F {
+        // SAFETY: there is a factor for each row.
+        s.splat(unsafe { scale.add(i).read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, row: *const u8, k: usize, factor: S::F) -> S::F {
+        // SAFETY: the caller's guarantee.
+        s.mul(s.to_float(unsafe { s.load_i8(row.wrapping_add(k).cast()) }), factor)
+    }
+}
+
+/// Rows of a table of real numbers that indices choose, added to what is there.
 ///
 /// # Safety
 /// `args` points to a [`GatherArgs`] that keeps its contract.
 #[inline(always)]
-pub unsafe fn gather_bytes<S: Simd>(s: S, args: *const u8) {
+pub unsafe fn gather_real<S: Simd, T: Table>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<GatherArgs>() };
     for o in 0..g.outer {
-        let (table, out) = (g.table.wrapping_add(o * g.table_outer), g.out.wrapping_add(o * g.out_outer));
         for r in 0..g.rows {
             // A negative index is a large one without sign.
-            // SAFETY: there are `rows` indices, and a factor for each of the `size` rows of the table.
-            let (i, scale) = unsafe {
-                let i = (g.indices.add(r).read_unaligned() as u32 as usize).min(g.size - 1);
-                (i, s.splat(g.scale.add(i).read_unaligned()))
-            };
-            let (from, to) = (table.wrapping_add(i * g.table_row), out.wrapping_add(r * g.out_row).cast::<f32>());
-            let mut k = 0;
-            while k < g.n {
-                // SAFETY: at most 15 bytes behind the row are read; only the elements left are stored.
-                unsafe {
-                    let v = s.to_float(s.load_i8(from.wrapping_add(k).cast()));
-                    s.store(s.mul(v, scale), to.wrapping_add(k), (g.n - k).min(16));
+            // SAFETY: there are `rows` indices.
+            let i = (unsafe { g.indices.add(r).read_unaligned() } as u32 as usize).min(g.size - 1);
+            let row = g.table.wrapping_add(o * g.table_outer + i * g.table_row);
+            let place = o * g.out_outer + r * g.out_row;
+            // SAFETY: row `i` of the table and row `r` of the result exist; rows may be read 64 bytes past their end.
+            unsafe {
+                let factor = T::factor(s, g.scale, i);
+                let mut k = 0;
+                while k < g.n {
+                    let mut v = T::load(s, row, k, factor);
+                    if !g.res.is_null() {
+                        v = s.add(s.load(g.res.wrapping_byte_add(place).wrapping_add(k)), v);
+                    }
+                    s.store(v, g.out.wrapping_add(place).cast::<f32>().wrapping_add(k), (g.n - k).min(16));
+                    k += 16;
                 }
-                k += 16;
             }
         }
     }

@@ -37,7 +37,8 @@ macro_rules! whole_tier_and_functions {
             move_b1: Move B1 [1 x 1] = movement::copy::<W, u8>;
             move_b4: Move B4 [1 x 1] = movement::copy::<W, u32>;
             gather_b1: Gather B1 [1 x 64] = movement::gather;
-            gather_s8f32: Gather F32Bytes [1 x 16] = movement::gather_bytes;
+            gather_f32: Gather F32 [1 x 16] = movement::gather_real::<W, movement::Floats>;
+            gather_s8f32: Gather F32Bytes [1 x 16] = movement::gather_real::<W, movement::Scaled>;
             pack_b1: Pack B1 [1 x 64] = pack::b1;
             pack_b4: Pack B4 [1 x 64] = pack::b4;
             fill_b1: Fill B1 [1 x 64] = movement::fill_b1;

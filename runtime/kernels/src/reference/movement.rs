@@ -32,18 +32,21 @@ pub(super) fn gather<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
         for r in 0..int("rows") {
             let i = i64::from(mem.i32(args.ptr("indices").plus(4 * r)));
             let row = if (0..int("size")).contains(&i) { i } else { int("size") - 1 };
-            let (table, out) =
-                (o * int("table_outer") + row * int("table_row"), o * int("out_outer") + r * int("out_row"));
-            let (table, out) = (args.ptr("table").plus(table), args.ptr("out").plus(out));
+            let table = args.ptr("table").plus(o * int("table_outer") + row * int("table_row"));
+            let place = o * int("out_outer") + r * int("out_row");
+            let (out, res) = (args.ptr("out").plus(place), args.ptr("res"));
             for b in 0..int("n") {
-                if variant == Variant::F32Bytes {
-                    let scale = mem.f32(args.ptr("scale").plus(4 * row));
-                    let value = f32::from(mem.i8(table.plus(b))) * scale;
-                    mem.set_f32(out.plus(4 * b), value);
-                } else {
-                    let value = mem.u8(table.plus(b));
-                    mem.set_u8(out.plus(b), value);
-                }
+                let value = match variant {
+                    Variant::F32 => mem.f32(table.plus(4 * b)),
+                    Variant::F32Bytes => f32::from(mem.i8(table.plus(b))) * mem.f32(args.ptr("scale").plus(4 * row)),
+                    _ => {
+                        let value = mem.u8(table.plus(b));
+                        mem.set_u8(out.plus(b), value);
+                        continue;
+                    }
+                };
+                let sum = if res.is_null() { value } else { mem.f32(res.plus(place + 4 * b)) + value };
+                mem.set_f32(out.plus(4 * b), sum);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Steps through integers and truth values; what later steps see is float again.
 
 use super::build::{Graph, MAX_ELEMENTS};
-use qc_dialects::graph::{Cast, Compare, CumSum, Gather, Index, IntBinary, IntFunction, IntReduce, Select};
+use qc_dialects::graph::{Add, Cast, Compare, CumSum, Gather, Index, IntBinary, IntFunction, IntReduce, Select};
 use qc_ir::{Attrs, Data, Elem, HostTensor, TensorTy, Type, ValueId};
 
 const WIDTHS: [Elem; 4] = [Elem::I8, Elem::U8, Elem::I32, Elem::I64];
@@ -94,10 +94,16 @@ pub fn gather(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     embedded(g, x, [rows, columns])
 }
 
-/// Rows of a table so large that it may be stored as s8.
+/// Rows of a table so large that it may be stored as s8, alone or as a sum with rows of small ones.
 pub fn embedding(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let columns = 5 + p[0] as usize % 20;
-    embedded(g, x, [4200 / columns, columns])
+    let mut sum = embedded(g, x, [4200 / columns, columns])?;
+    for i in 0..p[1] as usize % 3 {
+        let rows = embedded(g, x, [2 + 3 * i, columns])?;
+        let sides = if p[1].is_multiple_of(2) { [sum, rows] } else { [rows, sum] };
+        sum = g.op(Add::DEF, &sides, Attrs::new());
+    }
+    Some(sum)
 }
 
 /// Rows of a table of so many rows and columns that the elements of `x` choose.
