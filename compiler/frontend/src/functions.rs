@@ -46,6 +46,7 @@ macro_rules! functions {
 
 functions! {
     Abs { paddle "abs" "abs" |_| Function::Abs; }
+    Cos { onnx "Cos" |_| Function::Cos; paddle "cos" "cos" |_| Function::Cos; }
     Elu {
         onnx "Elu" |n| Function::Elu { alpha: n.float("alpha")?.unwrap_or(1.0) };
         paddle "elu" "elu" |op| Function::Elu { alpha: op.float("alpha")?.unwrap_or(1.0) };
@@ -91,6 +92,7 @@ functions! {
     }
     Sigmoid { onnx "Sigmoid" |_| Function::Sigmoid; paddle "sigmoid" "sigmoid" |_| Function::Sigmoid; }
     Silu { paddle "silu" "silu" |_| Function::Swish { beta: 1.0 }; }
+    Sin { onnx "Sin" |_| Function::Sin; paddle "sin" "sin" |_| Function::Sin; }
     Softsign { onnx "Softsign" |_| Function::Softsign; paddle "softsign" "softsign" |_| Function::Softsign; }
     Sqrt { onnx "Sqrt" |_| Function::Sqrt; paddle "sqrt" "sqrt" |_| Function::Sqrt; }
     Swish {

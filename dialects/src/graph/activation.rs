@@ -120,6 +120,10 @@ activations! {
     };
     /// `x / (1 + |x|)`.
     Softsign = "graph.softsign" in [-1.0, 1.0] => (Variant::SoftsignF32, [0.0; 3]);
+    /// The sine of an angle in radians.
+    Sin = "graph.sin" in [-1.0, 1.0] => (Variant::SinF32, [0.0; 3]);
+    /// The cosine of an angle in radians.
+    Cos = "graph.cos" in [-1.0, 1.0] => (Variant::CosF32, [0.0; 3]);
     /// The error function.
     Erf = "graph.erf" in [-1.0, 1.0] => (Variant::ErfF32, [0.0; 3]);
 }

@@ -65,6 +65,28 @@ macro_rules! functions {
                     s.if_less(size, s.splat(1.0), erf_near_zero(s, x), far)
                 };
             }
+            /// The sine of an angle in radians, 2 u: `x = n π/2 + r` (see `reference::angle`), and a polynomial of `r`.
+            sin_f32 SinF32 Sin {
+                reference(x, _) => {
+                    let (r, n) = angle(x);
+                    sine(r, n)
+                };
+                vectors(s, x, _) => {
+                    let (r, n) = angle(s, x);
+                    sine(s, r, n)
+                };
+            }
+            /// The cosine likewise, 2 u.
+            cos_f32 CosF32 Cos {
+                reference(x, _) => {
+                    let (r, n) = angle(x);
+                    sine(r, n.wrapping_add(1))
+                };
+                vectors(s, x, _) => {
+                    let (r, n) = angle(s, x);
+                    sine(s, r, s.add_i(n, s.splat_i(1)))
+                };
+            }
             /// A line between 0 and 1: `fma(x, p0, p1)` clamped to `0 ..= 1`, 0.5 u.
             hard_sigmoid_f32 HardSigmoidF32 HardSigmoid {
                 reference(x, [slope, offset, _]) => clamp_f32(fma_exact(x, slope, offset), 0.0, 1.0);

@@ -73,6 +73,47 @@ pub const EXP2_LO: f32 = -150.0;
 /// Beyond this, what the normal distribution leaves is 0.
 pub const NORMAL_END: f32 = 15.0;
 
+/// `2 / π`.
+pub const TWO_OVER_PI: f32 = core::f32::consts::FRAC_2_PI;
+/// `π / 2` in three parts, each the nearest to what those before leave; their sum is off by 1e-23. Up to [`FAR_ANGLE`] a
+/// multiple of the first taken from an angle is exact.
+#[allow(clippy::approx_constant, reason = "the first part is the float, not the number")]
+pub const HALF_PI: [f32; 3] = [1.570_796_4, -4.371_139e-8, -1.715_124_5e-15];
+/// Angles from here on are reduced by [`far_angle`].
+pub const FAR_ANGLE: f32 = 65_536.0;
+/// `(sin r - r) / r³` by powers of `r²`, `|r|` up to 1.01 π/4 (weighted least squares at Chebyshev's points, weights moved
+/// towards the largest errors); relative error of the sine 4e-9 before rounding.
+pub const SIN_POLY: [f32; 3] = [-0.166_666_54, 0.008_332_113, -1.950_874e-4];
+/// `(cos r - 1 + r²/2) / r⁴` likewise; relative error of the cosine 1e-10 before rounding.
+pub const COS_POLY: [f32; 3] = [0.041_666_646, -0.001_388_725_1, 2.442_568e-5];
+
+/// 32 zeros and the first 224 binary digits of `2 / π`.
+const DIGITS: [u32; 8] = [0, 0xa2f9_836e, 0x4e44_1529, 0xfc27_57d1, 0xf534_ddc0, 0xdb62_9599, 0x3c43_9041, 0xfe51_63ab];
+
+/// `r` and `n` with `x = n π/2 + r` and `|r| <= π/4`, for `|x|` of [`FAR_ANGLE`] at least; `n` modulo 4. What is not finite
+/// gives NaN.
+///
+/// `x` is an integer of 24 bits times a power of 2. Digits of `2 / π` that stand for multiples of 4 in the product go (the
+/// method of Payne and Hanek, 1983); the 96 digits behind them leave an error of 2^-70.
+pub fn far_angle(x: f32) -> (f32, i32) {
+    if !x.is_finite() {
+        return (f32::NAN, 0);
+    }
+    let integer = u128::from(x.to_bits() & 0x7f_ffff | 0x80_0000);
+    // The weight of the last bit of the integer is 2^(exponent - 150), at least 2^-7.
+    let first = ((x.to_bits() >> 23 & 0xff) as usize).wrapping_sub(150 - 30);
+    let digits = |i: usize| u128::from(DIGITS.get(first / 32 + i).copied().unwrap_or(0));
+    let four = digits(0) << 96 | digits(1) << 64 | digits(2) << 32 | digits(3);
+    // Digits of weights 2 to 2^-94, and the product modulo 4.
+    let window = four << (first % 32) >> 32;
+    let product = (integer * window) & ((1 << 96) - 1);
+    let n = (product + (1 << 93)) >> 94;
+    let rest = product as i128 - ((n as i128) << 94);
+    // The first 63 of 94 bits.
+    let r = (rest >> 31) as i64 as f64 * (core::f64::consts::FRAC_PI_2 / (1u64 << 63) as f64);
+    if x < 0.0 { (-(r as f32), -(n as i32)) } else { (r as f32, n as i32) }
+}
+
 /// `a * b + c` rounded once, without the instruction.
 ///
 /// The product is exact in f64. The sum is rounded to odd, which keeps enough information for the last rounding to be

@@ -64,6 +64,8 @@ fn exact(variant: Variant, x: f32, [p0, p1, p2]: [f32; 3]) -> (f64, f64) {
         Variant::SqrtF32 => (y.sqrt(), 0.5),
         Variant::AbsF32 => (y.abs(), 0.0),
         Variant::ErfF32 => (erf(y), 3.0),
+        Variant::SinF32 => (y.sin(), 2.0),
+        Variant::CosF32 => (y.cos(), 2.0),
         Variant::SoftsignF32 => (y / (1.0 + y.abs()), 1.5),
         Variant::HardSigmoidF32 => {
             let line = y * p[0] + p[1];

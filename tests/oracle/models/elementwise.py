@@ -7,7 +7,7 @@ import numpy as np
 from models.net import Net, Value
 
 #: Functions with the first operator set that has them.
-PLAIN = [("Abs", 6), ("Erf", 9), ("Exp", 6), ("Neg", 6), ("Sigmoid", 6), ("Softsign", 1), ("Tanh", 6), ("Relu", 6)]
+PLAIN = [("Abs", 6), ("Cos", 7), ("Erf", 9), ("Exp", 6), ("Neg", 6), ("Sigmoid", 6), ("Sin", 7), ("Softsign", 1), ("Tanh", 6), ("Relu", 6)]
 PLAIN += [("Relu", 6), ("Relu", 6), ("HardSwish", 14), ("HardSwish", 14), ("Gelu", 20), ("Gelu", 20)]
 
 

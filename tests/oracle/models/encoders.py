@@ -142,7 +142,12 @@ class Encoder:
             parts = [self.linear(x, self.width) for _ in range(3)]
         late = net.chance(0.3)
         q, v = self.split(parts[0], [0, 2, 1, 3]), self.split(parts[2], [0, 2, 1, 3])
+        turned = d % 2 == 0 and net.chance(0.3)
+        late = late or turned
         k = self.split(parts[1], [0, 2, 1, 3] if late else [0, 2, 3, 1])
+        if turned:
+            angles = self.angles(d)
+            q, k = self.turned(q, angles), self.turned(k, angles)
         if late:
             k = net.op("Transpose", k, perm=[0, 1, 3, 2])
         factor = net.pick(["query", "both", "scores", "division"])
@@ -155,6 +160,8 @@ class Encoder:
             scores = net.op("Mul", scores, net.const(d**-0.5))
         if factor == "division":
             scores = net.op("Div", scores, net.const(d**0.5))
+        if net.chance(0.2):
+            scores = net.op("Add", scores, self.distances())
         form, hidden = mask
         if form == "added":
             scores = net.op("Add", scores, hidden)
@@ -163,6 +170,37 @@ class Encoder:
         y = net.op("MatMul", self.around(net.op("Softmax", scores, axis=-1)), self.around(v))
         y = net.op("Reshape", net.op("Transpose", y, perm=[0, 2, 1, 3]), ints(net, [0, 0, self.width]))
         return self.linear(y, self.width)
+
+    def angles(self, d: int) -> tuple[Value, Value]:
+        """Cosines and sines of rotary positions `[S, d]`, of an input of positions or of constants."""
+        net = self.net
+        rates = (10000.0 ** (-2 * np.arange(d // 2) / d)).astype(np.float32)
+        if net.chance(0.5):
+            places = net.input((self.tokens,), typed(between(0, 500), I64), I64)
+            places = net.op("Unsqueeze", net.op("Cast", places, to=FLOAT), ints(net, [1, 3]))
+        else:
+            places = net.const(np.arange(self.tokens, dtype=np.float32)[:, None])
+        half = net.op("Mul", places, net.const(rates))
+        whole = net.op("Concat", half, half, axis=-1)
+        return net.op("Cos", whole), net.op("Sin", whole)
+
+    def turned(self, x: Value, angles: tuple[Value, Value]) -> Value:
+        """Vectors of heads turned by their position."""
+        net, d = self.net, self.width // self.heads
+        left, right = (
+            net.op("Slice", x, ints(net, [at]), ints(net, [at + d // 2]), ints(net, [3])) for at in (0, d // 2)
+        )
+        other = net.op("Concat", net.op("Neg", right), left, axis=-1)
+        return net.op("Add", net.op("Mul", x, angles[0]), net.op("Mul", other, angles[1]))
+
+    def distances(self) -> Value:
+        """What scores gain by the distance of two tokens: `[1, heads, S, S]`."""
+        net = self.net
+        row = np.arange(self.tokens)
+        distance = net.const(np.clip(row[:, None] - row[None] + 4, 0, 8).astype(np.int64))
+        table = net.const(net.rng.standard_normal((9, self.heads)).astype(np.float32))
+        by_head = net.op("Transpose", net.op("Gather", table, distance, axis=0), perm=[2, 0, 1])
+        return net.op("Unsqueeze", by_head, ints(net, [0]))
 
     def count(self, n: int) -> dict[str, int]:
         return {"num_outputs": n} if self.net.opset >= 18 else {}

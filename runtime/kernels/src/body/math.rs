@@ -2,8 +2,9 @@
 
 use super::simd::Simd;
 use crate::numbers::{
-    ERF_POLY, ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, EXP2_LO, EXP2_POLY, EXPM1_HI, EXPM1_LO, LN2_HI, LN2_LO,
-    LOG_POLY, LOG2_E, MAGIC, MAGIC_BITS, NORMAL_EXPONENT, NORMAL_POLY, NORMAL_STEP, SQRT_HALF_BITS,
+    COS_POLY, ERF_POLY, ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, EXP2_LO, EXP2_POLY, EXPM1_HI, EXPM1_LO,
+    FAR_ANGLE, HALF_PI, LN2_HI, LN2_LO, LOG_POLY, LOG2_E, MAGIC, MAGIC_BITS, NORMAL_EXPONENT, NORMAL_POLY, NORMAL_STEP,
+    SIN_POLY, SQRT_HALF_BITS, TWO_OVER_PI, far_angle,
 };
 
 /// Loads `n` lanes that are `stride` bytes apart and nothing else; the other lanes are 0.
@@ -141,4 +142,47 @@ pub fn pow_neg<S: Simd>(s: S, x: S::F, beta: f32) -> S::F {
     // What has no mantissa is its own logarithm: infinity and NaN.
     let log = s.if_less(x, s.splat(f32::INFINITY), log, x);
     exp(s, s.mul(s.splat(-beta), log))
+}
+
+/// `r` and `n` with `x = n π/2 + r`, as `reference::angle`.
+#[inline(always)]
+pub fn angle<S: Simd>(s: S, x: S::F) -> (S::F, S::I) {
+    let shifted = s.fma(x, s.splat(TWO_OVER_PI), s.splat(MAGIC));
+    let whole = s.sub(s.splat(0.0), s.sub(shifted, s.splat(MAGIC)));
+    let mut r = x;
+    for part in HALF_PI {
+        r = s.fma(whole, s.splat(part), r);
+    }
+    let n = s.sub_i(s.bits(shifted), s.splat_i(MAGIC_BITS));
+    let values = s.lanes(x);
+    // NaN is far, too.
+    if values.iter().all(|v| v.abs() < FAR_ANGLE) {
+        return (r, n);
+    }
+    far_angles(s, values, r, n)
+}
+
+/// The angle of each lane that is far; those of the others are `r` and `n`.
+#[inline(always)]
+fn far_angles<S: Simd>(s: S, x: [f32; 16], r: S::F, n: S::I) -> (S::F, S::I) {
+    let (mut near, mut whole) = (s.lanes(r), s.lanes(s.as_float(n)));
+    for (i, x) in x.into_iter().enumerate() {
+        if x.abs() >= FAR_ANGLE || x.is_nan() {
+            let (r, n) = far_angle(x);
+            (near[i], whole[i]) = (r, f32::from_bits(n as u32));
+        }
+    }
+    // SAFETY: the arrays have 64 bytes.
+    unsafe { (s.load(near.as_ptr()), s.load_i(whole.as_ptr().cast())) }
+}
+
+/// The sine of `n π/2 + r`.
+#[inline(always)]
+pub fn sine<S: Simd>(s: S, r: S::F, n: S::I) -> S::F {
+    let u = s.mul(r, r);
+    let odd = s.fma(s.mul(r, u), horner(s, SIN_POLY, u), r);
+    let even = s.fma(s.mul(u, u), horner(s, COS_POLY, u), s.fma(u, s.splat(-0.5), s.splat(1.0)));
+    let is_even = s.to_float(s.and_i(n, s.splat_i(1)));
+    let value = s.if_less(is_even, s.splat(0.5), odd, even);
+    s.as_float(s.add_i(s.bits(value), s.shift_left::<30>(s.and_i(n, s.splat_i(2)))))
 }

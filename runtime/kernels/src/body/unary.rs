@@ -1,6 +1,6 @@
 //! Element-wise operations on one tensor of rows: tables of bytes, functions of real numbers.
 
-use super::math::{erf_near_zero, erfc, exp, expm1, normal_tail};
+use super::math::{angle, erf_near_zero, erfc, exp, expm1, normal_tail, sine};
 use super::real::{AsF32, AsU8, Sink, Source, Stored};
 use super::simd::{Simd, unroll};
 use crate::args::UnaryArgs;
