@@ -4,9 +4,8 @@
 
 use super::conv::ConvShape;
 use super::items::{kept, never_apart};
-use super::{arg, check_size, dims_of, f32_ty, f32s, nchw, tensor_of};
-use crate::quant::compute::{centred, weight_format};
-use crate::quant::numeric::MAGIC;
+use super::quantize::{centred, nearest, weight_format};
+use super::{arg, check_size, dims_of, f32_ty, f32s, ints, nchw, tensor_of, u8s};
 use qc_ir::{Data, Elem, Follow, HostTensor, Items, Module, OpId, TensorTy, Type};
 
 qc_ir::ops! { dialect DYNAMIC = "graph";
@@ -52,7 +51,7 @@ impl Found {
         let hi = values.iter().fold(0.0f32, |m, &v| if v > m { v } else { m });
         let scale = (hi - lo) / 255.0;
         let scale = if scale == 0.0 { 1.0 } else { scale };
-        let rounded = |v: f32| (v + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
+        let rounded = |v: f32| nearest(v) as i32;
         let zero = (0.0 - lo) / scale;
         let zero = if zero >= 0.0 { rounded(zero.min(255.0)) } else { 0 };
         let (least, most) = (-zero as f32, (255 - zero) as f32);
@@ -80,7 +79,7 @@ fn infer_zero(_: &Module, _: OpId) -> Result<Vec<Type>, String> {
 
 fn eval_quantize(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let stored = Found::of(f32s(args, 0)?).stored;
-    crate::quant::u8s(dims_of(m, op, 0)?.to_vec(), stored)
+    u8s(dims_of(m, op, 0)?.to_vec(), stored)
 }
 
 fn eval_scale(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
@@ -158,8 +157,8 @@ fn items_conv(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
 
 fn eval_conv(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let s = IntegerConv2d(op).shape(m)?;
-    let x = crate::quant::ints(args, 0)?;
-    let pad = args.get(2).copied().flatten().map_or(Ok(0), |_| crate::quant::ints(args, 2).map(|pad| pad[0]))?;
+    let x = ints(args, 0)?;
+    let pad = args.get(2).copied().flatten().map_or(Ok(0), |_| ints(args, 2).map(|pad| pad[0]))?;
     let w = centred(weight_format(m, IntegerConv2d(op).weight(m))?, arg(args, 1)?, 0)?;
     let [n, channels, oh, ow] = s.out;
     let taps: usize = s.weight[1..].iter().product();

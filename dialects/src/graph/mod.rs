@@ -149,3 +149,20 @@ const fn all_ops() -> [&'static qc_ir::OpDef; number_of_ops()] {
 
 /// All ops of the dialect.
 pub static GRAPH: &[&qc_ir::OpDef] = &all_ops();
+
+/// The stored integers of argument `i` of an evaluation.
+pub(crate) fn ints(args: &[Option<&HostTensor>], i: usize) -> Result<Vec<i32>, String> {
+    let t = args.get(i).copied().flatten().ok_or_else(|| format!("operand {i} is missing"))?;
+    match t.data() {
+        Data::U8(v) => Ok(v.iter().map(|&x| i32::from(x)).collect()),
+        Data::I8(v) => Ok(v.iter().map(|&x| i32::from(x)).collect()),
+        Data::I32(v) => Ok(v.clone()),
+        _ => Err(format!("operand {i} holds no small integers")),
+    }
+}
+
+/// A u8 tensor from integers within its range.
+pub(crate) fn u8s(dims: Vec<usize>, values: Vec<i32>) -> Result<Vec<HostTensor>, String> {
+    let data = Data::U8(values.into_iter().map(|v| v as u8).collect());
+    HostTensor::new(dims, data).map(|t| vec![t]).ok_or_else(|| "wrong number of elements".into())
+}

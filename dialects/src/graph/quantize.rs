@@ -1,7 +1,7 @@
 //! Quantize and dequantize: the borders between real numbers and their quantized form; and observed ranges.
 
 use super::items::{kept, pass};
-use super::{Clip, arg, dims_of, f32_ty, f32s};
+use super::{Clip, arg, dims_of, f32_ty, f32s, ints};
 use qc_ir::{
     Attrs, Builder, Data, Elem, Follow, HostTensor, Items, Module, OpId, Quant, Store, TensorTy, Type, Use, ValueId,
 };
@@ -40,9 +40,31 @@ pub fn quantize(x: f32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
 }
 
 /// `round_ties_even`, which is a call of a library on CPUs without an instruction for it; sums round where they are small.
-fn nearest(v: f32) -> f32 {
+pub(super) fn nearest(v: f32) -> f32 {
     const ONE_BEHIND_THE_POINT: f32 = (3 << 22) as f32;
     if v.abs() < (1 << 22) as f32 { (v + ONE_BEHIND_THE_POINT) - ONE_BEHIND_THE_POINT } else { v.round_ties_even() }
+}
+
+/// The format of a weight operand: s8 or u8, scales and zero points per output channel or per tensor.
+pub(crate) fn weight_format(m: &Module, weight: ValueId) -> Result<&Quant, String> {
+    let q = m.quant_of(weight).ok_or("the weight is not quantized")?;
+    let fits = q.store != Store::I32 && q.axis.is_none_or(|a| a == 0) && (q.axis.is_some() || q.zeros.len() == 1);
+    fits.then_some(q).ok_or_else(|| "the weight must be s8 or u8, with scales along its output channels".into())
+}
+
+/// Stored weights minus the zero points of their output channels, which are dim `axis`.
+///
+/// # Errors
+/// When they are no bytes.
+pub fn centred(q: &Quant, weight: &HostTensor, axis: usize) -> Result<Vec<i32>, String> {
+    let mut values = ints(&[Some(weight)], 0)?;
+    let inner: usize = weight.dims()[axis + 1..].iter().product();
+    let channels = weight.dims()[axis];
+    for (i, row) in values.chunks_mut(inner.max(1)).enumerate() {
+        let zero = q.zero(i % channels);
+        row.iter_mut().for_each(|w| *w -= zero);
+    }
+    Ok(values)
 }
 
 /// The index along the quantized axis of element `i` of a tensor with `dims`.

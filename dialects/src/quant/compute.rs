@@ -1,10 +1,11 @@
 //! Integer convolution and matrix product.
 
 use super::numeric::{Residual, accumulator_scale, requantize, requantize_residual};
-use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
+use super::{activation, check_bounds, result_format, result_ty};
 use crate::graph::conv::ConvShape;
-use crate::graph::{arg, dims_of, nchw};
-use qc_ir::{Elem, HostTensor, Module, OpId, Quant, Store, Type, ValueId};
+use crate::graph::quantize::{centred, weight_format};
+use crate::graph::{arg, dims_of, ints, nchw, u8s};
+use qc_ir::{Elem, HostTensor, Module, OpId, Quant, Type, ValueId};
 use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect COMPUTE = "quant";
@@ -128,28 +129,6 @@ pub(super) struct Stated {
     pub hi: i64,
     pub min: f64,
     pub max: f64,
-}
-
-/// The format of a weight operand: s8 or u8, scales and zero points per output channel or per tensor.
-pub(crate) fn weight_format(m: &Module, weight: ValueId) -> Result<&Quant, String> {
-    let q = m.quant_of(weight).ok_or("the weight is not quantized")?;
-    let fits = q.store != Store::I32 && q.axis.is_none_or(|a| a == 0) && (q.axis.is_some() || q.zeros.len() == 1);
-    fits.then_some(q).ok_or_else(|| "the weight must be s8 or u8, with scales along its output channels".into())
-}
-
-/// Stored weights minus the zero points of their output channels, which are dim `axis`.
-///
-/// # Errors
-/// When they are no bytes.
-pub fn centred(q: &Quant, weight: &HostTensor, axis: usize) -> Result<Vec<i32>, String> {
-    let mut values = ints(&[Some(weight)], 0)?;
-    let inner: usize = weight.dims()[axis + 1..].iter().product();
-    let channels = weight.dims()[axis];
-    for (i, row) in values.chunks_mut(inner.max(1)).enumerate() {
-        let zero = q.zero(i % channels);
-        row.iter_mut().for_each(|w| *w -= zero);
-    }
-    Ok(values)
 }
 
 fn check_extra(m: &Module, view: QLinear, out: &[usize], channels: usize) -> Result<(), String> {

@@ -1,8 +1,8 @@
 //! Integer products whose left side is quantized by the range that it has in a run.
 
-use super::compute::{centred, weight_format};
 use crate::graph::conv::ConvShape;
 use crate::graph::dynamic::{Found, LONGEST_INTEGER_SUM};
+use crate::graph::quantize::{centred, weight_format};
 use crate::graph::{arg, check_size, dims_of, f32_ty, f32s, nchw};
 use qc_ir::{Elem, HostTensor, Module, OpId, Quant, TensorTy, Type, ValueId};
 use qc_kernels::reference::clamp_f32;

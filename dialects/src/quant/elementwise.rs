@@ -1,9 +1,9 @@
 //! Element-wise integer ops: sum, product, table.
 
 use super::numeric::{Sum, multiply, ratio};
-use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
-use crate::graph::dims_of;
+use super::{activation, check_bounds, result_format, result_ty};
 use crate::graph::matmul::{broadcast, broadcast_index};
+use crate::graph::{dims_of, ints, u8s};
 use qc_ir::{HostTensor, Module, OpId, Quant, Type};
 
 qc_ir::ops! { dialect QELEMENTWISE = "quant";

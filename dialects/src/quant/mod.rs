@@ -19,7 +19,7 @@ pub use pool::{QAvgPool, QMaxPool, QPool};
 pub use product::QBatchMatmul;
 pub use stored::{QEmbedding, QFloatMatmul};
 
-use qc_ir::{Data, Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
+use qc_ir::{Elem, Module, OpId, Quant, Store, TensorTy, Type};
 
 /// All ops of the dialect.
 pub static QUANT: &[&qc_ir::OpDef] = &[
@@ -70,21 +70,4 @@ pub(crate) fn result_ty(m: &Module, to: &Type, dims: Vec<usize>) -> Result<Vec<T
 /// Checks `lo..=hi` against u8.
 pub(crate) fn check_bounds(lo: i64, hi: i64) -> Result<(), String> {
     if 0 <= lo && lo <= hi && hi <= 255 { Ok(()) } else { Err(format!("bounds {lo}..{hi} do not fit u8")) }
-}
-
-/// The stored integers of argument `i` of an evaluation.
-pub(crate) fn ints(args: &[Option<&HostTensor>], i: usize) -> Result<Vec<i32>, String> {
-    let t = args.get(i).copied().flatten().ok_or_else(|| format!("operand {i} is missing"))?;
-    match t.data() {
-        Data::U8(v) => Ok(v.iter().map(|&x| i32::from(x)).collect()),
-        Data::I8(v) => Ok(v.iter().map(|&x| i32::from(x)).collect()),
-        Data::I32(v) => Ok(v.clone()),
-        _ => Err(format!("operand {i} holds no small integers")),
-    }
-}
-
-/// A u8 tensor from integers within its range.
-pub(crate) fn u8s(dims: Vec<usize>, values: Vec<i32>) -> Result<Vec<HostTensor>, String> {
-    let data = Data::U8(values.into_iter().map(|v| v as u8).collect());
-    HostTensor::new(dims, data).map(|t| vec![t]).ok_or_else(|| "wrong number of elements".into())
 }

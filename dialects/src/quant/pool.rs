@@ -1,9 +1,9 @@
 //! Integer pooling.
 
 use super::numeric::average;
-use super::{activation, check_bounds, ints, result_format, result_ty, u8s};
-use crate::graph::nchw;
+use super::{activation, check_bounds, result_format, result_ty};
 use crate::graph::pool::{Count, PoolShape, Span};
+use crate::graph::{ints, nchw, u8s};
 use qc_ir::{HostTensor, Module, OpId, Type};
 
 qc_ir::ops! { dialect QPOOL = "quant";

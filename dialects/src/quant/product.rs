@@ -2,9 +2,9 @@
 
 use super::compute::{Bias, Epilogue, Stated, finish};
 use super::numeric::accumulator_scale;
-use super::{activation, check_bounds, ints, result_ty};
-use crate::graph::dims_of;
+use super::{activation, check_bounds, result_ty};
 use crate::graph::matmul::{MatmulShape, broadcast_index};
+use crate::graph::{dims_of, ints};
 use qc_ir::{HostTensor, Module, OpId, Type};
 
 qc_ir::ops! { dialect QPRODUCT = "quant";

@@ -1,8 +1,7 @@
 //! Float ops whose constants are stored as s8 with a scale per row: memory is what binds them, and they read a quarter of it.
 
-use super::compute::weight_format;
-use super::ints;
-use crate::graph::{arg, check_size, dims_of, f32s, tensor_of};
+use crate::graph::quantize::weight_format;
+use crate::graph::{arg, check_size, dims_of, f32s, ints, tensor_of};
 use qc_ir::{Elem, HostTensor, Module, OpId, Quant, Store, TensorTy, Type};
 use qc_kernels::reference::clamp_f32;
 

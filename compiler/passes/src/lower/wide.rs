@@ -6,8 +6,9 @@
 //! computed as if all weights fit, and the channels where they do not are then computed again, in full; or all channels
 //! are computed in parts, where there are so few that this costs less.
 
+use qc_dialects::graph::quantize::centred;
 use qc_dialects::quant::QLinear;
-use qc_dialects::quant::compute::{Epilogue, centred};
+use qc_dialects::quant::compute::Epilogue;
 use qc_ir::{Diag, HostTensor, Module, Quant, ValueId};
 use std::borrow::Cow;
 use std::ops::Range;

@@ -147,3 +147,12 @@ pub(crate) fn steps_are_resolved(operand: &Quant, result: &Quant) -> bool {
 pub(crate) fn element(id: QuantId) -> Type {
     Type::Scalar(Elem::Quant(id))
 }
+
+/// Replaces `root` by `new`, which gets the locations of `chain`.
+pub(crate) fn finish(rw: &mut Rewriter<'_>, root: OpId, chain: &[OpId], new: OpId) -> Option<()> {
+    let loc = rw.fuse_locs(chain);
+    rw.m.set_loc(new, loc);
+    let (old, new) = (rw.m.result(root), rw.m.result(new));
+    rw.replace(old, new);
+    Some(())
+}

@@ -13,12 +13,12 @@
 
 use crate::graph::bounds::Bounds;
 use crate::graph::{add_shared_constant, constant, per_channel, sole_producer, unclamped};
+use qc_dialects::graph::quantize::centred;
 use qc_dialects::graph::{
     Add, Cast, Clip, DynamicQuantize, DynamicScale, DynamicZero, IntBinary, IntFunction, IntegerConv2d, IntegerMatmul,
     Mul, Relu,
 };
 use qc_dialects::phase;
-use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::{Over, QDynamic, QDynamicConv2d, QDynamicMatmul};
 use qc_ir::{Attrs, Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, Quant, Rewriter, TensorTy, Type, ValueId};
 

@@ -4,8 +4,8 @@ use super::{Tail, dequantized, element, product, steps_are_resolved};
 use crate::graph::bounds::Bounds;
 use crate::graph::{add_constant, add_shared_constant, constant, constant_f32, from_constant, sole_producer};
 use crate::quant::keep_float::{is_kept, kept};
+use qc_dialects::graph::quantize::centred;
 use qc_dialects::graph::{Add, Clamp, Conv2d, Dequantize, Linear, Matmul, Quantize};
-use qc_dialects::quant::compute::centred;
 use qc_dialects::quant::numeric::accumulator_scale;
 use qc_dialects::quant::{QConv2d, QMatmul};
 use qc_ir::{

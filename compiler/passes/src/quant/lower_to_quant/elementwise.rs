@@ -1,7 +1,7 @@
 //! Sums, products, pools and movement of bytes.
 
 use super::table::{in_format, lut, table};
-use super::{Tail, dequantized, element, steps_are_resolved};
+use super::{Tail, dequantized, element, finish, steps_are_resolved};
 use crate::graph::{add_constant, constant_f32, per_channel, splat};
 use qc_dialects::graph::quantize::{dequantize_tensor, quantize_tensor};
 use qc_dialects::graph::{Add, AvgPool, GlobalAvgPool, MaxPool};
@@ -9,15 +9,6 @@ use qc_dialects::quant::numeric::ratio;
 use qc_dialects::quant::pool::sums_fit;
 use qc_dialects::quant::{QAdd, QAvgPool, QConv2d, QMaxPool, QMul};
 use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, ValueId};
-
-/// Replaces `root` by `new`, which gets the locations of `chain`.
-pub fn finish(rw: &mut Rewriter<'_>, root: OpId, chain: &[OpId], new: OpId) -> Option<()> {
-    let loc = rw.fuse_locs(chain);
-    rw.m.set_loc(new, loc);
-    let (old, new) = (rw.m.result(root), rw.m.result(new));
-    rw.replace(old, new);
-    Some(())
-}
 
 /// A change of format, or none.
 pub fn requantize(rw: &mut Rewriter<'_>, root: OpId, x: ValueId, id: QuantId, format: &Quant) -> Option<()> {

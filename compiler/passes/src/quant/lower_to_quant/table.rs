@@ -6,7 +6,7 @@
 //! However many ops lie between, a byte has 256 values: each is taken through the ops as the graph computes them, roundings
 //! of quantization between them included. Constants take part where they are the same for all elements.
 
-use super::{dequantized, element, elementwise};
+use super::{dequantized, element, finish};
 use crate::graph::{constant, splat};
 use crate::quant::keep_float::is_kept;
 use qc_dialects::graph::quantize::{dequantize_tensor, quantize};
@@ -132,7 +132,7 @@ pub fn function(rw: &mut Rewriter<'_>, root: OpId, id: QuantId, format: &Quant) 
     let mapped = lut(rw, slice.x?, id, bytes)?;
     let new = rw.m.producer(mapped)?;
     let chain: Vec<OpId> = slice.ops.iter().copied().chain([root]).collect();
-    elementwise::finish(rw, root, &chain, new)
+    finish(rw, root, &chain, new)
 }
 
 /// The table of `f` on real numbers between two formats, exactly as dequantize, `f`, quantize would compute it.
