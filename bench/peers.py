@@ -1,10 +1,13 @@
 """Times one model on one peer engine and prints one line of JSON. Called by qc-bench, once per round.
 
-usage: peers.py ov|ort MODEL.onnx SECONDS THREADS
+usage: peers.py ov|ort MODEL.onnx SECONDS THREADS [NAME[1,128] ...]
+
+The last are shapes of inputs that leave dims open; other open dims are 1.
 """
 import importlib.metadata
 import json
 import os
+import re
 import sys
 import time
 
@@ -26,21 +29,31 @@ def package_mb(name):
     return sum(os.path.getsize(f.locate()) for f in files if f.locate().exists()) / 1e6
 
 
-def fill(shape):
+def fill(shape, dtype):
     """The same numbers that the qc worker feeds."""
     n = int(np.prod(shape))
-    i = np.arange(n, dtype=np.uint64)
-    return ((i * 7919) % 255).astype(np.float32).reshape(shape) / 64 - 2
+    i = (np.arange(n, dtype=np.uint64) * 7919 % 255).reshape(shape)
+    return (i % 2).astype(dtype) if "int" in dtype else i.astype(np.float32) / 64 - 2
 
 
-def openvino(path, threads):
+def stated(words):
+    """Shapes by name."""
+    shapes = {}
+    for word in words:
+        name, dims = re.fullmatch(r"(.*)\[(.*)\]", word).groups()
+        shapes[name] = [int(d) for d in dims.split(",")]
+    return shapes
+
+
+def openvino(path, threads, shapes):
     import openvino as ov
     core = ov.Core()
     model = core.read_model(path)
     inputs = {}
     for port in model.inputs:
         dims = [1 if d.is_dynamic else d.get_length() for d in port.get_partial_shape()]
-        inputs[port.get_any_name()] = fill(dims)
+        name = port.get_any_name()
+        inputs[name] = fill(shapes.get(name, dims), port.get_element_type().to_dtype().name)
     model.reshape({k: list(v.shape) for k, v in inputs.items()})
     # Without the hint, this engine computes what is float in bfloat16.
     config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
@@ -51,13 +64,16 @@ def openvino(path, threads):
     return lambda: request.infer()
 
 
-def onnxruntime(path, threads):
+def onnxruntime(path, threads, shapes):
     import onnxruntime as ort
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    inputs = {i.name: fill([1 if not isinstance(d, int) else d for d in i.shape]) for i in session.get_inputs()}
+    inputs = {}
+    for i in session.get_inputs():
+        dims = [d if isinstance(d, int) else 1 for d in i.shape]
+        inputs[i.name] = fill(shapes.get(i.name, dims), i.type.removeprefix("tensor(").removesuffix(")"))
     return lambda: session.run(None, inputs)
 
 
@@ -66,7 +82,7 @@ def main():
     before = resident_mb()
     __import__(PACKAGES[engine])
     begin = time.perf_counter()
-    run = {"ov": openvino, "ort": onnxruntime}[engine](path, threads)
+    run = {"ov": openvino, "ort": onnxruntime}[engine](path, threads, stated(sys.argv[5:]))
     run()
     load_ms = (time.perf_counter() - begin) * 1e3
     end = time.perf_counter() + 0.5

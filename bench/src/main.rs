@@ -8,12 +8,13 @@ mod report;
 mod worker;
 
 use clap::Parser;
-use qc_compiler::{CompileOptions, Compiler, Precision, TargetCpu, write_artefact};
+use qc_compiler::{CompileOptions, Compiler, Precision, ShapeSpec, TargetCpu, write_artefact};
 use qc_kernels::Tier;
 use report::{Report, Row};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Measures models on qc and on peer engines in turns.
 #[derive(Parser)]
@@ -42,6 +43,9 @@ struct Cli {
     /// First core to pin to.
     #[arg(long, default_value_t = 0)]
     core: usize,
+    /// The shape of an input, such as `input_ids[1,128]`, for each input that leaves dims open.
+    #[arg(long, value_name = "NAME[DIMS]", value_parser = ShapeSpec::from_str)]
+    shape: Vec<ShapeSpec>,
     /// Let qc compute in f32 and give the peak of f32; peers compute what the model says.
     #[arg(long)]
     fp32: bool,
@@ -119,7 +123,8 @@ fn measure_model(
     std::fs::create_dir_all(&folder)?;
     let artefact = folder.join("model.so");
     let precision = if cli.fp32 { Precision::Fp32 } else { Precision::Auto };
-    let options = CompileOptions { target: target.clone(), precision, ..CompileOptions::default() };
+    let shapes = cli.shape.clone();
+    let options = CompileOptions { target: target.clone(), precision, shapes, ..CompileOptions::default() };
     let compiled = Compiler::new(options).compile(model)?;
     write_artefact(&compiled, &artefact)?;
     let mut engines = vec!["qc".to_string()];
@@ -127,8 +132,14 @@ fn measure_model(
         let held = |peer: &&String| cli.cpu.is_none() || *peer == "ov";
         engines.extend(cli.peers.iter().filter(held).cloned());
     }
-    let process =
-        peers::Process { seconds: cli.seconds, threads: cli.threads, core: cli.core, cpu: cli.cpu.as_deref(), python };
+    let process = peers::Process {
+        seconds: cli.seconds,
+        threads: cli.threads,
+        core: cli.core,
+        cpu: cli.cpu.as_deref(),
+        shapes: &cli.shape,
+        python,
+    };
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); engines.len()];
     for _ in 0..cli.rounds {
         for (engine, own) in engines.iter().zip(&mut samples) {

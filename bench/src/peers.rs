@@ -1,6 +1,7 @@
 //! Processes that measure: this program for qc, a Python script for the peers.
 
 use crate::Sample;
+use qc_compiler::ShapeSpec;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +39,8 @@ pub struct Process<'a> {
     pub core: usize,
     /// The tier the engine is held to.
     pub cpu: Option<&'a str>,
+    /// Shapes of inputs that leave dims open.
+    pub shapes: &'a [ShapeSpec],
     /// A Python that has the peers.
     pub python: Option<&'a Path>,
 }
@@ -56,6 +59,7 @@ impl Process<'_> {
         } else {
             let python = self.python.ok_or("a peer needs --python or --venv")?;
             words.extend([python.display().to_string(), SCRIPT.into(), engine.into(), model, seconds, threads]);
+            words.extend(self.shapes.iter().map(ShapeSpec::to_string));
         }
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env("OMP_NUM_THREADS", self.threads.to_string());

@@ -2,7 +2,7 @@
 
 use crate::Sample;
 use qc_kernels::{Tier, peak};
-use qc_runtime::{ContextOptions, Predictor};
+use qc_runtime::{Context, ContextOptions, Elem, Predictor};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,7 @@ pub fn measure(artefact: &Path, seconds: f64, threads: u32) -> Result<Sample, Bo
     // SAFETY: the file was written by the process that started this one.
     let predictor = unsafe { Predictor::load(artefact) }?;
     let mut context = predictor.context(&ContextOptions { threads: Some(threads), cpu: None })?;
-    for i in 0..predictor.inputs().len() {
-        for (n, x) in context.input_mut::<f32>(i, 1)?.iter_mut().enumerate() {
-            *x = ((n * 7919) % 255) as f32 / 64.0 - 2.0;
-        }
-    }
+    fill(&mut context)?;
     context.run()?;
     let load_ms = begin.elapsed().as_secs_f64() * 1e3;
     let warm = Instant::now();
@@ -40,6 +36,26 @@ pub fn measure(artefact: &Path, seconds: f64, threads: u32) -> Result<Sample, Bo
         memory_mb: resident_mb() - before,
         files_mb: std::fs::metadata(artefact)?.len() as f64 / 1e6,
     })
+}
+
+/// Fills inputs with the numbers that the peers get: integers are indices of the smallest tables, and what masks hold.
+fn fill(context: &mut Context) -> Result<(), Box<dyn std::error::Error>> {
+    let number = |n: usize| (n * 7919) % 255;
+    for i in 0..context.inputs().len() {
+        match context.inputs()[i].elem {
+            Elem::I64 => {
+                context.input_mut::<i64>(i, 1)?.iter_mut().zip(0..).for_each(|(x, n)| *x = number(n) as i64 % 2)
+            }
+            Elem::I32 => {
+                context.input_mut::<i32>(i, 1)?.iter_mut().zip(0..).for_each(|(x, n)| *x = number(n) as i32 % 2)
+            }
+            _ => {
+                let all = context.input_mut::<f32>(i, 1)?.iter_mut();
+                all.zip(0..).for_each(|(x, n)| *x = number(n) as f32 / 64.0 - 2.0);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Resident memory of this process.
