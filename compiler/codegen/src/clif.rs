@@ -71,7 +71,7 @@ impl<T: CodeModule> StepCompiler<'_, T> {
         let operands = std::mem::take(&mut f.operands);
         f.b.finalize(config);
         let body = Body::of(&cx.func);
-        let known = self.functions.with(&body);
+        let known = self.functions.get(&body).copied();
         if let Some(dump) = &mut self.dump {
             let text = known.map_or_else(|| cx.func.display().to_string(), |id| format!("; the code of {id}"));
             dump.push_str(&format!("; {name}, operands {operands:x?}\n{text}\n"));
@@ -81,7 +81,7 @@ impl<T: CodeModule> StepCompiler<'_, T> {
         }
         let id = self.module.declare_function(name, Linkage::Local, &cx.func.signature)?;
         self.module.define_function(id, &mut cx)?;
-        self.functions.add(body, id);
+        self.functions.insert(body, id);
         Ok((id, operands))
     }
 

@@ -6,13 +6,9 @@
 use cranelift_codegen::ir::{Function, UserExternalName, function::FunctionStencil};
 use cranelift_module::FuncId;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The functions of an image, by what they do.
-#[derive(Default)]
-pub struct Functions {
-    known: HashMap<u64, Vec<(Body, FuncId)>>,
-}
+pub type Functions = HashMap<Body, FuncId>;
 
 /// A function before it is compiled, without its name.
 #[derive(PartialEq, Hash)]
@@ -22,28 +18,13 @@ pub struct Body {
     callees: Vec<UserExternalName>,
 }
 
+// Floats in a stencil are bits, so a stencil is equal to itself.
+impl Eq for Body {}
+
 impl Body {
     /// That of a function.
     pub fn of(function: &Function) -> Body {
         let callees = function.params.user_named_funcs().values().cloned().collect();
         Body { stencil: function.stencil.clone(), callees }
-    }
-
-    fn hash(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        Hash::hash(self, &mut hasher);
-        hasher.finish()
-    }
-}
-
-impl Functions {
-    /// The function with this body, if there is one.
-    pub fn with(&self, body: &Body) -> Option<FuncId> {
-        self.known.get(&body.hash())?.iter().find(|(known, _)| known == body).map(|(_, id)| *id)
-    }
-
-    /// Adds a function.
-    pub fn add(&mut self, body: Body, id: FuncId) {
-        self.known.entry(body.hash()).or_default().push((body, id));
     }
 }

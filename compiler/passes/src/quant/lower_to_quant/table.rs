@@ -20,19 +20,19 @@ const LONGEST: usize = 32;
 
 /// The ops between a quantized tensor and a value that is a function of its elements.
 #[derive(Default)]
-struct Slice {
+struct Chain {
     /// The tensor; `None` until one is found.
     x: Option<ValueId>,
     /// The ops, operands first; tables among them.
     ops: Vec<OpId>,
 }
 
-impl Slice {
-    /// The slice that ends in `v`, a value of f32.
-    fn ending_in(m: &Module, v: ValueId) -> Option<Slice> {
-        let mut slice = Slice::default();
-        slice.add(m, v, m.dims(v))?;
-        slice.x.is_some().then_some(slice)
+impl Chain {
+    /// The chain that ends in `v`, a value of f32.
+    fn ending_in(m: &Module, v: ValueId) -> Option<Chain> {
+        let mut chain = Chain::default();
+        chain.add(m, v, m.dims(v))?;
+        chain.x.is_some().then_some(chain)
     }
 
     /// Adds what computes `v` of shape `dims`; `None` if it is no function of the elements of one tensor.
@@ -125,14 +125,14 @@ fn bytes_of(m: &Module, q: ValueId) -> Option<Vec<u8>> {
 /// Makes a table of whatever gives the operand of the quantization `root`.
 pub fn function(rw: &mut Rewriter<'_>, root: OpId, id: QuantId, format: &Quant) -> Option<()> {
     let v = Quantize(root).x(rw.m);
-    let slice = Slice::ending_in(rw.m, v)?;
-    let values = slice.values(rw.m, v)?;
+    let chain = Chain::ending_in(rw.m, v)?;
+    let values = chain.values(rw.m, v)?;
     let bytes =
         values.iter().map(|v| quantize(*v, format.scale(0), format.zero(0), format.lo, format.hi) as u8).collect();
-    let mapped = lut(rw, slice.x?, id, bytes)?;
+    let mapped = lut(rw, chain.x?, id, bytes)?;
     let new = rw.m.producer(mapped)?;
-    let chain: Vec<OpId> = slice.ops.iter().copied().chain([root]).collect();
-    finish(rw, root, &chain, new)
+    let ops: Vec<OpId> = chain.ops.iter().copied().chain([root]).collect();
+    finish(rw, root, &ops, new)
 }
 
 /// The table of `f` on real numbers between two formats, exactly as dequantize, `f`, quantize would compute it.
