@@ -18,25 +18,25 @@ const THREADS: usize = 4;
 
 /// Bytes that can be read at any place by several threads.
 pub trait Bytes: Sync {
-    /// Reads some bytes at `at`; none at the end.
+    /// Some of the `wanted` bytes at `at`, where they are or read into `buffer`; none at the end.
     ///
     /// # Errors
     /// When they cannot be read.
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+    fn read_at<'a>(&'a self, at: u64, wanted: u64, buffer: &'a mut [u8]) -> io::Result<&'a [u8]>;
 }
 
 impl Bytes for File {
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, at)
+    fn read_at<'a>(&'a self, at: u64, wanted: u64, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        let wanted = wanted.min(buffer.len() as u64) as usize;
+        let n = FileExt::read_at(self, &mut buffer[..wanted], at)?;
+        Ok(&buffer[..n])
     }
 }
 
 impl Bytes for [u8] {
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    fn read_at<'a>(&'a self, at: u64, wanted: u64, _: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let rest = usize::try_from(at).ok().and_then(|at| self.get(at..)).unwrap_or_default();
-        let n = rest.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&rest[..n]);
-        Ok(n)
+        Ok(&rest[..rest.len().min(usize::try_from(wanted).unwrap_or(usize::MAX))])
     }
 }
 
@@ -90,13 +90,12 @@ pub fn digest<B: Bytes + ?Sized>(bytes: &B, begin: u64, end: u64) -> io::Result<
 fn piece<B: Bytes + ?Sized>(bytes: &B, mut at: u64, end: u64, buffer: &mut [u8]) -> io::Result<Option<u128>> {
     let mut hash = Hasher::new();
     while at < end {
-        let wanted = (end - at).min(buffer.len() as u64) as usize;
-        let n = bytes.read_at(&mut buffer[..wanted], at)?;
-        if n == 0 {
+        let read = bytes.read_at(at, end - at, buffer)?;
+        if read.is_empty() {
             return Ok(None);
         }
-        hash.write(&buffer[..n]);
-        at += n as u64;
+        hash.write(read);
+        at += read.len() as u64;
     }
     Ok(Some(hash.finish_128()))
 }

@@ -22,6 +22,7 @@ mod digest;
 mod elem;
 mod error;
 mod io;
+mod loaded;
 pub mod note;
 #[cfg(feature = "pictures")]
 pub mod pictures;

@@ -245,24 +245,44 @@ pub fn inspect(path: &Path) -> Result<Note, LoadError> {
 /// # Errors
 /// As [`inspect`].
 pub fn check_file(path: &Path, how: Check) -> Result<Checked, LoadError> {
-    let io = |source| LoadError::Io { path: path.into(), source };
-    let file = File::open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(LoadError::NotAModel { path: path.into(), reason: "it is not a regular file".into() });
-    }
-    let weights = file.try_clone().map_err(io)?;
-    let checked = check(&ReadCache::new(file)).map_err(|damage| damage.at(path))?;
+    let (file, checked) = check_code(path)?;
     if how == Check::All {
-        check_rest(checked.seal, metadata.len(), &weights).map_err(io)?.map_err(|damage| damage.at(path))?;
+        check_weights(path, checked.seal, &file, &file)?;
     }
     Ok(checked)
+}
+
+/// Checks everything but the weights of the file at `path`, without executing anything; the file stays open.
+///
+/// # Errors
+/// As [`inspect`].
+pub(crate) fn check_code(path: &Path) -> Result<(File, Checked), LoadError> {
+    let io = |source| LoadError::Io { path: path.into(), source };
+    let file = File::open(path).map_err(io)?;
+    if !file.metadata().map_err(io)?.is_file() {
+        return Err(LoadError::NotAModel { path: path.into(), reason: "it is not a regular file".into() });
+    }
+    let checked = check(&ReadCache::new(&file)).map_err(|damage| damage.at(path))?;
+    Ok((file, checked))
+}
+
+/// Checks the weights of `file`, and all that follows them, as they are in `bytes`.
+///
+/// # Errors
+/// As [`inspect`].
+pub(crate) fn check_weights<B: Bytes>(path: &Path, seal: Seal, file: &File, bytes: &B) -> Result<(), LoadError> {
+    let io = |source| LoadError::Io { path: path.into(), source };
+    let len = file.metadata().map_err(io)?.len();
+    check_rest(seal, len, bytes).map_err(io)?.map_err(|damage| damage.at(path))
 }
 
 /// Compares the rest of a file of `len` bytes, behind what SHA-256 covers, with its digest.
 fn check_rest<B: Bytes + ?Sized>(seal: Seal, len: u64, bytes: &B) -> std::io::Result<Result<(), Damage>> {
     if len > seal.file_bytes {
         return Ok(Err(damaged("it is longer than when it was written")));
+    }
+    if len < seal.file_bytes {
+        return Ok(Err(damaged(SHORTER)));
     }
     Ok(match digest(bytes, seal.covered_bytes, seal.file_bytes)? {
         None => Err(damaged(SHORTER)),

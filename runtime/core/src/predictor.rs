@@ -1,6 +1,7 @@
 //! Models: made in this process, or loaded from a shared object.
 
-use crate::note::{self, Check, OWNER, Seal, TYPE_SEAL};
+use crate::loaded::Loaded;
+use crate::note::{self, Check};
 use crate::{Context, ContextOptions, IoInfo, LoadError, RunError};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use qc_embed::abi::{ABI_VERSION, Api, ENTRY_SYMBOL, Model};
@@ -80,7 +81,7 @@ impl Predictor {
     /// # Safety
     /// As [`Predictor::load`].
     pub unsafe fn load_checked(path: &Path, how: Check) -> Result<Predictor, LoadError> {
-        let checked = note::check_file(path, how)?;
+        let (file, checked) = note::check_code(path)?;
         check_tiers(path, &checked.note.tiers)?;
         let system = |e: libloading::Error| LoadError::System { path: path.into(), reason: e.to_string() };
         // A bare file name would make the system search its library path.
@@ -90,8 +91,12 @@ impl Predictor {
         type Entry = unsafe extern "C" fn() -> *const Api;
         // SAFETY: the seal says that we wrote the file, and our files export the entry with this type.
         let entry = unsafe { library.get::<Entry>(ENTRY_SYMBOL.as_bytes()) }.map_err(system)?;
-        if loaded_seal(*entry as *const c_void) != Some(checked.seal) {
-            return Err(LoadError::Replaced { path: path.into() });
+        // SAFETY: as above, and the library outlives what was found of it.
+        let loaded = unsafe { Loaded::with(*entry as *const c_void, &file) };
+        let loaded = loaded.filter(|loaded| loaded.seal() == Some(checked.seal));
+        let Some(loaded) = loaded else { return Err(LoadError::Replaced { path: path.into() }) };
+        if how == Check::All {
+            note::check_weights(path, checked.seal, &file, &loaded)?;
         }
         // SAFETY: as above; a null pointer is not dereferenced.
         let api = unsafe { entry().as_ref() };
@@ -209,32 +214,4 @@ pub fn check_tiers(path: &Path, tiers: &[String]) -> Result<(), LoadError> {
         needed: least.map_or("no tier at all", |tier| tier.as_str()).to_string(),
         found: host::best(None).name().to_string(),
     })
-}
-
-/// The seal of the library that has `symbol`, as it is in memory. The system's loader gives the library it already has
-/// when a path is opened twice, even if the file has been replaced.
-fn loaded_seal(symbol: *const c_void) -> Option<Seal> {
-    let mut place = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: `place` is writable; any bytes, zeros before the call, are one.
-    let (known, place) = unsafe { (libc::dladdr(symbol, place.as_mut_ptr()), place.assume_init()) };
-    if known == 0 || place.dli_fbase.is_null() {
-        return None;
-    }
-    // SAFETY: a loaded library begins with its headers and notes, which our linker puts into its first, page-aligned
-    // segment before anything else; a page is always readable.
-    let head = unsafe { std::slice::from_raw_parts(place.dli_fbase.cast::<u8>(), 4096) };
-    seal_in(head)
-}
-
-/// The seal in the first bytes of a file of ours: it is the first note.
-fn seal_in(head: &[u8]) -> Option<Seal> {
-    use object::LittleEndian as Le;
-    use object::read::elf::{FileHeader as _, ProgramHeader as _};
-    let header = object::elf::FileHeader64::<Le>::parse(head).ok()?;
-    let segments = header.program_headers(Le, head).ok()?;
-    let segment = segments.iter().find(|segment| segment.p_type(Le) == object::elf::PT_NOTE)?;
-    let note = head.get(segment.p_offset(Le) as usize..)?;
-    let word = |at: usize| Some(u32::from_le_bytes(note.get(at..at + 4)?.try_into().ok()?));
-    let is_seal = word(0)? == OWNER.len() as u32 + 1 && word(4)? == note::SEAL_BYTES as u32 && word(8)? == TYPE_SEAL;
-    Seal::from_bytes(note.get(16..16 + note::SEAL_BYTES)?).filter(|_| is_seal)
 }
