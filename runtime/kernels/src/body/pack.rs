@@ -42,7 +42,7 @@ pub unsafe fn b4<S: Simd>(s: S, args: *const u8) {
 /// # Safety
 /// `args` points to a [`PackArgs`] that keeps its contract.
 #[inline(always)]
-pub unsafe fn b1<S: Simd>(_: S, args: *const u8) {
+pub unsafe fn b1<S: Simd>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<PackArgs>() };
     let (row, flip) = (g.cols.div_ceil(16) * 64, g.flip as u8);
@@ -53,6 +53,10 @@ pub unsafe fn b1<S: Simd>(_: S, args: *const u8) {
         unsafe {
             if left < 4 || 4 * g.cols < row {
                 dst.write_bytes(0, row);
+            }
+            if left == 4 && g.src_n == 1 {
+                four_rows(s, src, g.src_k, flip, dst, g.cols);
+                continue;
             }
             for n in 0..g.cols {
                 let (src, dst) = (src.wrapping_add(n * g.src_n), dst.wrapping_add(4 * n));
@@ -66,5 +70,23 @@ pub unsafe fn b1<S: Simd>(_: S, args: *const u8) {
                 }
             }
         }
+    }
+}
+
+/// Four rows of `n` bytes, `row` bytes apart, as one of groups of four.
+#[inline(always)]
+unsafe fn four_rows<S: Simd>(s: S, src: *const u8, row: usize, flip: u8, dst: *mut u8, n: usize) {
+    let (flip, byte) = (s.splat_i(i32::from(flip)), s.splat_i(255));
+    let mut i = 0;
+    while i < n {
+        // SAFETY: the four rows exist, and may be read 64 bytes past their end; only the columns left are stored.
+        unsafe {
+            // A flipped bit is one that is added without a carry.
+            let of = |j: usize| s.and_i(s.add_i(s.load_u8(src.wrapping_add(j * row + i)), flip), byte);
+            let low = s.add_i(of(0), s.shift_left::<8>(of(1)));
+            let high = s.add_i(s.shift_left::<16>(of(2)), s.shift_left::<24>(of(3)));
+            s.store_i(s.add_i(low, high), dst.wrapping_add(4 * i).cast(), (n - i).min(16));
+        }
+        i += 16;
     }
 }
