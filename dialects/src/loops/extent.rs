@@ -67,6 +67,7 @@ fn shape(call: &Call, pointer: &str) -> (Levels, Option<&'static str>, i64) {
         (BinaryU8, _) => (&[("rows", "out_row")], Some("n"), 1),
         (Unary, "a") if call.variant == Variant::LutU8 => (&[("rows", "a_row")], Some("n"), 1),
         (Unary, _) if call.variant == Variant::LutU8 => (&[("rows", "out_row")], Some("n"), 1),
+        (Unary, "addend") => (&[("rows", "addend_row")], Some("n"), 4),
         (BinaryF32 | Unary, "a") => (&[("rows", "a_row")], Some("n"), stored("a_scale")),
         (BinaryF32 | Unary, _) => (&[("rows", "out_row")], Some("n"), stored("scale")),
         (Quantize, "a") => (&[("outer", "a_outer"), ("pixels", "a_px"), ("channels", "a_ch")], None, 4),

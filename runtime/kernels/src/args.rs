@@ -471,8 +471,8 @@ args! {
 args! {
     /// Element-wise operation on one tensor, `rows` rows of `n` elements.
     ///
-    /// `lut_u8` maps every byte by `lut`. The others are functions of real numbers; an operand whose scale is not 0 is
-    /// quantized, and so is the result: u8 instead of f32. With `E(x)` for `reference::exp`, `M(x)` for `reference::expm1`,
+    /// `lut_u8` maps every byte by `lut`. The others are functions of real numbers, of `a_i + addend_i` rounded where `addend`
+    /// is not null; an operand whose scale is not 0 is quantized, and so is the result: u8 instead of f32. With `E(x)` for `reference::exp`, `M(x)` for `reference::expm1`,
     /// `T(x)` for `reference::erfc`, `fma(..)` rounded once, the `max` and `min` of [`BinaryF32Args`], and `p0`, `p1`, `p2`
     /// the parameters (errors against exact values of the same parameters; `u` is a unit in the last place of the result;
     /// results below `max(1, |x|) * 2^-126` may be off by that much), the formula of each is said by its
@@ -488,8 +488,12 @@ args! {
         out: *mut u8 => ALL,
         /// Table of 256 bytes (`lut_u8`).
         lut: *const u8 => LutU8,
+        /// What is added to the operand, or null for nothing (all but `lut_u8`).
+        addend: *const f32,
         /// Bytes between rows of `a`.
         a_row: usize,
+        /// Bytes between rows of addends.
+        addend_row: usize,
         /// Bytes between rows of `out`.
         out_row: usize,
         /// Rows.
@@ -727,8 +731,8 @@ args! {
 args! {
     /// Packs a matrix of `k × cols` elements, in any order, into one panel of a matrix kernel with one segment.
     ///
-    /// - `b1`: bytes, each xor `flip`, into `[⌈k/4⌉][cols16][4]` as [`GemmArgs`] reads them; a `flip` of 128 turns u8 into the
-    ///   s8 that is less by 128.
+    /// - `b1`: bytes, each xor `flip`, which is 0 or 128, into `[⌈k/4⌉][cols16][4]` as [`GemmArgs`] reads them; 128 turns u8
+    ///   into the s8 that is less by 128.
     /// - `b4`: floats, into `[k][cols16]` as [`GemmF32Args`] reads them.
     ///
     /// What a panel has beyond the last column and behind the end of K is set to zero bytes. `pack::pack_gemm` and

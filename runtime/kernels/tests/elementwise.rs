@@ -138,7 +138,12 @@ fn functions_of_rows() {
                     Variant::HardSwishF32 => [3.0, 6.0, 1.0 / 6.0],
                     _ => [rng.float(0.1, 1.7), rng.float(0.01, 0.5), 0.0],
                 };
-                case.f32("p0", p[0]).f32("p1", p[1]).f32("p2", p[2]).check();
+                case.f32("p0", p[0]).f32("p1", p[1]).f32("p2", p[2]);
+                if rng.below(2) == 0 {
+                    let row = rng.pick(&[0, n + 2]);
+                    case.buffer("addend", arguments(&mut rng, rows * (n + 2)), 0).int("addend_row", 4 * row);
+                }
+                case.check();
             }
         }
     }

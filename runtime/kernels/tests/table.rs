@@ -81,7 +81,7 @@ fn what_fields_are_needed_with_exists() {
                 // Kernels have no use for a pointer that nobody sets, unless null says something.
                 Needed::Never if matches!(field.kind, FieldKind::PtrIn | FieldKind::PtrOut) => {
                     assert!(
-                        ["lut", "res", "row_bias", "mask", "gamma", "beta", "sum", "ranges", "from"]
+                        ["lut", "res", "row_bias", "mask", "gamma", "beta", "sum", "ranges", "from", "addend"]
                             .contains(&field.name),
                         "{} {}",
                         family.name(),

@@ -7,6 +7,7 @@
 use super::Lower;
 use super::call::{At, Code, Count};
 use super::emit::{Operand, sweep};
+use super::joined::Biased;
 use super::view::{Level, View, levels};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{Clamp, Dequantize, Quantize};
@@ -117,19 +118,35 @@ impl Lower<'_> {
         })
     }
 
-    /// Sweeps one operand in the order of the result's memory; `fields` are those that do not say where it lies.
-    fn unary_sweep(&mut self, x: ValueId, out: &View, variant: Variant, fields: &UnaryMore<Code>) -> Result<(), Diag> {
-        let a = self.operand_like(x, out, false)?;
-        let all = contiguous(levels(&out.dims, &[&a, out], 1), 1, out.elem_bytes());
-        sweep(&mut self.emit(), [&a, out], all, |[n, rows], [a, out]| {
-            let more = UnaryMore { a_row: a.by[1], out_row: out.by[1], ..fields.clone() };
+    /// Sweeps one operand, and what is added to it, in the order of the result's memory; `fields` are those that do not say
+    /// where it lies.
+    fn unary_sweep(
+        &mut self,
+        [x, addend]: [Option<ValueId>; 2],
+        out: &View,
+        variant: Variant,
+        fields: &UnaryMore<Code>,
+    ) -> Result<(), Diag> {
+        let mut operand = |v: Option<ValueId>| v.map(|v| self.operand_like(v, out, false)).transpose();
+        let (a, b) = (operand(x)?.ok_or_else(|| Diag::bug("no operand"))?, operand(addend)?);
+        let (has_addend, b) = (b.is_some(), b.unwrap_or_else(|| a.clone()));
+        let all = contiguous(levels(&out.dims, &[&a, &b, out], 2), 2, out.elem_bytes());
+        sweep(&mut self.emit(), [&a, &b, out], all, |[n, rows], [a, b, out]| {
+            let addend_row = if has_addend { b.by[1] } else { 0usize.into() };
+            let (addend, a_row, out_row) = (has_addend.then_some(b.at), a.by[1], out.by[1]);
+            let more = UnaryMore { a_row, addend, addend_row, out_row, ..fields.clone() };
             UnaryCall { variant, a: a.at, out: out.at, rows, n, more }
         })
     }
 
     /// A function of single real numbers.
     fn real_unary(&mut self, op: OpId, variant: Variant, [p0, p1, p2]: [f32; 3]) -> Result<(), Diag> {
-        let x = self.src.operand(op, 0).ok_or_else(|| Diag::bug("no operand"))?;
+        let biased = Biased::in_front_of(self.src, op);
+        if let Some(biased) = biased {
+            self.loc = self.joined_loc(op, &[biased.add]);
+        }
+        let x = biased.map(|biased| biased.x).or_else(|| self.src.operand(op, 0));
+        let x = x.ok_or_else(|| Diag::bug("no operand"))?;
         let (out, quant) = self.real_destination(self.src.result(op))?;
         let stored = Stored::of(quant.as_ref());
         let (x, read) = self.real_operand(x);
@@ -145,7 +162,7 @@ impl Lower<'_> {
             hi: stored.hi,
             ..Default::default()
         };
-        self.unary_sweep(x, &out, variant, &fields)
+        self.unary_sweep([Some(x), biased.map(|biased| biased.addend)], &out, variant, &fields)
     }
 
     /// One of the functions of `graph::activation`.
@@ -167,7 +184,7 @@ impl Lower<'_> {
         let data = self.data("table", table, vec![])?;
         let out = self.destination(op.out(self.src))?;
         let fields = UnaryMore { lut: Some(At::start(data)), ..Default::default() };
-        self.unary_sweep(op.x(self.src), &out, Variant::LutU8, &fields)
+        self.unary_sweep([Some(op.x(self.src)), None], &out, Variant::LutU8, &fields)
     }
 
     /// `graph.quantize` to one u8 format.

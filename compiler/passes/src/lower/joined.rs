@@ -1,7 +1,11 @@
-//! Ops that are part of the step of an op behind them: sums and factors of a layer norm or softmax, terms of a sum of embeddings.
+//! Ops that are part of the step of an op behind them: sums and factors of a layer norm or softmax, the bias of a function,
+//! terms of a sum of embeddings.
 //!
 //! before  %s = graph.add(%x, %r)   %y = graph.layer_norm(%s)      %m = graph.mul(%q, 0.125)  %t = graph.add(%m, %mask)  %p = graph.softmax(%t)
 //! after   one step; %s has memory if others read it               one step; %m and %t have no memory
+//!
+//! before  %s = graph.add(%x, @bias)   %y = graph.gelu(%s)
+//! after   one step; %s has no memory
 //!
 //! before  %a = graph.gather(@words, %i)  %b = graph.gather(@types, %j)  %s = graph.add(%a, %b)
 //! after   one step; %a and %b have no memory
@@ -9,7 +13,8 @@
 //! Kernels round what they add and multiply as an op of its own would, so nothing changes but the memory that moves.
 
 use crate::graph::{constant, sole_producer, splat};
-use qc_dialects::graph::{Add, Dequantize, Gather, LayerNorm, Mul, Quantize, Softmax};
+use qc_dialects::graph::activation::Function;
+use qc_dialects::graph::{Add, Clamp, Dequantize, Gather, LayerNorm, Mul, Quantize, Softmax};
 use qc_dialects::quant::QEmbedding;
 use qc_ir::{Elem, Module, OpId, Use, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -163,6 +168,35 @@ fn scaled(m: &Module, v: ValueId, user: OpId) -> Option<Scores> {
     Some(Scores { x: mul.lhs(m), factor, mask: None, ops: vec![mul.0] })
 }
 
+/// What a function is of, where that is a sum with numbers of a row: `x + addend`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Biased {
+    /// The addition.
+    pub add: OpId,
+    /// What has the dims of the sum.
+    pub x: ValueId,
+    /// A constant for each element of the last dim.
+    pub addend: ValueId,
+}
+
+impl Biased {
+    /// The sum in front of a function or clamp that nothing else reads.
+    pub fn in_front_of(m: &Module, op: OpId) -> Option<Biased> {
+        (Function::of(m, op).is_some() || Clamp::is(m, op)).then_some(())?;
+        let add = Add::of(m, sole_producer(m, m.operand(op, 0)?, op)?)?;
+        let dims = m.dims(add.out(m));
+        // Images lie channels-last, so their rows are others.
+        let row = *dims.last().filter(|_| dims.len() != 4)?;
+        let is_row = |v: ValueId| {
+            let own = m.dims(v);
+            own.last() == Some(&row) && own.iter().product::<usize>() == row && constant(m, v).is_some()
+        };
+        let sides = [(add.lhs(m), add.rhs(m)), (add.rhs(m), add.lhs(m))];
+        let (x, addend) = sides.into_iter().find(|&(x, addend)| m.dims(x) == dims && is_row(addend))?;
+        Embeddings::of(m, add).is_none().then_some(Biased { add: add.0, x, addend })
+    }
+}
+
 /// All such ops of a module.
 #[derive(Default, Debug)]
 pub struct Joined {
@@ -198,6 +232,9 @@ impl Joined {
                 joined.nowhere.extend(ops.iter().map(|&op| m.result(op)));
                 joined.parts.extend(&ops);
                 joined.in_softmax.extend(ops);
+            } else if let Some(biased) = Biased::in_front_of(m, op) {
+                joined.parts.insert(biased.add);
+                joined.nowhere.insert(m.result(biased.add));
             } else if let Some(sum) = Add::of(m, op).and_then(|add| Embeddings::of(m, add)) {
                 joined.nowhere.extend(sum.ops.iter().map(|&op| m.result(op)));
                 joined.parts.extend(&sum.ops);

@@ -67,6 +67,29 @@ fn size<S: Simd>(s: S, x: S::F) -> S::F {
     s.as_float(s.and_i(s.bits(x), s.splat_i(i32::MAX)))
 }
 
+/// Real numbers, with addends if there are any.
+#[derive(Clone, Copy)]
+struct Sums<S: Simd> {
+    operand: Source<S>,
+    addend: *const f32,
+    has_addend: bool,
+}
+
+impl<S: Simd> Sums<S> {
+    /// Elements `i ..` of a row, 16 of them.
+    ///
+    /// # Safety
+    /// Element `i` exists; the row and the addends may be read 64 bytes past their end.
+    #[inline(always)]
+    unsafe fn load(&self, s: S, row: *const u8, i: usize) -> S::F {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            let x = self.operand.load(s, row, i);
+            if self.has_addend { s.add(x, s.load(self.addend.wrapping_add(i))) } else { x }
+        }
+    }
+}
+
 /// A function of every element.
 ///
 /// # Safety
@@ -76,8 +99,10 @@ pub unsafe fn map<S: Simd, F: Function>(s: S, args: *const u8) {
     // SAFETY: the caller's guarantee.
     let g = unsafe { *args.cast::<UnaryArgs>() };
     let p = [s.splat(g.p0), s.splat(g.p1), s.splat(g.p2)];
-    let source = Source::new(s, g.a_scale, g.a_zero);
+    let operand = Source::new(s, g.a_scale, g.a_zero);
     for r in 0..g.rows {
+        let source =
+            Sums { operand, addend: g.addend.wrapping_byte_add(r * g.addend_row), has_addend: !g.addend.is_null() };
         let (a, out) = (g.a.wrapping_add(r * g.a_row), g.out.wrapping_add(r * g.out_row));
         // SAFETY: row `r` exists, and may be read 64 bytes past its end.
         unsafe {
@@ -101,7 +126,7 @@ pub unsafe fn map<S: Simd, F: Function>(s: S, args: *const u8) {
 #[inline(always)]
 unsafe fn run<S: Simd, F: Function, O: Stored<S>, const N: usize>(
     s: S,
-    source: Source<S>,
+    source: Sums<S>,
     stored: O,
     a: *const u8,
     out: *mut u8,

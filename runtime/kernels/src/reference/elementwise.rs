@@ -67,6 +67,8 @@ pub(super) fn unary<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
                 mem.set_u8(out.plus(i), through_lut(q, args, mem));
             } else {
                 let x = load_real(a, i, args, ["a_scale", "a_zero"], mem);
+                let addend = args.ptr("addend").plus(r * args.int("addend_row") + 4 * i);
+                let x = if args.ptr("addend").is_null() { x } else { x + mem.f32(addend) };
                 store_real(function(variant, x, parameters), out, i, args, mem);
             }
         }
