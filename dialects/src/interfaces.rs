@@ -1,7 +1,7 @@
 //! What ops of both dialects have in common. Interfaces of one dialect stand beside their ops.
 
 use crate::graph::conv::ConvShape;
-use crate::graph::{Conv2d, Linear};
+use crate::graph::{Conv2d, LayerNorm, Linear};
 use crate::quant::{QBatchMatmul, QConv2d, QLinear};
 use qc_ir::{Module, OpId, ValueId};
 
@@ -17,10 +17,11 @@ qc_ir::interface! {
     }
 }
 
-/// The bounds, lower and upper, that a convolution or matrix product clamps its sum to in real numbers; `None` for other
-/// ops.
-pub fn clamp_of_sum(m: &Module, op: OpId) -> Option<[f64; 2]> {
+/// The bounds, lower and upper, that a convolution, matrix product or layer norm clamps its result to in real numbers; `None`
+/// for other ops.
+pub fn own_clamp(m: &Module, op: OpId) -> Option<[f64; 2]> {
     let float = Linear::of(m, op).map(|l| [l.min(m), l.max(m)]);
     let layer = || QLinear::of(m, op).map(|q| [q.min(m), q.max(m)]);
-    float.or_else(layer).or_else(|| QBatchMatmul::of(m, op).map(|q| [q.min(m), q.max(m)]))
+    let product = || QBatchMatmul::of(m, op).map(|q| [q.min(m), q.max(m)]);
+    float.or_else(layer).or_else(product).or_else(|| LayerNorm::of(m, op).map(|norm| [norm.min(m), norm.max(m)]))
 }

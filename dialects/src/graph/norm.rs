@@ -3,6 +3,7 @@
 use super::items::{kept, not_channels};
 use super::{arg, dims_of, f32_ty, f32s};
 use qc_ir::{Follow, HostTensor, Items, Module, OpId, Type};
+use qc_kernels::reference::clamp_f32;
 
 qc_ir::ops! { dialect NORM = "graph";
     /// Batch normalisation in inference form, per channel (axis 1):
@@ -11,9 +12,9 @@ qc_ir::ops! { dialect NORM = "graph";
         infer(infer_batch_norm) eval(eval_batch_norm) items(not_channels);
     /// Layer normalisation over all dims from `axis` on, whose sizes `scale` and `bias` have: `out = t * scale + bias` with
     /// `t = (x - mean) / sqrt(var + epsilon)`, `var` being the mean of the squares of `x - mean`; with `rms`
-    /// `t = x / sqrt(mean(x²) + epsilon)`.
+    /// `t = x / sqrt(mean(x²) + epsilon)`. The result is clamped to `min..=max`.
     op LayerNorm = "graph.layer_norm"(x: F32, scale: Optional F32, bias: Optional F32) -> (out)
-        { axis: Int, epsilon: Float = 1e-5, rms: Bool = false } [PURE]
+        { axis: Int, epsilon: Float = 1e-5, rms: Bool = false, min: Float = f64::NEG_INFINITY, max: Float = f64::INFINITY } [PURE]
         infer(infer_layer_norm) eval(eval_layer_norm) items(items_layer_norm);
     /// Local response normalisation across channels (axis 1):
     /// `out[c] = x[c] * (bias + alpha * sum x[i]^2)^-beta` over `size` channels starting at `c - (size - 1) / 2`.
@@ -57,6 +58,9 @@ fn infer_layer_norm(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
             return Err(format!("the {what} has the shape {:?}, not {own:?}", m.dims(v)));
         }
     }
+    if view.min(m).is_nan() || view.max(m).is_nan() {
+        return Err("`min` and `max` must be numbers".into());
+    }
     if !(view.epsilon(m) >= 0.0 && (view.epsilon(m) as f32).is_finite()) {
         return Err(format!("epsilon is {}, not a number from 0 on", view.epsilon(m)));
     }
@@ -79,7 +83,8 @@ fn eval_layer_norm(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result
         let root = (mean_of(&|x| (x - mean).powi(2)) + view.epsilon(m)).sqrt();
         out.extend(row.iter().enumerate().map(|(i, &x)| {
             let t = (f64::from(x) - mean) / root;
-            (t * scale.map_or(1.0, |s| f64::from(s[i])) + bias.map_or(0.0, |b| f64::from(b[i]))) as f32
+            let y = t * scale.map_or(1.0, |s| f64::from(s[i])) + bias.map_or(0.0, |b| f64::from(b[i]));
+            clamp_f32(y as f32, view.min(m) as f32, view.max(m) as f32)
         }));
     }
     Ok(vec![HostTensor::f32(dims, out)])

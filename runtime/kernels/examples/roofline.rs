@@ -434,7 +434,7 @@ impl Bench {
         let mut g = LayerNormArgs::ZERO;
         (g.a, g.out, g.gamma, g.beta) = (a.ptr(), out.ptr(), gamma.ptr(), beta.ptr());
         (g.rows, g.n, g.a_row, g.res_row, g.sum_row, g.out_row) = (rows, n, 4 * n, 4 * n, 4 * n, 4 * n);
-        g.epsilon = 1e-12;
+        (g.epsilon, g.clamp_lo, g.clamp_hi) = (1e-12, f32::NEG_INFINITY, f32::INFINITY);
         let bytes = 4 * rows * n;
         self.rate("layer_norm 128x768", Family::LayerNorm, Variant::F32, &g, 2 * bytes);
         self.rate("rms_norm 128x768", Family::LayerNorm, Variant::Rms, &g, 2 * bytes);

@@ -51,6 +51,7 @@ fn case(rng: &mut Rng, variant: Variant, rows: usize, n: usize, with: With) -> C
         case.int("lo", rng.below(3)).int("hi", rng.pick(&[255, 100]));
     }
     case.int("rows", rows).int("n", n).f32("epsilon", rng.pick(&[1e-5, 1e-12, 0.0, 1.0]));
+    case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, -0.5])).f32("clamp_hi", rng.pick(&[f32::INFINITY, 0.75]));
     case
 }
 
@@ -70,6 +71,10 @@ fn rows_of_any_length_with_any_operands() {
     }
 }
 
+fn unclamped(case: &mut Case) -> &mut Case {
+    case.f32("clamp_lo", f32::NEG_INFINITY).f32("clamp_hi", f32::INFINITY)
+}
+
 #[test]
 fn in_place() {
     let mut rng = Rng(32);
@@ -87,7 +92,7 @@ fn in_place() {
                 for row in ["a_row", "res_row", "sum_row", "out_row"] {
                     case.int(row, 4 * n);
                 }
-                case.int("rows", 3).int("n", n).f32("epsilon", 1e-5).check();
+                unclamped(&mut case).int("rows", 3).int("n", n).f32("epsilon", 1e-5).check();
             }
         }
     }
@@ -101,7 +106,7 @@ fn normal(values: &[f32], variant: Variant, epsilon: f32) -> Vec<f32> {
     let n = values.len();
     let mut case = Case::new(Family::LayerNorm, variant);
     case.buffer("a", values.to_vec().bytes(), 0).buffer("out", vec![0; 4 * n], 0);
-    case.int("rows", 1).int("n", n).f32("epsilon", epsilon);
+    unclamped(&mut case).int("rows", 1).int("n", n).f32("epsilon", epsilon);
     floats(&case.check().0[1])
 }
 

@@ -9,7 +9,7 @@ use qc_dialects::graph::{
     AdaptiveAvgPool, Clamp, Clip, Concat, Dequantize, Function, GlobalAvgPool, GlobalMaxPool, Max, MaxPool, Min,
     Observe, Quantize, Relu, Softmax,
 };
-use qc_dialects::interfaces::clamp_of_sum;
+use qc_dialects::interfaces::own_clamp;
 use qc_ir::{Attrs, Module, OpId, Pattern, Quant, Rewriter, Traits, Use, ValueId};
 
 /// Bounds of real numbers: of what a tensor holds, or of what an activation lets through. NaN is never meant.
@@ -31,9 +31,9 @@ impl Bounds {
         Some(Bounds { min, max })
     }
 
-    /// The bounds that a convolution or matrix product has itself.
+    /// The bounds that a convolution, matrix product or layer norm has itself.
     pub fn within(m: &Module, op: OpId) -> Bounds {
-        clamp_of_sum(m, op).map_or(Bounds::NONE, |[min, max]| Bounds { min: min as f32, max: max as f32 })
+        own_clamp(m, op).map_or(Bounds::NONE, |[min, max]| Bounds { min: min as f32, max: max as f32 })
     }
 
     /// The real numbers that a format can stand for; `join` is what those of the indices of an axis become.
@@ -106,7 +106,7 @@ fn within(m: &Module, v: ValueId, left: &mut usize) -> Bounds {
     }
     let is = |defs: &[&'static qc_ir::OpDef]| defs.iter().any(|d| m.is(op, d));
     match () {
-        () if clamp_of_sum(m, op).is_some() => Bounds::within(m, op),
+        () if own_clamp(m, op).is_some() => Bounds::within(m, op),
         () if is(&[Concat::DEF]) => {
             let parts = m.operands(op).iter().flatten().map(|&x| within(m, x, left));
             parts.reduce(Bounds::hull).unwrap_or(Bounds::NONE)
@@ -144,6 +144,8 @@ pub struct Pair {
     pub x: ValueId,
     /// The `graph.dequantize`.
     pub dequantize: OpId,
+    /// The `graph.quantize`, which others may read as well.
+    pub quantize: OpId,
     format: Quant,
 }
 
@@ -151,7 +153,8 @@ impl Pair {
     /// The pair that ends with `dequantize`.
     pub fn ending(m: &Module, dequantize: OpId) -> Option<Pair> {
         let quantize = Quantize::producing(m, Dequantize::of(m, dequantize)?.q(m))?;
-        Some(Pair { x: quantize.x(m), dequantize, format: m.quant(quantize.quant(m)).clone() })
+        let format = m.quant(quantize.quant(m)).clone();
+        Some(Pair { x: quantize.x(m), dequantize, quantize: quantize.0, format })
     }
 
     /// The pair that gives `v`.
@@ -172,7 +175,7 @@ impl Pair {
         }
         self.format.axis.is_none().then_some(())?;
         let loc = rw.m.loc(self.dequantize);
-        let clip = rw.create_at(self.dequantize, loc, Clip::DEF, &[Some(self.x)], clamp.attrs())?;
+        let clip = rw.create_at(self.quantize, loc, Clip::DEF, &[Some(self.x)], clamp.attrs())?;
         Some(rw.m.result(clip))
     }
 

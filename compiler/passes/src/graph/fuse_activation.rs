@@ -1,4 +1,5 @@
-//! Makes additions, relus and clips part of the float convolution or matrix product before them.
+//! Makes additions, relus and clips part of the float convolution or matrix product before them, relus and clips also of a
+//! layer norm.
 //!
 //! before  %c = graph.conv2d(%x, %w, %b)   %s = graph.add(%c, %r)   %y = graph.relu(%s)
 //! after   %y = graph.conv2d(%x, %w, %b, %r) {min = 0.0}
@@ -9,7 +10,7 @@
 use super::bounds::Bounds;
 use super::sole_producer;
 use super::unclamped;
-use qc_dialects::graph::{Add, Clip, Concat, Conv2d, Linear, Relu};
+use qc_dialects::graph::{Add, Clip, Concat, Conv2d, LayerNorm, Linear, Relu};
 use qc_dialects::phase;
 use qc_ir::{Diag, Keeps, Module, OpId, Pass, PassCx, Pattern, Rewriter, ValueId};
 
@@ -28,8 +29,8 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         m,
         &[
             Pattern { name: "sum-into-conv", root: Add::DEF, apply: sum_into_conv },
-            Pattern { name: "relu-into-linear", root: Relu::DEF, apply: into_linear },
-            Pattern { name: "clip-into-linear", root: Clip::DEF, apply: into_linear },
+            Pattern { name: "relu-into-producer", root: Relu::DEF, apply: into_producer },
+            Pattern { name: "clip-into-producer", root: Clip::DEF, apply: into_producer },
             Pattern { name: "relu-through-concat", root: Relu::DEF, apply: through_concat },
             Pattern { name: "clip-through-concat", root: Clip::DEF, apply: through_concat },
         ],
@@ -42,19 +43,21 @@ fn open_linear(m: &Module, v: ValueId, user: OpId) -> Option<OpId> {
     (Linear::is(m, producer) && unclamped(m, producer)).then_some(producer)
 }
 
-/// `linear` with the bounds of `activation`, made at `activation`.
-fn clamped(rw: &mut Rewriter<'_>, linear: OpId, activation: OpId) -> Option<ValueId> {
+/// `op` with the bounds of `activation`, made at `activation`.
+fn clamped(rw: &mut Rewriter<'_>, op: OpId, activation: OpId) -> Option<ValueId> {
     let bounds = Bounds::of(rw.m, activation)?;
-    let (def, operands) = (rw.m.def(linear), rw.m.operands(linear).to_vec());
-    let attrs = rw.m.attrs(linear).clone().with("min", bounds.min).with("max", bounds.max);
-    let loc = rw.fuse_locs(&[linear, activation]);
+    let (def, operands) = (rw.m.def(op), rw.m.operands(op).to_vec());
+    let attrs = rw.m.attrs(op).clone().with("min", bounds.min).with("max", bounds.max);
+    let loc = rw.fuse_locs(&[op, activation]);
     let new = rw.create_at(activation, loc, def, &operands, attrs)?;
     Some(rw.m.result(new))
 }
 
-fn into_linear(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
-    let linear = open_linear(rw.m, rw.m.operand(op, 0)?, op)?;
-    let (old, new) = (rw.m.result(op), clamped(rw, linear, op)?);
+fn into_producer(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
+    let x = rw.m.operand(op, 0)?;
+    let norm = || sole_producer(rw.m, x, op).filter(|&norm| rw.m.is(norm, LayerNorm::DEF) && unclamped(rw.m, norm));
+    let producer = open_linear(rw.m, x, op).or_else(norm)?;
+    let (old, new) = (rw.m.result(op), clamped(rw, producer, op)?);
     rw.replace(old, new);
     Some(())
 }

@@ -147,7 +147,8 @@ impl Lower<'_> {
                 lo: stored.lo,
                 hi: stored.hi,
             };
-            LayerNormCall { variant, a: a.at, out: out.at, rows, n, more }
+            let [clamp_lo, clamp_hi] = [op.min(src) as f32, op.max(src) as f32];
+            LayerNormCall { variant, a: a.at, out: out.at, rows, n, clamp_lo, clamp_hi, more }
         })
     }
 

@@ -34,5 +34,14 @@ fn pair(rw: &mut Rewriter<'_>, op: OpId) -> Option<()> {
     // two readings of one tensor is 0.
     let seen = |u: &Use| matches!(u, Use::Operand(reader, _) if is_returned(rw.m, rw.m.result(*reader)));
     (!rw.m.uses(Dequantize(op).q(rw.m)).iter().any(seen)).then_some(())?;
-    Pair::ending(rw.m, op)?.remove(rw)
+    let pair = Pair::ending(rw.m, op)?;
+    let quantized = rw.m.result(pair.quantize);
+    let real = pair.real(rw)?;
+    // What others quantize is the same behind the clamp, which then is all that reads the op in front, and may join it.
+    if rw.m.only_user(quantized) != Some(op) {
+        rw.m.set_operand(pair.quantize, 0, Some(real));
+    }
+    let out = rw.m.result(op);
+    rw.replace(out, real);
+    Some(())
 }

@@ -58,8 +58,8 @@ args! {
     ///   `r = 1 / sqrt(f32(var + epsilon))`; `t = fma(d, r, -f32(rest) * r)`.
     /// - `rms`: `r = 1 / sqrt(f32(Σ v² / n + epsilon))`; `t = v * r`.
     ///
-    /// `out = fma(t, gamma_i, beta_i)`, 1 and 0 for those that are null. Operands whose scale is not 0 are quantized, and so is
-    /// the result. `out` and `sum` may be equal to `a` or `res` of the same type, but not to each other.
+    /// `out = fma(t, gamma_i, beta_i)`, 1 and 0 for those that are null, clamped to `clamp_lo ..= clamp_hi`. Operands whose scale
+    /// is not 0 are quantized, and so is the result. `out` and `sum` may be equal to `a` or `res` of the same type, but not to each other.
     LayerNorm: LayerNormArgs, LayerNormCall, LayerNormMore {
         /// Operand.
         a: *const u8 => ALL,
@@ -87,6 +87,10 @@ args! {
         n: usize => ALL,
         /// What is added to the variance.
         epsilon: f32,
+        /// Lowest float result.
+        clamp_lo: f32 => ALL,
+        /// Highest float result.
+        clamp_hi: f32 => ALL,
         /// Scale of `a`; 0: it is f32.
         a_scale: f32,
         /// Zero point of `a`.

@@ -218,7 +218,9 @@ unsafe fn normalize<S: Simd, const CENTRED: bool, O: Stored<S>>(
     let variance = if m.variance < 0.0 { 0.0 } else { m.variance };
     let root = s.sqrt(s.splat((variance + f64::from(g.epsilon)) as f32));
     let r = s.div(s.splat(1.0), root);
-    let affine = Affine { gamma: g.gamma, beta: g.beta, mean: m.mean, r, shift: s.mul(s.splat(-(m.rest as f32)), r) };
+    let shift = s.mul(s.splat(-(m.rest as f32)), r);
+    let clamp = [s.splat(g.clamp_lo), s.splat(g.clamp_hi)];
+    let affine = Affine { gamma: g.gamma, beta: g.beta, mean: m.mean, r, shift, clamp };
     let mut i = 0;
     // SAFETY: rows and parameters have so many elements, and may be read 64 bytes past their end.
     unsafe {
@@ -247,6 +249,7 @@ struct Affine<S: Simd> {
     mean: S::F,
     r: S::F,
     shift: S::F,
+    clamp: [S::F; 2],
 }
 
 impl<S: Simd> Affine<S> {
@@ -257,7 +260,7 @@ impl<S: Simd> Affine<S> {
         unsafe {
             let gamma = if self.gamma.is_null() { s.splat(1.0) } else { s.load(self.gamma.wrapping_add(i)) };
             let beta = if self.beta.is_null() { s.splat(0.0) } else { s.load(self.beta.wrapping_add(i)) };
-            s.fma(t, gamma, beta)
+            s.clamp(s.fma(t, gamma, beta), self.clamp[0], self.clamp[1])
         }
     }
 }

@@ -11,7 +11,8 @@ pub struct Rounding<S: Simd> {
     lo: S::F,
     hi: S::F,
     magic: S::F,
-    zero: S::F,
+    /// `MAGIC` as an integer, less the zero point.
+    magic_bits: S::I,
 }
 
 impl<S: Simd> Rounding<S> {
@@ -23,15 +24,15 @@ impl<S: Simd> Rounding<S> {
             lo: s.splat(lo as f32 - zero),
             hi: s.splat(hi as f32 - zero),
             magic: s.splat(MAGIC),
-            zero: s.splat(zero),
+            magic_bits: s.splat_i(MAGIC_BITS - zero as i32),
         }
     }
 
-    /// The results: adding the zero point to the rounded sum with `MAGIC` is exact.
+    /// The results: the sum with `MAGIC` is rounded and has the integer in its low bits.
     #[inline(always)]
     pub fn apply(self, s: S, x: S::F) -> S::I {
         let v = s.clamp_to_number(s.div(x, self.scale), self.lo, self.hi);
-        s.sub_i(s.bits(s.add(s.add(v, self.magic), self.zero)), s.splat_i(MAGIC_BITS))
+        s.sub_i(s.bits(s.add(v, self.magic)), self.magic_bits)
     }
 }
 

@@ -3,7 +3,7 @@
 extern crate alloc;
 
 use super::function::sqrt;
-use super::numbers::{load_real, store_real};
+use super::numbers::{clamp_f32, load_real, store_real};
 use super::softmax::sum_in_runs;
 use super::{Args, Memory};
 use crate::numbers::fma_exact;
@@ -32,6 +32,7 @@ pub(super) fn layer_norm<M: Memory>(variant: Variant, args: &Args, mem: &mut M) 
                 p => mem.f32(p.plus(4 * i)),
             };
             let y = fma_exact(t, parameter("gamma", 1.0), parameter("beta", 0.0));
+            let y = clamp_f32(y, args.f32("clamp_lo"), args.f32("clamp_hi"));
             store_real(y, place("out", "out_row", r), i, args, mem);
         }
     }
