@@ -106,7 +106,7 @@ def quantization_noise(
 ) -> onnx.ModelProto:
     """The model with a share `clamps` of its pairs as `Clip`, and up to `steps` of a step added before the others.
 
-    What is computed from constants only is a constant: its roundings are data.
+    What is computed from constants and shapes only is a constant: its roundings are data.
     """
     r = Rewriter(model, values, rng)
     outputs = {o.name for o in model.graph.output}
@@ -117,7 +117,7 @@ def quantization_noise(
     for node in r.model.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
-        if fixed.issuperset(node.input):
+        if node.op_type == "Shape" or fixed.issuperset(node.input):
             fixed.update(node.output)
             nodes.append(node)
             continue
