@@ -117,7 +117,7 @@ def quantization_noise(
     for node in r.model.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
-        if node.op_type == "Shape" or fixed.issuperset(node.input):
+        if node.op_type == "Shape" or fixed.issuperset(reads(node)):
             fixed.update(node.output)
             nodes.append(node)
             continue
@@ -152,6 +152,15 @@ def quantization_noise(
         nodes.extend(with_noise(r, node, array, along(scale, array, axis), WIDE_STEPS if wide else steps))
     r.set_nodes(nodes)
     return r.model
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """The values that a node reads, those in its branches included."""
+    found = set(node.input)
+    for graph in (a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH):
+        inside = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer}
+        found |= {name for n in graph.node for name in reads(n)} - inside
+    return found
 
 
 def along(scale: Array, array: Array, axis: int) -> Array:
