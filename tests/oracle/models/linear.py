@@ -44,6 +44,35 @@ def conv(net: Net, x: Value) -> Value | None:
     return net.op("Conv", *operands, **attributes)
 
 
+def conv_transpose(net: Net, x: Value) -> Value | None:
+    """Any groups, kernel, stride, dilation and padding, stated, found, or by the size of the result."""
+    if x.rank not in (3, 4) or not x.known:
+        return None
+    channels, dims = x.rest[0], x.rest[1:]
+    group = net.pick([1, 1, channels, *[g for g in (2, 3) if channels % g == 0]])
+    own = net.integer(1, max(1, 6 // group))
+    kernel = [net.integer(1, 4) for _ in dims]
+    strides, dilations = ([net.pick(options) for _ in dims] for options in ([1, 2, 2, 3], [1, 1, 1, 2]))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    whole = [s * (n - 1) + r for s, n, r in zip(strides, dims, reach, strict=True)]
+    attributes: dict = {"group": group, "strides": strides, "dilations": dilations}
+    if net.chance(0.3):
+        attributes["output_padding"] = [net.integer(0, s - 1) for s in strides]
+    form = net.pick(["pads", "pads", "SAME_UPPER", "SAME_LOWER", "VALID", "output_shape"])
+    if form == "pads":
+        attributes["pads"] = [net.integer(0, min(2, (n - 1) // 2)) for n in whole * 2]
+    elif form == "output_shape":
+        attributes["output_shape"] = [net.integer(max(1, n - 2), n) for n in whole]
+    else:
+        attributes["auto_pad"] = form
+    if net.chance(0.5):
+        attributes["kernel_shape"] = kernel
+    operands = [x, net.weight(channels, own, *kernel)]
+    if net.chance(0.6):
+        operands.append(net.const(net.rng.standard_normal(own * group)))
+    return net.op("ConvTranspose", *operands, **attributes)
+
+
 def gemm(net: Net, x: Value) -> Value | None:
     """All attributes, with a bias of any shape or none."""
     if x.rank != 2 or not x.known:
@@ -110,4 +139,4 @@ def attention(net: Net, x: Value) -> Value | None:
     return net.op("Add", x, y)
 
 
-MAKERS = [conv, conv, conv, gemm, gemm, matmul, matmul, product_of_computed, attention]
+MAKERS = [conv, conv, conv, conv_transpose, gemm, gemm, matmul, matmul, product_of_computed, attention]

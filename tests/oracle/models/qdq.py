@@ -82,6 +82,19 @@ class Writer:
         attributes = {"group": group, "strides": [stride] * 2, "pads": [k // 2] * 4}
         return net.op("Conv", *operands, **attributes)
 
+    def conv_transpose(self, x: Value) -> Value | None:
+        if x.rank != 4 or not x.known:
+            return None
+        net, c = self.net, x.rest[0]
+        x = self.ready(x)
+        group = net.pick([1, 1, 1, c, 2 if c % 2 == 0 else 1])
+        own, k, stride = net.integer(1, max(1, 8 // group)), net.integer(1, 3), net.pick([1, 2, 2, 3])
+        w = self.weight((c, own, k, k), 1, c // group * k * k)
+        operands = [x, self.formats.dequantized(w)]
+        if net.chance(0.5):
+            operands.append(net.const((net.rng.standard_normal(own * group) * 0.5).astype(np.float32)))
+        return net.op("ConvTranspose", *operands, group=group, strides=[stride] * 2)
+
     def gemm(self, x: Value) -> Value | None:
         if x.rank != 2 or not x.known:
             return None
@@ -115,7 +128,8 @@ class Writer:
         return self.net.op("MatMul", scores, x) if self.net.chance(0.7) else scores
 
     def product(self, x: Value) -> Value | None:
-        maker = self.net.pick([self.conv, self.conv, self.gemm, self.matmul, self.matmul, self.computed])
+        makers = [self.conv, self.conv, self.conv, self.gemm, self.matmul, self.matmul, self.computed, self.conv_transpose]
+        maker = self.net.pick(makers)
         return maker(x)
 
     def residual(self, x: Value) -> Value | None:

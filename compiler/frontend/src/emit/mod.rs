@@ -11,10 +11,12 @@ mod index;
 mod integer;
 mod movement;
 mod reduce;
+mod transposed;
 
 pub(crate) use compute::{Arith, Conv, Count, Norm, Pool, scalar};
 pub(crate) use integer::{Relation, Rounding};
 pub(crate) use movement::{Range, cast_known, gather};
+pub(crate) use transposed::Transposed;
 
 use crate::elements::bounded;
 use crate::error::Refusal;

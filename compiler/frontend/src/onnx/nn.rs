@@ -1,7 +1,7 @@
 //! ONNX operators of neural networks: convolution, products, pooling, normalisation.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Arith, Conv, Count, Graph, Pool, Value};
+use crate::emit::{Arith, Conv, Count, Graph, Pool, Transposed, Value};
 use crate::error::Refusal;
 use crate::shape::{self, Window, checked_pads, pair};
 
@@ -81,6 +81,46 @@ pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let conv = geometry(g, n, &x, &w)?;
     let y = g.conv2d(&x, &w, n.optional(2), &conv)?;
     sequence(g, &y, flat)
+}
+
+/// The result's size is given, or what the pads leave. Pads that are found leave the input's size times the stride, if the taps
+/// reach so far.
+pub(super) fn conv_transpose(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let flat = is_sequence(g, n)?;
+    let (x, w) = (image(g, n.input(0)?)?, image(g, n.input(1)?)?);
+    let ([_, _, height, width], [_, _, kh, kw]) = (g.nchw(&x)?, g.nchw(&w)?);
+    let kernel = [kh as i64, kw as i64];
+    let (window, pads) = window(g, n, &x, kernel)?;
+    let list = |name, other| n.ints(name)?.map(|v| both(name, v, flat, other)).transpose();
+    if let Some(k) = list("kernel_shape", 1)?.filter(|k| *k != kernel) {
+        return Err(Refusal::invalid(format!("kernel_shape {k:?} does not match the weight's {kernel:?}")));
+    }
+    let more = checked_pair(list("output_padding", 0)?.unwrap_or([0, 0]))?;
+    // The spatial dims, or all of them.
+    let stated =
+        n.ints("output_shape")?.map(|v| v.get(v.len().saturating_sub(if flat { 1 } else { 2 })..).unwrap_or(v));
+    let stated = stated.map(|v| both("output_shape", v, flat, 1)).transpose()?;
+    let auto = n.text("auto_pad")?.unwrap_or("NOTSET");
+    let (strides, input) = (window.strides, [height as i64, width as i64]);
+    let (mut output, mut front) = ([0; 2], [pads[0], pads[1]]);
+    for d in 0..2 {
+        let whole = strides[d] * (input[d] - 1) + window.dilations[d] * (kernel[d] - 1) + 1 + more[d];
+        let wanted = stated.map(|s| s[d]).or(auto.starts_with("SAME").then_some(whole.min(input[d] * strides[d])));
+        output[d] = wanted.unwrap_or(whole - pads[d] - pads[2 + d]);
+        if wanted.is_some() {
+            let total = (whole - output[d]).max(0);
+            front[d] = if auto == "SAME_UPPER" { total / 2 } else { total - total / 2 };
+        }
+    }
+    let groups = n.int("group")?.unwrap_or(1);
+    let t = Transposed { strides, pads: front, dilations: window.dilations, groups, output };
+    let y = g.conv_transpose(&x, &w, n.optional(2), &t)?;
+    sequence(g, &y, flat)
+}
+
+/// Two pads.
+fn checked_pair([a, b]: [i64; 2]) -> Result<[i64; 2]> {
+    checked_pads([a, b, 0, 0]).map(|_| [a, b])
 }
 
 pub(super) fn matmul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

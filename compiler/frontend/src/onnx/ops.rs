@@ -27,6 +27,7 @@ static OPS: &[(&str, Lower)] = &[
     ("ConstantOfShape", shapes::constant_of_shape),
     ("Conv", nn::conv),
     ("ConvInteger", integer::conv),
+    ("ConvTranspose", nn::conv_transpose),
     ("CumSum", indexing::cumsum),
     ("DepthToSpace", movement::depth_to_space),
     ("DequantizeLinear", qdq::dequantize_linear),

@@ -3,7 +3,7 @@
 use super::elementwise::binary;
 use super::movement::at_least_one_dim;
 use super::op::{Lowered, Op, VERSION_2};
-use crate::emit::{Arith, Conv, Count, Graph, Norm, Pool, Value};
+use crate::emit::{Arith, Conv, Count, Graph, Norm, Pool, Transposed, Value};
 use crate::error::Refusal;
 use crate::shape::{self, Window, checked_pads, pair};
 use qc_dialects::graph::activation::Function;
@@ -45,6 +45,30 @@ pub(super) fn conv2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     if let Some(residual) = op.optional("ResidualData") {
         value = g.arith(Arith::Add, &value, residual)?;
     }
+    Ok(fused_activation(g, op, value)?.into())
+}
+
+/// The size of the result is what the pads leave, or given. Programs of version 1 have no output padding.
+pub(super) fn conv2d_transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    op.expect_nchw("data_format")?;
+    let (x, w) = (op.input("Input")?, op.input("Filter")?);
+    let ([_, _, height, width], [_, _, kh, kw]) = (g.nchw(x)?, g.nchw(w)?);
+    let (input, kernel) = ([height, width], [kh as i64, kw as i64]);
+    let pair_of = |name: &str| op.ints(name)?.filter(|v| !v.is_empty()).map(|v| pair(name, &v)).transpose();
+    let (window, pads) = window(op, input, kernel, pair_of("dilations")?.unwrap_or([1, 1]))?;
+    let more = pair_of("output_padding")?.filter(|_| op.version >= VERSION_2).unwrap_or([0, 0]);
+    let given = op.ints_from("OutputSizeTensor", "OutputSizeTensorList", "output_size")?.filter(|v| !v.is_empty());
+    let given = given.map(|v| pair("output_size", &v)).transpose()?;
+    checked_pads([more[0], more[1], 0, 0])?;
+    let size = |d: usize| {
+        let whole = window.strides[d] * (input[d] as i64 - 1) + window.dilations[d] * (kernel[d] - 1) + 1;
+        whole - pads[d] - pads[2 + d] + more[d]
+    };
+    let groups = op.int("groups")?.unwrap_or(1).max(1);
+    let output = given.unwrap_or([size(0), size(1)]);
+    let (strides, dilations) = (window.strides, window.dilations);
+    let t = Transposed { strides, pads: [pads[0], pads[1]], dilations, groups, output };
+    let value = g.conv_transpose(x, w, op.optional("Bias"), &t)?;
     Ok(fused_activation(g, op, value)?.into())
 }
 

@@ -320,6 +320,27 @@ fn activations_have_the_parameters_of_their_version() {
 }
 
 #[test]
+fn transposed_convolutions_are_as_large_as_their_version_and_attributes_say() {
+    let size = |version: i64, attrs: &[OpAttr]| {
+        let attrs = [attrs, &[ints("strides", &[2, 2])]].concat();
+        let mut program = Program::new(&[1, 1, 2, 2])
+            .floats("w", &[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0])
+            .op("conv2d_transpose", "Input=x Filter=w", "Output=y", &attrs)
+            .finish();
+        program.desc.version = Some(Version { version: Some(version) });
+        program.run(&[1.0, 0.0, 0.0, 10.0])
+    };
+    let whole = vec![1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0, 10.0, 20.0, 0.0, 0.0, 30.0, 40.0];
+    assert_eq!(size(2_006_002, &[]), (vec![1, 1, 4, 4], whole.clone()));
+    assert_eq!(size(2_006_002, &[ints("output_padding", &[1, 0])]).0, [1, 1, 5, 4]);
+    // Version 1 does not know it.
+    assert_eq!(size(1_008_005, &[ints("output_padding", &[1, 0])]), (vec![1, 1, 4, 4], whole));
+    assert_eq!(size(2_006_002, &[ints("output_size", &[4, 5])]).0, [1, 1, 4, 5]);
+    let padded = size(2_006_002, &[ints("paddings", &[1, 0, 0, 1])]);
+    assert_eq!(padded, (vec![1, 1, 3, 3], vec![3.0, 4.0, 0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 30.0]));
+}
+
+#[test]
 fn the_first_programs_have_their_version_elsewhere() {
     let mut program = frozen_program(&[127.0, -64.0]);
     let today = program.run(&[1.0, 5.0]);

@@ -9,6 +9,7 @@ use crate::functions::FUNCTIONS;
 const X: &[&str] = &["X"];
 const XY: &[&str] = &["X", "Y"];
 const NORM: &[&str] = &["X", "Mean", "Variance", "Scale", "Bias"];
+const TRANSPOSED: &[&str] = &["Input", "Filter", "OutputSizeTensor"];
 const LINEAR: &[&str] = &["X", "Scale", "ZeroPoint", "InAccum", "InState"];
 const OBSERVED: &[&str] = &["X", "InScale", "InAccum", "InState"];
 const DATA_LAYOUT: &[(&str, &str)] = &[("data_format", "data_layout")];
@@ -42,8 +43,10 @@ static OPS: &[Row] = &[
     row("clip", "clip", &["X", "Min", "Max"]),
     row("concat", "concat", &["X", "AxisTensor"]),
     row("conv2d", "conv2d", &["Input", "Filter"]).out("Output"),
+    row("conv2d_transpose", "conv2d_transpose", TRANSPOSED).out("Output"),
     row("cumsum", "cumsum", &["X", "AxisTensor"]),
     row("depthwise_conv2d", "depthwise_conv2d", &["Input", "Filter"]).out("Output"),
+    row("depthwise_conv2d_transpose", "depthwise_conv2d_transpose", TRANSPOSED).out("Output"),
     row("dequantize_linear", "dequantize_linear", LINEAR).out("Y"),
     row("divide", "elementwise_div", XY),
     row("dropout", "dropout", &["X", "Seed", "Probability"])
