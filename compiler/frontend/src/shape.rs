@@ -96,6 +96,11 @@ impl Window {
         self.dilations[d] * (self.kernel[d] - 1) + 1
     }
 
+    /// How far the taps of the transposed window reach over dim `d`.
+    pub fn spread(&self, d: usize) -> i64 {
+        self.strides[d] * (self.input[d] as i64 - 1) + self.reach(d)
+    }
+
     /// Pads so that the output is `ceil(input / stride)`; the odd one goes behind, or in front if `odd_first`.
     pub fn same_pads(&self, odd_first: bool) -> [i64; 4] {
         let total = |d: usize| {

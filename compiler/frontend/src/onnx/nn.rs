@@ -95,7 +95,8 @@ pub(super) fn conv_transpose(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     if let Some(k) = list("kernel_shape", 1)?.filter(|k| *k != kernel) {
         return Err(Refusal::invalid(format!("kernel_shape {k:?} does not match the weight's {kernel:?}")));
     }
-    let more = checked_pair(list("output_padding", 0)?.unwrap_or([0, 0]))?;
+    let more = list("output_padding", 0)?.unwrap_or([0, 0]);
+    checked_pads([more[0], more[1], 0, 0])?;
     // The spatial dims, or all of them.
     let stated =
         n.ints("output_shape")?.map(|v| v.get(v.len().saturating_sub(if flat { 1 } else { 2 })..).unwrap_or(v));
@@ -104,7 +105,7 @@ pub(super) fn conv_transpose(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let (strides, input) = (window.strides, [height as i64, width as i64]);
     let (mut output, mut front) = ([0; 2], [pads[0], pads[1]]);
     for d in 0..2 {
-        let whole = strides[d] * (input[d] - 1) + window.dilations[d] * (kernel[d] - 1) + 1 + more[d];
+        let whole = window.spread(d) + more[d];
         let wanted = stated.map(|s| s[d]).or(auto.starts_with("SAME").then_some(whole.min(input[d] * strides[d])));
         output[d] = wanted.unwrap_or(whole - pads[d] - pads[2 + d]);
         if wanted.is_some() {
@@ -116,11 +117,6 @@ pub(super) fn conv_transpose(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let t = Transposed { strides, pads: front, dilations: window.dilations, groups, output };
     let y = g.conv_transpose(&x, &w, n.optional(2), &t)?;
     sequence(g, &y, flat)
-}
-
-/// Two pads.
-fn checked_pair([a, b]: [i64; 2]) -> Result<[i64; 2]> {
-    checked_pads([a, b, 0, 0]).map(|_| [a, b])
 }
 
 pub(super) fn matmul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

@@ -60,10 +60,7 @@ pub(super) fn conv2d_transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let given = op.ints_from("OutputSizeTensor", "OutputSizeTensorList", "output_size")?.filter(|v| !v.is_empty());
     let given = given.map(|v| pair("output_size", &v)).transpose()?;
     checked_pads([more[0], more[1], 0, 0])?;
-    let size = |d: usize| {
-        let whole = window.strides[d] * (input[d] as i64 - 1) + window.dilations[d] * (kernel[d] - 1) + 1;
-        whole - pads[d] - pads[2 + d] + more[d]
-    };
+    let size = |d: usize| window.spread(d) - pads[d] - pads[2 + d] + more[d];
     let groups = op.int("groups")?.unwrap_or(1).max(1);
     let output = given.unwrap_or([size(0), size(1)]);
     let (strides, dilations) = (window.strides, window.dilations);
