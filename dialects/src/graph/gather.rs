@@ -1,8 +1,10 @@
-//! Elements that computed indices choose.
+//! Elements that indices choose.
 //!
-//! Indices become safe in one place: `graph.index` gives those of a dim, and an index outside is an error value of the run.
-//! What reads by indices takes its results.
+//! Computed indices become safe in one place: `graph.index` gives those of a dim, and an index outside is an error value of
+//! the run. What reads by them takes its results. Places that are known are part of `graph.take`, which only moves.
 
+use super::items::kept;
+use super::shape::{check_per_tensor, same_elem};
 use super::{arg, check_size, gather, tensor_of};
 use qc_ir::{Elem, Follow, HostTensor, Items, Module, OpId, TensorTy, Type, strides};
 
@@ -14,6 +16,9 @@ qc_ir::ops! { dialect GATHER = "graph";
     /// are those of the dim.
     op Gather = "graph.gather"(x: Tensor, indices: Integer) -> (out) { axis: Int } [PURE]
         infer(infer_gather) eval(eval_gather) items(items_gather);
+    /// `out[.., i, ..] = x[.., places[i], ..]` along `axis`; `places` are i32 within the dim.
+    op Take = "graph.take"(x: Tensor) -> (out) { axis: Int, places: Const } [PURE MOVEMENT]
+        infer(infer_take) eval(eval_take) items(items_take);
 }
 
 fn infer_index(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
@@ -88,5 +93,46 @@ fn eval_gather(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec
     let outer: usize = x.dims()[..axis].iter().product();
     let row = |(o, i): (usize, usize)| (0..inner).map(move |k| (o * size + i) * inner + k);
     let rows = (0..outer).flat_map(|o| indices.iter().map(move |&i| (o, i as usize)));
+    gather(x, dims, rows.flat_map(row))
+}
+
+impl Take {
+    /// The axis and the place along it of each element of the result.
+    ///
+    /// # Errors
+    /// When there is no such axis, or a place outside it.
+    pub fn along(self, m: &Module) -> Result<(usize, &[i32]), String> {
+        let (axis, dims) = (self.axis(m), &tensor_of(m, self.0, 0)?.dims);
+        let found = usize::try_from(axis).ok().filter(|&a| a < dims.len());
+        let axis = found.ok_or_else(|| format!("axis {axis} is outside rank {}", dims.len()))?;
+        let places = m.consts.get(self.places(m)).tensor.as_i32().ok_or("`places` are no i32")?;
+        match places.iter().all(|&p| usize::try_from(p).is_ok_and(|p| p < dims[axis])) {
+            true => Ok((axis, places)),
+            false => Err(format!("a place is outside a dim of {}", dims[axis])),
+        }
+    }
+}
+
+fn infer_take(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    check_per_tensor(m, op)?;
+    let (axis, places) = Take(op).along(m)?;
+    let mut dims = tensor_of(m, op, 0)?.dims.to_vec();
+    dims[axis] = places.len();
+    same_elem(m, op, dims)
+}
+
+fn items_take(m: &Module, op: OpId, f: &Follow) -> Option<Items> {
+    let (own, _) = Take(op).along(m).ok()?;
+    kept(m, op, f, |axis| axis != own)
+}
+
+fn eval_take(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (x, (axis, places)) = (arg(args, 0)?, Take(op).along(m)?);
+    let (size, inner) = (x.dims()[axis], strides(x.dims())[axis]);
+    let mut dims = x.dims().to_vec();
+    dims[axis] = places.len();
+    let outer: usize = x.dims()[..axis].iter().product();
+    let row = |(o, i): (usize, usize)| (0..inner).map(move |k| (o * size + i) * inner + k);
+    let rows = (0..outer).flat_map(|o| places.iter().map(move |&i| (o, i as usize)));
     gather(x, dims, rows.flat_map(row))
 }

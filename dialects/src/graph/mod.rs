@@ -18,6 +18,7 @@ pub mod norm;
 pub mod pool;
 pub mod quantize;
 pub mod reduce;
+pub mod resample;
 pub mod shape;
 
 pub use activation::*;
@@ -26,7 +27,7 @@ pub use constant::Constant;
 pub use conv::Conv2d;
 pub use dynamic::{DynamicQuantize, DynamicScale, DynamicZero, IntegerConv2d, IntegerMatmul};
 pub use elementwise::{Add, Binary, Clamp, Clip, Div, Max, Min, Mul, Relu, Sub};
-pub use gather::{Gather, Index};
+pub use gather::{Gather, Index, Take};
 pub use integer::{CumSum, IntBinary, IntFunction, IntReduce};
 pub use linear::Linear;
 pub use matmul::Matmul;
@@ -34,6 +35,7 @@ pub use norm::{BatchNorm, LayerNorm, Lrn, Softmax};
 pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 pub use quantize::{Conversion, Dequantize, Observe, Quantize};
 pub use reduce::ReduceMean;
+pub use resample::Resample;
 pub use shape::{Cast, Concat, Expand, Pad, Reshape, Slice, Transpose};
 
 use qc_ir::{Data, Elem, HostTensor, Module, OpId, TensorTy, Type};
@@ -108,7 +110,7 @@ pub fn computes_nothing(m: &Module, op: OpId) -> bool {
 }
 
 /// The ops of each topic.
-const TOPICS: [&[&qc_ir::OpDef]; 14] = [
+const TOPICS: [&[&qc_ir::OpDef]; 15] = [
     constant::CONSTANT,
     conv::CONV,
     matmul::MATMUL,
@@ -120,6 +122,7 @@ const TOPICS: [&[&qc_ir::OpDef]; 14] = [
     integer::INTEGER,
     condition::CONDITION,
     gather::GATHER,
+    resample::RESAMPLE,
     shape::SHAPE,
     quantize::QUANTIZE,
     dynamic::DYNAMIC,

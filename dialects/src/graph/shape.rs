@@ -30,13 +30,13 @@ qc_ir::ops! { dialect SHAPE = "graph";
     op Cast = "graph.cast"(x: Plain) -> (out) { to: Type } [PURE] infer(infer_cast) eval(eval_cast) items(pass);
 }
 
-fn same_elem(m: &Module, op: OpId, dims: Vec<usize>) -> Result<Vec<Type>, String> {
+pub(crate) fn same_elem(m: &Module, op: OpId, dims: Vec<usize>) -> Result<Vec<Type>, String> {
     check_size(&dims)?;
     Ok(vec![Type::Tensor(TensorTy::new(tensor_of(m, op, 0)?.elem, dims))])
 }
 
 /// Quantization per axis does not survive a change of axes; only per-tensor formats may be moved.
-fn check_per_tensor(m: &Module, op: OpId) -> Result<(), String> {
+pub(crate) fn check_per_tensor(m: &Module, op: OpId) -> Result<(), String> {
     match m.operand(op, 0).and_then(|v| m.quant_of(v)) {
         Some(q) if q.axis.is_some() => Err("a tensor quantized per axis cannot be moved".into()),
         _ => Ok(()),

@@ -10,6 +10,7 @@ pub mod elementwise;
 pub mod numeric;
 pub mod pool;
 pub mod product;
+pub mod resample;
 pub mod stored;
 
 pub use compute::{QConv2d, QLinear, QMatmul};
@@ -17,6 +18,7 @@ pub use dynamic::{Over, QDynamic, QDynamicConv2d, QDynamicMatmul};
 pub use elementwise::{QAdd, QBinary, QLut, QMul};
 pub use pool::{QAvgPool, QMaxPool, QPool};
 pub use product::QBatchMatmul;
+pub use resample::{QResample, Requantize};
 pub use stored::{QEmbedding, QFloatMatmul};
 
 use qc_ir::{Elem, Module, OpId, Quant, Store, TensorTy, Type};
@@ -35,6 +37,7 @@ pub static QUANT: &[&qc_ir::OpDef] = &[
     QLut::DEF,
     QMaxPool::DEF,
     QAvgPool::DEF,
+    QResample::DEF,
 ];
 
 /// The per-tensor u8 format of operand `i`.

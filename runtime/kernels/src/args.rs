@@ -28,7 +28,9 @@ use crate::field::{FieldType, args};
 use crate::table::{Family, Variant};
 
 mod norm;
+mod resample;
 pub use norm::*;
+pub use resample::*;
 
 args! {
     /// u8 × s8 direct convolution or matrix product, one panel of up to 64 output columns.

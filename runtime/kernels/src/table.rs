@@ -38,6 +38,8 @@ pub enum Family {
     Move,
     /// Rows chosen by indices, [`args::GatherArgs`].
     Gather,
+    /// Weighted sums of rows, [`args::ResampleArgs`].
+    Resample,
     /// Packing of a right side, [`args::PackArgs`].
     Pack,
     /// Fill, [`args::FillArgs`].
@@ -97,6 +99,7 @@ families! {
     DynamicQuantize "dynamic_quantize" DynamicQuantizeArgs &[U8];
     Move "move" MoveArgs &[B1, B4];
     Gather "gather" GatherArgs &[B1, F32, F32Bytes];
+    Resample "resample" ResampleArgs &[F32];
     Pack "pack" PackArgs &[B1, B4];
     Fill "fill" FillArgs &[B1, B4];
     Softmax "softmax" SoftmaxArgs &[F32];

@@ -95,8 +95,41 @@ def pad(net: Net, x: Value) -> Value | None:
     for axis in range(1, x.rank):
         if net.chance(0.5):
             pads[:, axis] = net.integer(0, 2), net.integer(0, 2)
-    value = [net.const(net.pick([0.0, 1.0, -2.0]))] if net.chance(0.6) else []
-    return net.op("Pad", x, net.const(pads.reshape(-1)), *value)
+    mode = net.pick(["constant", "constant", "reflect", "edge", "wrap" if net.opset >= 19 else "edge"])
+    if mode == "reflect":
+        # ONNX Runtime mirrors once.
+        pads[:, 1:] = np.minimum(pads[:, 1:], np.asarray(x.rest) - 1)
+    value = [net.const(net.pick([0.0, 1.0, -2.0]))] if mode == "constant" and net.chance(0.6) else []
+    return net.op("Pad", x, net.const(pads.reshape(-1)), *value, mode=mode)
+
+
+def resize(net: Net, x: Value) -> Value | None:
+    """Planes or sequences in another size, by scales or sizes."""
+    if x.rank not in (3, 4) or not x.known or net.opset < 13:
+        return None
+    dims = x.rest[1:]
+    mode = net.pick(["nearest", "nearest", "linear", "linear", "cubic"])
+    ways = ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]
+    attributes: dict = {"mode": mode, "coordinate_transformation_mode": net.pick(ways)}
+    if mode == "nearest":
+        attributes["nearest_mode"] = net.pick(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+    if mode == "cubic" and (x.rank != 4 or min(dims) < 2):
+        return None
+    if mode != "nearest" and net.opset >= 18 and x.rank == 4 and net.chance(0.3):
+        attributes["antialias"] = 1
+    if mode == "cubic" and net.chance(0.3):
+        attributes["cubic_coeff_a"] = -0.5
+        attributes["exclude_outside"] = int(net.chance(0.5))
+    if mode == "nearest" or x.shape[0] is None or net.chance(0.6):
+        # Factors whose coordinates no rounding moves to another element.
+        scales = [1.0, 1.0, *(net.pick([0.5, 1.0, 2.0, 2.0, 4.0]) for _ in dims)]
+        if any(int(d * s) < 1 for d, s in zip(dims, scales[2:], strict=True)):
+            return None
+        return net.op("Resize", x, None, net.const(scales), **attributes)
+    if not isinstance(x.shape[0], int):
+        return None
+    sizes = [*x.shape[:2], *(net.integer(1, 12) for _ in dims)]
+    return net.op("Resize", x, None, None, ints(net, sizes), **attributes)
 
 
 def shape_of_one(net: Net, x: Value) -> Value | None:
@@ -167,4 +200,4 @@ def shape_arithmetic(net: Net, x: Value) -> Value | None:
 
 
 MAKERS = [reshape, transpose, slice_, concat, concat, split, pad, shape_of_one, flatten, flatten, depth, expand, tile]
-MAKERS += [gather, shuffle, shape_arithmetic]
+MAKERS += [gather, shuffle, shape_arithmetic, pad, resize, resize]

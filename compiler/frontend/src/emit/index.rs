@@ -43,12 +43,11 @@ impl Graph {
             return Ok(v);
         }
         let indices = self.index(indices, dims[axis])?;
-        if let (Value::Runtime(_), Some(t)) = (x, indices.known())
-            && let Some(at) = consecutive(t)
-        {
+        if let (Value::Runtime(_), Some(places)) = (x, indices.known().and_then(HostTensor::as_i32)) {
             let mut out = dims.clone();
-            out.splice(axis..=axis, t.dims().iter().copied());
-            let part = self.narrow(x, axis, at, at + t.len())?;
+            out.splice(axis..=axis, self.dims(&indices));
+            let places: Vec<usize> = places.iter().map(|&p| p as usize).collect();
+            let part = self.take(x, axis, &places)?;
             return self.reshape(&part, &out);
         }
         if let (Value::Dequantized(d), None) = (x, indices.known()) {
@@ -221,11 +220,4 @@ impl Graph {
         let x = self.expand(&x, &repeated)?;
         self.reshape(&x, &joined)
     }
-}
-
-/// The first of known indices that follow one another.
-fn consecutive(t: &HostTensor) -> Option<usize> {
-    let at: Vec<i32> = t.as_i32()?.to_vec();
-    let first = usize::try_from(*at.first()?).ok()?;
-    at.windows(2).all(|w| w[1] == w[0] + 1).then_some(first)
 }

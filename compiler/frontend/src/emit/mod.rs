@@ -11,11 +11,13 @@ mod index;
 mod integer;
 mod movement;
 mod reduce;
+mod resize;
 mod transposed;
 
 pub(crate) use compute::{Arith, Conv, Count, Norm, Pool, scalar};
 pub(crate) use integer::{Relation, Rounding};
-pub(crate) use movement::{Range, cast_known, gather};
+pub(crate) use movement::{Padding, Range, cast_known, gather};
+pub(crate) use resize::Sums;
 pub(crate) use transposed::Transposed;
 
 use crate::elements::bounded;

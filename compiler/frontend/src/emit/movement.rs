@@ -1,6 +1,7 @@
 //! Ops that move elements: done at import on known tensors, emitted otherwise.
 
 use super::{Graph, Value, bytes_like};
+use crate::elements::bounded;
 use crate::error::Refusal;
 use qc_dialects::graph;
 use qc_ir::{Data, Elem, HostTensor, Type, attrs, indices, strides};
@@ -30,6 +31,34 @@ impl Range {
 
     fn count(&self) -> usize {
         (self.end - self.start).unsigned_abs().div_ceil(self.step.unsigned_abs().max(1)) as usize
+    }
+}
+
+/// What stands around a tensor.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Padding {
+    /// One number.
+    Constant(f32),
+    /// Its elements, mirrored at the outermost ones, which are not repeated.
+    Reflect,
+    /// The outermost elements.
+    Edge,
+    /// Its elements from the other end on.
+    Wrap,
+}
+
+impl Padding {
+    /// Which element of `size` stands at `place`, which may lie outside; `None` if a number does.
+    fn element(self, place: i64, size: usize) -> Option<usize> {
+        let (last, size) = (size as i64 - 1, size as i64);
+        let element = match self {
+            Padding::Constant(_) => return None,
+            Padding::Edge => place.clamp(0, last),
+            Padding::Wrap => place.rem_euclid(size),
+            Padding::Reflect if last == 0 => 0,
+            Padding::Reflect => last - (place.rem_euclid(2 * last) - last).abs(),
+        };
+        Some(element as usize)
     }
 }
 
@@ -123,8 +152,8 @@ impl Graph {
         let Range { start, step, .. } = ranges[axis];
         let count = ranges[axis].count();
         self.charge(8 * count)?;
-        let places: Vec<i64> = (0..count as i64).map(|n| start + n * step).collect();
-        let part = self.gather(x, &HostTensor::i64([count], places).into(), axis)?;
+        let places: Vec<usize> = (0..count as i64).map(|n| (start + n * step) as usize).collect();
+        let part = self.take(x, axis, &places)?;
         let mut rest = ranges.to_vec();
         rest[axis] = Range::full(count);
         self.slice(&part, &rest)
@@ -184,8 +213,9 @@ impl Graph {
         self.emit(graph::Cast::DEF, &[Some(x)], attrs! { to: Type::Scalar(to) })
     }
 
-    /// `value` around an f32 tensor; all leading counts, then all trailing ones. Negative counts cut.
-    pub fn pad(&mut self, x: &Value, pads: &[i64], value: f32) -> Result<Value, Refusal> {
+    /// Padding around a tensor, which is f32 if the padding is a number; all leading counts, then all trailing ones. Negative
+    /// counts cut.
+    pub fn pad(&mut self, x: &Value, pads: &[i64], padding: Padding) -> Result<Value, Refusal> {
         let dims = self.dims(x);
         if pads.len() != 2 * dims.len() {
             return Err(Refusal::invalid(format!("{} pads for a tensor of rank {}", pads.len(), dims.len())));
@@ -200,12 +230,46 @@ impl Graph {
             }
             ranges.push(Range { start, end, step: 1 });
         }
-        let x = self.slice(x, &ranges)?;
+        let mut x = self.slice(x, &ranges)?;
         let pads: Vec<i64> = pads.iter().map(|&p| p.max(0)).collect();
         if pads.iter().all(|&p| p == 0) {
             return Ok(x);
         }
-        self.emit_f32(graph::Pad::DEF, &[Some(&x)], attrs! { pads: pads, value: value })
+        let Padding::Constant(value) = padding else {
+            for (axis, size) in self.dims(&x).into_iter().enumerate() {
+                let (before, after) = (pads[axis], pads[dims.len() + axis]);
+                let total = (size as i64).saturating_add(before).saturating_add(after);
+                self.charge(usize::try_from(total).unwrap_or(usize::MAX).saturating_mul(8))?;
+                let places = (0..total).filter_map(|i| padding.element(i - before, size)).collect::<Vec<_>>();
+                x = self.take(&x, axis, &places)?;
+            }
+            return Ok(x);
+        };
+        if matches!(self.elem(&x), Elem::F32 | Elem::Quant(_)) {
+            return self.emit_f32(graph::Pad::DEF, &[Some(&x)], attrs! { pads: pads, value: value });
+        }
+        for axis in 0..dims.len() {
+            let [before, after] = [pads[axis], pads[dims.len() + axis]];
+            let mut parts = vec![x.clone()];
+            if before > 0 {
+                parts.insert(0, self.filled_like(&x, axis, before, value)?);
+            }
+            if after > 0 {
+                parts.push(self.filled_like(&x, axis, after, value)?);
+            }
+            x = self.concat(&parts, axis)?;
+        }
+        Ok(x)
+    }
+
+    /// A known tensor of one number in the type and dims of `x`, but `size` along `axis`.
+    fn filled_like(&mut self, x: &Value, axis: usize, size: i64, value: f32) -> Result<Value, Refusal> {
+        let mut dims = self.dims(x);
+        dims[axis] = usize::try_from(size).unwrap_or(usize::MAX);
+        let (len, elem) = (bounded(&dims), self.elem(x));
+        let len = len.ok_or_else(|| Refusal::unsupported(format!("the padding has the shape {dims:?}")))?;
+        let made = self.folded(len.saturating_mul(8), || cast_known(&HostTensor::f32(dims, vec![value; len]), elem));
+        made.ok_or_else(|| Refusal::unsupported("its padding is too large to be made at import"))
     }
 }
 
@@ -340,6 +404,17 @@ mod tests {
     }
 
     #[test]
+    fn elements_stand_around() {
+        let mut g = Graph::new("t");
+        let mut padded = |padding| read(g.pad(&ints(&[4]), &[5, 6], padding).unwrap()).1;
+        assert_eq!(padded(Padding::Reflect), [1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]);
+        assert_eq!(padded(Padding::Edge), [0, 0, 0, 0, 0, 0, 1, 2, 3, 3, 3, 3, 3, 3, 3]);
+        assert_eq!(padded(Padding::Wrap), [3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1]);
+        let one = HostTensor::i64([1], vec![7]).into();
+        assert_eq!(read(g.pad(&one, &[1, 1], Padding::Reflect).unwrap()).1, [7, 7, 7]);
+    }
+
+    #[test]
     fn folding_has_a_budget() {
         let mut g = Graph::new("t");
         let mut x = ints(&[1 << 16]);
@@ -355,8 +430,9 @@ mod tests {
     fn negative_pads_cut() {
         let mut g = Graph::new("t");
         let x = g.input("x", Elem::F32, &[1, 4]);
-        let y = g.pad(&x, &[0, -1, 0, 2], 0.0).unwrap();
+        let zeros = Padding::Constant(0.0);
+        let y = g.pad(&x, &[0, -1, 0, 2], zeros).unwrap();
         assert_eq!(g.dims(&y), [1, 5]);
-        assert!(g.pad(&x, &[0, -4, 0, 2], 0.0).is_err());
+        assert!(g.pad(&x, &[0, -4, 0, 2], zeros).is_err());
     }
 }

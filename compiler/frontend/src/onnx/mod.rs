@@ -19,6 +19,7 @@ pub(crate) mod proto;
 mod qdq;
 mod qlinear;
 mod reduce;
+mod resize;
 mod shapes;
 pub(crate) mod tensor;
 #[cfg(test)]

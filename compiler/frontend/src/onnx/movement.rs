@@ -2,7 +2,7 @@
 
 use super::node::{Lowered, Node};
 use super::tensor;
-use crate::emit::{Graph, Range, Value};
+use crate::emit::{Graph, Padding, Range, Value};
 use crate::error::Refusal;
 use crate::shape;
 
@@ -125,14 +125,17 @@ pub(super) fn split(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 pub(super) fn pad(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
     let rank = g.dims(x).len();
-    let mode = n.text("mode")?.unwrap_or("constant");
-    if mode != "constant" {
-        return Err(Refusal::unsupported(format!("padding of the mode `{mode}` is not supported")));
-    }
     let given = n.ints_either("pads", 1)?.ok_or_else(|| Refusal::invalid("it has no pads"))?;
     let value = match n.known_number(2, "the value")? {
         Some(value) => value,
         None => n.float("value")?.unwrap_or(0.0),
+    };
+    let padding = match n.text("mode")?.unwrap_or("constant") {
+        "constant" => Padding::Constant(value),
+        "reflect" => Padding::Reflect,
+        "edge" => Padding::Edge,
+        "wrap" => Padding::Wrap,
+        other => return Err(Refusal::invalid(format!("mode is `{other}`"))),
     };
     let pads = match n.known_ints(3, "axes")? {
         None => given,
@@ -149,11 +152,13 @@ pub(super) fn pad(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         }
     };
     // Around stored integers the value is a stored integer as well.
-    let Some(format) = g.quant_of(x).cloned() else {
-        return Ok(Lowered::identity(g.pad(x, &pads, value)?, "all pads are 0"));
+    let format = g.quant_of(x).cloned().filter(|_| matches!(padding, Padding::Constant(_)));
+    let Some(format) = format else {
+        return Ok(Lowered::identity(g.pad(x, &pads, padding)?, "all pads are 0"));
     };
     let real = g.dequantize(x)?;
-    let padded = g.pad(&real, &pads, (value - format.zero(0) as f32) * format.scale(0))?;
+    let value = (value - format.zero(0) as f32) * format.scale(0);
+    let padded = g.pad(&real, &pads, Padding::Constant(value))?;
     Ok(g.quantize(&padded, format)?.into())
 }
 

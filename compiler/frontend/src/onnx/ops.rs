@@ -2,7 +2,7 @@
 
 use super::node::Lower;
 use super::{
-    attention, elementwise, fused, indexing, integer, logic, movement, nn, norm, qdq, qlinear, reduce, shapes,
+    attention, elementwise, fused, indexing, integer, logic, movement, nn, norm, qdq, qlinear, reduce, resize, shapes,
 };
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
@@ -87,6 +87,7 @@ static OPS: &[(&str, Lower)] = &[
     ("ReduceSumSquare", reduce::sum_square),
     ("Relu", elementwise::relu),
     ("Reshape", movement::reshape),
+    ("Resize", resize::resize),
     ("Round", logic::round),
     ("Selu", elementwise::selu),
     ("Shape", shapes::shape),
@@ -104,6 +105,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Transpose", movement::transpose),
     ("Trilu", indexing::triangle),
     ("Unsqueeze", movement::unsqueeze),
+    ("Upsample", resize::upsample),
     ("Where", logic::choose),
     ("Xor", logic::xor),
 ];

@@ -14,6 +14,7 @@ pub(crate) mod params;
 pub(crate) mod pir;
 pub(crate) mod program;
 mod quant;
+mod resize;
 mod shapes;
 #[cfg(test)]
 pub(crate) mod tests;

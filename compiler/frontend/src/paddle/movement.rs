@@ -2,7 +2,7 @@
 
 use super::op::{Lowered, Op};
 use super::params;
-use crate::emit::{Graph, Range, Value};
+use crate::emit::{Graph, Padding, Range, Value};
 use crate::error::Refusal;
 use crate::shape;
 
@@ -189,23 +189,52 @@ pub(super) fn pad(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     }
     let pads: Vec<i64> = given.iter().step_by(2).chain(given.iter().skip(1).step_by(2)).copied().collect();
     let value = op.number_from("PadValue", "pad_value", 0.0)?;
-    Ok(Lowered::identity(g.pad(x, &pads, value)?, "all pads are 0"))
+    Ok(Lowered::identity(g.pad(x, &pads, Padding::Constant(value))?, "all pads are 0"))
 }
 
 /// Counts at the top, bottom, left and right of a plane.
 pub(super) fn pad2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
     g.nchw(x)?;
-    op.expect_nchw("data_format")?;
-    if !matches!(op.text("mode")?, "" | "constant") {
-        return Err(Refusal::unsupported(format!("padding of the mode `{}` is not supported", op.text("mode")?)));
-    }
     let given = op.ints_from("Paddings", "", "paddings")?.unwrap_or_default();
     let [top, bottom, left, right] = given[..] else {
         return Err(Refusal::invalid(format!("{} paddings, 4 are needed", given.len())));
     };
-    let value = op.float("pad_value")?.unwrap_or(0.0);
-    Ok(Lowered::identity(g.pad(x, &[0, 0, top, left, 0, 0, bottom, right], value)?, "all pads are 0"))
+    let padding = padding(op, op.float("pad_value")?.unwrap_or(0.0))?;
+    let pads = match op.text("data_format")? {
+        "NHWC" => [0, top, left, 0, 0, bottom, right, 0],
+        _ => [0, 0, top, left, 0, 0, bottom, right],
+    };
+    Ok(Lowered::identity(g.pad(x, &pads, padding)?, "all pads are 0"))
+}
+
+/// Counts at the left, right, top, bottom, front and back of a volume.
+pub(super) fn pad3d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    if g.dims(x).len() != 5 {
+        return Err(Refusal::invalid(format!("it pads a tensor of shape {:?}", g.dims(x))));
+    }
+    let given = op.ints_from("Paddings", "", "paddings")?.unwrap_or_default();
+    let [left, right, top, bottom, front, back] = given[..] else {
+        return Err(Refusal::invalid(format!("{} paddings, 6 are needed", given.len())));
+    };
+    let value = op.float("value")?.unwrap_or(0.0);
+    let padding = padding(op, value)?;
+    let pads = match op.text("data_format")? {
+        "NDHWC" => [0, front, top, left, 0, 0, back, bottom, right, 0],
+        _ => [0, 0, front, top, left, 0, 0, back, bottom, right],
+    };
+    Ok(Lowered::identity(g.pad(x, &pads, padding)?, "all pads are 0"))
+}
+
+fn padding(op: &Op<'_>, value: f32) -> Result<Padding> {
+    match op.text("mode")? {
+        "" | "constant" => Ok(Padding::Constant(value)),
+        "reflect" => Ok(Padding::Reflect),
+        "edge" | "replicate" => Ok(Padding::Edge),
+        "circular" => Ok(Padding::Wrap),
+        other => Err(Refusal::invalid(format!("mode is `{other}`"))),
+    }
 }
 
 pub(super) fn cast(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

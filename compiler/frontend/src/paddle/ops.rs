@@ -2,7 +2,7 @@
 
 use super::op::{Lower, Row, find_attr};
 use super::program::OpDesc;
-use super::{elementwise, fused, indexing, logic, movement, nn, quant, shapes};
+use super::{elementwise, fused, indexing, logic, movement, nn, quant, resize, shapes};
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
 
@@ -28,6 +28,10 @@ static OPS: &[Row] = &[
     row("assign", "Out", elementwise::identity),
     row("assign_value", "Out", shapes::assign_value),
     row("batch_norm", "Y", nn::batch_norm),
+    row("bicubic_interp", "Out", resize::cubic),
+    row("bicubic_interp_v2", "Out", resize::cubic),
+    row("bilinear_interp", "Out", resize::linear),
+    row("bilinear_interp_v2", "Out", resize::linear),
     row("brelu", "Out", elementwise::brelu),
     row("cast", "Out", movement::cast),
     row("ceil", "Out", logic::ceil),
@@ -81,6 +85,8 @@ static OPS: &[Row] = &[
     row("layer_norm", "Y", nn::layer_norm),
     row("less_equal", "Out", logic::less_equal),
     row("less_than", "Out", logic::less_than),
+    row("linear_interp", "Out", resize::linear),
+    row("linear_interp_v2", "Out", resize::linear),
     row("logical_and", "Out", logic::logical_and),
     row("logical_not", "Out", logic::logical_not),
     row("logical_or", "Out", logic::logical_or),
@@ -94,9 +100,12 @@ static OPS: &[Row] = &[
     row("moving_average_abs_max_scale", "Out", elementwise::identity),
     row("mul", "Out", nn::mul),
     row("multihead_matmul", "Out", fused::multihead_matmul),
+    row("nearest_interp", "Out", resize::nearest),
+    row("nearest_interp_v2", "Out", resize::nearest),
     row("not_equal", "Out", logic::not_equal),
     row("pad", "Out", movement::pad),
     row("pad2d", "Out", movement::pad2d),
+    row("pad3d", "Out", movement::pad3d),
     row("pool2d", "Out", nn::pool2d),
     row("pow", "Out", elementwise::pow),
     row("prelu", "Out", elementwise::prelu),
@@ -133,6 +142,8 @@ static OPS: &[Row] = &[
     row("tile", "Out", movement::tile),
     row("transpose", "Out", movement::transpose),
     row("transpose2", "Out", movement::transpose),
+    row("trilinear_interp", "Out", resize::linear),
+    row("trilinear_interp_v2", "Out", resize::linear),
     row("unsqueeze", "Out", movement::unsqueeze),
     row("unsqueeze2", "Out", movement::unsqueeze),
     row("unstack", "Y", movement::unstack),

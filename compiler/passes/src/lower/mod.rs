@@ -11,6 +11,7 @@
 //! for readers that need another layout, `call.rs` is what kernel calls are made of, `emit.rs` builds steps, `matrix.rs` those
 //! of the matrix kernels, `grain.rs` says how they are cut.
 
+mod along;
 mod batch_matmul;
 pub mod call;
 mod conv;

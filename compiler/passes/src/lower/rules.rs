@@ -5,11 +5,11 @@ use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
     Conversion, CumSum, Dequantize, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool,
     GlobalMaxPool, Index, IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, MaxPool, Observe,
-    Pad, Quantize, ReduceMean, Reshape, Select, Slice, Softmax, Transpose,
+    Pad, Quantize, ReduceMean, Resample, Reshape, Select, Slice, Softmax, Take, Transpose,
 };
 use qc_dialects::quant::{
     QAvgPool, QBatchMatmul, QBinary, QConv2d, QDynamicConv2d, QDynamicMatmul, QEmbedding, QFloatMatmul, QLut, QMatmul,
-    QMaxPool,
+    QMaxPool, QResample,
 };
 use qc_ir::{Diag, OpDef, OpId};
 
@@ -31,6 +31,9 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[Select::DEF], |l, op| l.select(Select(op))),
     (&[Index::DEF], |l, op| l.index(Index(op))),
     (&[Gather::DEF], |l, op| l.gather(Gather(op))),
+    (&[Take::DEF], |l, op| l.take(Take(op))),
+    (&[Resample::DEF], |l, op| l.resample(Resample(op))),
+    (&[QResample::DEF], |l, op| l.resample_u8(QResample(op))),
     (&[Conv2d::DEF], |l, op| l.conv_f32(Conv2d(op))),
     (&[QConv2d::DEF], |l, op| l.conv_u8(QConv2d(op))),
     (&[Matmul::DEF], |l, op| l.matmul_f32(Matmul(op))),

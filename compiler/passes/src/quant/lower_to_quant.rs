@@ -20,7 +20,7 @@ use super::keep_float::is_kept;
 use crate::graph::bounds::Bounds;
 use crate::graph::is_movement;
 use qc_dialects::graph::{
-    Add, AvgPool, Clip, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Quantize, Relu,
+    Add, AvgPool, Clip, Conv2d, Dequantize, GlobalAvgPool, Linear, Matmul, MaxPool, Mul, Quantize, Relu, Resample,
 };
 use qc_dialects::phase;
 use qc_ir::{Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Pattern, Quant, QuantId, Rewriter, Store, Type, ValueId};
@@ -128,6 +128,7 @@ fn to_u8(rw: &mut Rewriter<'_>, root: OpId) -> Option<()> {
         () if is(Add::DEF) => {
             compute::residual(rw, root, &t, id, &format).or_else(|| elementwise::binary(rw, root, &t, id, &format))
         }
+        () if is(Resample::DEF) => elementwise::resample(rw, root, &t, id, &format),
         () if is(Mul::DEF) => elementwise::binary(rw, root, &t, id, &format),
         () if is(AvgPool::DEF) || is(GlobalAvgPool::DEF) => elementwise::avg_pool(rw, root, &t, id, &format),
         () => None,

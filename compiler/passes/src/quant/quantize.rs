@@ -5,8 +5,8 @@
 //!         %v = graph.dequantize(@w as s8)  %y = graph.conv2d(%d, %v, %b)
 //!
 //! A tensor is quantized when an op that has an integer kernel reads it. Activations get one scale: the observed range,
-//! widened to hold 0 exactly; of what only a function reads, the part that the function tells apart. Tensors that only movement
-//! or max pooling separates share a range. Weights get one scale
+//! widened to hold 0 exactly; of what only a function reads, the part that the function tells apart. Tensors that only movement,
+//! max pooling or interpolation separates share a range. Weights get one scale
 //! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
 //! epilogue stays float, and so does what a softmax or a norm takes: masks and sums. Without observed ranges the pass changes
 //! nothing.
@@ -24,7 +24,7 @@ use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
     Add, AvgPool, Clamp, Constant, Conv2d, Dequantize, Gather, GlobalAvgPool, LayerNorm, Linear, Matmul, MaxPool, Mul,
-    Observe, Quantize, Softmax,
+    Observe, Quantize, Resample, Softmax,
 };
 use qc_dialects::phase;
 use qc_ir::{
@@ -109,7 +109,7 @@ fn has_integer_kernel(m: &Module, op: OpId) -> bool {
     if is_kept(m, op) {
         return false;
     }
-    let always = [Add::DEF, Mul::DEF, AvgPool::DEF, GlobalAvgPool::DEF];
+    let always = [Add::DEF, Mul::DEF, AvgPool::DEF, GlobalAvgPool::DEF, Resample::DEF];
     if multiplies_computed(m, op) {
         return true;
     }
@@ -214,7 +214,8 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
 fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId, Option<Quant>> {
     let mut groups = DisjointSets::default();
     for op in m.ops(m.body()) {
-        if is_movement(m, *op) && !m.is(*op, Constant::DEF) {
+        // Sums of neighbours are as large as these, and in their format nothing is rounded but the sums.
+        if (is_movement(m, *op) && !m.is(*op, Constant::DEF)) || (m.is(*op, Resample::DEF) && !is_kept(m, *op)) {
             for &v in m.operands(*op).iter().flatten() {
                 groups.join(v, m.result(*op));
             }

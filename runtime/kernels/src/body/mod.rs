@@ -13,6 +13,7 @@ pub mod norm;
 pub mod pack;
 pub mod pool;
 pub mod real;
+pub mod resample;
 pub mod simd;
 pub mod softmax;
 pub mod sums;

@@ -39,6 +39,7 @@ macro_rules! whole_tier_and_functions {
             gather_b1: Gather B1 [1 x 64] = movement::gather;
             gather_f32: Gather F32 [1 x 16] = movement::gather_real::<W, movement::Floats>;
             gather_s8f32: Gather F32Bytes [1 x 16] = movement::gather_real::<W, movement::Scaled>;
+            resample_f32: Resample F32 [1 x 16] = resample::resample;
             pack_b1: Pack B1 [1 x 64] = pack::b1;
             pack_b4: Pack B4 [1 x 64] = pack::b4;
             fill_b1: Fill B1 [1 x 64] = movement::fill_b1;

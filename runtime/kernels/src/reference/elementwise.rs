@@ -5,6 +5,7 @@ use super::numbers::{
     add_u8, clamp_f32, load_real, maximum, minimum, requantize, store_quantized, store_real, through_lut,
 };
 use super::{Args, Memory, Ptr};
+use crate::numbers::fma_exact;
 use crate::table::Variant;
 
 /// Visits every element of two operands of bytes with the places of `a`, `b` and the result.
@@ -70,6 +71,30 @@ pub(super) fn unary<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
                 let addend = args.ptr("addend").plus(r * args.int("addend_row") + 4 * i);
                 let x = if args.ptr("addend").is_null() { x } else { x + mem.f32(addend) };
                 store_real(function(variant, x, parameters), out, i, args, mem);
+            }
+        }
+    }
+}
+
+pub(super) fn resample<M: Memory>(args: &Args, mem: &mut M) {
+    let int = |name| args.int(name);
+    for o in 0..int("outer") {
+        for r in 0..int("rows") {
+            let (a, tap) = (args.ptr("a").plus(o * int("a_outer")), r * int("tap_row"));
+            let out = args.ptr("out").plus(o * int("out_outer") + r * int("out_row"));
+            for i in 0..int("n") {
+                let mut sum = None;
+                for t in 0..int("taps") {
+                    let w = mem.f32(args.ptr("weights").plus(tap + 4 * t));
+                    if w == 0.0 {
+                        continue;
+                    }
+                    let p = i64::from(mem.i32(args.ptr("places").plus(tap + 4 * t)));
+                    let p = if (0..int("size")).contains(&p) { p } else { int("size") - 1 };
+                    let v = load_real(a.plus(p * int("a_row")), i, args, ["a_scale", "a_zero"], mem);
+                    sum = Some(sum.map_or(w * v, |sum| fma_exact(w, v, sum)));
+                }
+                store_real(sum.unwrap_or(0.0), out, i, args, mem);
             }
         }
     }

@@ -170,6 +170,7 @@ pub fn run_variant<M: Memory>(family: Family, variant: Variant, args: &Args, mem
         Family::DynamicQuantize => elementwise::dynamic_quantize(args, mem),
         Family::Move => movement::copy(variant, args, mem),
         Family::Gather => movement::gather(variant, args, mem),
+        Family::Resample => elementwise::resample(args, mem),
         Family::Pack => movement::pack(variant, args, mem),
         Family::Fill => movement::fill(variant, args, mem),
         Family::Softmax => softmax::softmax(args, mem),

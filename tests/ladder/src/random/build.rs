@@ -5,7 +5,7 @@ use super::{Mode, Recipe, Step, pairs};
 use qc_dialects::graph::{Cast, Constant, Dequantize, Quantize, Relu, Reshape};
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, Elem, HostTensor, Module, OpDef, Quant, RegionId, TensorTy, Type, ValueId, run_region,
+    Attrs, Builder, ConstId, Elem, HostTensor, Module, OpDef, Quant, RegionId, TensorTy, Type, ValueId, run_region,
     seeded_inputs,
 };
 use std::collections::HashMap;
@@ -106,6 +106,13 @@ impl Graph {
     pub fn constant(&mut self, ty: TensorTy, tensor: HostTensor) -> ValueId {
         let c = self.m.consts.add(&format!("c{}", self.count), ty, Arc::new(tensor));
         self.op(Constant::DEF, &[], Attrs::new().with("value", c))
+    }
+
+    /// A constant that is part of an op.
+    pub fn stored(&mut self, tensor: HostTensor) -> ConstId {
+        let ty = TensorTy::new(tensor.data().elem(), tensor.dims());
+        self.count += 1;
+        self.m.consts.add(&format!("c{}", self.count), ty, Arc::new(tensor))
     }
 
     /// A constant of floats.

@@ -10,7 +10,7 @@ use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Compare, Concat, Constant, Conv2d, CumSum,
     Dequantize, Div, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index,
     IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad,
-    Quantize, ReduceMean, Relu, Reshape, Select, Slice, Softmax, Sub, Transpose,
+    Quantize, ReduceMean, Relu, Resample, Reshape, Select, Slice, Softmax, Sub, Take, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -49,7 +49,7 @@ pub static MAKERS: &[Maker] = &[
         make: elementwise::with_constant,
     },
     Maker { weight: 2, ops: &[Sub::DEF, Max::DEF, Min::DEF], make: elementwise::with_value },
-    Maker { weight: 4, ops: &[MaxPool::DEF, AvgPool::DEF], make: window::pool },
+    Maker { weight: 6, ops: &[MaxPool::DEF, AvgPool::DEF], make: window::pool },
     Maker { weight: 2, ops: &[GlobalMaxPool::DEF, AdaptiveAvgPool::DEF, GlobalAvgPool::DEF], make: window::global },
     Maker { weight: 3, ops: &[Concat::DEF], make: movement::concat },
     Maker { weight: 2, ops: &[Slice::DEF], make: movement::slice },
@@ -58,6 +58,8 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 1, ops: &[Reshape::DEF], make: movement::reshape },
     Maker { weight: 1, ops: &[Expand::DEF], make: movement::expand },
     Maker { weight: 2, ops: &[Pad::DEF], make: movement::pad },
+    Maker { weight: 2, ops: &[Take::DEF], make: movement::take },
+    Maker { weight: 2, ops: &[Resample::DEF], make: movement::resample },
     Maker { weight: 1, ops: &[Softmax::DEF], make: norms::softmax },
     Maker { weight: 1, ops: &[Lrn::DEF], make: norms::lrn },
     Maker { weight: 1, ops: &[ReduceMean::DEF], make: window::mean },

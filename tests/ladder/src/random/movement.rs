@@ -1,8 +1,8 @@
 //! Steps that move elements.
 
 use super::build::{Graph, MAX_ELEMENTS};
-use qc_dialects::graph::{Concat, Expand, Pad, Slice, Transpose};
-use qc_ir::{Attrs, ValueId};
+use qc_dialects::graph::{Concat, Expand, Pad, Resample, Slice, Take, Transpose};
+use qc_ir::{Attrs, HostTensor, ValueId};
 
 /// Values one after the other: of one format or several, sometimes twice the same.
 pub fn concat(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
@@ -103,4 +103,47 @@ pub fn pad(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     (grown <= MAX_ELEMENTS).then_some(())?;
     let value = if p[2].is_multiple_of(3) { 0.5 } else { 0.0 };
     Some(g.op(Pad::DEF, &[x], Attrs::new().with("pads", pads).with("value", value)))
+}
+
+/// Places of one dim in any order, some of them twice, as resizing and padding by elements choose them.
+pub fn take(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let dims = g.dims(x);
+    let axis = 1 + p[0] as usize % (dims.len() - 1);
+    let count = 1 + p[1] as usize % (2 * dims[axis] + 2);
+    (g.elements(x) / dims[axis] * count <= MAX_ELEMENTS).then_some(())?;
+    let place = |i: usize| match p[2] % 3 {
+        0 => i * dims[axis] / count,
+        1 => dims[axis] - 1 - i % dims[axis],
+        _ => (p[3] as usize).wrapping_mul(i + 1) % dims[axis],
+    };
+    let places = g.stored(HostTensor::i32([count], (0..count).map(|i| place(i) as i32).collect()));
+    Some(g.op(Take::DEF, &[x], Attrs::new().with("axis", axis).with("places", places)))
+}
+
+/// Weighted sums of neighbours along one dim or two.
+pub fn resample(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let mut dims = g.dims(x);
+    let rank = dims.len();
+    let first = 1 + p[0] as usize % (rank - 1);
+    let mut all = vec![first];
+    all.extend((p[1].is_multiple_of(2) && rank > 2).then(|| 1 + first % (rank - 1)));
+    let [mut sizes, mut taps, mut axes] = [vec![], vec![], vec![]];
+    let (mut places, mut weights) = (Vec::new(), Vec::new());
+    for (k, axis) in all.into_iter().enumerate() {
+        let (size, n) = (1 + p[2 + k] as usize % 9, 1 + p[4 + k] as usize % 3);
+        let from = std::mem::replace(&mut dims[axis], size);
+        for i in 0..size * n {
+            places.push(((i / n * from / size + i % n) % from) as i32);
+            let weight = (p[6] >> (i % 16) & 3) as f32 - 1.0;
+            weights.push(weight / n as f32);
+        }
+        axes.push(axis as i64);
+        sizes.push(size as i64);
+        taps.push(n as i64);
+    }
+    (dims[1..].iter().product::<usize>() <= MAX_ELEMENTS).then_some(())?;
+    let places = g.stored(HostTensor::i32([places.len()], places));
+    let weights = g.stored(HostTensor::f32([weights.len()], weights));
+    let attrs = Attrs::new().with("axes", axes).with("sizes", sizes).with("taps", taps);
+    Some(g.op(Resample::DEF, &[x], attrs.with("places", places).with("weights", weights)))
 }

@@ -9,6 +9,7 @@ use crate::functions::FUNCTIONS;
 const X: &[&str] = &["X"];
 const XY: &[&str] = &["X", "Y"];
 const NORM: &[&str] = &["X", "Mean", "Variance", "Scale", "Bias"];
+const INTERPOLATED: &[&str] = &["X", "OutSize", "SizeTensor", "Scale"];
 const TRANSPOSED: &[&str] = &["Input", "Filter", "OutputSizeTensor"];
 const LINEAR: &[&str] = &["X", "Scale", "ZeroPoint", "InAccum", "InState"];
 const OBSERVED: &[&str] = &["X", "InScale", "InAccum", "InState"];
@@ -38,6 +39,8 @@ static OPS: &[Row] = &[
     row("assign", "assign", X),
     row("assign_value", "assign_value", &["Replaced"]),
     row("batch_norm", "batch_norm", NORM).out("Y").renamed(DATA_LAYOUT),
+    row("bicubic_interp", "bicubic_interp_v2", INTERPOLATED).renamed(DATA_LAYOUT),
+    row("bilinear_interp", "bilinear_interp_v2", INTERPOLATED).renamed(DATA_LAYOUT),
     row("cast", "cast", X).renamed(&[("dtype", "out_dtype")]),
     row("ceil", "ceil", X),
     row("clip", "clip", &["X", "Min", "Max"]),
@@ -75,6 +78,7 @@ static OPS: &[Row] = &[
     row("layer_norm", "layer_norm", &["X", "Scale", "Bias"]).out("Y").more(&["Mean", "Variance"]),
     row("less_equal", "less_equal", XY),
     row("less_than", "less_than", XY),
+    row("linear_interp", "linear_interp_v2", INTERPOLATED).renamed(DATA_LAYOUT),
     row("logical_and", "logical_and", XY),
     row("logical_not", "logical_not", X),
     row("logical_or", "logical_or", XY),
@@ -86,8 +90,10 @@ static OPS: &[Row] = &[
     row("min", "reduce_min", &["X", "AxisTensor"]).renamed(REDUCED),
     row("minimum", "elementwise_min", XY),
     row("multiply", "elementwise_mul", XY),
+    row("nearest_interp", "nearest_interp_v2", INTERPOLATED).renamed(DATA_LAYOUT),
     row("not_equal", "not_equal", XY),
     row("pad", "pad", &["X", "PadValue"]),
+    row("pad3d", "pad3d", &["X", "Paddings"]).renamed(&[("pad_value", "value")]),
     row("pool2d", "pool2d", &["X", "KernelSize"]),
     row("pow", "pow", X).renamed(&[("y", "factor")]),
     row("prelu", "prelu", &["X", "Alpha"]),
@@ -116,6 +122,7 @@ static OPS: &[Row] = &[
     row("take_along_axis", "take_along_axis", &["Input", "Index"]).out("Result").renamed(&[("axis", "Axis")]),
     row("tile", "tile", &["X", "RepeatTimes"]),
     row("transpose", "transpose2", X).renamed(&[("perm", "axis")]),
+    row("trilinear_interp", "trilinear_interp_v2", INTERPOLATED).renamed(DATA_LAYOUT),
     row("unsqueeze", "unsqueeze2", &["X", "AxesTensor"]).renamed(&[("axis", "axes")]),
     row("unstack", "unstack", X).out("Y"),
     row("where", "where", &["Condition", "X", "Y"]),

@@ -7,7 +7,7 @@ use qc_dialects::graph::quantize::{dequantize_tensor, quantize_tensor};
 use qc_dialects::graph::{Add, AvgPool, GlobalAvgPool, MaxPool};
 use qc_dialects::quant::numeric::ratio;
 use qc_dialects::quant::pool::sums_fit;
-use qc_dialects::quant::{QAdd, QAvgPool, QConv2d, QMaxPool, QMul};
+use qc_dialects::quant::{QAdd, QAvgPool, QConv2d, QMaxPool, QMul, QResample};
 use qc_ir::{Attrs, Data, Elem, HostTensor, Module, OpId, Quant, QuantId, Rewriter, Store, TensorTy, ValueId};
 
 /// A change of format, or none.
@@ -79,6 +79,16 @@ pub fn avg_pool(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format
     let (lo, hi) = t.bounds.stored(format);
     let attrs = attrs.with("to", element(id)).with("lo", lo).with("hi", hi);
     let new = rw.create(QAvgPool::DEF, &[Some(x)], attrs)?;
+    finish(rw, root, &t.chain, new)
+}
+
+/// Weighted sums of neighbours.
+pub fn resample(rw: &mut Rewriter<'_>, root: OpId, t: &Tail, id: QuantId, format: &Quant) -> Option<()> {
+    let x = dequantized(rw.m, rw.m.operand(t.op, 0)?)?;
+    steps_are_resolved(rw.m.quant_of(x)?, format).then_some(())?;
+    let (lo, hi) = t.bounds.stored(format);
+    let attrs = rw.m.attrs(t.op).clone().with("to", element(id)).with("lo", lo).with("hi", hi);
+    let new = rw.create(QResample::DEF, &[Some(x)], attrs)?;
     finish(rw, root, &t.chain, new)
 }
 

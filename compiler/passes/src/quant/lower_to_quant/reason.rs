@@ -5,7 +5,7 @@ use crate::graph::{from_constant, is_movement};
 use crate::quant::keep_float::kept;
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Add, AvgPool, Clamp, GlobalAvgPool, LayerNorm, Linear, Lrn, MaxPool, Mul, Softmax, computes_nothing,
+    Add, AvgPool, Clamp, GlobalAvgPool, LayerNorm, Linear, Lrn, MaxPool, Mul, Resample, Softmax, computes_nothing,
 };
 use qc_ir::{Elem, Module, OpId, ValueId};
 
@@ -28,7 +28,7 @@ pub fn why_float(m: &Module, op: OpId) -> Option<String> {
     let has_kernel = Linear::is(m, op)
         || Clamp::is(m, op)
         || is(&[Add::DEF, Mul::DEF, MaxPool::DEF])
-        || is(&[AvgPool::DEF, GlobalAvgPool::DEF])
+        || is(&[AvgPool::DEF, GlobalAvgPool::DEF, Resample::DEF])
         || Function::of(m, op).is_some();
     let name = m.def(op).name.trim_start_matches("graph.");
     Some(match specific {
