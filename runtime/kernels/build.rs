@@ -38,6 +38,7 @@ const SOURCES: &[&str] = &[
     "row.rs",
     "table.rs",
     "tier.rs",
+    "wide.rs",
 ];
 
 fn main() {

@@ -20,7 +20,7 @@ use qc_kernels::{Variant, reference};
 /// Attributes are numbers (`Float`, f32 in the function) or truth values (`Bool`); a function without any has no braces.
 /// `in` gives bounds of all values, where there are some; behind the arrow stands the kernel, of the attributes.
 macro_rules! activations {
-    ($( $(#[doc = $doc:literal])* $name:ident = $op:literal $({ $($attr:ident: $kind:ident $(= $default:literal)?),+ })?
+    ($( $(#[doc = $doc:literal])* $name:ident = $op:literal $({ $($attr:ident: $kind:ident $(= $default:expr)?),+ })?
         $(in [$least:expr, $most:expr])? => $kernel:expr; )*) => {
         qc_ir::ops! { dialect ACTIVATION = "graph";
             $( $(#[doc = $doc])* op $name = $op(x: F32) -> (out) { $($($attr: $kind $(= $default)?),+)? }
@@ -126,6 +126,48 @@ activations! {
     Cos = "graph.cos" in [-1.0, 1.0] => (Variant::CosF32, [0.0; 3]);
     /// The error function.
     Erf = "graph.erf" in [-1.0, 1.0] => (Variant::ErfF32, [0.0; 3]);
+    /// The largest whole number that is not above `x`.
+    Floor = "graph.floor" => (Variant::FloorF32, [0.0; 3]);
+    /// The smallest whole number that is not below `x`.
+    Ceil = "graph.ceil" => (Variant::CeilF32, [0.0; 3]);
+    /// The nearest whole number; of two, the even one, or the one that is further from 0 if `away`.
+    Round = "graph.round" { away: Bool = false } => (Variant::RoundF32, [f32::from(u8::from(away)), 0.0, 0.0]);
+    /// -1, 0 or 1, by the sign of `x`.
+    Sign = "graph.sign" in [-1.0, 1.0] => (Variant::SignF32, [0.0; 3]);
+    /// `x + bias` below `-bound`, `x - bias` above `bound`, 0 between.
+    Shrink = "graph.shrink" { bound: Float = 0.5, bias: Float = 0.0 } => (Variant::ShrinkF32, [bound, bias, 0.0]);
+    /// `x` above `bound`, else 0.
+    Threshold = "graph.threshold" { bound: Float = 1.0 } => (Variant::ThresholdF32, [bound, 0.0, 0.0]);
+    /// The natural logarithm; NaN for negative numbers.
+    Log = "graph.log" => (Variant::LogF32, qc_kernels::LOG_NATURAL);
+    /// The logarithm to the base 2.
+    Log2 = "graph.log2" => (Variant::LogF32, qc_kernels::LOG_BINARY);
+    /// The logarithm to the base 10.
+    Log10 = "graph.log10" => (Variant::LogF32, qc_kernels::LOG_DECIMAL);
+    /// The natural logarithm of `1 + x`.
+    Log1p = "graph.log1p" => (Variant::Log1pF32, [0.0; 3]);
+    /// `ln(1 + exp(beta * x)) / beta`, or `x` where `beta * x` is above `bound`.
+    Softplus = "graph.softplus" { beta: Float = 1.0, bound: Float = f64::INFINITY } => (Variant::SoftplusF32, [beta, bound, 0.0]);
+    /// `x * tanh(ln(1 + exp(x)))`.
+    Mish = "graph.mish" => (Variant::MishF32, [0.0; 3]);
+    /// The tangent of an angle in radians.
+    Tan = "graph.tan" => (Variant::TanF32, [0.0; 3]);
+    /// The angle whose sine is `x`.
+    Asin = "graph.asin" in [-1.570_796_4, 1.570_796_4] => (Variant::AsinF32, [0.0; 3]);
+    /// The angle whose cosine is `x`.
+    Acos = "graph.acos" in [0.0, 3.141_592_8] => (Variant::AcosF32, [0.0; 3]);
+    /// The angle whose tangent is `x`.
+    Atan = "graph.atan" in [-1.570_796_4, 1.570_796_4] => (Variant::AtanF32, [0.0; 3]);
+    /// The hyperbolic sine.
+    Sinh = "graph.sinh" => (Variant::SinhF32, [0.0; 3]);
+    /// The hyperbolic cosine.
+    Cosh = "graph.cosh" in [1.0, f32::INFINITY] => (Variant::CoshF32, [0.0; 3]);
+    /// The inverse of the hyperbolic sine.
+    Asinh = "graph.asinh" => (Variant::AsinhF32, [0.0; 3]);
+    /// The inverse of the hyperbolic cosine; NaN below 1.
+    Acosh = "graph.acosh" in [0.0, f32::INFINITY] => (Variant::AcoshF32, [0.0; 3]);
+    /// The inverse of the hyperbolic tangent; NaN beyond -1 and 1.
+    Atanh = "graph.atanh" => (Variant::AtanhF32, [0.0; 3]);
 }
 
 impl Function {
@@ -177,6 +219,12 @@ mod tests {
         close(Function::Erf, 0.5, 0.520_499_878);
         close(Function::Erf, -1.0, -0.842_700_793);
         close(Function::Erf, 0.0, 0.0);
+        close(Function::Log2, 8.0, 3.0);
+        close(Function::Log10, 1e-3, -3.0);
+        close(Function::Round { away: true }, 2.5, 3.0);
+        close(Function::Round { away: false }, 2.5, 2.0);
+        close(Function::Softplus { beta: 2.0, bound: 20.0 }, 0.5, 0.656_630_8);
+        close(Function::Shrink { bound: 0.5, bias: 0.25 }, -2.0, -1.75);
         close(Function::Sqrt, 2.0, std::f64::consts::SQRT_2);
         close(Function::Abs, -2.5, 2.5);
     }

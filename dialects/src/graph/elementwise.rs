@@ -20,6 +20,10 @@ qc_ir::ops! { dialect ELEMENTWISE = "graph";
     op Max = "graph.max"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_max);
     /// The smaller of `lhs` and `rhs`, NaN if one of them is NaN, with NumPy broadcasting.
     op Min = "graph.min"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE COMMUTATIVE] infer(infer_binary) eval(eval_min);
+    /// `lhs` to the power of `rhs`, as C's `pow`, with NumPy broadcasting.
+    op Pow = "graph.pow"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_pow);
+    /// What `lhs / rhs` leaves when the quotient is rounded towards 0, with NumPy broadcasting.
+    op Rem = "graph.rem"(lhs: F32, rhs: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer_binary) eval(eval_rem);
     /// `max(x, 0)`; NaN stays NaN.
     op Relu = "graph.relu"(x: F32) -> (out) {} [PURE ELEMENTWISE] infer(infer_unary) eval(eval_relu);
     /// `min(max(x, min), max)`; NaN stays NaN.
@@ -29,7 +33,7 @@ qc_ir::ops! { dialect ELEMENTWISE = "graph";
 
 qc_ir::interface! {
     /// An op on two tensors element by element, with NumPy broadcasting.
-    Binary [Add, Sub, Mul, Div, Max, Min] {
+    Binary [Add, Sub, Mul, Div, Max, Min, Pow, Rem] {
         /// Its first operand.
         lhs: ValueId;
         /// Its second operand.
@@ -107,6 +111,14 @@ fn eval_max(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<Hos
 
 fn eval_min(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     binary(args, minimum)
+}
+
+fn eval_pow(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    binary(args, qc_kernels::power)
+}
+
+fn eval_rem(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    binary(args, qc_kernels::remainder)
 }
 
 fn eval_relu(_: &Module, _: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {

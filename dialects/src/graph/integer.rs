@@ -28,7 +28,7 @@ pub enum IntFunction {
     Add,
     Sub,
     Mul,
-    /// The quotient, rounded towards zero. The divisor must be a constant without zeros.
+    /// The quotient, rounded towards zero; 0 for a divisor of 0.
     Div,
     /// What [`IntFunction::Div`] leaves: it has the sign of the dividend.
     Rem,

@@ -426,7 +426,8 @@ args! {
     /// Element-wise operation on two tensors of real numbers, `rows` rows of `n` elements, then the clamp.
     ///
     /// An operand whose scale is not 0 is quantized, and so is the result: u8 instead of f32. `max_f32` is
-    /// `if a > b or a is NaN { a } else { b }`, `min_f32` likewise with `<`: NaN if an operand is. `out` may be equal to an
+    /// `if a > b or a is NaN { a } else { b }`, `min_f32` likewise with `<`: NaN if an operand is. `pow_f32` and `rem_f32` are
+    /// `wide::power` and `wide::remainder`. `out` may be equal to an
     /// operand of its type.
     BinaryF32: BinaryF32Args, BinaryF32Call, BinaryF32More {
         /// First operand.

@@ -31,6 +31,7 @@ pub mod reference;
 mod row;
 pub mod table;
 pub mod tier;
+mod wide;
 
 /// The kernels of all tiers as a relocatable object: symbols `qc_k_<name>`, one section per function, `qc_host_features` and
 /// `qc_tier`.
@@ -38,6 +39,7 @@ pub mod tier;
 pub static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.o"));
 
 #[cfg(not(qc_embed))]
-pub use numbers::fma_exact;
+pub use numbers::{LOG_BINARY, LOG_DECIMAL, LOG_NATURAL, fma_exact};
 pub use table::{Family, Tile, UKernel, Variant};
 pub use tier::{Features, Tier};
+pub use wide::{power, remainder};

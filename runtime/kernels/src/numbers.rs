@@ -32,6 +32,30 @@ pub const SQRT_HALF_BITS: i32 = 0x3f35_04f3;
 pub const LOG_POLY: [f32; 8] =
     [0.333_333_3, -0.250_003_07, 0.200_010_45, -0.166_412_82, 0.142_144_96, -0.129_981_83, 0.126_223_19, -0.079_027_44];
 
+/// The logarithm to the base e: what `log_f32` multiplies the exponent by, in two parts of which the first has 8 bits, and what
+/// it multiplies the logarithm of the mantissa by.
+pub const LOG_NATURAL: [f32; 3] = [LN2_HI, LN2_LO, 1.0];
+/// The same to the base 2.
+pub const LOG_BINARY: [f32; 3] = [1.0, 0.0, LOG2_E];
+/// The same to the base 10.
+pub const LOG_DECIMAL: [f32; 3] = [0.300_781_25, 2.487_456_6e-4, core::f32::consts::LOG10_E];
+/// From here on the inverses of hyperbolic functions are logarithms of twice the number.
+pub const FAR_AREA: f32 = 8192.0;
+/// `(atan x - x) / x³` by powers of `x²`, `|x|` up to 1 (weighted least squares at Chebyshev's points, weights moved towards the
+/// largest errors); relative error of the arctangent 2e-8 before rounding.
+pub const ATAN_POLY: [f32; 8] = [
+    -0.333_331_53,
+    0.199_937_69,
+    -0.142_110_24,
+    0.106_658_93,
+    -0.075_519_934,
+    0.043_209_426,
+    -0.016_366_52,
+    0.002_920_359_8,
+];
+/// `(asin x - x) / x³` likewise, `|x|` up to 1/2; relative error of the arcsine 5e-9 before rounding.
+pub const ASIN_POLY: [f32; 5] = [0.166_667_55, 0.074_952, 0.045_482_095, 0.024_123_5, 0.042_259_175];
+
 /// Coefficients of `erfc(z) ≈ t (a + t (b + ..)) exp(-z²)` with `t = 1 / (1 + ERFC_STEP z)` (weighted least squares at
 /// Chebyshev nodes of `0 <= z <= 12`); relative error 9e-8 before rounding.
 pub const ERFC_POLY: [f32; 9] = [

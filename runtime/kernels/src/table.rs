@@ -91,7 +91,7 @@ families! {
     DwF32 "dw_f32" DwF32Args &[F32, U8];
     Pool "pool" PoolArgs &[MaxU8, AvgU8, MaxF32, AvgF32];
     BinaryU8 "binary_u8" BinaryU8Args &[AddU8, MulU8];
-    BinaryF32 "binary_f32" BinaryF32Args &[AddF32, SubF32, MulF32, DivF32, MaxF32, MinF32];
+    BinaryF32 "binary_f32" BinaryF32Args &[AddF32, SubF32, MulF32, DivF32, MaxF32, MinF32, PowF32, RemF32];
     Unary "unary" UnaryArgs UNARY;
     Quantize "quantize" QuantizeArgs &[U8];
     Dequantize "dequantize" DequantizeArgs &[F32];
@@ -184,6 +184,10 @@ functions! { variants, {
     DivF32 "div_f32",
     /// Minimum.
     MinF32 "min_f32",
+    /// `a` to the power of `b`.
+    PowF32 "pow_f32",
+    /// What a division leaves, with the sign of `a`.
+    RemF32 "rem_f32",
     /// Map of bytes by table.
     LutU8 "lut_u8",
     /// Elements of one byte.

@@ -91,9 +91,7 @@ fn floats(rng: &mut Rng, n: usize) -> Vec<u8> {
 #[test]
 fn operations_on_floats() {
     let mut rng = Rng(2);
-    let variants =
-        [Variant::AddF32, Variant::SubF32, Variant::MulF32, Variant::DivF32, Variant::MaxF32, Variant::MinF32];
-    for variant in variants {
+    for &variant in Family::BinaryF32.variants() {
         for n in LENGTHS {
             for b in [Broadcast::None, Broadcast::Row, Broadcast::Element] {
                 for _ in 0..6 {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use qc_kernels::{Family, Variant};
+use qc_kernels::{Family, LOG_BINARY, LOG_DECIMAL, LOG_NATURAL, Variant};
 use support::{Bytes, Case, Rng};
 
 /// Mantissas per sign and exponent.
@@ -66,6 +66,33 @@ fn exact(variant: Variant, x: f32, [p0, p1, p2]: [f32; 3]) -> (f64, f64) {
         Variant::ErfF32 => (erf(y), 3.0),
         Variant::SinF32 => (y.sin(), 2.0),
         Variant::CosF32 => (y.cos(), 2.0),
+        Variant::FloorF32 => (y.floor(), 0.0),
+        Variant::CeilF32 => (y.ceil(), 0.0),
+        Variant::RoundF32 => (if p0 == 0.0 { y.round_ties_even() } else { y.round() }, 0.0),
+        Variant::SignF32 => (if y == 0.0 || y.is_nan() { y } else { y.signum() }, 0.0),
+        Variant::ShrinkF32 => {
+            let moved = y - p[1] * y.signum();
+            (if y.abs() > p[0] { moved } else { 0.0 }, 0.500_001)
+        }
+        Variant::ThresholdF32 => (if y > p[0] { y } else { 0.0 }, 0.0),
+        Variant::LogF32 => (logarithm(y, p0), 2.5),
+        Variant::Log1pF32 => (y.ln_1p(), 3.0),
+        Variant::SoftplusF32 => {
+            let line = y * p[0];
+            let sum = line.max(0.0) + (-line.abs()).exp().ln_1p();
+            let value = if line.is_nan() { line } else { sum / p[0] };
+            (if line > p[1] { y } else { value }, 5.0 + line.abs())
+        }
+        Variant::MishF32 => (y * y.exp().ln_1p().tanh(), 5.0),
+        Variant::TanF32 => (y.tan(), 5.0),
+        Variant::AsinF32 => (y.asin(), 3.0),
+        Variant::AcosF32 => (y.acos(), 3.0),
+        Variant::AtanF32 => (y.atan(), 3.0),
+        Variant::SinhF32 => (y.sinh(), 5.0),
+        Variant::CoshF32 => (y.cosh(), 4.0),
+        Variant::AsinhF32 => (y.asinh(), 5.0),
+        Variant::AcoshF32 => (y.acosh(), 5.0),
+        Variant::AtanhF32 => (y.atanh(), 5.0),
         Variant::SoftsignF32 => (y / (1.0 + y.abs()), 1.5),
         Variant::HardSigmoidF32 => {
             let line = y * p[0] + p[1];
@@ -86,6 +113,15 @@ fn exact(variant: Variant, x: f32, [p0, p1, p2]: [f32; 3]) -> (f64, f64) {
             (y / (1.0 + (-inner).exp()), 5.0 + 2.0 * inner.abs())
         }
         other => panic!("{other:?} has no exact value here"),
+    }
+}
+
+/// The logarithm to the base whose first parameter is given.
+fn logarithm(y: f64, first: f32) -> f64 {
+    match first {
+        1.0 => y.log2(),
+        _ if first == LOG_NATURAL[0] => y.ln(),
+        _ => y.log10(),
     }
 }
 
@@ -118,6 +154,10 @@ fn parameters(variant: Variant) -> Vec<[f32; 3]> {
         Variant::HardSigmoidF32 => vec![[0.2, 0.5, 0.0], [1.0 / 6.0, 0.5, 0.0]],
         Variant::GeluTanhF32 => vec![[1.595_769_2, 0.071_354_814, 0.0]],
         Variant::SwishF32 => vec![[1.0, 0.0, 0.0], [1.702, 0.0, 0.0]],
+        Variant::RoundF32 => vec![[0.0; 3], [1.0, 0.0, 0.0]],
+        Variant::ShrinkF32 => vec![[0.5, 0.0, 0.0], [1.5, 1.5, 0.0]],
+        Variant::LogF32 => vec![LOG_NATURAL, LOG_BINARY, LOG_DECIMAL],
+        Variant::SoftplusF32 => vec![[1.0, f32::INFINITY, 0.0], [1.5, 20.0, 0.0]],
         _ => vec![[0.3, 0.0, 0.0]],
     }
 }
@@ -148,6 +188,32 @@ fn functions_keep_their_bounds_at_every_exponent() {
             }
             println!("{variant:?} {p:?}: {worst:.2} of its bound at {at:e}");
         }
+    }
+}
+
+#[test]
+fn powers_and_remainders_are_those_of_double_precision() {
+    let mut rng = Rng(16);
+    let special = [0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 0.5, -0.5, 1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+    let pairs = special.iter().flat_map(|&x| special.map(|y| (x, y)));
+    let random = (0..60_000).map(|i| {
+        let x = f32::from_bits(rng.next() as u32);
+        // Exponents that give finite results of most numbers, some of them whole.
+        let y = rng.float(-4.0, 4.0);
+        (x, if i % 3 == 0 { y.round() } else { y })
+    });
+    let pairs: Vec<(f32, f32)> = pairs.chain(random).collect();
+    for &(x, y) in &pairs {
+        let exact = f64::from(x).powf(f64::from(y));
+        let off = units(qc_kernels::power(x, y), exact);
+        assert!(off <= 0.51, "{x:e} to the power of {y:e} is off by {off} units");
+        let (left, exact) = (qc_kernels::remainder(x, y), x % y);
+        assert!(left == exact || (left.is_nan() && exact.is_nan()), "{x:e} by {y:e} leaves {left:e}, not {exact:e}");
+    }
+    for pair in pairs.windows(2) {
+        let ((x, _), (y, _)) = (pair[0], pair[1]);
+        let (left, exact) = (qc_kernels::remainder(x, y), x % y);
+        assert!(left == exact || (left.is_nan() && exact.is_nan()), "{x:e} by {y:e} leaves {left:e}, not {exact:e}");
     }
 }
 

@@ -8,6 +8,7 @@ from models.net import Net, Value
 
 #: Functions with the first operator set that has them.
 PLAIN = [("Abs", 6), ("Cos", 7), ("Erf", 9), ("Exp", 6), ("Neg", 6), ("Sigmoid", 6), ("Sin", 7), ("Softsign", 1), ("Tanh", 6), ("Relu", 6)]
+PLAIN += [("Atan", 7), ("Asinh", 9), ("Ceil", 6), ("Floor", 6), ("Mish", 18), ("Round", 11), ("Sign", 9), ("Softplus", 1)]
 PLAIN += [("Relu", 6), ("Relu", 6), ("HardSwish", 14), ("HardSwish", 14), ("Gelu", 20), ("Gelu", 20)]
 
 
@@ -19,7 +20,9 @@ def function(net: Net, x: Value) -> Value | None:
 
 
 def with_parameters(net: Net, x: Value) -> Value | None:
-    kind = net.pick(["LeakyRelu", "Elu", "Celu", "Selu", "HardSigmoid"])
+    kind = net.pick(["LeakyRelu", "Elu", "Celu", "Selu", "HardSigmoid", "Shrink", "ThresholdedRelu"])
+    if kind == "Shrink":
+        return net.op(kind, x, lambd=net.uniform(0.1, 0.8), bias=net.uniform(-0.2, 0.5))
     if kind == "HardSigmoid":
         return net.op(kind, x, alpha=net.uniform(0.1, 0.5), beta=net.uniform(0.2, 0.8))
     if kind == "Selu" or net.chance(0.3):
@@ -36,9 +39,17 @@ def clip(net: Net, x: Value) -> Value | None:
 def of_positive(net: Net, x: Value) -> Value | None:
     """Functions that need positive arguments, behind something that makes them so."""
     positive = net.op("Add", net.op(net.pick(["Abs", "Sigmoid", "Relu"]), x), net.const(net.pick([0.5, 1.0])))
-    kind = net.pick(["Sqrt", "Reciprocal", "Pow", "Div"])
+    kind = net.pick(["Sqrt", "Reciprocal", "Pow", "Div", "Log", "Mod", "Acosh", "Sinh", "Atanh", "Asin", "Acos", "Tan", "Cosh"])
     if kind == "Pow":
-        return net.op("Pow", positive, net.const(net.pick([0.5, 2.0, 3.0, -0.5, 1.7])))
+        return net.op("Pow", positive, net.const(net.pick([0.5, 2.0, 3.0, -0.5, 1.7])) if net.chance(0.6) else net.op("Tanh", x))
+    if kind == "Mod":
+        return net.op("Mod", x, positive, fmod=1)
+    if kind == "Acosh":
+        return net.op("Acosh", net.op("Add", positive, net.const(1.0)))
+    if kind in ("Sinh", "Cosh"):
+        return net.op(kind, net.op("Clip", x, net.const(-3.0), net.const(3.0)) if net.opset >= 11 else net.op("Tanh", x))
+    if kind in ("Atanh", "Asin", "Acos", "Tan"):
+        return net.op(kind, net.op("Mul", net.op("Tanh", x), net.const(0.9)))
     return net.op("Div", x, positive) if kind == "Div" else net.op(kind, positive)
 
 

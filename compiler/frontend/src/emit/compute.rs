@@ -173,6 +173,32 @@ impl Graph {
         self.emit_f32(def, &[Some(x)], attrs)
     }
 
+    /// `scale * elu(x)`.
+    pub fn selu(&mut self, x: &Value, alpha: f32, scale: f32) -> Result<Value, Refusal> {
+        let y = self.function(Function::Elu { alpha }, x)?;
+        self.times(&y, scale)
+    }
+
+    /// `alpha * elu(x / alpha)`.
+    pub fn celu(&mut self, x: &Value, alpha: f32) -> Result<Value, Refusal> {
+        if alpha.is_nan() || alpha <= 0.0 {
+            return Err(Refusal::unsupported(format!("alpha is {alpha}; only positive numbers are supported")));
+        }
+        let x = self.arith(Arith::Div, x, &scalar(alpha))?;
+        let y = self.function(Function::Elu { alpha: 1.0 }, &x)?;
+        self.times(&y, alpha)
+    }
+
+    /// A number without its fraction.
+    pub fn truncated(&mut self, x: &Value) -> Result<Value, Refusal> {
+        if self.elem(x) != Elem::F32 {
+            return Ok(x.clone());
+        }
+        let (sign, size) = (self.function(Function::Sign, x)?, self.function(Function::Abs, x)?);
+        let whole = self.function(Function::Floor, &size)?;
+        self.arith(Arith::Mul, &sign, &whole)
+    }
+
     /// `exp(x) / sum exp(x)` along an axis.
     pub fn softmax(&mut self, x: &Value, axis: usize) -> Result<Value, Refusal> {
         self.emit_f32(graph::Softmax::DEF, &[Some(x)], attrs! { axis: axis })

@@ -1,4 +1,4 @@
-//! Integers and truth values: arithmetic, comparisons, choices, and rounding, which goes through integers.
+//! Integers and truth values: arithmetic, comparisons, choices.
 
 use super::{Graph, Value, scalar};
 use crate::error::Refusal;
@@ -36,16 +36,12 @@ impl Graph {
     /// `f` of two integers of one type, or of two truth values.
     ///
     /// # Errors
-    /// When their types differ, and for a divisor that is computed or 0.
+    /// When their types differ, and for a known divisor of 0; one that is computed gives 0.
     pub fn integers(&mut self, f: IntFunction, a: &Value, b: &Value) -> Result<Value, Refusal> {
-        if matches!(f, IntFunction::Div | IntFunction::Rem) {
-            let divisor = b.known().ok_or_else(|| {
-                Refusal::unsupported("integers are divided by computed integers, which may be 0")
-                    .remedy("divide by a constant, or as floats")
-            })?;
-            if (0..divisor.len()).any(|i| divisor.int(i) == Some(0)) {
-                return Err(Refusal::invalid("integers are divided by 0"));
-            }
+        if let (IntFunction::Div | IntFunction::Rem, Some(divisor)) = (f, b.known())
+            && (0..divisor.len()).any(|i| divisor.int(i) == Some(0))
+        {
+            return Err(Refusal::invalid("integers are divided by 0"));
         }
         self.emit(graph::IntBinary::DEF, &[Some(a), Some(b)], attrs! { op: f.word() })
     }
@@ -74,8 +70,8 @@ impl Graph {
     }
 
     /// Whether what a division leaves is not 0 and has another sign than the divisor.
-    fn is_on_the_other_side(&mut self, rest: &Value, divisor: &Value) -> Result<Value, Refusal> {
-        let zero = self.integer(self.elem(rest), 0)?;
+    pub(super) fn is_on_the_other_side(&mut self, rest: &Value, divisor: &Value) -> Result<Value, Refusal> {
+        let zero = self.cast(&scalar(0.0), self.elem(rest))?;
         let any = self.compare(Relation::NotEqual, rest, &zero)?;
         let (rest, divisor) =
             (self.compare(Relation::Less, rest, &zero)?, self.compare(Relation::Less, divisor, &zero)?);
@@ -131,55 +127,15 @@ impl Graph {
         self.emit(graph::CumSum::DEF, &[Some(x)], attrs)
     }
 
-    /// `whole` of floats so small that they may have a fraction; others are whole, or none at all.
-    fn where_small(
-        &mut self,
-        x: &Value,
-        bound: f32,
-        whole: impl FnOnce(&mut Graph) -> Result<Value, Refusal>,
-    ) -> Result<Value, Refusal> {
-        self.expect_f32(x)?;
-        let size = self.function(graph::Function::Abs, x)?;
-        let small = self.compare(Relation::Less, &size, &scalar(bound))?;
-        let whole = whole(self)?;
-        self.select(&small, &whole, x)
-    }
-
-    /// The largest whole number that is not above a float.
-    pub fn floor(&mut self, x: &Value) -> Result<Value, Refusal> {
-        self.where_small(x, 8_388_608.0, |g| {
-            let integer = g.cast(x, Elem::I32)?;
-            let truncated = g.cast(&integer, Elem::F32)?;
-            let above = g.compare(Relation::Less, x, &truncated)?;
-            let below = g.plus(&truncated, -1.0)?;
-            g.select(&above, &below, &truncated)
-        })
-    }
-
-    /// The smallest whole number that is not below a float.
-    pub fn ceil(&mut self, x: &Value) -> Result<Value, Refusal> {
-        let negated = self.times(x, -1.0)?;
-        let floor = self.floor(&negated)?;
-        self.times(&floor, -1.0)
-    }
-
-    /// The nearest whole number, the even one of two.
-    pub fn round(&mut self, x: &Value) -> Result<Value, Refusal> {
-        // Beyond 2^22 in size, `x + 1.5 * 2^23` has no room for a half; those numbers have steps of a half or more.
-        let magic = 12_582_912.0;
-        self.where_small(x, 4_194_304.0, |g| {
-            let moved = g.plus(x, magic)?;
-            g.plus(&moved, -magic)
-        })
-    }
-
     /// -1, 0 or 1, by the sign of a number.
     pub fn sign(&mut self, x: &Value) -> Result<Value, Refusal> {
         let elem = self.elem(x);
+        if elem == Elem::F32 {
+            return self.function(graph::Function::Sign, x);
+        }
         let zero = self.cast(&scalar(0.0), elem)?;
         let (above, below) = (self.compare(Relation::Less, &zero, x)?, self.compare(Relation::Less, x, &zero)?);
         let (one, minus) = (self.cast(&scalar(1.0), elem)?, self.cast(&scalar(-1.0), elem)?);
-        // What is neither is 0, or NaN, which stays.
         let rest = self.select(&below, &minus, x)?;
         self.select(&above, &one, &rest)
     }
@@ -198,16 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn rounding_of_known_floats() {
+    fn signs_of_floats_and_integers() {
         let mut g = Graph::new("t");
-        let x = floats(&[2.5, -2.5, 0.4, -0.6, 3e9, f32::NEG_INFINITY, 8_388_607.5, 4_194_303.5]);
-        let read = |v: Value| v.known().and_then(|t| t.as_f32().map(<[f32]>::to_vec)).unwrap();
-        let inf = f32::NEG_INFINITY;
-        assert_eq!(read(g.floor(&x).unwrap()), [2.0, -3.0, 0.0, -1.0, 3e9, inf, 8_388_607.0, 4_194_303.0]);
-        assert_eq!(read(g.ceil(&x).unwrap()), [3.0, -2.0, 1.0, 0.0, 3e9, inf, 8_388_608.0, 4_194_304.0]);
-        assert_eq!(read(g.round(&floats(&[2.5, -2.5, 3.5, -0.6])).unwrap()), [2.0, -2.0, 4.0, -1.0]);
-        assert!(read(g.floor(&floats(&[f32::NAN])).unwrap())[0].is_nan());
-        assert_eq!(read(g.sign(&floats(&[-3.0, 0.0, 9.0])).unwrap()), [-1.0, 0.0, 1.0]);
+        let signs = g.sign(&floats(&[-3.0, 0.0, 9.0])).unwrap();
+        assert_eq!(signs.known().unwrap().as_f32(), Some(&[-1.0, 0.0, 1.0][..]));
+        let signs = g.sign(&ints(&[-3, 0, 9])).unwrap();
+        assert_eq!(signs.known().unwrap().as_i64(), Some(&[-1, 0, 1][..]));
     }
 
     #[test]
@@ -220,7 +172,5 @@ mod tests {
         assert_eq!(read(g.remainder(Rounding::Truncate, &a, &b).unwrap()), [1, -1, 1, -1, 0]);
         assert_eq!(read(g.remainder(Rounding::Floor, &a, &b).unwrap()), [1, 1, -1, -1, 0]);
         assert!(g.quotient(Rounding::Floor, &a, &ints(&[0])).is_err());
-        let computed = g.input("d", Elem::I64, &[5]);
-        assert!(g.quotient(Rounding::Truncate, &a, &computed).is_err());
     }
 }

@@ -1,9 +1,8 @@
 //! Reductions and powers of floats.
 
-use super::{Arith, Graph, Value, scalar};
+use super::{Graph, Value};
 use crate::error::Refusal;
 use qc_dialects::graph;
-use qc_dialects::graph::activation::Function;
 use qc_ir::attrs;
 
 impl Graph {
@@ -41,26 +40,5 @@ impl Graph {
             .map(|a| if kept.contains(&a) { dims[a] } else { 1 })
             .collect();
         self.reshape(&pooled, &out)
-    }
-
-    /// Powers that products and roots give.
-    pub fn power(&mut self, x: &Value, exponent: f32) -> Result<Value, Refusal> {
-        match exponent {
-            1.0 => Ok(x.clone()),
-            2.0 => self.arith(Arith::Mul, x, x),
-            3.0 => {
-                let square = self.arith(Arith::Mul, x, x)?;
-                self.arith(Arith::Mul, &square, x)
-            }
-            0.5 => self.function(Function::Sqrt, x),
-            -1.0 => self.arith(Arith::Div, &scalar(1.0), x),
-            -0.5 => {
-                let root = self.function(Function::Sqrt, x)?;
-                self.arith(Arith::Div, &scalar(1.0), &root)
-            }
-            other => {
-                Err(Refusal::unsupported(format!("the exponent is {other}; 1, 2, 3, 0.5, -0.5 and -1 are supported")))
-            }
-        }
     }
 }

@@ -101,22 +101,13 @@ fn number(n: &Node<'_>, name: &str, default: f32) -> Result<f32> {
     Ok(n.float(name)?.unwrap_or(default))
 }
 
-/// `gamma * elu(x)`.
 pub(super) fn selu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let (alpha, gamma) = (number(n, "alpha", 1.673_263_2)?, number(n, "gamma", 1.050_701)?);
-    let y = g.function(Function::Elu { alpha }, n.input(0)?)?;
-    Ok(g.times(&y, gamma)?.into())
+    Ok(g.selu(n.input(0)?, alpha, gamma)?.into())
 }
 
-/// `alpha * elu(x / alpha)`.
 pub(super) fn celu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let alpha = number(n, "alpha", 1.0)?;
-    if alpha.is_nan() || alpha <= 0.0 {
-        return Err(Refusal::unsupported(format!("alpha is {alpha}; only positive numbers are supported")));
-    }
-    let x = g.arith(Arith::Div, n.input(0)?, &scalar(alpha))?;
-    let y = g.function(Function::Elu { alpha: 1.0 }, &x)?;
-    Ok(g.times(&y, alpha)?.into())
+    Ok(g.celu(n.input(0)?, number(n, "alpha", 1.0)?)?.into())
 }
 
 /// `max(x, 0) + slope * min(x, 0)`.
@@ -169,34 +160,10 @@ pub(super) fn reciprocal(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.arith(Arith::Div, &scalar(1.0), n.input(0)?)?.into())
 }
 
-/// Powers that products and roots give.
 pub(super) fn pow(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = n.input(0)?;
-    if g.elem(x) != Elem::F32 {
-        return integer_power(g, n);
-    }
-    let exponent = n.known(1, "exponents")?;
-    let same = exponent.and_then(|t| {
-        let at = |i| t.as_f32().map(|v| v[i]).or_else(|| t.int(i).map(|v| v as f32));
-        let first = at(0)?;
-        (1..t.len()).all(|i| at(i) == Some(first)).then_some(first)
-    });
-    match same {
-        Some(exponent) => Ok(Lowered::identity(g.power(x, exponent)?, "the first power is the number itself")),
-        None => Err(Refusal::unsupported("the exponents are several numbers, not one")),
-    }
-}
-
-/// A power of integers, whose exponent is one small known number.
-fn integer_power(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let exponent = n.known_number(1, "exponents")?.filter(|e| (0.0..=8.0).contains(e) && e.fract() == 0.0);
-    let exponent = exponent.ok_or_else(|| Refusal::unsupported("the exponent of an integer is none of 0 to 8"))?;
-    let mut power = g.integer(g.elem(n.input(0)?), 1)?;
-    power = g.expand(&power, &g.dims(n.input(0)?))?;
-    for _ in 0..exponent as usize {
-        power = g.arith(Arith::Mul, &power, n.input(0)?)?;
-    }
-    Ok(power.into())
+    let (x, y) = (n.input(0)?, n.input(1)?);
+    let y = aligned(g, n, x, y)?;
+    Ok(Lowered::identity(g.raised(x, &y)?, "the first power is the number itself"))
 }
 
 /// The mean of all inputs.

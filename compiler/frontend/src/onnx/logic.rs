@@ -72,6 +72,34 @@ pub(super) fn bitwise_xor(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     bitwise(g, n, IntFunction::Xor)
 }
 
+/// Refuses integers of 32 bits where their number matters: those of 16 bits are of 32 in a module.
+fn expect_own_width(g: &Graph, x: &Value) -> Result<()> {
+    match g.elem(x) {
+        Elem::I32 => Err(Refusal::unsupported("its integers have 16 or 32 bits").remedy("cast them to 64 bits")),
+        _ => Ok(()),
+    }
+}
+
+/// Every bit is the other one.
+pub(super) fn bitwise_not(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    expect_own_width(g, x)?;
+    let ones = g.integer(g.elem(x), -1)?;
+    Ok(g.integers(IntFunction::Xor, x, &ones)?.into())
+}
+
+pub(super) fn bit_shift(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let left = match n.text("direction")? {
+        Some("LEFT") => true,
+        Some("RIGHT") => false,
+        other => return Err(Refusal::invalid(format!("direction is {other:?}"))),
+    };
+    if left {
+        expect_own_width(g, n.input(0)?)?;
+    }
+    Ok(g.shifted(n.input(0)?, n.input(1)?, left)?.into())
+}
+
 pub(super) fn choose(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.select(n.input(0)?, n.input(1)?, n.input(2)?)?.into())
 }
@@ -103,29 +131,9 @@ pub(super) fn is_inf(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 /// The remainder has the sign of the divisor, or of the dividend with `fmod`.
 pub(super) fn modulo(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let rounding = if n.flag("fmod", false)? { Rounding::Truncate } else { Rounding::Floor };
-    let (a, b) = (n.input(0)?, n.input(1)?);
-    if g.elem(a) == Elem::F32 {
-        return Err(Refusal::unsupported("remainders of floats are not supported"));
-    }
-    Ok(g.remainder(rounding, a, b)?.into())
-}
-
-fn whole(g: &mut Graph, n: &Node<'_>, f: fn(&mut Graph, &Value) -> Result<Value>) -> Result<Lowered> {
-    Ok(f(g, n.input(0)?)?.into())
-}
-
-pub(super) fn floor(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    whole(g, n, Graph::floor)
-}
-
-pub(super) fn ceil(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    whole(g, n, Graph::ceil)
-}
-
-pub(super) fn round(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    whole(g, n, Graph::round)
+    Ok(g.modulo(rounding, n.input(0)?, n.input(1)?)?.into())
 }
 
 pub(super) fn sign(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    whole(g, n, Graph::sign)
+    Ok(g.sign(n.input(0)?)?.into())
 }

@@ -103,6 +103,46 @@ pub(super) fn rsqrt(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(g.arith(Arith::Div, &scalar(1.0), &root)?.into())
 }
 
+/// `1 / x`.
+pub(super) fn reciprocal(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    Ok(g.arith(Arith::Div, &scalar(1.0), op.input("X")?)?.into())
+}
+
+/// `ln(1 / (1 + exp(-x)))`.
+pub(super) fn log_sigmoid(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let negated = g.times(op.input("X")?, -1.0)?;
+    let size = g.function(Function::Softplus { beta: 1.0, bound: f32::INFINITY }, &negated)?;
+    Ok(g.times(&size, -1.0)?.into())
+}
+
+pub(super) fn selu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (alpha, scale) = (op.float("alpha")?.unwrap_or(1.673_263_2), op.float("scale")?.unwrap_or(1.050_701));
+    Ok(g.selu(op.input("X")?, alpha, scale)?.into())
+}
+
+pub(super) fn celu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    Ok(g.celu(op.input("X")?, op.float("alpha")?.unwrap_or(1.0))?.into())
+}
+
+/// `b * tanh(a * x)`.
+pub(super) fn stanh(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let inner = g.times(op.input("X")?, op.float("scale_a")?.unwrap_or(0.67))?;
+    let value = g.function(Function::Tanh, &inner)?;
+    Ok(g.times(&value, op.float("scale_b")?.unwrap_or(1.7159))?.into())
+}
+
+/// `x - tanh(x)`.
+pub(super) fn tanh_shrink(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let value = g.function(Function::Tanh, x)?;
+    Ok(g.arith(Arith::Sub, x, &value)?.into())
+}
+
+/// The whole number of the same sign that is not larger in size.
+pub(super) fn trunc(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    Ok(Lowered::identity(g.truncated(op.input("X")?)?, "integers are whole"))
+}
+
 /// `max(x, 0) + alpha * min(x, 0)`, with one slope, one per channel, or one per element of a batch item.
 pub(super) fn prelu(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let (x, alpha) = (op.input("X")?, op.input("Alpha")?);

@@ -1,12 +1,12 @@
-//! Paddle comparisons, logic, choices, rounding and integer arithmetic.
+//! Paddle comparisons, logic, choices and integer arithmetic.
 
 use super::elementwise::aligned_pair;
 use super::movement::at_least_one_dim;
 use super::op::{Lowered, Op};
-use crate::emit::{Arith, Graph, Relation, Rounding, Value};
+use crate::emit::{Arith, Graph, Relation, Rounding, Value, scalar};
 use crate::error::Refusal;
 use crate::shape;
-use qc_dialects::graph::IntFunction;
+use qc_dialects::graph::{Function, IntFunction};
 use qc_ir::Elem;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -82,7 +82,7 @@ pub(super) fn floor_divide(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let [x, y] = operands(g, op)?;
     if g.elem(&x) == Elem::F32 {
         let quotient = g.arith(Arith::Div, &x, &y)?;
-        return Ok(g.floor(&quotient)?.into());
+        return Ok(g.function(Function::Floor, &quotient)?.into());
     }
     Ok(g.quotient(Rounding::Floor, &x, &y)?.into())
 }
@@ -90,18 +90,50 @@ pub(super) fn floor_divide(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 /// The sign of what is left is that of the divisor.
 pub(super) fn remainder(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let [x, y] = operands(g, op)?;
-    if g.elem(&x) == Elem::F32 {
-        return Err(Refusal::unsupported("remainders of floats are not supported"));
+    Ok(g.modulo(Rounding::Floor, &x, &y)?.into())
+}
+
+/// A power with computed exponents.
+pub(super) fn raised(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let [x, y] = operands(g, op)?;
+    Ok(Lowered::identity(g.raised(&x, &y)?, "the first power is the number itself"))
+}
+
+/// Integers and truth values bit by bit.
+fn bitwise(g: &mut Graph, op: &Op<'_>, f: IntFunction) -> Result<Lowered> {
+    let [x, y] = operands(g, op)?;
+    Ok(g.integers(f, &x, &y)?.into())
+}
+
+pub(super) fn bitwise_and(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    bitwise(g, op, IntFunction::And)
+}
+
+pub(super) fn bitwise_or(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    bitwise(g, op, IntFunction::Or)
+}
+
+pub(super) fn bitwise_xor(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    bitwise(g, op, IntFunction::Xor)
+}
+
+pub(super) fn bitwise_not(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    if g.elem(x) == Elem::Bool {
+        return Ok(g.not(x)?.into());
     }
-    Ok(g.remainder(Rounding::Floor, &x, &y)?.into())
+    let ones = g.integer(g.elem(x), -1)?;
+    Ok(g.integers(IntFunction::Xor, x, &ones)?.into())
 }
 
-pub(super) fn floor(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    Ok(g.floor(op.input("X")?)?.into())
+pub(super) fn is_infinite(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let size = g.function(Function::Abs, op.input("X")?)?;
+    Ok(g.compare(Relation::Equal, &size, &scalar(f32::INFINITY))?.into())
 }
 
-pub(super) fn ceil(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    Ok(g.ceil(op.input("X")?)?.into())
+pub(super) fn is_finite(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let size = g.function(Function::Abs, op.input("X")?)?;
+    Ok(g.compare(Relation::Less, &size, &scalar(f32::INFINITY))?.into())
 }
 
 pub(super) fn sign(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

@@ -50,7 +50,7 @@ impl Lower<'_> {
         Ok(if swap { [b, a] } else { [a, b] })
     }
 
-    /// `graph.add`, `sub`, `mul`, `div`, `max`, `min`.
+    /// `graph.add`, `sub`, `mul`, `div`, `max`, `min`, `pow`, `rem`.
     pub fn binary_f32(&mut self, op: OpId) -> Result<(), Diag> {
         let def = self.src.def(op);
         let word = def.name.trim_start_matches("graph.");

@@ -191,15 +191,9 @@ impl Lower<'_> {
         self.each_element(&[x], out, &|e, x| convert(e, x[0], to))
     }
 
-    /// `graph.int_binary`. A divisor that could be 0 is refused.
+    /// `graph.int_binary`.
     pub fn int_binary(&mut self, op: IntBinary) -> Result<(), Diag> {
         let (a, b, out, word) = (op.lhs(self.src), op.rhs(self.src), op.out(self.src), op.op(self.src));
-        let divides = matches!(IntFunction::from_word(&word), Ok(IntFunction::Div | IntFunction::Rem));
-        let divisor = || crate::graph::constant(self.src, b);
-        if divides && !divisor().is_some_and(|t| (0..t.len()).all(|i| t.int(i).is_some_and(|d| d != 0))) {
-            return Err(Diag::error("graph.int_binary: integers are divided by numbers that may be 0")
-                .help("make the divisor a constant that holds no 0, or divide as floats"));
-        }
         let elem = self.elem(out);
         self.each_element(&[a, b], out, &|e, x| integer(e, &word, elem, x[0], x[1]))
     }

@@ -4,6 +4,7 @@ use super::real::{Sink, Source};
 use super::simd::{Finish, Simd};
 use crate::args::{BinaryF32Args, BinaryU8Args};
 use crate::numbers::MAGIC;
+use crate::wide::{power, remainder};
 
 /// Runs `op` on vectors of 16 pairs of floats and stores its sums with `MAGIC`, plus `zero`, as bytes.
 #[inline(always)]
@@ -95,6 +96,32 @@ float_ops! {
     Max = maximum;
     /// The smaller; NaN if one is NaN.
     Min = minimum;
+}
+
+/// Declares operations that are computed lane by lane.
+macro_rules! lane_ops {
+    ($($(#[$doc:meta])* $op:ident = $function:path;)*) => {$(
+        $(#[$doc])*
+        pub struct $op;
+        impl FloatOp for $op {
+            #[inline(always)]
+            fn apply<S: Simd>(s: S, a: S::F, b: S::F) -> S::F {
+                let (mut lanes, by) = (s.lanes(a), s.lanes(b));
+                for (lane, by) in lanes.iter_mut().zip(by) {
+                    *lane = $function(*lane, by);
+                }
+                // SAFETY: the array has 64 bytes.
+                unsafe { s.load(lanes.as_ptr()) }
+            }
+        }
+    )*};
+}
+
+lane_ops! {
+    /// `a` to the power of `b`.
+    Pow = power;
+    /// What a division leaves.
+    Rem = remainder;
 }
 
 /// Element-wise operation on real numbers.

@@ -2,9 +2,9 @@
 
 use super::simd::Simd;
 use crate::numbers::{
-    COS_POLY, ERF_POLY, ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, EXP2_LO, EXP2_POLY, EXPM1_HI, EXPM1_LO,
-    FAR_ANGLE, HALF_PI, LN2_HI, LN2_LO, LOG_POLY, LOG2_E, MAGIC, MAGIC_BITS, NORMAL_EXPONENT, NORMAL_POLY, NORMAL_STEP,
-    SIN_POLY, SQRT_HALF_BITS, TWO_OVER_PI, far_angle,
+    ASIN_POLY, COS_POLY, ERF_POLY, ERFC_POLY, ERFC_STEP, EXP_HI, EXP_LO, EXP_POLY, EXP2_LO, EXP2_POLY, EXPM1_HI,
+    EXPM1_LO, FAR_ANGLE, HALF_PI, LN2_HI, LN2_LO, LOG_NATURAL, LOG_POLY, LOG2_E, MAGIC, MAGIC_BITS, NORMAL_EXPONENT,
+    NORMAL_POLY, NORMAL_STEP, SIN_POLY, SQRT_HALF_BITS, TWO_OVER_PI, far_angle,
 };
 
 /// Loads `n` lanes that are `stride` bytes apart and nothing else; the other lanes are 0.
@@ -45,7 +45,7 @@ pub unsafe fn store_lanes<S: Simd>(s: S, v: S::F, p: *mut f32, stride: usize, n:
 
 /// `Σ poly[i] * x^i` by Horner's rule with fma.
 #[inline(always)]
-fn horner<S: Simd, const N: usize>(s: S, poly: [f32; N], x: S::F) -> S::F {
+pub fn horner<S: Simd, const N: usize>(s: S, poly: [f32; N], x: S::F) -> S::F {
     let mut value = s.splat(poly[N - 1]);
     for i in 1..N {
         value = s.fma(value, x, s.splat(poly[N - 1 - i]));
@@ -185,4 +185,78 @@ pub fn sine<S: Simd>(s: S, r: S::F, n: S::I) -> S::F {
     let is_even = s.to_float(s.and_i(n, s.splat_i(1)));
     let value = s.if_less(is_even, s.splat(0.5), odd, even);
     s.as_float(s.add_i(s.bits(value), s.shift_left::<30>(s.and_i(n, s.splat_i(2)))))
+}
+
+/// `x` without its sign.
+#[inline(always)]
+pub fn size<S: Simd>(s: S, x: S::F) -> S::F {
+    s.as_float(s.and_i(s.bits(x), s.splat_i(i32::MAX)))
+}
+
+/// `v`, which has no sign, with the sign of `x`.
+#[inline(always)]
+pub fn with_sign<S: Simd>(s: S, v: S::F, x: S::F) -> S::F {
+    s.as_float(s.add_i(s.bits(v), s.and_i(s.bits(x), s.splat_i(i32::MIN))))
+}
+
+/// The nearest whole number, the even one of two; see `reference::function::nearest`.
+#[inline(always)]
+pub fn nearest<S: Simd>(s: S, x: S::F) -> S::F {
+    let (size, whole) = (size(s, x), s.splat(8_388_608.0));
+    s.if_less(size, whole, with_sign(s, s.sub(s.add(size, whole), whole), x), x)
+}
+
+/// The logarithm to a base; see `reference::log`, whose operations these are.
+#[inline(always)]
+pub fn log<S: Simd>(s: S, x: S::F, [high, low, factor]: [S::F; 3]) -> S::F {
+    let (normal, infinity) = (s.splat(f32::MIN_POSITIVE), s.splat(f32::INFINITY));
+    let scaled = s.if_less(x, normal, s.mul(x, s.splat(8_388_608.0)), x);
+    let steps = s.if_less(x, normal, s.splat(23.0), s.splat(0.0));
+    let above = s.sub_i(s.bits(scaled), s.splat_i(SQRT_HALF_BITS));
+    let n = s.sub(s.to_float(s.shift_right::<23>(above)), steps);
+    let mantissa = s.add_i(s.and_i(above, s.splat_i(0x7f_ffff)), s.splat_i(SQRT_HALF_BITS));
+    let f = s.sub(s.as_float(mantissa), s.splat(1.0));
+    let part = s.fma(s.mul(f, f), s.fma(f, horner(s, LOG_POLY, f), s.splat(-0.5)), f);
+    let value = s.fma(n, high, s.fma(part, factor, s.mul(n, low)));
+    let value = s.if_less(x, infinity, value, x);
+    s.if_less(s.splat(0.0), x, value, s.sub(s.sqrt(x), infinity))
+}
+
+/// The natural logarithm; see [`log`].
+#[inline(always)]
+pub fn natural_log<S: Simd>(s: S, x: S::F) -> S::F {
+    log(s, x, LOG_NATURAL.map(|v| s.splat(v)))
+}
+
+/// `ln(2x)` of an `x` so large that `2x` may be none.
+#[inline(always)]
+pub fn log_of_twice<S: Simd>(s: S, x: S::F) -> S::F {
+    s.add(natural_log(s, x), s.splat(core::f32::consts::LN_2))
+}
+
+/// `ln(1 + x)`; see `reference::log1p`, whose operations these are.
+#[inline(always)]
+pub fn log1p<S: Simd>(s: S, x: S::F) -> S::F {
+    let (zero, one) = (s.splat(0.0), s.splat(1.0));
+    let u = s.add(one, x);
+    let rest = s.div(s.sub(x, s.sub(u, one)), u);
+    let rest = s.if_less(u, s.splat(16_777_216.0), rest, zero);
+    s.add(natural_log(s, u), s.if_less(zero, u, rest, zero))
+}
+
+/// `e^x / 2`; see `reference::function::half_exp`.
+#[inline(always)]
+pub fn half_exp<S: Simd>(s: S, x: S::F) -> S::F {
+    let half = exp(s, s.mul(x, s.splat(0.5)));
+    s.mul(s.mul(half, s.splat(0.5)), half)
+}
+
+/// What the arcsine is made of; see `reference::function::arcsine`.
+#[inline(always)]
+pub fn arcsine<S: Simd>(s: S, x: S::F) -> S::F {
+    let (size, half) = (size(s, x), s.splat(0.5));
+    let outer = s.fma(size, s.splat(-0.5), half);
+    let square = s.if_less(half, size, outer, s.mul(x, x));
+    let t = s.if_less(half, size, s.sqrt(outer), size);
+    s.fma(s.mul(t, square), horner(s, ASIN_POLY, square), t)
 }

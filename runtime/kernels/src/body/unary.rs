@@ -1,11 +1,14 @@
 //! Element-wise operations on one tensor of rows: tables of bytes, functions of real numbers.
 
-use super::math::{angle, erf_near_zero, erfc, exp, expm1, normal_tail, sine};
+use super::math::{
+    angle, arcsine, erf_near_zero, erfc, exp, expm1, half_exp, horner, log, log_of_twice, log1p, nearest, normal_tail,
+    sine, size, with_sign,
+};
 use super::real::{AsF32, AsU8, Sink, Source, Stored};
 use super::simd::{Simd, unroll};
 use crate::args::UnaryArgs;
 use crate::functions::functions;
-use crate::numbers::NORMAL_END;
+use crate::numbers::{ATAN_POLY, FAR_AREA, HALF_PI, NORMAL_END};
 
 /// Maps bytes by a table.
 ///
@@ -60,11 +63,6 @@ fn negated<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 fn one_and_exp<S: Simd>(s: S, x: S::F) -> S::F {
     s.add(exp(s, x), s.splat(1.0))
-}
-
-#[inline(always)]
-fn size<S: Simd>(s: S, x: S::F) -> S::F {
-    s.as_float(s.and_i(s.bits(x), s.splat_i(i32::MAX)))
 }
 
 /// Real numbers, with addends if there are any.

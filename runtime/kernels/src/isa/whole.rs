@@ -29,6 +29,8 @@ macro_rules! whole_tier_and_functions {
             div_f32: BinaryF32 DivF32 [1 x 16] = binary::float::<W, binary::Div>;
             max_f32: BinaryF32 MaxF32 [1 x 16] = binary::float::<W, binary::Max>;
             min_f32: BinaryF32 MinF32 [1 x 16] = binary::float::<W, binary::Min>;
+            pow_f32: BinaryF32 PowF32 [1 x 16] = binary::float::<W, binary::Pow>;
+            rem_f32: BinaryF32 RemF32 [1 x 16] = binary::float::<W, binary::Rem>;
             lut_u8: Unary LutU8 [1 x 64] = unary::lut_u8;
             quantize_f32u8: Quantize U8 [1 x 64] = convert::quantize;
             dequantize_u8f32: Dequantize F32 [1 x 16] = convert::dequantize;

@@ -7,6 +7,7 @@ use super::numbers::{
 use super::{Args, Memory, Ptr};
 use crate::numbers::fma_exact;
 use crate::table::Variant;
+use crate::wide::{power, remainder};
 
 /// Visits every element of two operands of bytes with the places of `a`, `b` and the result.
 fn for_each_pair(args: &Args, mut visit: impl FnMut(Ptr, Ptr, Ptr)) {
@@ -51,6 +52,8 @@ pub(super) fn binary_f32<M: Memory>(variant: Variant, args: &Args, mem: &mut M) 
                 Variant::MulF32 => a * b,
                 Variant::DivF32 => a / b,
                 Variant::MaxF32 => maximum(a, b),
+                Variant::PowF32 => power(a, b),
+                Variant::RemF32 => remainder(a, b),
                 _ => minimum(a, b),
             };
             store_real(clamp_f32(v, args.f32("clamp_lo"), args.f32("clamp_hi")), out, i, args, mem);

@@ -4,8 +4,9 @@ use super::norm::{exp, expm1, power_of_two};
 use super::numbers::clamp_f32;
 use crate::functions::functions;
 use crate::numbers::{
-    COS_POLY, ERF_POLY, ERFC_POLY, ERFC_STEP, EXP2_LO, EXP2_POLY, FAR_ANGLE, HALF_PI, MAGIC, MAGIC_BITS, NORMAL_END,
-    NORMAL_EXPONENT, NORMAL_POLY, NORMAL_STEP, SIN_POLY, TWO_OVER_PI, far_angle, fma_exact,
+    ASIN_POLY, ATAN_POLY, COS_POLY, ERF_POLY, ERFC_POLY, ERFC_STEP, EXP2_LO, EXP2_POLY, FAR_ANGLE, FAR_AREA, HALF_PI,
+    LOG_NATURAL, LOG_POLY, MAGIC, MAGIC_BITS, NORMAL_END, NORMAL_EXPONENT, NORMAL_POLY, NORMAL_STEP, SIN_POLY,
+    SQRT_HALF_BITS, TWO_OVER_PI, far_angle, fma_exact,
 };
 use crate::table::Variant;
 
@@ -89,6 +90,64 @@ pub fn sqrt(x: f32) -> f32 {
 /// `x` without its sign.
 fn size(x: f32) -> f32 {
     f32::from_bits(x.to_bits() & 0x7fff_ffff)
+}
+
+/// `v`, which has no sign, with the sign of `x`.
+fn with_sign(v: f32, x: f32) -> f32 {
+    f32::from_bits(v.to_bits().wrapping_add(x.to_bits() & 0x8000_0000))
+}
+
+/// `Σ poly[i] * x^i` by Horner's rule with fma.
+fn horner<const N: usize>(poly: [f32; N], x: f32) -> f32 {
+    poly.iter().rev().copied().reduce(|p, c| fma_exact(p, x, c)).unwrap_or(0.0)
+}
+
+/// The nearest whole number, the even one of two, with the sign of `x`: below 2^23 in size adding that rounds; what is larger,
+/// or no number, stays.
+fn nearest(x: f32) -> f32 {
+    const WHOLE: f32 = 8_388_608.0;
+    if size(x) < WHOLE { with_sign(size(x) + WHOLE - WHOLE, x) } else { x }
+}
+
+/// The logarithm of `x` to the base whose parameters are given (see [`LOG_NATURAL`]): minus infinity at 0, NaN below.
+///
+/// `x = 2^n (1 + f)`, and `f - f²/2 + f³ q` with a polynomial `q`, small terms first.
+pub fn log(x: f32, [high, low, factor]: [f32; 3]) -> f32 {
+    let above_zero = 0.0 < x;
+    if !above_zero {
+        return sqrt(x) - f32::INFINITY;
+    }
+    if x == f32::INFINITY {
+        return x;
+    }
+    let (scaled, steps) = if x < f32::MIN_POSITIVE { (x * 8_388_608.0, 23.0) } else { (x, 0.0) };
+    let above = scaled.to_bits() as i32 - SQRT_HALF_BITS;
+    let n = (above >> 23) as f32 - steps;
+    let f = f32::from_bits(((above & 0x7f_ffff) + SQRT_HALF_BITS) as u32) - 1.0;
+    let part = fma_exact(f * f, fma_exact(f, horner(LOG_POLY, f), -0.5), f);
+    fma_exact(n, high, fma_exact(part, factor, n * low))
+}
+
+/// The natural logarithm of `1 + x`: that of the rounded sum `u`, and what rounding took by `u`.
+pub fn log1p(x: f32) -> f32 {
+    let u = 1.0 + x;
+    let rest = if 0.0 < u && u < 16_777_216.0 { (x - (u - 1.0)) / u } else { 0.0 };
+    log(u, LOG_NATURAL) + rest
+}
+
+/// `e^x / 2`, as half of the square of `e^(x/2)`.
+fn half_exp(x: f32) -> f32 {
+    let half = exp(x * 0.5);
+    half * 0.5 * half
+}
+
+/// The arcsine of the size of `x` up to 1/2; beyond that, which the second result tells, the arcsine of
+/// `sqrt((1 - |x|) / 2)`, which is half of what is left to a right angle.
+fn arcsine(x: f32) -> (f32, bool) {
+    let beyond = 0.5 < size(x);
+    let square = if beyond { fma_exact(size(x), -0.5, 0.5) } else { x * x };
+    let t = if beyond { sqrt(square) } else { size(x) };
+    (fma_exact(t * square, horner(ASIN_POLY, square), t), beyond)
 }
 
 macro_rules! arms {

@@ -2,7 +2,7 @@
 
 use super::Numbers;
 use super::build::Graph;
-use qc_dialects::graph::{ACTIVATION, Abs, Add, Clip, Div, Function, Max, Min, Mul, Relu, Sub};
+use qc_dialects::graph::{ACTIVATION, Abs, Add, Clip, Div, Function, Max, Min, Mul, Pow, Relu, Rem, Sub};
 use qc_ir::{AttrKind, Attrs, ValueId};
 
 /// `max(x, 0)`.
@@ -50,13 +50,21 @@ pub fn with_constant(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     }
     let dims = if p[0].is_multiple_of(5) { Vec::new() } else { dims };
     let mut n = Numbers::new(u64::from(p[1]));
-    let def = [Add::DEF, Sub::DEF, Mul::DEF, Div::DEF, Max::DEF, Min::DEF][p[2] as usize % 6];
+    let def = [Add::DEF, Sub::DEF, Mul::DEF, Div::DEF, Max::DEF, Min::DEF, Pow::DEF, Rem::DEF][p[2] as usize % 8];
     let mut values = n.floats(dims.iter().product(), 1.0);
-    if def == Div::DEF {
+    if def == Div::DEF || def == Rem::DEF {
         values.iter_mut().for_each(|x| *x = x.abs() + 0.5);
     }
     let c = g.floats(&dims, values);
-    let right = def == Div::DEF || !p[3].is_multiple_of(3);
+    // Powers of numbers between 0 and 4, which always have a value.
+    let x = match def == Pow::DEF {
+        true => {
+            let size = g.op(Abs::DEF, &[x], Attrs::new());
+            g.op(Clip::DEF, &[size], Attrs::new().with("min", 0.125).with("max", 4.0))
+        }
+        false => x,
+    };
+    let right = [Div::DEF, Pow::DEF, Rem::DEF].contains(&def) || !p[3].is_multiple_of(3);
     Some(if right { g.op(def, &[x, c], Attrs::new()) } else { g.op(def, &[c, x], Attrs::new()) })
 }
 

@@ -10,7 +10,7 @@ use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Compare, Concat, Constant, Conv2d, CumSum,
     Dequantize, Div, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index,
     IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad,
-    Quantize, ReduceMean, Relu, Resample, Reshape, Select, Slice, Softmax, Sub, Take, Transpose,
+    Pow, Quantize, ReduceMean, Relu, Rem, Resample, Reshape, Select, Slice, Softmax, Sub, Take, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -45,7 +45,7 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 2, ops: &[GlobalAvgPool::DEF, Conv2d::DEF, Mul::DEF], make: pattern::squeeze_excite },
     Maker {
         weight: 3,
-        ops: &[Add::DEF, Sub::DEF, Mul::DEF, Div::DEF, Max::DEF, Min::DEF],
+        ops: &[Add::DEF, Sub::DEF, Mul::DEF, Div::DEF, Max::DEF, Min::DEF, Pow::DEF, Rem::DEF],
         make: elementwise::with_constant,
     },
     Maker { weight: 2, ops: &[Sub::DEF, Max::DEF, Min::DEF], make: elementwise::with_value },
