@@ -15,10 +15,11 @@ qc_ir::ops! { dialect INTEGER = "graph";
     /// The integers along `axes` joined by `op`, which is add, mul, max, min, and or or; reduced dims stay as 1 with `keepdims`.
     op IntReduce = "graph.int_reduce"(x: Integer) -> (out) { op: Str, axes: Ints, keepdims: Bool = true } [PURE]
         infer(infer_reduce) eval(eval_reduce) items(items_reduce);
-    /// Sums of all elements along `axis` up to each, itself included unless `exclusive`; from the end with `reverse`. Of
-    /// f32, each sum is rounded.
-    op CumSum = "graph.cumsum"(x: Plain) -> (out) { axis: Int, exclusive: Bool = false, reverse: Bool = false } [PURE]
-        infer(infer_cumsum) eval(eval_cumsum) items(items_cumsum);
+    /// Sums of all elements along `axis` up to each, itself included unless `exclusive`; from the end with `reverse`; or their
+    /// products, with `product`. Of f32, each is rounded.
+    op CumSum = "graph.cumsum"(x: Plain) -> (out) {
+        axis: Int, exclusive: Bool = false, reverse: Bool = false, product: Bool = false
+    } [PURE] infer(infer_cumsum) eval(eval_cumsum) items(items_cumsum);
 }
 
 /// What `graph.int_binary` computes.
@@ -238,8 +239,15 @@ fn running<T: Copy>(op: CumSum, m: &Module, values: &[T], zero: T, add: impl Fn(
 fn eval_cumsum(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
     let (x, dims) = (arg(args, 0)?, dims_of(m, op, 0)?);
     if let Some(values) = x.as_f32() {
-        return Ok(vec![HostTensor::f32(dims, running(CumSum(op), m, values, 0.0, |a, b| a + b))]);
+        let all = match CumSum(op).product(m) {
+            false => running(CumSum(op), m, values, 0.0, |a, b| a + b),
+            true => running(CumSum(op), m, values, 1.0, |a, b| a * b),
+        };
+        return Ok(vec![HostTensor::f32(dims, all)]);
     }
-    let sums = running(CumSum(op), m, &integers(x)?, 0, i64::wrapping_add);
+    let sums = match CumSum(op).product(m) {
+        false => running(CumSum(op), m, &integers(x)?, 0, i64::wrapping_add),
+        true => running(CumSum(op), m, &integers(x)?, 1, i64::wrapping_mul),
+    };
     Ok(vec![wrapped(x.data().elem(), dims, sums)?])
 }

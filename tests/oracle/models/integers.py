@@ -422,5 +422,18 @@ def reduced(net: Net, x: Value) -> Value | None:
     return y
 
 
+def place(net: Net, x: Value) -> Value | None:
+    """Where the largest or the least integer is, or a running product of small numbers."""
+    if not x.known or x.rank < 2:
+        return None
+    axis = net.integer(1, x.rank - 1)
+    if net.opset >= 13 and net.chance(0.8):
+        y = net.op("Cast", net.op("Mul", x, net.const(4.0)), to=I32)
+        kind = net.pick(["ArgMax", "ArgMin"])
+        y = net.op(kind, y, axis=axis, keepdims=1, select_last_index=int(net.chance(0.4)))
+        return net.op("Add", x, net.op("Mul", net.op("Cast", y, to=FLOAT), net.const(0.05)))
+    return net.op("Hardmax", net.op("Round", net.op("Mul", x, net.const(8.0))), axis=axis) if net.opset >= 13 else None
+
+
 MAKERS = [chosen, chosen, mask, mask, numbers, numbers, discrete, running_sum, triangle, embedding, embedding, elements]
-MAKERS += [by_item, at_constant_places, one_hot, positions, positions, repeated, reduced, reduced]
+MAKERS += [place, place, by_item, at_constant_places, one_hot, positions, positions, repeated, reduced, reduced]

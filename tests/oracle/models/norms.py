@@ -143,6 +143,16 @@ def softmax(net: Net, x: Value) -> Value | None:
     return net.op("Softmax", x, axis=axis if net.chance(0.5) else axis - x.rank)
 
 
+def log_softmax(net: Net, x: Value) -> Value | None:
+    """Logarithms of probabilities along an axis, or a division by a norm."""
+    if x.rank < 2:
+        return None
+    axis = net.integer(1, x.rank - 1)
+    if net.chance(0.3):
+        return net.op("LpNormalization", net.op("Add", x, net.const(0.25)), axis=axis, p=net.pick([1, 2]))
+    return net.op("LogSoftmax", x, axis=axis)
+
+
 def reduce(net: Net, kind: str, x: Value, axes: list[int], keepdims: int = 1) -> Value:
     """A reduction, with its axes as an attribute or an operand as the operator set wants it."""
     as_operand = net.opset >= (13 if kind == "ReduceSum" else 18)
@@ -164,6 +174,8 @@ def reduction(net: Net, x: Value) -> Value | None:
         "ReduceL1",
         "ReduceL2",
         "ReduceSumSquare",
+        "ReduceLogSumExp",
+        "ReduceLogSumExp",
     ]
     some = [a for a in range(1, x.rank) if net.chance(0.5)] or [x.rank - 1]
     axes = [a if net.chance(0.5) else a - x.rank for a in some]
@@ -183,6 +195,8 @@ MAKERS = [
     softmax,
     instance_norm,
     lrn,
+    log_softmax,
+    log_softmax,
     softmax,
     reduction,
     reduction,

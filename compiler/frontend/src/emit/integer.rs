@@ -121,9 +121,15 @@ impl Graph {
         self.emit(graph::IntReduce::DEF, &[Some(x)], attrs)
     }
 
-    /// Running sums along an axis.
-    pub fn cumsum(&mut self, x: &Value, axis: usize, exclusive: bool, reverse: bool) -> Result<Value, Refusal> {
-        let attrs = attrs! { axis: axis, exclusive: exclusive, reverse: reverse };
+    /// Running sums along an axis, or products.
+    pub fn running(
+        &mut self,
+        x: &Value,
+        axis: usize,
+        [exclusive, reverse]: [bool; 2],
+        product: bool,
+    ) -> Result<Value, Refusal> {
+        let attrs = attrs! { axis: axis, exclusive: exclusive, reverse: reverse, product: product };
         self.emit(graph::CumSum::DEF, &[Some(x)], attrs)
     }
 

@@ -10,6 +10,7 @@ mod fold;
 mod index;
 mod integer;
 mod movement;
+mod planes;
 mod power;
 mod reduce;
 mod resize;

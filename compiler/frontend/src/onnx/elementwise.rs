@@ -70,14 +70,15 @@ pub(super) fn relu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 
 /// Bounds are attributes before operator set 11 and inputs since.
 pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let computed = (1..3).any(|i| n.optional(i).is_some_and(|v| v.known().is_none()));
+    if computed || g.elem(n.input(0)?) != Elem::F32 {
+        return clip_by_operands(g, n);
+    }
     let bound = |name, i| match n.known_number(i, name)? {
         Some(bound) => Ok(Some(bound)),
         None => n.float(name),
     };
     let (min, max) = (bound("min", 1)?, bound("max", 2)?);
-    if g.elem(n.input(0)?) != Elem::F32 {
-        return clip_integers(g, n);
-    }
     // ONNX's own defaults: what has no bound stops at the largest number, infinities included.
     let (min, max) = (min.unwrap_or(f32::MIN), max.unwrap_or(f32::MAX));
     if min > max {
@@ -87,11 +88,13 @@ pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.clip(n.input(0)?, min, max)?.into())
 }
 
-fn clip_integers(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+/// Of integers, or with bounds that are computed. The upper bound comes last, so it holds where it is below the other.
+fn clip_by_operands(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let mut x = n.input(0)?.clone();
     for (i, op) in [(1, Arith::Max), (2, Arith::Min)] {
         if let Some(bound) = n.optional(i) {
-            x = g.arith(op, &x, bound)?;
+            let bound = g.reshape(bound, &[])?;
+            x = g.arith(op, &x, &bound)?;
         }
     }
     Ok(Lowered::identity(x, "all integers are within its bounds"))
@@ -178,10 +181,13 @@ pub(super) fn identity(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(Lowered::identity(n.input(0)?.clone(), "it copies its input"))
 }
 
-pub(super) fn dropout(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    n.expect_unused(1, "mask")?;
+pub(super) fn dropout(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     if n.known_number(2, "training_mode")?.is_some_and(|t| t != 0.0) {
         return Err(Refusal::unsupported("it is in training mode").remedy("export the model for inference"));
     }
-    Ok(Lowered::identity(n.input(0)?.clone(), "dropout does nothing in inference"))
+    let mut values = vec![n.input(0)?.clone()];
+    if n.used.get(1).copied().unwrap_or(false) {
+        values.push(super::losses::dropout_mask(g, n.input(0)?)?);
+    }
+    Ok(Lowered { values, why: "dropout does nothing in inference" })
 }

@@ -39,10 +39,18 @@ pub(super) fn range(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn cumsum(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    running(g, n, false)
+}
+
+pub(super) fn cumprod(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    running(g, n, true)
+}
+
+fn running(g: &mut Graph, n: &Node<'_>, product: bool) -> Result<Lowered> {
     let x = n.input(0)?;
     let axis = n.known_ints(1, "the axis")?.and_then(|a| a.first().copied());
     let axis = resolve::axis(axis.ok_or_else(|| Refusal::invalid("it has no axis"))?, g.dims(x).len())?;
-    Ok(g.cumsum(x, axis, n.flag("exclusive", false)?, n.flag("reverse", false)?)?.into())
+    Ok(g.running(x, axis, [n.flag("exclusive", false)?, n.flag("reverse", false)?], product)?.into())
 }
 
 /// A triangle of matrices: what is on the other side of the diagonal becomes 0.
@@ -50,8 +58,11 @@ pub(super) fn triangle(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let x = n.input(0)?;
     let dims = g.dims(x);
     let &[.., rows, columns] = &dims[..] else { return Err(Refusal::invalid("it has no matrix")) };
-    let k = n.known_ints(1, "the diagonal")?.and_then(|k| k.first().copied()).unwrap_or(0);
     let upper = n.flag("upper", true)?;
+    if let Some(k) = n.optional(1).filter(|k| k.known().is_none()) {
+        return computed_triangle(g, x, k, upper);
+    }
+    let k = n.known_ints(1, "the diagonal")?.and_then(|k| k.first().copied()).unwrap_or(0);
     g.charge(rows.saturating_mul(columns))?;
     let inside = |i: Vec<usize>| {
         let distance = i[1] as i64 - i[0] as i64;
@@ -60,6 +71,34 @@ pub(super) fn triangle(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let mask = HostTensor::bool([rows, columns], indices(&[rows, columns]).map(inside).collect());
     let zero = g.cast(&crate::emit::scalar(0.0), g.elem(x))?;
     Ok(g.select(&mask.into(), x, &zero)?.into())
+}
+
+/// The same with a diagonal that is computed.
+fn computed_triangle(g: &mut Graph, x: &Value, k: &Value, upper: bool) -> Result<Lowered> {
+    let dims = g.dims(x);
+    let rank = dims.len();
+    let (rows, columns) = (g.along(Elem::I64, 2, 0, dims[rank - 2])?, g.along(Elem::I64, 2, 1, dims[rank - 1])?);
+    let (distance, k) = (g.integers(IntFunction::Sub, &columns, &rows)?, g.reshape(k, &[])?);
+    let relation = if upper { Relation::GreaterOrEqual } else { Relation::LessOrEqual };
+    let mask = g.compare(relation, &distance, &k)?;
+    let zero = g.cast(&crate::emit::scalar(0.0), g.elem(x))?;
+    Ok(g.select(&mask, x, &zero)?.into())
+}
+
+/// 1 on a diagonal of a matrix of the shape of the input, else 0.
+pub(super) fn eye_like(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let &[rows, columns] = &dims[..] else { return Err(Refusal::invalid("its input is no matrix")) };
+    g.charge(rows.saturating_mul(columns).saturating_mul(4))?;
+    let k = n.int("k")?.unwrap_or(0);
+    let one = |i: Vec<usize>| if i[1] as i64 - i[0] as i64 == k { 1.0 } else { 0.0 };
+    let eye = HostTensor::f32([rows, columns], indices(&[rows, columns]).map(one).collect());
+    let elem = match n.int("dtype")? {
+        Some(to) => super::tensor::stored_type(to as i32).map_err(Refusal::unsupported)?.plain(),
+        None => g.elem(x),
+    };
+    Ok(g.cast(&eye.into(), elem)?.into())
 }
 
 /// The positions of what is not 0 in a known tensor, a column each.

@@ -9,6 +9,7 @@ mod fused;
 mod indexing;
 mod integer;
 mod logic;
+mod losses;
 mod movement;
 mod nn;
 pub(crate) mod node;
@@ -20,6 +21,7 @@ mod qdq;
 mod qlinear;
 mod reduce;
 mod resize;
+mod scaled_attention;
 mod shapes;
 pub(crate) mod tensor;
 #[cfg(test)]

@@ -8,16 +8,6 @@ use qc_dialects::graph::activation::Function;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// `(x - mean) / sqrt(variance + epsilon)` over `axes`.
-fn normalised(g: &mut Graph, x: &Value, axes: &[usize], epsilon: f32) -> Result<Value> {
-    let centred = g.centred(x, axes)?;
-    let square = g.arith(Arith::Mul, &centred, &centred)?;
-    let variance = g.reduce_mean(&square, axes, true)?;
-    let root = g.plus(&variance, epsilon)?;
-    let root = g.function(Function::Sqrt, &root)?;
-    g.arith(Arith::Div, &centred, &root)
-}
-
 fn attributes(g: &Graph, n: &Node<'_>, x: &Value, rms: bool) -> Result<Norm> {
     let axis = shape::axis(n.int("axis")?.unwrap_or(-1), g.dims(x).len())?;
     Ok(Norm { axis, epsilon: n.float("epsilon")?.unwrap_or(1e-5), rms })
@@ -78,13 +68,6 @@ fn skip(g: &mut Graph, n: &Node<'_>, params: [Option<&Value>; 2], bias: Option<&
     Ok(Lowered::many(vec![y.clone(), y.clone(), y, sum]))
 }
 
-/// A tensor of one number per channel that stands beside images.
-fn per_channel(g: &mut Graph, v: &Value, dims: &[usize]) -> Result<Value> {
-    let mut channels = vec![1; dims.len() - 1];
-    channels[0] = dims[1];
-    g.reshape(v, &channels)
-}
-
 /// The input of a normalisation of planes, and its dims.
 fn images<'n>(g: &Graph, n: &'n Node<'_>) -> Result<(&'n Value, Vec<usize>)> {
     let x = n.input(0)?;
@@ -95,37 +78,31 @@ fn images<'n>(g: &Graph, n: &'n Node<'_>) -> Result<(&'n Value, Vec<usize>)> {
     }
 }
 
+/// `(x - mean) / (deviation + 1e-9)` over the axes of the node.
+pub(super) fn mean_variance(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let axes = shape::axes(n.ints("axes")?.unwrap_or(&[0, 2, 3]), g.dims(x).len())?;
+    let centred = g.centred(x, &axes)?;
+    let square = g.arith(Arith::Mul, &centred, &centred)?;
+    let variance = g.reduce_mean(&square, &axes, true)?;
+    let root = g.function(Function::Sqrt, &variance)?;
+    let deviation = g.plus(&root, 1e-9)?;
+    Ok(g.arith(Arith::Div, &centred, &deviation)?.into())
+}
+
 /// Statistics of each plane; scale and bias per channel.
 pub(super) fn instance(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let (x, dims) = images(g, n)?;
-    let axes: Vec<usize> = (2..dims.len()).collect();
-    let (scale, bias) = (per_channel(g, n.input(1)?, &dims)?, per_channel(g, n.input(2)?, &dims)?);
-    let y = normalised(g, x, &axes, n.float("epsilon")?.unwrap_or(1e-5))?;
-    let y = g.arith(Arith::Mul, &y, &scale)?;
-    Ok(g.arith(Arith::Add, &y, &bias)?.into())
+    let (x, _) = images(g, n)?;
+    let epsilon = n.float("epsilon")?.unwrap_or(1e-5);
+    Ok(g.instance_norm(x, [Some(n.input(1)?), Some(n.input(2)?)], epsilon)?.into())
 }
 
 /// Statistics of each group of channels. Scale and bias are per group in operator set 18, per channel since 21.
 pub(super) fn group(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let (x, dims) = images(g, n)?;
+    let (x, _) = images(g, n)?;
     let groups = n.int("num_groups")?.and_then(|g| usize::try_from(g).ok()).unwrap_or(0);
-    if groups == 0 || !dims[1].is_multiple_of(groups) {
-        return Err(Refusal::invalid(format!("{groups} groups of {} channels", dims[1])));
-    }
-    let size = dims[1..].iter().product::<usize>() / groups;
-    let rows = g.reshape(x, &[dims[0], groups, size])?;
-    let norm = Norm { axis: 2, epsilon: n.float("epsilon")?.unwrap_or(1e-5), rms: false };
-    let mut y = g.layer_norm(&rows, [None, None], &norm)?;
-    let per_group = n.opset < 21;
-    if !per_group {
-        y = g.reshape(&y, &dims)?;
-    }
-    for (i, op) in [(1, Arith::Mul), (2, Arith::Add)] {
-        let own = if per_group { vec![dims[0], groups, size] } else { dims.clone() };
-        let parameter = per_channel(g, n.input(i)?, &own)?;
-        y = g.arith(op, &y, &parameter)?;
-    }
-    Ok(g.reshape(&y, &dims)?.into())
+    let epsilon = n.float("epsilon")?.unwrap_or(1e-5);
+    Ok(g.group_norm(x, groups, [Some(n.input(1)?), Some(n.input(2)?)], epsilon, n.opset < 21)?.into())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! ONNX reductions. Sums are means times a count; the largest element is that of a pooled plane. Integers are joined as such,
-//! and their means are rounded towards zero.
+//! ONNX reductions, and places of the largest. Sums are means times a count; the largest element is that of a pooled plane.
+//! Integers are joined as such, and their means are rounded towards zero.
 
 use super::elementwise;
 use super::node::{Lowered, Node};
@@ -41,18 +41,34 @@ fn sum_of(g: &mut Graph, n: &Node<'_>, x: &Value) -> Result<Value> {
     }
 }
 
-/// The integers over the axes of a node, joined.
-fn integers(g: &mut Graph, n: &Node<'_>, f: IntFunction) -> Result<Lowered> {
+pub(super) fn product(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let axes = axes(g, n)?;
-    done(g.int_reduce(f, n.input(0)?, &axes, n.flag("keepdims", true)?)?)
+    done(g.reduce_product(n.input(0)?, &axes, n.flag("keepdims", true)?)?)
 }
 
-/// Products of integers.
-pub(super) fn product(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    if g.elem(n.input(0)?) == Elem::F32 {
-        return Err(Refusal::unsupported("products of floats along an axis are not supported"));
-    }
-    integers(g, n, IntFunction::Mul)
+pub(super) fn log_sum(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let sum = sum_of(g, n, n.input(0)?)?;
+    done(g.function(Function::Log, &sum)?)
+}
+
+pub(super) fn log_sum_exp(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let axes = axes(g, n)?;
+    done(g.log_sum_exp(n.input(0)?, &axes, n.flag("keepdims", true)?)?)
+}
+
+fn place(g: &mut Graph, n: &Node<'_>, largest: bool) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let axis = shape::axis(n.int("axis")?.unwrap_or(0), g.dims(x).len())?;
+    let (last, keepdims) = (n.flag("select_last_index", false)?, n.flag("keepdims", true)?);
+    Ok(g.place_of_extreme(largest, x, axis, last, keepdims)?.into())
+}
+
+pub(super) fn arg_max(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    place(g, n, true)
+}
+
+pub(super) fn arg_min(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    place(g, n, false)
 }
 
 pub(super) fn mean(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -88,23 +104,17 @@ pub(super) fn l2(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     done(g.function(Function::Sqrt, &sum)?)
 }
 
-pub(super) fn max(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    if g.elem(n.input(0)?) != Elem::F32 {
-        return integers(g, n, IntFunction::Max);
-    }
+fn extreme(g: &mut Graph, n: &Node<'_>, largest: bool) -> Result<Lowered> {
     let axes = axes(g, n)?;
-    done(g.reduce_max(n.input(0)?, &axes, n.flag("keepdims", true)?)?)
+    done(g.reduce_extreme(largest, n.input(0)?, &axes, n.flag("keepdims", true)?)?)
 }
 
-/// The smallest element is the largest of the negated ones, negated.
+pub(super) fn max(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    extreme(g, n, true)
+}
+
 pub(super) fn min(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    if g.elem(n.input(0)?) != Elem::F32 {
-        return integers(g, n, IntFunction::Min);
-    }
-    let axes = axes(g, n)?;
-    let negated = g.times(n.input(0)?, -1.0)?;
-    let largest = g.reduce_max(&negated, &axes, n.flag("keepdims", true)?)?;
-    done(g.times(&largest, -1.0)?)
+    extreme(g, n, false)
 }
 
 #[cfg(test)]

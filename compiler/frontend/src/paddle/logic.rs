@@ -151,7 +151,7 @@ pub(super) fn cumsum(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
         x = g.reshape(&x, &[count])?;
     }
     let axis = shape::axis(given.unwrap_or(-1), g.dims(&x).len())?;
-    Ok(g.cumsum(&x, axis, op.flag("exclusive", false)?, op.flag("reverse", false)?)?.into())
+    Ok(g.running(&x, axis, [op.flag("exclusive", false)?, op.flag("reverse", false)?], false)?.into())
 }
 
 /// The axes of a reduction.

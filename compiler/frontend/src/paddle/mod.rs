@@ -1,6 +1,7 @@
 //! Paddle models: decoding the program, reading its parameters, and what the walk over the ops asks.
 
 mod absorb;
+mod choose;
 mod elementwise;
 mod flow;
 mod fused;

@@ -2,7 +2,7 @@
 
 use super::op::{Lower, Row, find_attr};
 use super::program::OpDesc;
-use super::{elementwise, fused, indexing, logic, movement, nn, quant, resize, shapes};
+use super::{choose, elementwise, fused, indexing, logic, movement, nn, quant, resize, shapes};
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
 
@@ -25,6 +25,8 @@ fn functions() -> impl Iterator<Item = &'static Row> {
 /// Sorted by name. Functions of single elements have rows in [`FUNCTIONS`].
 static OPS: &[Row] = &[
     row("affine_channel", "Out", nn::affine_channel),
+    row("arg_max", "Out", choose::arg_max),
+    row("arg_min", "Out", choose::arg_min),
     row("assign", "Out", elementwise::identity),
     row("assign_value", "Out", shapes::assign_value),
     row("batch_norm", "Y", nn::batch_norm),
@@ -43,6 +45,7 @@ static OPS: &[Row] = &[
     row("concat", "Out", movement::concat),
     row("conv2d", "Output", nn::conv2d),
     row("conv2d_transpose", "Output", nn::conv2d_transpose),
+    row("cumprod", "Out", choose::running_product),
     row("cumsum", "Out", logic::cumsum),
     row("depthwise_conv2d", "Output", nn::conv2d),
     row("depthwise_conv2d_transpose", "Output", nn::conv2d_transpose),
@@ -84,7 +87,9 @@ static OPS: &[Row] = &[
     row("gather_nd", "Out", indexing::gather_nd),
     row("greater_equal", "Out", logic::greater_equal),
     row("greater_than", "Out", logic::greater_than),
+    row("group_norm", "Y", choose::group_norm),
     row("index_select", "Out", indexing::index_select),
+    row("instance_norm", "Y", choose::instance_norm),
     row("isfinite_v2", "Out", logic::is_finite),
     row("isinf_v2", "Out", logic::is_infinite),
     row("isnan_v2", "Out", logic::is_nan),
@@ -93,11 +98,13 @@ static OPS: &[Row] = &[
     row("less_than", "Out", logic::less_than),
     row("linear_interp", "Out", resize::linear),
     row("linear_interp_v2", "Out", resize::linear),
+    row("log_softmax", "Out", choose::log_softmax),
     row("logical_and", "Out", logic::logical_and),
     row("logical_not", "Out", logic::logical_not),
     row("logical_or", "Out", logic::logical_or),
     row("logical_xor", "Out", logic::logical_xor),
     row("logsigmoid", "Out", elementwise::log_sigmoid),
+    row("logsumexp", "Out", choose::log_sum_exp),
     row("lookup_table", "Out", indexing::lookup_table),
     row("lookup_table_v2", "Out", indexing::lookup_table_v2),
     row("lrn", "Out", nn::lrn),
@@ -109,7 +116,10 @@ static OPS: &[Row] = &[
     row("multihead_matmul", "Out", fused::multihead_matmul),
     row("nearest_interp", "Out", resize::nearest),
     row("nearest_interp_v2", "Out", resize::nearest),
+    row("norm", "Out", choose::l2_normalized),
     row("not_equal", "Out", logic::not_equal),
+    row("one_hot_v2", "Out", choose::one_hot),
+    row("p_norm", "Out", choose::p_norm),
     row("pad", "Out", movement::pad),
     row("pad2d", "Out", movement::pad2d),
     row("pad3d", "Out", movement::pad3d),
@@ -124,6 +134,7 @@ static OPS: &[Row] = &[
     row("reduce_max", "Out", logic::max),
     row("reduce_mean", "Out", nn::reduce_mean),
     row("reduce_min", "Out", logic::min),
+    row("reduce_prod", "Out", choose::product),
     row("reduce_sum", "Out", logic::sum),
     row("relu", "Out", elementwise::relu),
     row("relu6", "Out", elementwise::relu6),
@@ -153,8 +164,11 @@ static OPS: &[Row] = &[
     row("tile", "Out", movement::tile),
     row("transpose", "Out", movement::transpose),
     row("transpose2", "Out", movement::transpose),
+    row("tril", "Out", choose::lower),
+    row("tril_triu", "Out", choose::lower_or_upper),
     row("trilinear_interp", "Out", resize::linear),
     row("trilinear_interp_v2", "Out", resize::linear),
+    row("triu", "Out", choose::upper),
     row("trunc", "Out", elementwise::trunc),
     row("unsqueeze", "Out", movement::unsqueeze),
     row("unsqueeze2", "Out", movement::unsqueeze),

@@ -260,12 +260,14 @@ impl Lower<'_> {
         let (x, to) = (ordered(&x), ordered(&to));
         let lane = |v: &View, from: usize, count: usize| v.narrow(axis, from, count, 1);
         let (skip, exclusive) = (usize::from(op.exclusive(src)), op.exclusive(src));
+        let product = op.product(src);
+        let word = if product { "mul" } else { "add" };
         let (first_x, first) = (lane(&x, 0, 1), lane(&to, 0, 1));
         let level = Level { count: count - 1, strides: vec![x.strides[axis], to.strides[axis], to.strides[axis]] };
         let terms = if count > 1 { lane(&x, 1 - skip, 1) } else { first_x.clone() };
         let sums = if count > 1 { lane(&to, 1, 1) } else { first.clone() };
         self.each(&first.dims.clone(), &[&first_x, &terms, &sums, &first], &|e, places| {
-            let start = if exclusive { constant(e, elem, 0)? } else { places[0].load(e)? };
+            let start = if exclusive { constant(e, elem, i64::from(product))? } else { places[0].load(e)? };
             places[3].store(e, start)?;
             if count == 1 {
                 return Ok(());
@@ -277,8 +279,8 @@ impl Lower<'_> {
                 &|e, p| {
                     let (term, before) = (p[0].load(e)?, p[1].load(e)?);
                     let sum = match elem {
-                        Elem::F32 => worded(e, Binary::DEF, "add", before, term)?,
-                        _ => integer(e, "add", elem, before, term)?,
+                        Elem::F32 => worded(e, Binary::DEF, word, before, term)?,
+                        _ => integer(e, word, elem, before, term)?,
                     };
                     p[2].store(e, sum)
                 },

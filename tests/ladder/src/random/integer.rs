@@ -67,7 +67,8 @@ pub fn reduction(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let axis = 1 + p[0] as usize % (rank - 1);
     if p[1].is_multiple_of(3) {
         let sum = Attrs::new().with("axis", axis).with("exclusive", p[2].is_multiple_of(2));
-        return Some(g.op(CumSum::DEF, &[x], sum.with("reverse", p[3].is_multiple_of(2))));
+        let sum = sum.with("reverse", p[3].is_multiple_of(2)).with("product", p[5].is_multiple_of(2));
+        return Some(g.op(CumSum::DEF, &[x], sum));
     }
     let wide = cast(g, x, WIDTHS[p[4] as usize % 4]);
     if p[1] % 3 == 1 {

@@ -1,0 +1,183 @@
+//! Paddle ops that reduce along axes, and those that choose by it.
+
+use super::movement::at_least_one_dim;
+use super::op::{Lowered, Op};
+use crate::emit::{Arith, Graph, Relation, Value, scalar};
+use crate::error::Refusal;
+use crate::shape;
+use qc_dialects::graph::Function;
+use qc_ir::Elem;
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// Types of results as Paddle numbers them.
+fn elem(op: &Op<'_>, name: &str, default: Elem) -> Result<Elem> {
+    Ok(match op.int(name)? {
+        None | Some(-1) => default,
+        Some(0) => Elem::Bool,
+        Some(2) => Elem::I32,
+        Some(3) => Elem::I64,
+        Some(5) => Elem::F32,
+        Some(other) => return Err(Refusal::unsupported(format!("results of type number {other}"))),
+    })
+}
+
+fn place(g: &mut Graph, op: &Op<'_>, largest: bool) -> Result<Lowered> {
+    let (mut x, keep) = (op.input("X")?.clone(), op.flag("keepdims", false)?);
+    let dims = g.dims(&x);
+    let flatten = op.flag("flatten", false)?;
+    if flatten {
+        x = g.reshape(&x, &[dims.iter().product()])?;
+    }
+    let given = op.number_from("Axis", "axis", -1.0)? as i64;
+    let axis = if flatten { 0 } else { shape::axis(given, dims.len())? };
+    let place = g.place_of_extreme(largest, &x, axis, false, keep && !flatten)?;
+    let own = match (flatten, keep) {
+        (true, true) => vec![1; dims.len()],
+        _ => at_least_one_dim(op, g.dims(&place)),
+    };
+    let place = g.reshape(&place, &own)?;
+    let to = elem(op, "dtype", Elem::I64)?;
+    Ok(g.cast(&place, to)?.into())
+}
+
+pub(super) fn arg_max(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    place(g, op, true)
+}
+
+pub(super) fn arg_min(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    place(g, op, false)
+}
+
+pub(super) fn log_softmax(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let axis = shape::axis(op.int("axis")?.unwrap_or(-1), g.dims(x).len())?;
+    Ok(g.log_softmax(x, axis)?.into())
+}
+
+/// The axes of an op that calls them `axis`.
+fn axes(g: &Graph, op: &Op<'_>, x: &Value) -> Result<Vec<usize>> {
+    let rank = g.dims(x).len();
+    match op.ints("axis")? {
+        Some(given) if !given.is_empty() && !op.flag("reduce_all", false)? => shape::axes(&given, rank),
+        _ => Ok((0..rank).collect()),
+    }
+}
+
+pub(super) fn log_sum_exp(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let axes = axes(g, op, x)?;
+    let value = g.log_sum_exp(x, &axes, op.flag("keepdim", false)?)?;
+    let dims = at_least_one_dim(op, g.dims(&value));
+    Ok(g.reshape(&value, &dims)?.into())
+}
+
+pub(super) fn product(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let axes = super::logic::axes(op, g.dims(x).len())?;
+    let value = g.reduce_product(x, &axes, op.flag("keep_dim", false)?)?;
+    let dims = at_least_one_dim(op, g.dims(&value));
+    Ok(Lowered::identity(g.reshape(&value, &dims)?, "it reduces no axis"))
+}
+
+/// The root of the sum of the sizes to the power of `porder`.
+pub(super) fn p_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let rank = g.dims(x).len();
+    let p = op.float("porder")?.unwrap_or(2.0);
+    if !p.is_finite() || p <= 0.0 {
+        return Err(Refusal::unsupported(format!("a norm of order {p}")));
+    }
+    let axes = match op.flag("asvector", false)? {
+        true => (0..rank).collect(),
+        false => vec![shape::axis(op.int("axis")?.unwrap_or(-1), rank)?],
+    };
+    let value = g.norm_of(x, &axes, p, op.flag("keepdim", false)?)?;
+    let dims = at_least_one_dim(op, g.dims(&value));
+    Ok(g.reshape(&value, &dims)?.into())
+}
+
+/// `x / sqrt(sum(x²) + epsilon)` along an axis.
+pub(super) fn l2_normalized(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let axis = shape::axis(op.int("axis")?.unwrap_or(-1), g.dims(x).len())?;
+    let square = g.arith(Arith::Mul, x, x)?;
+    let sum = g.reduce_sum(&square, &[axis], true)?;
+    let sum = g.plus(&sum, op.float("epsilon")?.unwrap_or(1e-10))?;
+    let norm = g.function(Function::Sqrt, &sum)?;
+    Ok(g.arith(Arith::Div, x, &norm)?.into())
+}
+
+pub(super) fn running_product(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let axis = shape::axis(op.int("dim")?.unwrap_or(-1), g.dims(x).len())?;
+    let ways = [op.flag("exclusive", false)?, op.flag("reverse", false)?];
+    Ok(g.running(x, axis, ways, true)?.into())
+}
+
+/// 1 where a class is along a new last axis, else 0; a class outside has no 1.
+pub(super) fn one_hot(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let depth = op.number_from("depth_tensor", "depth", -1.0)? as i64;
+    let depth = usize::try_from(depth).ok().filter(|d| (1..=1 << 20).contains(d));
+    let depth = depth.ok_or_else(|| Refusal::invalid("its depth is missing or impossible"))?;
+    let mut dims = g.dims(x);
+    dims.push(1);
+    let x = g.reshape(x, &dims)?;
+    let classes = g.along(g.elem(&x), dims.len(), dims.len() - 1, depth)?;
+    let hit = g.compare(Relation::Equal, &x, &classes)?;
+    let to = elem(op, "dtype", Elem::F32)?;
+    Ok(g.cast(&hit, to)?.into())
+}
+
+pub(super) fn instance_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = images(g, op)?;
+    let params = [op.optional("Scale"), op.optional("Bias")];
+    Ok(g.instance_norm(x, params, op.float("epsilon")?.unwrap_or(1e-5))?.into())
+}
+
+pub(super) fn group_norm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = images(g, op)?;
+    op.expect_nchw("data_layout")?;
+    let groups = usize::try_from(op.int("groups")?.unwrap_or(-1)).unwrap_or(0);
+    let params = [op.optional("Scale"), op.optional("Bias")];
+    Ok(g.group_norm(x, groups, params, op.float("epsilon")?.unwrap_or(1e-5), false)?.into())
+}
+
+fn images<'n>(g: &Graph, op: &'n Op<'_>) -> Result<&'n Value> {
+    let x = op.input("X")?;
+    match g.dims(x).len() {
+        0..3 => Err(Refusal::invalid("its input has no planes")),
+        _ => Ok(x),
+    }
+}
+
+/// What is on one side of a diagonal of matrices becomes 0.
+fn triangle(g: &mut Graph, op: &Op<'_>, upper: bool) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let dims = g.dims(x);
+    let rank = dims.len();
+    if rank < 2 {
+        return Err(Refusal::invalid("its input is no matrix"));
+    }
+    let (rows, columns) = (g.along(Elem::I64, 2, 0, dims[rank - 2])?, g.along(Elem::I64, 2, 1, dims[rank - 1])?);
+    let distance = g.integers(qc_dialects::graph::IntFunction::Sub, &columns, &rows)?;
+    let diagonal = g.integer(Elem::I64, op.int("diagonal")?.unwrap_or(0))?;
+    let relation = if upper { Relation::GreaterOrEqual } else { Relation::LessOrEqual };
+    let mask = g.compare(relation, &distance, &diagonal)?;
+    let zero = g.cast(&scalar(0.0), g.elem(x))?;
+    Ok(g.select(&mask, x, &zero)?.into())
+}
+
+pub(super) fn lower_or_upper(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let lower = op.flag("lower", true)?;
+    triangle(g, op, !lower)
+}
+
+pub(super) fn lower(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    triangle(g, op, false)
+}
+
+pub(super) fn upper(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    triangle(g, op, true)
+}
