@@ -191,17 +191,19 @@ impl Tally {
     }
 }
 
-/// The cases that ONNX Runtime passes, from its verdicts in the archive: `"case": ["pass", ..], ..`.
-fn passed_by_onnx_runtime(verdicts: &[u8]) -> BTreeSet<String> {
+/// The cases of a verdict that ONNX Runtime came to, as the archive has it: `"case": ["pass", ..], ..`.
+fn of_verdict(verdicts: &[u8], verdict: &str) -> BTreeSet<String> {
     let text = std::str::from_utf8(verdicts).unwrap();
     let parts: Vec<&str> = text.split('"').collect();
-    parts.windows(3).filter(|w| w[2] == "pass").map(|w| w[0].to_string()).collect()
+    parts.windows(3).filter(|w| w[2] == verdict).map(|w| w[0].to_string()).collect()
 }
 
 #[test]
 fn onnx_node_tests() {
     let Some(files) = unpack("onnx_backend_tests.tar.gz") else { return };
-    let judged = passed_by_onnx_runtime(&files["ort_results.json"]);
+    let verdicts = &files["ort_results.json"];
+    // What is expected of the second kind is not what runtimes compute.
+    let (judged, disputed) = (of_verdict(verdicts, "pass"), of_verdict(verdicts, "mismatch"));
     let (mut as_is, mut constant) = (Tally::default(), Tally::default());
     for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with("/model.onnx")) {
         let case = path.trim_end_matches("/model.onnx");
@@ -211,7 +213,7 @@ fn onnx_node_tests() {
         };
         let (Some(inputs), Some(want)) = (data("input"), data("output")) else { continue };
         // Inputs without elements have no shape that could be compiled for.
-        if inputs.iter().any(HostTensor::is_empty) {
+        if inputs.iter().any(HostTensor::is_empty) || disputed.contains(case) {
             continue;
         }
         let load = |model: Bytes| {

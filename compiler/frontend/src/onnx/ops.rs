@@ -2,7 +2,8 @@
 
 use super::node::Lower;
 use super::{
-    attention, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm, qdq, qlinear, reduce, resize, scaled_attention, shapes,
+    attention, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm, qdq, qlinear, reduce, resize,
+    scaled_attention, shapes,
 };
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
