@@ -57,6 +57,12 @@ const APART: &[(&str, usize)] = &[
     ("%y = graph.pad(%x) {pads = [0, 0, 1, 1, 0, 0, 1, 1]}", 0),
     ("%q = graph.quantize(%v) {quant = !q}\n%y = graph.dequantize(%q)", 0),
     ("%y = graph.lrn(%x) {size = 3, alpha = 1, beta = 1, bias = 1}", 0),
+    (
+        "%t = graph.reshape(%v) {shape = [7, 2, 3]}\n%u = graph.transpose(%t) {perm = [1, 0, 2]}
+        %l, %y = graph.scan(%r, %u) {states = 1, sequences = 1, steps = 2} do (%h : tensor<7x1xf32>, %i : tensor<7x3xf32>) {
+        %n = graph.slice(%i) {starts = [0, 0], ends = [7, 1], steps = [1, 1]}\n%p = graph.add(%h, %n)\nreturn(%p, %i) }",
+        1,
+    ),
 ];
 
 const MEET: &[&str] = &[
@@ -76,6 +82,13 @@ const MEET: &[&str] = &[
     "%t = graph.transpose(%x) {perm = [1, 0, 2, 3]}\n%y = graph.lrn(%t) {size = 3, alpha = 1, beta = 1, bias = 1}",
     "%t = graph.transpose(%x) {perm = [2, 1, 0, 3]}\n%y = graph.global_avg_pool(%t)",
     "%t = graph.slice(%x) {starts = [0, 0, 0, 0], ends = [7, 4, 1, 1], steps = [1, 1, 1, 1]}\n%y = graph.conv2d(%x, %t)",
+    "%t = graph.reshape(%v) {shape = [7, 6]}
+        %y = graph.scan(%s, %t) {states = 1, sequences = 1, steps = 7} do (%h : tensor<1x6xf32>, %i : tensor<6xf32>) {
+        %n = graph.add(%h, %i)\nreturn(%n) }",
+    "%t = graph.reshape(%v) {shape = [7, 2, 3]}\n%u = graph.transpose(%t) {perm = [1, 0, 2]}
+        %o = graph.reshape(%k) {shape = [7, 1]}
+        %y = graph.scan(%o, %u) {states = 1, sequences = 1, steps = 2} do (%h : tensor<7x1xf32>, %i : tensor<7x3xf32>) {
+        %n = graph.slice(%i) {starts = [0, 0], ends = [7, 1], steps = [1, 1]}\nreturn(%n) }",
 ];
 
 #[test]
@@ -98,7 +111,7 @@ fn items_meet() {
 #[test]
 fn every_op_says_what_it_does_with_items() {
     for def in qc_dialects::graph::GRAPH {
-        let silent = def.items.is_none() && !def.traits.has(qc_ir::Traits::ELEMENTWISE);
+        let silent = def.items.is_none() && def.items_of_each.is_none() && !def.traits.has(qc_ir::Traits::ELEMENTWISE);
         assert!(!silent || def.operands.is_empty(), "{} says nothing", def.name);
     }
 }

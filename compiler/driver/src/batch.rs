@@ -7,7 +7,7 @@
 
 use crate::CompileError;
 use qc_frontend::{ImportError, Imported, Port};
-use qc_ir::{Attr, Elem, Follow, Items, Module, OpId, Traits, Type, ValueId, repeats_along};
+use qc_ir::{Attr, Elem, Follow, Items, Module, OpId, RegionId, Traits, Type, ValueId, repeats_along};
 use std::collections::HashMap;
 
 /// Batches at which items are followed: primes, the largest at which a model can be imported.
@@ -55,16 +55,33 @@ fn node(m: &Module, op: OpId) -> String {
 
 /// The first op that is another one at batch 1 than at `batch`, apart from shapes that grow with it.
 fn difference(own: &Module, probe: &Module, batch: usize) -> Option<OpId> {
-    let (a, b) = (own.ops(own.body()), probe.ops(probe.body()));
-    let mut same: HashMap<ValueId, ValueId> =
-        own.args(own.body()).iter().copied().zip(probe.args(probe.body()).iter().copied()).collect();
+    let mut same = HashMap::new();
+    difference_in([(own, own.body()), (probe, probe.body())], batch, &mut same)
+}
+
+/// As [`difference`], in a region of each.
+fn difference_in(
+    [(own, x), (probe, y)]: [(&Module, RegionId); 2],
+    batch: usize,
+    same: &mut HashMap<ValueId, ValueId>,
+) -> Option<OpId> {
+    let (a, b) = (own.ops(x), probe.ops(y));
+    same.extend(own.args(x).iter().copied().zip(probe.args(y).iter().copied()));
     for (&x, &y) in a.iter().zip(b) {
-        if !same_op(own, x, probe, y, batch, &same) {
+        if !same_op(own, x, probe, y, batch, same) || own.regions(x).len() != probe.regions(y).len() {
             return Some(y);
+        }
+        for (&x, &y) in own.regions(x).iter().zip(probe.regions(y)) {
+            if let Some(op) = difference_in([(own, x), (probe, y)], batch, same) {
+                return Some(op);
+            }
         }
         same.extend(own.results(x).iter().copied().zip(probe.results(y).iter().copied()));
     }
-    (a.len() != b.len()).then(|| b.iter().next_back().copied()).flatten()
+    let given = |(a, b): (&ValueId, &ValueId)| same.get(a) == Some(b);
+    let returns =
+        own.returns(x).len() == probe.returns(y).len() && own.returns(x).iter().zip(probe.returns(y)).all(given);
+    (a.len() != b.len() || !returns).then(|| b.iter().next_back().copied()).flatten()
 }
 
 fn same_op(own: &Module, x: OpId, probe: &Module, y: OpId, batch: usize, same: &HashMap<ValueId, ValueId>) -> bool {

@@ -11,7 +11,7 @@
 //! An operand states the class of its values ([`Class`](crate::Class)), before it `Optional` (may be left out at the end)
 //! or `Variadic` (last only) unless it is exactly one value, and after it its rank where only one is possible. So `infer`,
 //! `verify` and `eval` see operands of these types only. An attribute without a default is required. `infer`, `verify`,
-//! `eval` and `items` may each be left out.
+//! `eval` and `items` may each be left out; an op with regions has `run` and `items_of_each` in place of the last two.
 
 /// See the module documentation.
 #[macro_export]
@@ -19,7 +19,7 @@ macro_rules! ops {
     (dialect $list:ident = $dialect:literal;
      $( $(#[doc = $doc:literal])* op $view:ident = $name:literal ( $($operand:ident : $slot:ident $($class:ident)? $($rank:literal)?),* )
         $(-> ( $($result:ident),* ))? { $($attr:ident : $kind:ident $(= $default:expr)?),* $(,)? } [ $($flag:ident)* ]
-        $(infer($infer:expr))? $(verify($verify:expr))? $(eval($eval:expr))? $(items($items:expr))? ; )*) => {
+        $(infer($infer:expr))? $(verify($verify:expr))? $(eval($eval:expr))? $(run($run:expr))? $(items($items:expr))? $(items_of_each($each:expr))? ; )*) => {
         #[doc = concat!("All ops of the `", $dialect, "` dialect.")]
         pub static $list: &[&$crate::OpDef] = &[$($view::DEF),*];
         $(
@@ -49,7 +49,9 @@ macro_rules! ops {
                     infer: $crate::ops!(@option $($infer)?),
                     verify: $crate::ops!(@option $($verify)?),
                     eval: $crate::ops!(@option $($eval)?),
+                    run: $crate::ops!(@option $($run)?),
                     items: $crate::ops!(@option $($items)?),
+                    items_of_each: $crate::ops!(@option $($each)?),
                 };
 
                 /// The view of `op`, if it is one of these.

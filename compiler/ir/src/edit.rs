@@ -4,7 +4,7 @@ use crate::attr::{Attr, Attrs};
 use crate::diag::Diag;
 use crate::id::{FuncId, LocId, OpId, RegionId, ValueId};
 use crate::module::{Func, Module, Op, Region, Use, Value, ValueDef};
-use crate::opdef::OpDef;
+use crate::opdef::{OpDef, Traits};
 use crate::types::{Elem, Type};
 
 /// Where new ops go.
@@ -69,6 +69,30 @@ impl<'m> Builder<'m> {
         self.m.infer_and_check(op, Some(results))?;
         self.m.insert(op, self.at);
         Ok(op)
+    }
+
+    /// Begins an op with a region whose arguments have these types. It stands nowhere until the region is filled and
+    /// [`Builder::finish`] gives it results.
+    pub fn begin(
+        &mut self,
+        def: &'static OpDef,
+        operands: &[Option<ValueId>],
+        attrs: Attrs,
+        args: &[Type],
+    ) -> (OpId, RegionId) {
+        let op = self.m.detached(def, operands, attrs, self.loc);
+        let region = self.m.add_region(op, args);
+        (op, region)
+    }
+
+    /// Infers the results of an op that was begun, verifies it, and puts it in place.
+    ///
+    /// # Errors
+    /// As [`Builder::create`].
+    pub fn finish(&mut self, op: OpId) -> Result<(), Diag> {
+        self.m.infer_and_check(op, None)?;
+        self.m.insert(op, self.at);
+        Ok(())
     }
 }
 
@@ -243,9 +267,9 @@ impl Module {
                 (None, None) => Ok(Vec::new()),
             }
         });
-        let wanted = self.def(op).results.len();
+        let (wanted, any) = (self.def(op).results.len(), self.def(op).traits.has(Traits::ANY_RESULTS));
         let types = types.and_then(|types| match types.len() {
-            n if n == wanted => Ok(types),
+            n if n == wanted || any => Ok(types),
             n => Err(format!("states {n} types for {wanted} results")),
         });
         let fits = |types: &Vec<Type>| types.iter().try_for_each(|ty| self.check_format(ty));

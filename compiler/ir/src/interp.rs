@@ -3,6 +3,7 @@
 use crate::diag::Diag;
 use crate::id::{OpId, RegionId, ValueId};
 use crate::module::Module;
+use crate::opdef::Watch;
 use crate::tensor::HostTensor;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ pub fn run_region(
     m: &Module,
     region: RegionId,
     inputs: &[HostTensor],
-    watch: &mut dyn FnMut(OpId, ValueId, &mut HostTensor),
+    watch: Watch<'_>,
 ) -> Result<Vec<HostTensor>, Diag> {
     let args = m.args(region);
     if args.len() != inputs.len() {
@@ -32,7 +33,7 @@ pub fn run_region(
     }
     let last = last_uses(m, region);
     for (n, &op) in m.ops(region).iter().enumerate() {
-        let results = run_op(m, op, &values)?;
+        let results = run_op(m, op, &values, watch)?;
         for (&v, mut tensor) in m.results(op).iter().zip(results) {
             watch(op, v, &mut tensor);
             values.insert(v, Arc::new(tensor));
@@ -47,13 +48,21 @@ pub fn run_region(
     m.returns(region).iter().map(take).collect::<Option<Vec<_>>>().ok_or_else(|| Diag::bug("a result was not computed"))
 }
 
-fn run_op(m: &Module, op: OpId, values: &HashMap<ValueId, Arc<HostTensor>>) -> Result<Vec<HostTensor>, Diag> {
+fn run_op(
+    m: &Module,
+    op: OpId,
+    values: &HashMap<ValueId, Arc<HostTensor>>,
+    watch: Watch<'_>,
+) -> Result<Vec<HostTensor>, Diag> {
     let def = m.def(op);
     let fail = |message: String| Diag::error(format!("{}: {message}", def.name)).at(m.loc(op));
-    let eval = def.eval.ok_or_else(|| fail("cannot be evaluated".into()))?;
     let args: Vec<Option<&HostTensor>> =
         m.operands(op).iter().map(|v| v.and_then(|v| values.get(&v)).map(|t| &**t)).collect();
-    let results = eval(m, op, &args).map_err(fail)?;
+    let results = match (def.run, def.eval) {
+        (Some(run), _) => run(m, op, &args, watch).map_err(fail)?,
+        (None, Some(eval)) => eval(m, op, &args).map_err(fail)?,
+        (None, None) => return Err(fail("cannot be evaluated".into())),
+    };
     for (&v, t) in m.results(op).iter().zip(&results) {
         if m.dims(v) != t.dims() || m.storage(m.tensor_ty(v).elem) != t.data().elem() {
             let text = format!("{}: evaluation gave {:?} {:?}", def.name, t.dims(), t.data().elem());

@@ -4,7 +4,7 @@
 //! reads. So a result is known to hold one part per item, or it is not split.
 
 use crate::attr::Attr;
-use crate::id::{OpId, ValueId};
+use crate::id::{OpId, RegionId, ValueId};
 use crate::module::{Module, ValueDef};
 use crate::opdef::Traits;
 use crate::tensor::{HostTensor, strides};
@@ -24,6 +24,9 @@ pub enum Items {
 /// What an op makes of its operands' items; `None` when they meet in it. Not asked when they met before.
 pub type ItemsFn = fn(&Module, OpId, &Follow) -> Option<Items>;
 
+/// The same for each result of an op.
+pub type ItemsOfEachFn = fn(&Module, OpId, &Follow) -> Option<Vec<Items>>;
+
 /// The items of all values so far.
 #[derive(Debug)]
 pub struct Follow {
@@ -37,32 +40,37 @@ impl Follow {
     ///
     /// Dims are compared with `batch` where an op changes them, so a prime that is no dim of the model is best.
     pub fn through(m: &Module, batch: usize, batched: &[bool]) -> Follow {
-        let mut follow = Follow { batch, of: HashMap::new() };
-        for (&v, &batched) in m.args(m.body()).iter().zip(batched) {
-            follow.of.insert(v, if batched { Items::Along(0) } else { Items::Same });
-        }
-        for &op in m.ops(m.body()) {
+        let args: Vec<Items> = batched.iter().map(|&b| if b { Items::Along(0) } else { Items::Same }).collect();
+        Follow::in_region(m, m.body(), batch, &args)
+    }
+
+    /// Follows the items through a region that reads nothing but its arguments, which have these.
+    pub fn in_region(m: &Module, region: RegionId, batch: usize, args: &[Items]) -> Follow {
+        let of = m.args(region).iter().copied().zip(args.iter().copied()).collect();
+        let mut follow = Follow { batch, of };
+        for &op in m.ops(region) {
             let items = follow.of_op(m, op);
-            for &v in m.results(op) {
-                follow.of.insert(v, items);
-            }
+            follow.of.extend(m.results(op).iter().copied().zip(items));
         }
         follow
     }
 
-    fn of_op(&self, m: &Module, op: OpId) -> Items {
+    fn of_op(&self, m: &Module, op: OpId) -> Vec<Items> {
         let operands = || m.operands(op).iter().flatten();
+        let (def, count) = (m.def(op), m.results(op).len());
         if let Some(met) = operands().map(|&v| self.of(v)).find(|i| matches!(i, Items::Met(_))) {
-            return met;
+            return vec![met; count];
         }
-        let def = m.def(op);
+        if let Some(each) = def.items_of_each {
+            return each(m, op, self).unwrap_or_else(|| vec![Items::Met(op); count]);
+        }
         let said = match def.items {
             Some(items) => items(m, op, self),
             None if operands().all(|&v| self.of(v) == Items::Same) => Some(Items::Same),
             None if def.traits.has(Traits::ELEMENTWISE) => self.broadcast(m, op),
             None => None,
         };
-        said.unwrap_or(Items::Met(op))
+        vec![said.unwrap_or(Items::Met(op)); count]
     }
 
     /// The size of the batch.

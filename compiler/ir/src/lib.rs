@@ -46,14 +46,16 @@ pub use diag::{Diag, Severity};
 pub use edit::{Builder, Insert};
 pub use id::{ConstId, FuncId, LocId, NodeId, OpId, QuantId, RegionId, ValueId};
 pub use interp::run_region;
-pub use items::{Follow, Items, ItemsFn, repeats_along};
+pub use items::{Follow, Items, ItemsFn, ItemsOfEachFn, repeats_along};
 pub use layout::Ops;
 pub use limits::{Deadline, Exceeded, Limit, Limits};
 pub use loc::{LocTable, Node};
 pub use manager::{ManagerOptions, NoSink, PassReport, Select, Sink, reproducer_pipeline, round_trips, run};
 pub use memo::Memo;
 pub use module::{Func, Module, Op, Region, Use, Value, ValueDef, store_of};
-pub use opdef::{AttrSpec, EvalFn, InferFn, MARKS, OpDef, PhaseDef, Registry, Slot, SlotKind, Traits, VerifyFn};
+pub use opdef::{
+    AttrSpec, EvalFn, InferFn, MARKS, OpDef, PhaseDef, Registry, RunFn, Slot, SlotKind, Traits, VerifyFn, Watch,
+};
 pub use parse::{parse, read_sidecar};
 pub use pass::{Keeps, Pass, PassCx, Step, parse_pipeline, print_pipeline};
 pub use print::{PrintOptions, print, quote_name, sidecar, ty as print_type, types as print_types};

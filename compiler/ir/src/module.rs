@@ -320,6 +320,20 @@ impl Module {
         }
     }
 
+    /// A region and those nested in it, outer before inner.
+    pub fn regions_in(&self, region: RegionId) -> Vec<RegionId> {
+        let nested = self.walk(region).into_iter().flat_map(|op| self.ops[op].regions.iter().copied());
+        std::iter::once(region).chain(nested).collect()
+    }
+
+    /// The region that a value belongs to: that of its op, or that whose argument it is.
+    pub fn region_of(&self, v: ValueId) -> Option<RegionId> {
+        match self.values[v].def {
+            ValueDef::Result(op, _) => self.ops[op].parent,
+            ValueDef::Arg(region, _) => Some(region),
+        }
+    }
+
     /// The number of ops in all functions.
     pub fn op_count(&self) -> usize {
         self.funcs.iter().map(|(_, f)| self.walk(f.body).len()).sum()

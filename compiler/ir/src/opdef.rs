@@ -3,7 +3,7 @@
 use crate::attr::{Attr, AttrKind};
 use crate::class::{Class, Kind};
 use crate::id::OpId;
-use crate::items::ItemsFn;
+use crate::items::{ItemsFn, ItemsOfEachFn};
 use crate::module::Module;
 use crate::tensor::HostTensor;
 use crate::types::Type;
@@ -80,6 +80,8 @@ impl Traits {
     pub const MOVEMENT: Traits = Traits(8);
     /// The result is a constant.
     pub const CONST_LIKE: Traits = Traits(16);
+    /// Its operands and regions say how many results there are, not its declaration.
+    pub const ANY_RESULTS: Traits = Traits(32);
 
     /// Both sets of facts.
     pub const fn and(self, other: Traits) -> Traits {
@@ -98,6 +100,10 @@ pub type InferFn = fn(&Module, OpId) -> Result<Vec<Type>, String>;
 pub type VerifyFn = fn(&Module, OpId) -> Result<(), String>;
 /// Computes the results; operands as in the op, `None` where an optional one is left out.
 pub type EvalFn = fn(&Module, OpId, &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String>;
+/// Sees every result of an op as it is computed, and may change it.
+pub type Watch<'w> = &'w mut dyn FnMut(OpId, crate::ValueId, &mut HostTensor);
+/// Computes the results of an op with regions; `watch` is to see what these compute.
+pub type RunFn = fn(&Module, OpId, &[Option<&HostTensor>], Watch<'_>) -> Result<Vec<HostTensor>, String>;
 
 /// The definition of an op.
 pub struct OpDef {
@@ -119,8 +125,12 @@ pub struct OpDef {
     pub verify: Option<VerifyFn>,
     /// Meaning on host tensors; ops on buffers have an interpreter of their own.
     pub eval: Option<EvalFn>,
+    /// Meaning of an op with regions, in place of `eval`.
+    pub run: Option<RunFn>,
     /// What becomes of the items of a batch; element-wise ops need not say it.
     pub items: Option<ItemsFn>,
+    /// The same for each result by itself, in place of `items`.
+    pub items_of_each: Option<ItemsOfEachFn>,
 }
 
 impl OpDef {

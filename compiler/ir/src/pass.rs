@@ -85,12 +85,12 @@ impl PassCx {
         self.deadline.map_or(Ok(()), |d| d.check()).map_err(|e| Diag::limit(&e))
     }
 
-    /// Applies patterns to the body of every function.
+    /// Applies patterns to the body of every function and to the regions in it.
     ///
     /// # Errors
     /// As `rewrite`.
     pub fn rewrite(&mut self, m: &mut Module, patterns: &[Pattern]) -> Result<(), Diag> {
-        let bodies: Vec<RegionId> = m.funcs().map(|(_, f)| f.body).collect();
+        let bodies: Vec<RegionId> = m.funcs().flat_map(|(_, f)| m.regions_in(f.body)).collect();
         for body in bodies {
             rewrite(m, body, patterns, &mut self.hits, &mut self.rewrites_left, self.deadline)?;
         }

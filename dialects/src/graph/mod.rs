@@ -19,6 +19,7 @@ pub mod pool;
 pub mod quantize;
 pub mod reduce;
 pub mod resample;
+pub mod scan;
 pub mod shape;
 
 pub use activation::*;
@@ -36,6 +37,7 @@ pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 pub use quantize::{Conversion, Dequantize, Observe, Quantize};
 pub use reduce::ReduceMean;
 pub use resample::Resample;
+pub use scan::Scan;
 pub use shape::{Cast, Concat, Expand, Pad, Reshape, Slice, Transpose};
 
 use qc_ir::{Data, Elem, HostTensor, Module, OpId, TensorTy, Type};
@@ -110,7 +112,7 @@ pub fn computes_nothing(m: &Module, op: OpId) -> bool {
 }
 
 /// The ops of each topic.
-const TOPICS: [&[&qc_ir::OpDef]; 15] = [
+const TOPICS: [&[&qc_ir::OpDef]; 16] = [
     constant::CONSTANT,
     conv::CONV,
     matmul::MATMUL,
@@ -126,6 +128,7 @@ const TOPICS: [&[&qc_ir::OpDef]; 15] = [
     shape::SHAPE,
     quantize::QUANTIZE,
     dynamic::DYNAMIC,
+    scan::SCAN,
 ];
 
 const fn number_of_ops() -> usize {

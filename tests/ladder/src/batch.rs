@@ -3,29 +3,47 @@
 //! Shapes have the batch in front. Multiplying it changes the arguments, the numbers in reshapes and slices that hold
 //! it, and then every result type, which the declarations of the ops infer again.
 
-use qc_dialects::graph::{Concat, ReduceMean, Reshape, Slice, Softmax, Transpose};
-use qc_ir::{Module, OpId, Type, ValueId};
+use qc_dialects::graph::{Concat, ReduceMean, Reshape, Scan, Slice, Softmax};
+use qc_ir::{Module, OpId, RegionId, Type, ValueId};
 
 /// `m` with `times` its batch; `None` when an op of it does not treat items alike.
 pub fn times(m: &Module, times: usize) -> Option<Module> {
     let mut out = signature(m, times);
-    for op in out.ops(out.body()).to_vec() {
+    let body = out.body();
+    scale_region(&mut out, body, times)?;
+    let scaled = |v: &ValueId| out.dims(*v).first().copied() == m.dims(*v).first().map(|d| d * times);
+    out.returns(out.body()).iter().all(scaled).then_some(out)
+}
+
+/// Infers the types of all ops of a region again.
+fn scale_region(out: &mut Module, region: RegionId, times: usize) -> Option<()> {
+    for op in out.ops(region).to_vec() {
         if out.operands(op).is_empty() {
             continue;
         }
-        scale_attributes(&mut out, op, times)?;
-        let types = (out.def(op).infer?)(&out, op).ok()?;
+        scale_attributes(out, op, times)?;
+        if let Some(scan) = Scan::of(out, op) {
+            let ([states, sequences], body) = (scan.counts(out), scan.body(out));
+            for (i, (v, arg)) in scan.operands(out).into_iter().zip(out.args(body).to_vec()).enumerate() {
+                let mut t = out.tensor_ty(v).clone();
+                if (states..states + sequences).contains(&i) {
+                    t.dims = t.dims[1..].into();
+                }
+                out.set_type(arg, Type::Tensor(t));
+            }
+            scale_region(out, body, times)?;
+        }
+        let types = (out.def(op).infer?)(out, op).ok()?;
         for (v, ty) in out.results(op).to_vec().into_iter().zip(types) {
             let (old, new) = (out.ty(v).tensor()?, ty.tensor()?);
             // What is computed from constants alone keeps its shape.
-            let same = old.dims == new.dims;
-            let scaled = old.dims.first().map(|d| d * times) == new.dims.first().copied();
-            (same || (scaled && old.dims[1..] == new.dims[1..])).then_some(())?;
+            let differ: Vec<usize> = (0..old.dims.len()).filter(|&d| old.dims[d] != new.dims[d]).collect();
+            let scaled = matches!(differ[..], [d] if old.dims[d] * times == new.dims[d]);
+            (old.dims.len() == new.dims.len() && (differ.is_empty() || scaled)).then_some(())?;
             out.set_type(v, ty);
         }
     }
-    let scaled = |v: &ValueId| out.dims(*v).first().copied() == m.dims(*v).first().map(|d| d * times);
-    out.returns(out.body()).iter().all(scaled).then_some(out)
+    Some(())
 }
 
 /// The signature of `m` with `times` its batch: what seeded inputs are made from.
@@ -61,8 +79,6 @@ fn scale_attributes(m: &mut Module, op: OpId, times: usize) -> Option<()> {
             ends[0] = batch;
             m.set_attr(op, "ends", ends);
         }
-    } else if let Some(t) = Transpose::of(m, op) {
-        (t.perm(m).first() == Some(&0)).then_some(())?;
     } else if let Some(c) = Concat::of(m, op) {
         (c.axis(m) != 0).then_some(())?;
     } else if let Some(s) = Softmax::of(m, op) {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto
 
-from models import batch, elementwise, encoders, fused, integers, linear, movement, norms, windows
+from models import batch, elementwise, encoders, fused, integers, linear, movement, norms, recurrent, windows
 from models.net import BATCH, Model, Net, Sample, Value, normal
 
 Maker = Callable[[Net, Value], Value | None]
@@ -21,6 +21,7 @@ FAMILIES: list[tuple[int, list[Maker]]] = [
     (4, movement.MAKERS),
     (6, integers.MAKERS),
     (3, fused.MAKERS),
+    (2, recurrent.MAKERS),
 ]
 #: Largest number of elements of an item, and elements of a large plane.
 MOST, PLANE = 4000, (400, 300)

@@ -12,8 +12,10 @@ mod integer;
 mod movement;
 mod planes;
 mod power;
+pub(crate) mod recurrent;
 mod reduce;
 mod resize;
+pub(crate) mod scan;
 mod transposed;
 
 pub(crate) use compute::{Arith, Conv, Count, Norm, Pool, scalar};
@@ -142,6 +144,8 @@ pub(crate) struct Graph {
     quants: HashMap<QuantKey, QuantId>,
     /// Bytes that folding may still produce.
     fold_bytes: usize,
+    /// How many regions there are around `body`.
+    depth: usize,
     /// When the import has to be done; one node may become very many ops.
     pub deadline: Option<Deadline>,
 }
@@ -176,6 +180,7 @@ impl Graph {
             stored: HashMap::new(),
             quants: HashMap::new(),
             fold_bytes,
+            depth: 0,
             deadline: None,
         }
     }
@@ -270,7 +275,7 @@ impl Graph {
         if let Some((_, v)) = self.dequantized.get(&Arc::as_ptr(d)) {
             return Ok(*v);
         }
-        let stored = match d.made {
+        let stored = match d.made.filter(|_| self.depth == 0) {
             Some(v) => Value::Runtime(v),
             None => self.quant_constant(&d.name, d.stored.clone(), d.quant.clone())?,
         };

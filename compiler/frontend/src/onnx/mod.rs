@@ -19,6 +19,7 @@ mod order;
 pub(crate) mod proto;
 mod qdq;
 mod qlinear;
+mod recurrent;
 mod reduce;
 mod resize;
 mod scaled_attention;

@@ -59,6 +59,7 @@ mod kind {
     pub const TENSOR: i32 = 4;
     pub const FLOATS: i32 = 6;
     pub const INTS: i32 = 7;
+    pub const STRINGS: i32 = 8;
 }
 
 impl<'a> Node<'a> {
@@ -178,6 +179,16 @@ impl<'a> Node<'a> {
         let Some(attr) = self.attr(name, kind::STRING)? else { return Ok(None) };
         let text = std::str::from_utf8(&attr.s);
         text.map(Some).map_err(|_| Refusal::invalid(format!("attribute `{name}` is no text")))
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, Refusal> {
+        let Some(attr) = self.attr(name, kind::STRINGS)? else { return Ok(None) };
+        let texts = attr.strings.iter().map(|s| std::str::from_utf8(s));
+        texts
+            .collect::<Result<_, _>>()
+            .map(Some)
+            .map_err(|_| Refusal::invalid(format!("attribute `{name}` is no text")))
     }
 
     /// A tensor attribute, and the bounds of its 4-bit or 16-bit integers if it has such.

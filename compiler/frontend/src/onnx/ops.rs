@@ -2,8 +2,8 @@
 
 use super::node::Lower;
 use super::{
-    attention, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm, qdq, qlinear, reduce, resize,
-    scaled_attention, shapes,
+    attention, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm, qdq, qlinear, recurrent,
+    reduce, resize, scaled_attention, shapes,
 };
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
@@ -44,6 +44,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Expand", shapes::expand),
     ("EyeLike", indexing::eye_like),
     ("Flatten", movement::flatten),
+    ("GRU", recurrent::gru),
     ("Gather", indexing::gather),
     ("GatherElements", indexing::gather_elements),
     ("GatherND", indexing::gather_nd),
@@ -59,6 +60,7 @@ static OPS: &[(&str, Lower)] = &[
     ("IsInf", logic::is_inf),
     ("IsNaN", logic::is_nan),
     ("LRN", nn::lrn),
+    ("LSTM", recurrent::lstm),
     ("LayerNormalization", norm::layer),
     ("Less", logic::less),
     ("LessOrEqual", logic::less_or_equal),
@@ -86,6 +88,7 @@ static OPS: &[(&str, Lower)] = &[
     ("QLinearMatMul", qlinear::matmul),
     ("QuantizeLinear", qdq::quantize_linear),
     ("RMSNormalization", norm::rms),
+    ("RNN", recurrent::rnn),
     ("Range", indexing::range),
     ("Reciprocal", elementwise::reciprocal),
     ("ReduceL1", reduce::l1),

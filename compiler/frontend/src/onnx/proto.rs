@@ -101,6 +101,8 @@ pub(crate) struct AttributeProto {
     pub floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
+    #[prost(bytes = "bytes", repeated, tag = "9")]
+    pub strings: Vec<Bytes>,
     #[prost(int32, tag = "20")]
     pub kind: i32,
     /// Inside a function: the attribute of the calling node that stands for this one.
@@ -250,6 +252,7 @@ static ATTRIBUTE: Message = Message {
         (6, Field::Message(&GRAPH)),
         (7, Field::Number(1)),
         (8, Field::Number(8)),
+        (9, Field::Text),
         (21, Field::Text),
     ],
 };

@@ -82,16 +82,17 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     if matches!(m.phase, phase::LOOPS | phase::PLANNED) {
         return Ok(());
     }
-    let body = m.body();
     let mut budget = Budget::of(m);
-    for op in m.ops(body).to_vec() {
+    for op in m.walk(m.body()) {
         cx.check_time()?;
         if let Some(results) = fold(m, op, &mut budget)? {
             replace(m, op, results)?;
             cx.count("folded");
         }
     }
-    qc_ir::remove_dead(m, body);
+    for region in m.regions_in(m.body()) {
+        qc_ir::remove_dead(m, region);
+    }
     Ok(())
 }
 

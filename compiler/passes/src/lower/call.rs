@@ -51,7 +51,7 @@ impl At {
 impl From<&View> for At {
     /// Element 0 of a view.
     fn from(v: &View) -> At {
-        At::start(v.buf).plus(v.offset)
+        At { buf: v.buf, base: v.offset, moves: v.moves.clone() }
     }
 }
 

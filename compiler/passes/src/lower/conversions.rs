@@ -26,10 +26,10 @@ pub struct Conversions {
 }
 
 impl Conversions {
-    /// All such tensors of the main function.
+    /// All such tensors of the main function and its regions.
     pub fn of(m: &Module) -> Conversions {
         let mut found = Conversions { joined: Joined::of(m), ..Conversions::default() };
-        for &op in m.ops(m.body()) {
+        for op in m.walk(m.body()) {
             if let Some(quantize) = Quantize::of(m, op) {
                 let x = quantize.x(m);
                 if m.only_user(x) == Some(op) && plain(m.quant(quantize.quant(m))) && stores_bytes(m, x) {

@@ -16,12 +16,35 @@ pub struct Emit<'m> {
     loc: LocId,
     macs: usize,
     deadline: Option<Deadline>,
+    /// Whether this is inside of a step, whose thread runs all tasks of what would be steps elsewhere.
+    within: bool,
 }
 
 impl<'m> Emit<'m> {
     /// Appends to `region` with location `loc`.
     pub fn new(m: &'m mut Module, region: RegionId, loc: LocId) -> Emit<'m> {
-        Emit { m, region, loc, macs: 0, deadline: None }
+        Emit { m, region, loc, macs: 0, deadline: None, within: false }
+    }
+
+    /// Says that the region is inside of a step.
+    pub fn within_a_step(mut self) -> Emit<'m> {
+        self.within = true;
+        self
+    }
+
+    /// The region that code is appended to.
+    pub fn region(&self) -> RegionId {
+        self.region
+    }
+
+    /// How many tasks of `count` there are to be, where that many are worth a join.
+    pub fn tasks(&self, worth: bool, count: usize) -> usize {
+        if worth && !self.within { count } else { 1 }
+    }
+
+    /// The same place inside of a step or loop.
+    fn inside(&mut self, region: RegionId) -> Emit<'_> {
+        Emit { m: self.m, region, loc: self.loc, macs: 0, deadline: None, within: true }
     }
 
     /// Notes the multiply-accumulates of the next step.
@@ -49,6 +72,10 @@ impl<'m> Emit<'m> {
         body: impl FnOnce(&mut Emit<'_>, ValueId, ValueId) -> Result<(), Diag>,
     ) -> Result<(), Diag> {
         self.deadline.map_or(Ok(()), |d| d.check()).map_err(|e| Diag::limit(&e))?;
+        if self.within {
+            let (begin, end) = (self.index(0)?, self.index(tasks as i64)?);
+            return body(self, begin, end);
+        }
         let mut attrs = Attrs::new().with("tasks", tasks);
         if self.macs > 0 {
             attrs.set("macs", Attr::from(self.macs));
@@ -58,7 +85,7 @@ impl<'m> Emit<'m> {
         let [begin, end] = [self.m.args(region)[0], self.m.args(region)[1]];
         self.m.set_name(begin, "begin");
         self.m.set_name(end, "end");
-        body(&mut Emit { m: self.m, region, loc: self.loc, macs: 0, deadline: None }, begin, end)
+        body(&mut self.inside(region), begin, end)
     }
 
     /// A loop over `lo..hi`.
@@ -84,7 +111,7 @@ impl<'m> Emit<'m> {
         let region = self.m.regions(op)[0];
         let i = self.m.args(region)[0];
         self.m.set_name(i, "i");
-        body(&mut Emit { m: self.m, region, loc: self.loc, macs: 0, deadline: None }, i)
+        body(&mut self.inside(region), i)
     }
 
     /// A loop over `0..count`; none for a single iteration, whose index is the constant 0.
@@ -198,7 +225,7 @@ pub fn sweep<const N: usize, const D: usize, C: KernelCall<Code>>(
         at: views[k].into(),
         by: from_fn(|depth| level(depth).map_or(0, |l| l.strides[k]).into()),
     });
-    let tasks = if work < grain::ELEMENTS || levels.is_empty() { 1 } else { levels[0].count };
+    let tasks = e.tasks(work >= grain::ELEMENTS && !levels.is_empty(), levels.first().map_or(1, |l| l.count));
     e.step(tasks, |e, begin, end| {
         if tasks == 1 {
             return nest(e, counts, &operands, &levels[..outer], &call);

@@ -213,10 +213,10 @@ pub struct Joined {
 }
 
 impl Joined {
-    /// Those of the main function.
+    /// Those of the main function and its regions.
     pub fn of(m: &Module) -> Joined {
         let mut joined = Joined::default();
-        for &op in m.ops(m.body()) {
+        for op in m.walk(m.body()) {
             if let Some(norm) = LayerNorm::of(m, op)
                 && let Some(sum) = Sum::in_front_of(m, norm)
             {

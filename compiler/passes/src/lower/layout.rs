@@ -7,6 +7,7 @@
 //! | part | an operand of a concat, written straight into the result by the op that computes it |
 //! | output | a result of the model that is row-major anyway, written straight into the caller's memory |
 //! | rows | what has no planes; a product or layer norm, and what is computed from rows element by element or along them; inputs |
+//! | a step of a scan | an index of a sequence or of an output, which moves with the loop: `scan.rs` |
 //! | channels-last | all other tensors of rank 4; the padding of the convolutions that read a buffer, or a part or whole channels of it, is in memory and costs nothing |
 //!
 //! The rules look at what an op is, at its readers and at the layout of its first operand, which is decided before. So the
@@ -14,13 +15,13 @@
 
 use super::conversions::Conversions;
 use super::joined::Scores;
-use super::view::{View, bytes_of, channels_last, row_major};
+use super::view::{Base, View, bytes_of, channels_last, row_major};
 use qc_dialects::graph::{
-    Concat, Conversion, Expand, IntegerMatmul, LayerNorm, Matmul, Observe, Reshape, Slice, Softmax, Transpose,
+    Concat, Conversion, Expand, IntegerMatmul, LayerNorm, Matmul, Observe, Reshape, Scan, Slice, Softmax, Transpose,
 };
 use qc_dialects::interfaces::Convolution;
 use qc_dialects::quant::{QBatchMatmul, QDynamicMatmul, QFloatMatmul};
-use qc_ir::{BufferTy, Elem, Module, OpId, Traits, ValueId};
+use qc_ir::{BufferTy, Elem, Module, OpId, RegionId, Traits, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// How a tensor lies.
@@ -92,8 +93,20 @@ pub struct Root(pub ValueId);
 pub struct Layouts {
     layouts: HashMap<ValueId, Layout>,
     views: HashMap<ValueId, View<Root>>,
+    /// What is written into the outputs of a scan by a step of it.
+    outputs_of_steps: HashSet<ValueId>,
     /// Conversions without steps.
     pub conversions: Conversions,
+}
+
+/// The place of what is a root itself.
+fn root(v: ValueId) -> Base<Root> {
+    Base { buf: Root(v), offset: 0, moves: Vec::new() }
+}
+
+/// Whether an op has a region.
+fn is_nested(m: &Module, op: OpId) -> bool {
+    !m.regions(op).is_empty()
 }
 
 impl Layouts {
@@ -104,31 +117,75 @@ impl Layouts {
         for &v in m.args(m.body()) {
             all.put(m, v, Layout::Rows);
         }
+        all.put_region(m, m.body(), &readers, &mut HashSet::new());
+        all
+    }
+
+    /// Decides for what the ops of a region give, `rows` being results so far that are row-major whatever their rank.
+    fn put_region(&mut self, m: &Module, region: RegionId, readers: &Readers, rows: &mut HashSet<ValueId>) {
         // The results of concats first, the last one before the others: a part needs its whole.
-        for &op in m.ops(m.body()).iter().rev() {
-            if let Some(concat) = Concat::of(m, op) {
+        for &op in m.ops(region).iter().rev() {
+            if let Some(concat) = Concat::of(m, op).filter(|c| !self.views.contains_key(&c.out(m))) {
                 let v = concat.out(m);
-                all.put(m, v, readers.layout(m, v, false));
+                self.put(m, v, readers.layout(m, v, false));
             }
         }
-        let mut rows = HashSet::new();
-        for &op in m.ops(m.body()) {
+        for &op in m.ops(region) {
+            if let Some(scan) = Scan::of(m, op) {
+                self.put_scan(m, scan, readers, rows);
+                continue;
+            }
             let v = m.result(op);
-            let in_rows = all.prefers_rows(m, op, &rows);
+            let in_rows = self.prefers_rows(m, op, rows);
             if in_rows {
                 rows.insert(v);
             }
-            let joined = &all.conversions.joined;
-            let nowhere = [&all.conversions.stored, &all.conversions.read].iter().any(|c| c.contains_key(&v));
+            let joined = &self.conversions.joined;
+            let nowhere = [&self.conversions.stored, &self.conversions.read].iter().any(|c| c.contains_key(&v));
             if nowhere || joined.has_no_memory(v) {
-                all.layouts.insert(v, Layout::None);
+                self.layouts.insert(v, Layout::None);
+            } else if self.outputs_of_steps.contains(&v) {
+                // Decided with the scan around.
             } else if is_alias(m, op) {
-                all.put_alias(m, op);
+                self.put_alias(m, op);
             } else if !m.is(op, Concat::DEF) {
-                all.put(m, v, readers.layout(m, v, in_rows));
+                self.put(m, v, readers.layout(m, v, in_rows));
             }
         }
-        all
+    }
+
+    /// The results of a scan, and what is in its region: `scan.rs` says how they lie.
+    fn put_scan(&mut self, m: &Module, scan: Scan, readers: &Readers, rows: &mut HashSet<ValueId>) {
+        let (body, [states, sequences]) = (scan.body(m), scan.counts(m));
+        for &v in m.results(scan.0) {
+            self.put(m, v, super::scan::in_rows(readers.layout(m, v, true)));
+        }
+        for (i, (&arg, &v)) in m.args(body).iter().zip(&scan.operands(m)).enumerate() {
+            let view = match i {
+                _ if i < states => self.views.get(&m.results(scan.0)[i]).cloned(),
+                _ if i < states + sequences => self.views.get(&v).map(|x| x.first().of_base(&root(arg))),
+                _ => self.views.get(&v).cloned(),
+            };
+            self.layouts.insert(arg, Layout::Alias);
+            self.views.extend(view.map(|view| (arg, view)));
+        }
+        let returns = m.returns(body);
+        for (&v, result) in returns[states..].iter().zip(&m.results(scan.0)[states..]) {
+            let once = returns[states..].iter().filter(|r| **r == v).count() == 1;
+            let own = computes(m, v) && m.region_of(v) == Some(body) && m.producer(v).is_some_and(|p| !is_nested(m, p));
+            if once && own && !readers.parts.contains_key(&v) && !readers.paddings.contains_key(&v) {
+                let view = self.views.get(result).map(|x| x.first().of_base(&root(v)));
+                self.layouts.insert(v, Layout::Alias);
+                self.views.extend(view.map(|view| (v, view)));
+                self.outputs_of_steps.insert(v);
+            }
+        }
+        self.put_region(m, body, readers, rows);
+    }
+
+    /// Whether a value is written where the outputs of a scan around have it.
+    pub fn is_of_output(&self, v: ValueId) -> bool {
+        self.outputs_of_steps.contains(&v)
     }
 
     /// How `v` lies.
@@ -244,7 +301,8 @@ struct Readers {
 impl Readers {
     fn of(m: &Module) -> Readers {
         let mut readers = Readers::default();
-        let padded: Vec<(ValueId, [usize; 4])> = m.ops(m.body()).filter_map(|&op| padded_input(m, op)).collect();
+        let all = m.walk(m.body());
+        let padded: Vec<(ValueId, [usize; 4])> = all.iter().filter_map(|&op| padded_input(m, op)).collect();
         readers.place_parts(m, &padded.iter().map(|p| p.0).collect());
         for (v, pads) in padded {
             let padding = readers.paddings.entry(readers.root(m, v)).or_default();
@@ -275,9 +333,11 @@ impl Readers {
     /// Operands of concats that are parts of the result: computed, read there once, no results of the model. Where planes are
     /// joined at their edges, no padding fits between them.
     fn place_parts(&mut self, m: &Module, padded: &HashSet<ValueId>) {
-        let returned: HashSet<ValueId> = m.returns(m.body()).iter().copied().collect();
+        let regions = m.regions_in(m.body());
+        let returned: HashSet<ValueId> = regions.iter().flat_map(|&r| m.returns(r)).copied().collect();
         // Later concats first: a tensor that several concats read is part of the last.
-        for concat in m.ops(m.body()).iter().rev().filter_map(|&op| Concat::of(m, op)) {
+        let all = m.walk(m.body());
+        for concat in all.iter().rev().filter_map(|&op| Concat::of(m, op)) {
             let (whole, axis, inputs) = (concat.out(m), concat.axis(m) as usize, concat.inputs(m));
             let mut times: HashMap<ValueId, usize> = HashMap::new();
             inputs.iter().for_each(|v| *times.entry(*v).or_default() += 1);

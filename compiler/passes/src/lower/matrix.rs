@@ -141,7 +141,7 @@ impl Sweep {
     pub fn emit<C: KernelCall<Code>>(&self, e: Emit<'_>, call: impl Fn(Panel) -> C) -> Result<(), Diag> {
         let body = |e: &mut Emit<'_>, panel: Panel| e.call(&call(panel));
         let mut e = e.with_macs(self.macs);
-        let split = self.macs >= grain::MACS;
+        let split = e.tasks(self.macs >= grain::MACS, 2) > 1;
         let (panel, panels) = (&self.panel, self.cols.div_ceil(PANEL));
         if let Some((first, rest)) = self.batch.split_first() {
             let tasks = if split { first.count } else { 1 };

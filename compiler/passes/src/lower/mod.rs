@@ -34,6 +34,7 @@ mod pool;
 mod reduce;
 mod rules;
 mod scalar;
+mod scan;
 mod stored;
 pub mod view;
 mod wide;
@@ -43,12 +44,12 @@ use layout::{Layout, Layouts, Root};
 use qc_dialects::quant::Over;
 use qc_dialects::{loops, phase};
 use qc_ir::{
-    Attr, Attrs, Builder, Data, Deadline, Diag, Elem, HostTensor, Keeps, LocId, Module, Pass, PassCx, Quant, TensorTy,
-    Type, ValueId,
+    Attr, Attrs, Builder, Data, Deadline, Diag, Elem, HostTensor, Insert, Keeps, LocId, Module, Pass, PassCx, Quant,
+    RegionId, TensorTy, Type, ValueId,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
-use view::View;
+use view::{Base, View};
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -65,14 +66,10 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     out.consts.memo = m.consts.memo.clone();
     out.locs = m.locs.clone();
     let (buffers, dynamic, outputs, loc) = (HashMap::new(), HashMap::new(), Vec::new(), m.locs.unknown());
-    let (place, checks, deadline) = (Layouts::of(m), Vec::new(), cx.deadline);
-    let mut lower = Lower { src: m, place, out, buffers, dynamic, outputs, checks, loc, deadline };
+    let (place, checks, deadline, repeated) = (Layouts::of(m), Vec::new(), cx.deadline, None);
+    let mut lower = Lower { src: m, place, out, buffers, dynamic, outputs, checks, loc, deadline, repeated };
     lower.signature()?;
-    for &op in m.ops(m.body()) {
-        cx.check_time()?;
-        lower.loc = m.loc(op);
-        lower.op(op).map_err(|d| if d.loc.is_none() { d.at(m.loc(op)) } else { d })?;
-    }
+    lower.region(m.body())?;
     lower.results()?;
     lower.checks()?;
     *m = lower.out;
@@ -84,17 +81,30 @@ struct Lower<'s> {
     src: &'s Module,
     place: Layouts,
     out: Module,
-    /// By the tensor that is the root of what lies in the buffer.
-    buffers: HashMap<ValueId, ValueId>,
+    /// By the tensor that is the root of what lies there.
+    buffers: HashMap<ValueId, Base>,
     /// Tensors in formats of a run so far.
     dynamic: HashMap<(ValueId, Over), dynamic::Quantized>,
     outputs: Vec<ValueId>,
     checks: Vec<gather::Noted>,
     loc: LocId,
     deadline: Option<Deadline>,
+    /// The loop that ops are lowered into, if it is not the program itself.
+    repeated: Option<scan::Repeated>,
 }
 
 impl Lower<'_> {
+    /// Lowers the ops of a region.
+    fn region(&mut self, region: RegionId) -> Result<(), Diag> {
+        let src = self.src;
+        for &op in src.ops(region) {
+            self.deadline.map_or(Ok(()), |d| d.check()).map_err(|e| Diag::limit(&e))?;
+            self.loc = src.loc(op);
+            self.op(op).map_err(|d| if d.loc.is_none() { d.at(src.loc(op)) } else { d })?;
+        }
+        Ok(())
+    }
+
     /// The main function: inputs, then outputs, all row-major.
     fn signature(&mut self) -> Result<(), Diag> {
         let src = self.src;
@@ -116,7 +126,7 @@ impl Lower<'_> {
             match i.checked_sub(inputs.len()) {
                 None => {
                     self.out.set_name(arg, src.name(v).unwrap_or("input"));
-                    self.buffers.insert(v, arg);
+                    self.buffers.insert(v, arg.into());
                 }
                 Some(n) => {
                     self.out.set_name(arg, &format!("out.{}", outputs.get(n).map_or("", |n| n)));
@@ -134,19 +144,35 @@ impl Lower<'_> {
     }
 
     fn emit(&mut self) -> Emit<'_> {
-        let body = self.out.body();
-        Emit::new(&mut self.out, body, self.loc).until(self.deadline)
+        let region = self.repeated.as_ref().map(|r| r.region);
+        let emit = match region {
+            Some(region) => Emit::new(&mut self.out, region, self.loc).within_a_step(),
+            None => {
+                let body = self.out.body();
+                Emit::new(&mut self.out, body, self.loc)
+            }
+        };
+        emit.until(self.deadline)
+    }
+
+    /// A builder of buffers, which are declared outside of steps.
+    fn outside(&mut self) -> Builder<'_> {
+        let at = match &self.repeated {
+            Some(repeated) => Insert::Before(repeated.step),
+            None => Insert::End(self.out.body()),
+        };
+        Builder { m: &mut self.out, at, loc: self.loc }
     }
 
     /// Where a tensor lies; constants are laid down at their first use.
     fn view(&mut self, v: ValueId) -> Result<View, Diag> {
         let view = self.place.view(v).ok_or_else(|| Diag::bug("a tensor without memory is read"))?.clone();
         let Root(root) = view.buf;
-        let buf = match self.buffers.get(&root) {
-            Some(&buf) => buf,
-            None => self.constant(root)?,
+        let base = match self.buffers.get(&root) {
+            Some(base) => base.clone(),
+            None => self.constant(root)?.into(),
         };
-        Ok(view.of_buffer(buf))
+        Ok(view.of_buffer(&base))
     }
 
     /// Lays down a constant.
@@ -161,7 +187,7 @@ impl Lower<'_> {
             _ => tensor,
         };
         let buf = self.shared_data(&name, tensor, vec![])?;
-        self.buffers.insert(v, buf);
+        self.buffers.insert(v, buf.into());
         Ok(buf)
     }
 
@@ -185,10 +211,7 @@ impl Lower<'_> {
         if !pack.is_empty() {
             attrs.set("pack", Attr::Fields(pack));
         }
-        let body = self.out.body();
-        let mut b = Builder::at_end(&mut self.out, body);
-        b.loc = self.loc;
-        let op = b.create_with(loops::ConstBuffer::DEF, &[], attrs, vec![ty], &[])?;
+        let op = self.outside().create_with(loops::ConstBuffer::DEF, &[], attrs, vec![ty], &[])?;
         let v = self.out.result(op);
         self.out.set_name(v, name);
         Ok(v)
@@ -208,11 +231,8 @@ impl Lower<'_> {
         layout: Layout,
         attrs: Attrs,
     ) -> Result<View, Diag> {
-        let body = self.out.body();
-        let mut b = Builder::at_end(&mut self.out, body);
-        b.loc = self.loc;
         let ty = layout.buffer(elem, dims);
-        let op = b.create_with(loops::Alloc::DEF, &[], attrs, vec![Type::Buffer(ty.clone())], &[])?;
+        let op = self.outside().create_with(loops::Alloc::DEF, &[], attrs, vec![Type::Buffer(ty.clone())], &[])?;
         let v = self.out.result(op);
         self.out.set_name(v, name);
         Ok(View::whole(v, &ty, layout.padding()))
@@ -227,13 +247,14 @@ impl Lower<'_> {
     fn destination(&mut self, v: ValueId) -> Result<View, Diag> {
         let view = self.place.view(v).ok_or_else(|| Diag::bug("a tensor without memory is written"))?.clone();
         let Root(root) = view.buf;
-        let buf = match (self.buffers.get(&root), self.place.layout(root)) {
-            (Some(&buf), _) => buf,
-            (None, Layout::Output(i)) => self.outputs[i],
-            (None, layout) => self.own_buffer(root, layout)?,
+        let base = match (self.buffers.get(&root), self.place.layout(root)) {
+            (Some(base), _) => base.clone(),
+            (None, Layout::Output(i)) => self.outputs[i].into(),
+            (None, layout) => self.own_buffer(root, layout)?.into(),
         };
-        self.buffers.insert(root, buf);
-        Ok(view.of_buffer(buf))
+        let view = view.of_buffer(&base);
+        self.buffers.insert(root, base);
+        Ok(view)
     }
 
     /// The buffer of a tensor that is a root, its padding filled.

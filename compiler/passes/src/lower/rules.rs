@@ -5,7 +5,7 @@ use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
     Conversion, CumSum, Dequantize, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool,
     GlobalMaxPool, Index, IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, MaxPool, Observe,
-    Pad, Quantize, ReduceMean, Resample, Reshape, Select, Slice, Softmax, Take, Transpose,
+    Pad, Quantize, ReduceMean, Resample, Reshape, Scan, Select, Slice, Softmax, Take, Transpose,
 };
 use qc_dialects::quant::{
     QAvgPool, QBatchMatmul, QBinary, QConv2d, QDynamicConv2d, QDynamicMatmul, QEmbedding, QFloatMatmul, QLut, QMatmul,
@@ -60,6 +60,7 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[LayerNorm::DEF], |l, op| l.layer_norm(LayerNorm(op))),
     (&[Lrn::DEF], |l, op| l.lrn(Lrn(op))),
     (&[ReduceMean::DEF], |l, op| l.reduce_mean(ReduceMean(op))),
+    (&[Scan::DEF], |l, op| l.scan(Scan(op))),
     (&[BatchNorm::DEF], |_, _| {
         Err(Diag::error("graph.batch_norm: its statistics are not constant, finite numbers")
             .help("check the exported mean and variance; a variance must not be negative"))

@@ -21,7 +21,7 @@ struct Place<'v> {
 
 impl<'v> Place<'v> {
     fn of(view: &'v View) -> Place<'v> {
-        Place { view, moves: Vec::new() }
+        Place { view, moves: view.moves.clone() }
     }
 
     fn moved(&self, index: ValueId, bytes: i64) -> Place<'v> {

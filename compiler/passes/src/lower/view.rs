@@ -12,6 +12,8 @@ pub struct View<B = ValueId> {
     pub buf: B,
     /// Bytes from the buffer's origin to element 0.
     pub offset: i64,
+    /// Indices of loops around, and by how many bytes element 0 moves with each.
+    pub moves: Vec<(ValueId, i64)>,
     /// Logical dims.
     pub dims: Vec<usize>,
     /// Bytes from one index to the next, per dim.
@@ -20,6 +22,23 @@ pub struct View<B = ValueId> {
     pub elem: Elem,
     /// Rows and columns around a rank-4 tensor's planes that hold its zero: top, left, bottom, right.
     pub padding: [usize; 4],
+}
+
+/// A place in a buffer, which may move with loops.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Base<B = ValueId> {
+    /// The buffer.
+    pub buf: B,
+    /// Bytes from its origin.
+    pub offset: i64,
+    /// See [`View::moves`].
+    pub moves: Vec<(ValueId, i64)>,
+}
+
+impl From<ValueId> for Base {
+    fn from(buf: ValueId) -> Base {
+        Base { buf, offset: 0, moves: Vec::new() }
+    }
 }
 
 /// Bytes of a plain element.
@@ -43,13 +62,29 @@ impl<B: Copy> View<B> {
     /// The view of all of a buffer.
     pub fn whole(buf: B, ty: &BufferTy, padding: [usize; 4]) -> View<B> {
         let strides = ty.strides.iter().map(|&s| s as i64).collect();
-        View { buf, offset: 0, dims: ty.dims.to_vec(), strides, elem: ty.elem, padding }
+        View { buf, offset: 0, moves: Vec::new(), dims: ty.dims.to_vec(), strides, elem: ty.elem, padding }
     }
 
-    /// The same view of another buffer.
-    pub fn of_buffer<C>(self, buf: C) -> View<C> {
-        let View { offset, dims, strides, elem, padding, .. } = self;
-        View { buf, offset, dims, strides, elem, padding }
+    /// The same view of a buffer, or of what lies in one.
+    pub fn of_buffer<C: Clone>(self, base: &Base<C>) -> View<C> {
+        let View { offset, moves, dims, strides, elem, padding, .. } = self;
+        let moves = base.moves.iter().copied().chain(moves).collect();
+        View { buf: base.buf.clone(), offset: base.offset + offset, moves, dims, strides, elem, padding }
+    }
+
+    /// Where it begins.
+    pub fn base(&self) -> Base<B> {
+        Base { buf: self.buf, offset: self.offset, moves: self.moves.clone() }
+    }
+
+    /// The same view, beginning there.
+    pub fn of_base(self, base: &Base<B>) -> View<B> {
+        View { buf: base.buf, offset: base.offset, moves: base.moves.clone(), ..self }
+    }
+
+    /// Index 0 of the first dim.
+    pub fn first(&self) -> View<B> {
+        View { dims: self.dims[1..].to_vec(), strides: self.strides[1..].to_vec(), padding: [0; 4], ..self.clone() }
     }
 
     /// Bytes of one element.

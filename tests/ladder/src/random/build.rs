@@ -2,11 +2,11 @@
 
 use super::makers::MAKERS;
 use super::{Mode, Recipe, Step, pairs};
-use qc_dialects::graph::{Cast, Constant, Dequantize, Quantize, Relu, Reshape};
+use qc_dialects::graph::{Cast, Constant, Dequantize, Quantize, Relu, Reshape, Scan};
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, ConstId, Elem, HostTensor, Module, OpDef, Quant, RegionId, TensorTy, Type, ValueId, run_region,
-    seeded_inputs,
+    Attrs, Builder, ConstId, Elem, HostTensor, Insert, Module, OpDef, Quant, RegionId, TensorTy, Type, ValueId,
+    run_region, seeded_inputs,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,6 +100,43 @@ impl Graph {
         let v = self.m.result(made);
         self.m.set_name(v, &name);
         v
+    }
+
+    /// A scan of a region, whose operands are sequences where `sequences` says; gives the results.
+    pub fn scan(
+        &mut self,
+        operands: &[ValueId],
+        attrs: Attrs,
+        sequences: std::ops::Range<usize>,
+        body: impl FnOnce(&mut Graph, &[ValueId]) -> Vec<ValueId>,
+    ) -> Vec<ValueId> {
+        let of_step = |(i, &v): (usize, &ValueId)| {
+            let t = self.m.tensor_ty(v);
+            let dims = &t.dims[usize::from(sequences.contains(&i))..];
+            Type::Tensor(TensorTy::new(t.elem, dims))
+        };
+        let types: Vec<Type> = operands.iter().enumerate().map(of_step).collect();
+        let slots: Vec<Option<ValueId>> = operands.iter().copied().map(Some).collect();
+        let name = format!("scan{}", self.count);
+        self.count += 1;
+        let loc = self.m.locs.node(&name, Scan::DEF.name);
+        let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc };
+        let (op, region) = b.begin(Scan::DEF, &slots, attrs, &types);
+        let outside = std::mem::replace(&mut self.body, region);
+        let args = self.m.args(region).to_vec();
+        for (i, &v) in args.iter().enumerate() {
+            self.m.set_name(v, &format!("{name}.{i}"));
+        }
+        let returns = body(self, &args);
+        self.m.set_returns(region, &returns);
+        self.body = outside;
+        let mut b = Builder { m: &mut self.m, at: Insert::End(outside), loc };
+        b.finish(op).unwrap_or_else(|d| panic!("the generator made an invalid scan: {d}"));
+        let results = self.m.results(op).to_vec();
+        for (i, &v) in results.iter().enumerate() {
+            self.m.set_name(v, &format!("{name}.out{i}"));
+        }
+        results
     }
 
     /// A constant.

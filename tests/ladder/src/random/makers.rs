@@ -5,12 +5,12 @@
 //! that exists (functions of single elements have theirs); a test compares the table with the declarations.
 
 use super::build::Graph;
-use super::{dynamic, elementwise, integer, linear, mixing, movement, norms, pattern, window};
+use super::{dynamic, elementwise, integer, linear, mixing, movement, norms, pattern, recurrent, window};
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Compare, Concat, Constant, Conv2d, CumSum,
     Dequantize, Div, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index,
     IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad,
-    Pow, Quantize, ReduceMean, Relu, Rem, Resample, Reshape, Select, Slice, Softmax, Sub, Take, Transpose,
+    Pow, Quantize, ReduceMean, Relu, Rem, Resample, Reshape, Scan, Select, Slice, Softmax, Sub, Take, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -78,6 +78,7 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 3, ops: &[Add::DEF, LayerNorm::DEF], make: norms::layer_norm },
     Maker { weight: 2, ops: &[BatchNorm::DEF], make: linear::batch_norm },
     Maker { weight: 2, ops: &[Softmax::DEF, ReduceMean::DEF, Sub::DEF], make: mixing::items },
+    Maker { weight: 3, ops: &[Scan::DEF], make: recurrent::scan },
 ];
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod norms;
 mod numbers;
 mod pairs;
 mod pattern;
+mod recurrent;
 pub mod shrink;
 mod window;
 
