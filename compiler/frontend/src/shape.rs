@@ -69,94 +69,98 @@ pub(crate) fn two_d(dims: &[usize], axis: usize) -> [usize; 2] {
 /// The largest kernel, stride, pad or dilation: far above real ones, and no sum of such overflows.
 const MAX_WINDOW: i64 = 1 << 20;
 
-/// The window of a convolution or pool before its pads are known.
+/// One dim of the window of a convolution or pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Window {
-    pub input: [usize; 2],
-    pub kernel: [i64; 2],
-    pub strides: [i64; 2],
-    pub dilations: [i64; 2],
+pub(crate) struct Side {
+    pub input: usize,
+    pub kernel: i64,
+    pub stride: i64,
+    pub dilation: i64,
+    /// In front and behind.
+    pub pads: [i64; 2],
 }
 
-impl Window {
+impl Side {
+    /// The window of one element over a dim of `input`, which it keeps.
+    pub fn unit(input: usize) -> Side {
+        Side { input, kernel: 1, stride: 1, dilation: 1, pads: [0, 0] }
+    }
+
     /// Checks the numbers.
     ///
     /// # Errors
     /// When one is out of bounds.
-    pub fn checked(self) -> Result<Window, Refusal> {
-        let all = [self.kernel, self.strides, self.dilations];
-        if all.iter().flatten().any(|n| !(1..=MAX_WINDOW).contains(n)) {
-            let text = format!("kernel {:?}, strides {:?}, dilations {:?}", self.kernel, self.strides, self.dilations);
+    pub fn checked(self) -> Result<Side, Refusal> {
+        let Side { kernel, stride, dilation, pads, .. } = self;
+        if [kernel, stride, dilation].iter().any(|n| !(1..=MAX_WINDOW).contains(n)) {
+            let text = format!("kernel {kernel}, stride {stride}, dilation {dilation}");
             return Err(Refusal::invalid(format!("{text}: a number is not positive or is absurd")));
         }
+        checked_pads(&pads)?;
         Ok(self)
     }
 
-    fn reach(&self, d: usize) -> i64 {
-        self.dilations[d] * (self.kernel[d] - 1) + 1
+    /// Elements from the first tap to the last.
+    pub fn reach(&self) -> i64 {
+        self.dilation * (self.kernel - 1) + 1
     }
 
-    /// How far the taps of the transposed window reach over dim `d`.
-    pub fn spread(&self, d: usize) -> i64 {
-        self.strides[d] * (self.input[d] as i64 - 1) + self.reach(d)
+    /// How far the taps of the transposed window reach.
+    pub fn spread(&self) -> i64 {
+        self.stride * (self.input as i64 - 1) + self.reach()
     }
 
-    /// Pads so that the output is `ceil(input / stride)`; the odd one goes behind, or in front if `odd_first`.
-    pub fn same_pads(&self, odd_first: bool) -> [i64; 4] {
-        let total = |d: usize| {
-            let input = self.input[d] as i64;
-            let out = (input + self.strides[d] - 1) / self.strides[d];
-            ((out - 1) * self.strides[d] + self.reach(d) - input).max(0)
-        };
-        let first = |d: usize| if odd_first { (total(d) + 1) / 2 } else { total(d) / 2 };
-        [first(0), first(1), total(0) - first(0), total(1) - first(1)]
+    /// The number of windows; `None` if none fits.
+    pub fn count(&self) -> Option<usize> {
+        let room = self.input as i64 + self.pads[0] + self.pads[1] - self.reach();
+        usize::try_from(room).ok().map(|room| room / self.stride as usize + 1)
     }
 
-    /// Trailing pads with which the floor formula gives the ceil formula's output size, leaving out windows that start
-    /// behind the input and its leading pad; `None` if no such pads exist.
-    pub fn ceil_pads(&self, pads: [i64; 4]) -> Option<[i64; 4]> {
-        let mut out = pads;
-        for d in 0..2 {
-            let (stride, input) = (self.strides[d], self.input[d] as i64);
-            let room = input + pads[d] + pads[2 + d] - self.reach(d);
-            // A window that begins inside counts, even if the input is smaller.
-            let mut count = (room + stride - 1).div_euclid(stride) + 1;
-            if count < 1 {
-                return None;
-            }
-            if (count - 1) * stride >= input + pads[d] {
-                count -= 1;
-            }
-            let least = (count - 1) * stride + self.reach(d) - input - pads[d];
-            out[2 + d] = pads[2 + d].clamp(least, least + stride - 1);
-            if out[2 + d] < 0 {
-                return None;
-            }
+    /// With pads so that the output is `ceil(input / stride)`; the odd one goes behind, or in front if `odd_first`.
+    pub fn same(self, odd_first: bool) -> Side {
+        let input = self.input as i64;
+        let out = (input + self.stride - 1) / self.stride;
+        let total = ((out - 1) * self.stride + self.reach() - input).max(0);
+        let first = if odd_first { (total + 1) / 2 } else { total / 2 };
+        Side { pads: [first, total - first], ..self }
+    }
+
+    /// With a trailing pad with which the floor formula gives the ceil formula's output size, leaving out a window that starts
+    /// behind the input and its leading pad; `None` if no such pad exists.
+    pub fn ceiled(self) -> Option<Side> {
+        let (stride, input, [front, behind]) = (self.stride, self.input as i64, self.pads);
+        let room = input + front + behind - self.reach();
+        // A window that begins inside counts, even if the input is smaller.
+        let mut count = (room + stride - 1).div_euclid(stride) + 1;
+        if count < 1 {
+            return None;
         }
-        Some(out)
+        if (count - 1) * stride >= input + front {
+            count -= 1;
+        }
+        let least = (count - 1) * stride + self.reach() - input - front;
+        let behind = behind.clamp(least, least + stride - 1);
+        (behind >= 0).then_some(Side { pads: [front, behind], ..self })
     }
 }
 
-/// Explicit pads as top, left, bottom, right.
-///
-/// # Errors
-/// When one is negative or absurd.
-pub(crate) fn checked_pads(pads: [i64; 4]) -> Result<[i64; 4], Refusal> {
-    if pads.iter().all(|p| (0..=MAX_WINDOW).contains(p)) {
-        return Ok(pads);
+/// Refuses pads that are negative or absurd.
+pub(crate) fn checked_pads(pads: &[i64]) -> Result<(), Refusal> {
+    match pads.iter().all(|p| (0..=MAX_WINDOW).contains(p)) {
+        true => Ok(()),
+        false => Err(Refusal::unsupported(format!("the pads {pads:?} are negative or absurd"))),
     }
-    Err(Refusal::unsupported(format!("the pads {pads:?} are negative or absurd")))
 }
 
-/// Two numbers from a list; one number stands for both.
+/// One number per dim from a list; one number stands for all.
 ///
 /// # Errors
 /// For any other count.
-pub(crate) fn pair(name: &str, list: &[i64]) -> Result<[i64; 2], Refusal> {
-    match *list {
-        [a] => Ok([a, a]),
-        [a, b] => Ok([a, b]),
-        _ => Err(Refusal::unsupported(format!("`{name}` has {} numbers; only 2-D windows are supported", list.len()))),
+pub(crate) fn per_dim(name: &str, list: &[i64], dims: usize) -> Result<Vec<i64>, Refusal> {
+    match list {
+        [a] => Ok(vec![*a; dims]),
+        _ if list.len() == dims => Ok(list.to_vec()),
+        _ => Err(Refusal::invalid(format!("`{name}` has {} numbers for {dims} dims", list.len()))),
     }
 }
 
@@ -184,36 +188,38 @@ mod tests {
         assert!(squeeze(&[1], &[4], false).is_err());
     }
 
-    fn window(input: usize, kernel: i64, stride: i64) -> Window {
-        Window { input: [input; 2], kernel: [kernel; 2], strides: [stride; 2], dilations: [1; 2] }
+    fn side(input: usize, kernel: i64, stride: i64) -> Side {
+        Side { input, kernel, stride, dilation: 1, pads: [0, 0] }
     }
 
     #[test]
     fn same_padding_matches_the_ceil_of_the_stride() {
-        assert_eq!(window(224, 3, 2).same_pads(false), [0, 0, 1, 1]);
-        assert_eq!(window(224, 3, 2).same_pads(true), [1, 1, 0, 0]);
-        assert_eq!(window(5, 1, 2).same_pads(false), [0; 4]);
-        assert_eq!(window(5, 5, 1).same_pads(false), [2; 4]);
+        assert_eq!(side(224, 3, 2).same(false).pads, [0, 1]);
+        assert_eq!(side(224, 3, 2).same(true).pads, [1, 0]);
+        assert_eq!(side(5, 1, 2).same(false).pads, [0, 0]);
+        assert_eq!(side(5, 5, 1).same(false).pads, [2, 2]);
     }
 
     #[test]
     fn ceil_mode_becomes_trailing_pads() {
+        let pads = |side: Side| side.ceiled().map(|s| s.pads);
         // 112 -> 56 with kernel 3, stride 2: one more column is needed.
-        assert_eq!(window(112, 3, 2).ceil_pads([0; 4]), Some([0, 0, 1, 1]));
-        assert_eq!(window(113, 3, 2).ceil_pads([0; 4]), Some([0; 4]));
+        assert_eq!(pads(side(112, 3, 2)), Some([0, 1]));
+        assert_eq!(pads(side(113, 3, 2)), Some([0, 0]));
         // The second window would start behind the input: it is left out.
-        assert_eq!(window(2, 1, 3).ceil_pads([0; 4]), Some([0; 4]));
-        assert_eq!(window(2, 5, 3).ceil_pads([0; 4]), None);
+        assert_eq!(pads(side(2, 1, 3)), Some([0, 0]));
+        assert_eq!(pads(side(2, 5, 3)), None);
         // One window that is larger than the input.
-        assert_eq!(window(1, 2, 2).ceil_pads([0; 4]), Some([0, 0, 1, 1]));
-        assert_eq!(window(2, 3, 2).ceil_pads([0; 4]), Some([0, 0, 1, 1]));
+        assert_eq!(pads(side(1, 2, 2)), Some([0, 1]));
+        assert_eq!(pads(side(2, 3, 2)), Some([0, 1]));
     }
 
     #[test]
     fn absurd_windows_are_errors() {
-        assert!(window(5, 0, 1).checked().is_err());
-        assert!(window(5, 1, i64::MAX).checked().is_err());
+        assert!(side(5, 0, 1).checked().is_err());
+        assert!(side(5, 1, i64::MAX).checked().is_err());
         assert!(axis(i64::MIN, 4).is_err());
-        assert!(checked_pads([0, 0, -1, 0]).is_err());
+        assert!(checked_pads(&[0, 0, -1, 0]).is_err());
+        assert_eq!(side(5, 6, 1).count(), None);
     }
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from models.net import Net, Value
 
 
 def pool(net: Net, x: Value) -> Value | None:
     """Maximum and average with any padding, in ceil mode too, of maps down to the size of a window."""
-    if x.rank not in (3, 4) or not x.known:
+    if x.rank not in (3, 4, 5) or not x.known:
         return None
     dims = x.rest[1:]
     kind = net.pick(["MaxPool", "AveragePool"])
@@ -21,15 +23,49 @@ def pool(net: Net, x: Value) -> Value | None:
         pads = [net.integer(0, k // 2) for k in kernel]
         attributes["pads"] = pads + (pads if net.chance(0.7) else [net.integer(0, k // 2) for k in kernel])
         attributes["ceil_mode"] = int(net.chance(0.35))
+    if net.opset >= 19 and not attributes.get("ceil_mode") and "auto_pad" not in attributes and net.chance(0.2):
+        dilations = [net.integer(1, 2) for _ in dims]
+        if all((k - 1) * a + 1 <= d for k, a, d in zip(kernel, dilations, dims, strict=True)):
+            attributes["dilations"] = dilations
     if kind == "AveragePool" and net.chance(0.4):
         attributes["count_include_pad"] = 1
     return net.op(kind, x, **attributes)
 
 
 def global_pool(net: Net, x: Value) -> Value | None:
-    if x.rank not in (3, 4) or not x.known:
+    if x.rank not in (3, 4, 5) or not x.known:
         return None
     return net.op(net.pick(["GlobalAveragePool", "GlobalAveragePool", "GlobalMaxPool"]), x)
 
 
-MAKERS = [pool, pool, pool, global_pool]
+def volume(net: Net, x: Value) -> Value | None:
+    """Through a window of three dims, the channels taken for planes."""
+    if x.rank != 4 or not x.known:
+        return None
+    c, h, w = x.rest
+    v = net.op("Reshape", x, net.const([0, 1, c, h, w] if net.chance(0.7) or c % 2 else [0, 2, c // 2, h, w], np.int64))
+    y = pool(net, v) if net.chance(0.4) else conv3d(net, v)
+    if y is None or not y.known:
+        return None
+    return net.op("Reshape", y, net.const([0, -1, *y.rest[2:]], np.int64))
+
+
+def conv3d(net: Net, x: Value) -> Value | None:
+    """A convolution of volumes, or a transposed one."""
+    c, *dims = x.rest
+    kernel = [net.integer(1, min(3, d)) for d in dims]
+    strides = [net.pick([1, 1, 2]) for _ in dims]
+    pads = [net.integer(0, k - 1) for k in kernel]
+    groups = c if net.chance(0.3) else 1
+    attributes: dict = {"strides": strides, "pads": [*pads, *pads], "group": groups}
+    out = groups * net.integer(1, 2)
+    bias = [net.weight(out)] if net.chance(0.6) else []
+    if net.chance(0.3):
+        spread = [(d - 1) * s + k for d, s, k in zip(dims, strides, kernel, strict=True)]
+        if any(n <= 2 * p for n, p in zip(spread, pads, strict=True)):
+            return None
+        return net.op("ConvTranspose", x, net.weight(c, out // groups, *kernel), *bias, **attributes)
+    return net.op("Conv", x, net.weight(out, c // groups, *kernel), *bias, **attributes)
+
+
+MAKERS = [volume, pool, pool, pool, global_pool]

@@ -17,12 +17,16 @@ mod reduce;
 mod resize;
 pub(crate) mod scan;
 mod transposed;
+mod volumes;
+mod window;
 
-pub(crate) use compute::{Arith, Conv, Count, Norm, Pool, scalar};
+use compute::Pool;
+pub(crate) use compute::{Arith, Conv, Count, Norm, scalar};
 pub(crate) use integer::{Relation, Rounding};
 pub(crate) use movement::{Padding, Range, cast_known, gather};
 pub(crate) use resize::Sums;
-pub(crate) use transposed::Transposed;
+use transposed::Transposed;
+pub(crate) use window::Pooling;
 
 use crate::elements::bounded;
 use crate::error::Refusal;

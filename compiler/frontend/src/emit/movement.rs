@@ -274,7 +274,7 @@ impl Graph {
 }
 
 /// The axis along which the scales of a dequantized constant lie.
-fn axis_of(x: &Value) -> Option<usize> {
+pub(super) fn axis_of(x: &Value) -> Option<usize> {
     match x {
         Value::Dequantized(d) => d.quant.axis,
         _ => None,

@@ -123,7 +123,8 @@ impl Graph {
         if places.iter().copied().eq(0..dims[axis]) {
             return Ok(x.clone());
         }
-        if let Some(v) = self.moved(x, None, |g, stored| g.take(stored, axis, places)) {
+        let scales = super::movement::axis_of(x).filter(|&a| a != axis);
+        if let Some(v) = self.moved(x, scales, |g, stored| g.take(stored, axis, places)) {
             return Ok(v);
         }
         dims[axis] = places.len();

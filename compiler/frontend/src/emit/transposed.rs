@@ -7,6 +7,7 @@
 
 use super::{Conv, Graph, Value};
 use crate::error::Refusal;
+use crate::shape::Side;
 use qc_ir::{Data, HostTensor, Quant};
 
 /// Attributes of a transposed convolution.
@@ -19,6 +20,14 @@ pub(crate) struct Transposed {
     pub groups: i64,
     /// Height and width of the result.
     pub output: [i64; 2],
+}
+
+impl Transposed {
+    /// Over an image, to the size `output`.
+    pub fn of([y, x]: [Side; 2], output: [i64; 2], groups: i64) -> Transposed {
+        let (strides, dilations) = ([y.stride, x.stride], [y.dilation, x.dilation]);
+        Transposed { strides, pads: [y.pads[0], x.pads[0]], dilations, groups, output }
+    }
 }
 
 /// One dim of it.

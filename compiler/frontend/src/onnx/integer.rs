@@ -11,7 +11,7 @@
 
 use super::nn;
 use super::node::{Lower, Lowered, Node};
-use crate::emit::{Arith, Graph, Value};
+use crate::emit::{Arith, Conv, Graph, Value};
 use crate::error::Refusal;
 use qc_dialects::graph::dynamic::LONGEST_INTEGER_SUM;
 use qc_dialects::graph::{self, IntFunction};
@@ -99,7 +99,9 @@ fn by_matrix(g: &mut Graph, n: &Node<'_>) -> Result<Option<Value>> {
 fn by_window(g: &mut Graph, n: &Node<'_>) -> Result<Option<Value>> {
     let (x, w, zero) = (n.input(0)?, n.input(1)?, n.optional(2));
     let (&[_, _, _, _], &[channels, per_group, kh, kw]) = (&g.dims(x)[..], &g.dims(w)[..]) else { return Ok(None) };
-    let geometry = nn::geometry(g, n, x, w)?;
+    let (sides, groups) = nn::geometry(g, n, x, w)?;
+    let [y, z] = sides[..] else { return Ok(None) };
+    let geometry = Conv::of([y, z], groups);
     let depthwise = geometry.groups > 1 && per_group == 1;
     if !has_one_zero(g, x, zero) || depthwise || per_group * kh * kw > LONGEST_INTEGER_SUM {
         return Ok(None);
@@ -183,9 +185,11 @@ pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     if let Some(sum) = by_window(g, n)? {
         return Ok(sum.into());
     }
-    let [o, channels, kh, kw] = g.nchw(n.input(1)?)?;
-    let (x, w) = (centred(g, n, 0, 2, &[])?, centred(g, n, 1, 3, &[o, 1, 1, 1])?);
-    Ok(whole(g, n, &x, &w, channels * kh * kw, nn::conv)?.into())
+    let dims = g.dims(n.input(1)?);
+    let [o, rest @ ..] = &dims[..] else { return Err(Refusal::invalid("its weight is one number")) };
+    let column = [&[*o], &vec![1; rest.len()][..]].concat();
+    let (x, w) = (centred(g, n, 0, 2, &[])?, centred(g, n, 1, 3, &column)?);
+    Ok(whole(g, n, &x, &w, rest.iter().product(), nn::conv)?.into())
 }
 
 /// What is quantized, its scale and its zero point.

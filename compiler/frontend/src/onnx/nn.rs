@@ -1,122 +1,78 @@
 //! ONNX operators of neural networks: convolution, products, pooling, normalisation.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Arith, Conv, Count, Graph, Pool, Transposed, Value};
+use crate::emit::{Arith, Count, Graph, Pooling, Value};
 use crate::error::Refusal;
-use crate::shape::{self, Window, checked_pads, pair};
+use crate::shape::{self, Side, checked_pads, per_dim};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// Whether the operand of a window is a sequence `[N, C, L]`: an image of height 1.
-fn is_sequence(g: &Graph, n: &Node<'_>) -> Result<bool> {
-    Ok(g.dims(n.input(0)?).len() == 3)
-}
-
-/// A sequence `[N, C, L]` as an image `[N, C, 1, L]`; other tensors as they are.
-fn image(g: &mut Graph, x: &Value) -> Result<Value> {
-    match g.dims(x)[..] {
-        [n, c, l] => g.reshape(x, &[n, c, 1, l]),
-        _ => Ok(x.clone()),
-    }
-}
-
-/// What a window makes of an image, as the sequence that it stands for if `is_sequence`.
-fn sequence(g: &mut Graph, y: &Value, is_sequence: bool) -> Result<Lowered> {
-    let dims = g.dims(y);
-    match dims[..] {
-        [n, c, 1, l] if is_sequence => Ok(g.reshape(y, &[n, c, l])?.into()),
-        _ => Ok(y.clone().into()),
-    }
-}
-
-/// Two numbers of a window from a list; along a sequence there is one, and `flat` is that of the height.
-fn both(name: &str, list: &[i64], is_sequence: bool, flat: i64) -> Result<[i64; 2]> {
-    match *list {
-        [a] if is_sequence => Ok([flat, a]),
-        _ if is_sequence => Err(Refusal::invalid(format!("`{name}` has {} numbers for a sequence", list.len()))),
-        _ => pair(name, list),
-    }
-}
-
-/// The window of a convolution or pool over an image, or over a sequence as one, and its pads.
-fn window(g: &Graph, n: &Node<'_>, x: &Value, kernel: [i64; 2]) -> Result<(Window, [i64; 4])> {
-    let ([_, _, height, width], flat) = (g.nchw(x)?, is_sequence(g, n)?);
-    let steps = |name| n.ints(name)?.map_or(Ok([1, 1]), |v| both(name, v, flat, 1));
-    let (strides, dilations) = (steps("strides")?, steps("dilations")?);
-    let window = Window { input: [height, width], kernel, strides, dilations }.checked()?;
-    let pads = match n.text("auto_pad")?.unwrap_or("NOTSET") {
-        "NOTSET" | "" => match n.ints("pads")? {
-            None => [0; 4],
-            Some(&[left, right]) if flat => [0, left, 0, right],
-            Some(&[top, left, bottom, right]) if !flat => [top, left, bottom, right],
-            Some(p) => return Err(Refusal::invalid(format!("{} pads for its window", p.len()))),
-        },
-        "VALID" => [0; 4],
-        "SAME_UPPER" => window.same_pads(false),
-        "SAME_LOWER" => window.same_pads(true),
-        other => return Err(Refusal::invalid(format!("auto_pad is `{other}`"))),
+/// The window of a convolution or pool over `x`, with its pads.
+fn sides(g: &Graph, n: &Node<'_>, x: &Value, kernel: &[i64]) -> Result<Vec<Side>> {
+    let dims = g.dims(x);
+    let Some(input) = dims.get(2..).filter(|input| input.len() == kernel.len() && !input.is_empty()) else {
+        return Err(Refusal::invalid(format!("a window {kernel:?} over an input of shape {dims:?}")));
     };
-    Ok((window, checked_pads(pads)?))
+    let list = |name| n.ints(name)?.map_or(Ok(vec![1; kernel.len()]), |v| per_dim(name, v, kernel.len()));
+    let (strides, dilations) = (list("strides")?, list("dilations")?);
+    let auto = n.text("auto_pad")?.unwrap_or("NOTSET");
+    let pads = match n.ints("pads")?.filter(|_| matches!(auto, "NOTSET" | "")) {
+        None => vec![0; 2 * kernel.len()],
+        Some(p) if p.len() == 2 * kernel.len() => p.to_vec(),
+        Some(p) => return Err(Refusal::invalid(format!("{} pads for its window", p.len()))),
+    };
+    let side = |d: usize| {
+        let pads = [pads[d], pads[kernel.len() + d]];
+        let (kernel, stride, dilation) = (kernel[d], strides[d], dilations[d]);
+        let side = Side { input: input[d], kernel, stride, dilation, pads }.checked()?;
+        match auto {
+            "NOTSET" | "" | "VALID" => Ok(side),
+            "SAME_UPPER" => Ok(side.same(false)),
+            "SAME_LOWER" => Ok(side.same(true)),
+            other => Err(Refusal::invalid(format!("auto_pad is `{other}`"))),
+        }
+    };
+    (0..kernel.len()).map(side).collect()
 }
 
-/// The geometry of a convolution of the image `x` by `w`.
-pub(super) fn geometry(g: &Graph, n: &Node<'_>, x: &Value, w: &Value) -> Result<Conv> {
-    let ([_, _, kh, kw], flat) = (g.nchw(w)?, is_sequence(g, n)?);
-    let kernel = [kh as i64, kw as i64];
-    let stated = n.ints("kernel_shape")?.map(|k| both("kernel_shape", k, flat, 1)).transpose()?;
-    if let Some(k) = stated.filter(|k| *k != kernel) {
+/// The window of a convolution of `x` by `w`, and its groups.
+pub(super) fn geometry(g: &Graph, n: &Node<'_>, x: &Value, w: &Value) -> Result<(Vec<Side>, i64)> {
+    let kernel: Vec<i64> = g.dims(w).iter().skip(2).map(|&k| k as i64).collect();
+    if let Some(k) = n.ints("kernel_shape")?.filter(|k| **k != kernel) {
         return Err(Refusal::invalid(format!("kernel_shape {k:?} does not match the weight's {kernel:?}")));
     }
-    let (window, pads) = window(g, n, x, kernel)?;
-    let groups = n.int("group")?.unwrap_or(1);
-    Ok(Conv { strides: window.strides, pads, dilations: window.dilations, groups })
+    Ok((sides(g, n, x, &kernel)?, n.int("group")?.unwrap_or(1)))
 }
 
 pub(super) fn conv(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let flat = is_sequence(g, n)?;
-    if flat && g.dims(n.input(1)?).len() != 3 {
-        return Err(Refusal::invalid(format!("a weight of shape {:?} for a sequence", g.dims(n.input(1)?))));
-    }
-    let (x, w) = (image(g, n.input(0)?)?, image(g, n.input(1)?)?);
-    let conv = geometry(g, n, &x, &w)?;
-    let y = g.conv2d(&x, &w, n.optional(2), &conv)?;
-    sequence(g, &y, flat)
+    let (x, w) = (n.input(0)?, n.input(1)?);
+    let (sides, groups) = geometry(g, n, x, w)?;
+    Ok(g.conv(x, w, n.optional(2), &sides, groups)?.into())
 }
 
 /// The result's size is given, or what the pads leave. Pads that are found leave the input's size times the stride, if the taps
 /// reach so far.
 pub(super) fn conv_transpose(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let flat = is_sequence(g, n)?;
-    let (x, w) = (image(g, n.input(0)?)?, image(g, n.input(1)?)?);
-    let ([_, _, height, width], [_, _, kh, kw]) = (g.nchw(&x)?, g.nchw(&w)?);
-    let kernel = [kh as i64, kw as i64];
-    let (window, pads) = window(g, n, &x, kernel)?;
-    let list = |name, other| n.ints(name)?.map(|v| both(name, v, flat, other)).transpose();
-    if let Some(k) = list("kernel_shape", 1)?.filter(|k| *k != kernel) {
-        return Err(Refusal::invalid(format!("kernel_shape {k:?} does not match the weight's {kernel:?}")));
-    }
-    let more = list("output_padding", 0)?.unwrap_or([0, 0]);
-    checked_pads([more[0], more[1], 0, 0])?;
+    let (x, w) = (n.input(0)?, n.input(1)?);
+    let (mut sides, groups) = geometry(g, n, x, w)?;
+    let count = sides.len();
+    let more = n.ints("output_padding")?.map_or(Ok(vec![0; count]), |v| per_dim("output_padding", v, count))?;
+    checked_pads(&more)?;
     // The spatial dims, or all of them.
-    let stated =
-        n.ints("output_shape")?.map(|v| v.get(v.len().saturating_sub(if flat { 1 } else { 2 })..).unwrap_or(v));
-    let stated = stated.map(|v| both("output_shape", v, flat, 1)).transpose()?;
+    let stated = n.ints("output_shape")?.map(|v| v.get(v.len().saturating_sub(count)..).unwrap_or(v));
+    let stated = stated.map(|v| per_dim("output_shape", v, count)).transpose()?;
     let auto = n.text("auto_pad")?.unwrap_or("NOTSET");
-    let (strides, input) = (window.strides, [height as i64, width as i64]);
-    let (mut output, mut front) = ([0; 2], [pads[0], pads[1]]);
-    for d in 0..2 {
-        let whole = window.spread(d) + more[d];
-        let wanted = stated.map(|s| s[d]).or(auto.starts_with("SAME").then_some(whole.min(input[d] * strides[d])));
-        output[d] = wanted.unwrap_or(whole - pads[d] - pads[2 + d]);
+    let mut output = Vec::new();
+    for (d, side) in sides.iter_mut().enumerate() {
+        let (whole, grown) = (side.spread() + more[d], side.input as i64 * side.stride);
+        let wanted = stated.as_ref().map(|s| s[d]).or(auto.starts_with("SAME").then_some(whole.min(grown)));
+        output.push(wanted.unwrap_or(whole - side.pads[0] - side.pads[1]));
         if wanted.is_some() {
             let total = (whole - output[d]).max(0);
-            front[d] = if auto == "SAME_UPPER" { total / 2 } else { total - total / 2 };
+            side.pads[0] = if auto == "SAME_UPPER" { total / 2 } else { total - total / 2 };
         }
     }
-    let groups = n.int("group")?.unwrap_or(1);
-    let t = Transposed { strides, pads: front, dilations: window.dilations, groups, output };
-    let y = g.conv_transpose(&x, &w, n.optional(2), &t)?;
-    sequence(g, &y, flat)
+    Ok(g.conv_transposed([x, w], n.optional(2), &sides, &output, groups)?.into())
 }
 
 pub(super) fn matmul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -181,57 +137,49 @@ pub(super) fn batch_norm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.batch_norm(n.input(0)?, params, epsilon)?.into())
 }
 
-/// The operand of a pool as an image; its attributes, with ceil mode turned into trailing pads; the pads that it has itself.
-fn pool(g: &mut Graph, n: &Node<'_>) -> Result<(Value, Pool, [i64; 2])> {
-    let x = image(g, n.input(0)?)?;
-    let [_, _, height, width] = g.nchw(&x)?;
+/// The window of a pool, with ceil mode turned into trailing pads, and the pads that it has behind without that.
+fn pool(g: &Graph, n: &Node<'_>) -> Result<(Vec<Side>, Vec<i64>)> {
+    let x = n.input(0)?;
     let kernel = n.ints("kernel_shape")?.ok_or_else(|| Refusal::invalid("it has no kernel_shape"))?;
-    let (window, pads) = window(g, n, &x, both("kernel_shape", kernel, is_sequence(g, n)?, 1)?)?;
-    if window.dilations != [1, 1] {
-        return Err(Refusal::unsupported("dilated pooling is not supported"));
+    let own = sides(g, n, x, kernel)?;
+    let behind = own.iter().map(|s| s.pads[1]).collect();
+    if n.int("ceil_mode")?.unwrap_or(0) == 0 {
+        return Ok((own, behind));
     }
-    let mut pool = Pool { kernel: window.kernel, strides: window.strides, pads, ceil_mode: false };
-    if n.int("ceil_mode")?.unwrap_or(0) != 0 {
-        let none = || Refusal::unsupported(format!("its kernel {kernel:?} finds no window in {height} x {width}"));
-        pool.pads = window.ceil_pads(pads).ok_or_else(none)?;
-    }
-    Ok((x, pool, [pads[2], pads[3]]))
+    let input: Vec<String> = g.dims(x)[2..].iter().map(usize::to_string).collect();
+    let none = || Refusal::unsupported(format!("its kernel {kernel:?} finds no window in {}", input.join(" x ")));
+    let ceiled: Option<Vec<Side>> = own.into_iter().map(Side::ceiled).collect();
+    Ok((ceiled.ok_or_else(none)?, behind))
 }
 
 pub(super) fn max_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     n.expect_unused(1, "Indices")?;
-    let (x, pool, _) = pool(g, n)?;
-    let y = g.max_pool(&x, &pool)?;
-    sequence(g, &y, is_sequence(g, n)?)
+    let (sides, _) = pool(g, n)?;
+    Ok(g.pool(n.input(0)?, &sides, false, &Pooling::Max)?.into())
 }
 
 pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let (x, pool, behind) = pool(g, n)?;
-    let y = match n.flag("count_include_pad", false)? {
-        true => g.avg_pool_within(&x, &pool, behind)?,
-        false => g.avg_pool(&x, &pool, Count::Exclusive)?,
+    let (sides, behind) = pool(g, n)?;
+    let pooling = match n.flag("count_include_pad", false)? {
+        true => Pooling::Within(behind),
+        false => Pooling::Average(Count::Exclusive),
     };
-    sequence(g, &y, is_sequence(g, n)?)
+    Ok(g.pool(n.input(0)?, &sides, false, &pooling)?.into())
 }
 
 /// The average pool of quantized tensors, which counts all of a window where it counts pads, those of ceil mode too.
 pub(super) fn quantized_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let (x, pool, _) = pool(g, n)?;
+    let (sides, _) = pool(g, n)?;
     let count = if n.flag("count_include_pad", false)? { Count::Kernel } else { Count::Exclusive };
-    let y = g.avg_pool(&x, &pool, count)?;
-    sequence(g, &y, is_sequence(g, n)?)
+    Ok(g.pool(n.input(0)?, &sides, false, &Pooling::Average(count))?.into())
 }
 
 pub(super) fn global_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = image(g, n.input(0)?)?;
-    let y = g.global_avg_pool(&x)?;
-    sequence(g, &y, is_sequence(g, n)?)
+    Ok(g.global_pool(n.input(0)?, false)?.into())
 }
 
 pub(super) fn global_max_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let x = image(g, n.input(0)?)?;
-    let y = g.global_max_pool(&x)?;
-    sequence(g, &y, is_sequence(g, n)?)
+    Ok(g.global_pool(n.input(0)?, true)?.into())
 }
 
 /// ONNX divides alpha by the window size.

@@ -174,7 +174,7 @@ fn convolution_pads_are_resolved() {
     assert_eq!(lower.1, [1.0, 5.0, 11.0, 28.0]);
     let explicit = model(&[ints("pads", &[0, 1, 0, 0])]).run(&x);
     assert_eq!(explicit.0, [1, 1, 2, 3]);
-    assert!(model(&[ints("strides", &[0, 1])]).reasons()[0].contains("strides [0, 1]"));
+    assert!(model(&[ints("strides", &[0, 1])]).reasons()[0].contains("stride 0,"));
     assert!(model(&[ints("pads", &[-1, 0, 0, 0])]).reasons()[0].contains("negative"));
 }
 

@@ -3,45 +3,75 @@
 use super::elementwise::binary;
 use super::movement::at_least_one_dim;
 use super::op::{Lowered, Op, VERSION_2};
-use crate::emit::{Arith, Conv, Count, Graph, Norm, Pool, Transposed, Value};
+use crate::emit::{Arith, Count, Graph, Norm, Pooling, Value};
 use crate::error::Refusal;
-use crate::shape::{self, Window, checked_pads, pair};
+use crate::shape::{self, Side, checked_pads, per_dim};
 use qc_dialects::graph::activation::Function;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// The window of a convolution or pool and its pads.
-fn window(op: &Op<'_>, input: [usize; 2], kernel: [i64; 2], dilations: [i64; 2]) -> Result<(Window, [i64; 4])> {
-    let strides = op.ints("strides")?.map_or(Ok([1, 1]), |v| pair("strides", &v))?;
-    let mut window = Window { input, kernel, strides, dilations };
-    let pads = match op.text("padding_algorithm")? {
-        "SAME" => {
-            // Paddle drops the dilation here.
-            window.dilations = [1, 1];
-            window = window.checked()?;
-            window.same_pads(false)
+/// An operand with its channels behind the batch, whatever the layout that `attr` names; and whether they are there by a move.
+fn channels_first(g: &mut Graph, op: &Op<'_>, x: &Value, attr: &str) -> Result<(Value, bool)> {
+    let (rank, layout) = (g.dims(x).len(), op.text(attr)?);
+    match layout {
+        "" | "NCHW" | "AnyLayout" | "NCDHW" | "NCL" => Ok((x.clone(), false)),
+        "NHWC" | "NDHWC" | "NLC" if rank > 2 => {
+            let perm: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
+            Ok((g.transpose(x, &perm)?, true))
         }
-        "VALID" => [0; 4],
-        _ => match op.ints("paddings")?.as_deref() {
-            None => [0; 4],
-            Some(&[h, w]) => [h, w, h, w],
-            Some(&[top, bottom, left, right]) => [top, left, bottom, right],
-            Some(p) => return Err(Refusal::invalid(format!("{} paddings for a 2-D window", p.len()))),
-        },
-    };
-    Ok((window.checked()?, checked_pads(pads)?))
+        other => Err(Refusal::invalid(format!("its data is in the layout {other}"))),
+    }
 }
 
-pub(super) fn conv2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_nchw("data_format")?;
-    let (x, w) = (op.input("Input")?, op.input("Filter")?);
-    let [_, _, height, width] = g.nchw(x)?;
-    let [_, _, kh, kw] = g.nchw(w)?;
-    let dilations = op.ints("dilations")?.map_or(Ok([1, 1]), |v| pair("dilations", &v))?;
-    let (window, pads) = window(op, [height, width], [kh as i64, kw as i64], dilations)?;
+/// A result with its channels behind, if the operand had them there.
+fn channels_back(g: &mut Graph, y: &Value, were_behind: bool) -> Result<Value> {
+    if !were_behind {
+        return Ok(y.clone());
+    }
+    let rank = g.dims(y).len();
+    let perm: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
+    g.transpose(y, &perm)
+}
+
+/// The window of a convolution or pool over `x`, with its pads.
+fn sides(g: &Graph, op: &Op<'_>, x: &Value, kernel: &[i64]) -> Result<Vec<Side>> {
+    let dims = g.dims(x);
+    let Some(input) = dims.get(2..).filter(|input| input.len() == kernel.len() && !input.is_empty()) else {
+        return Err(Refusal::invalid(format!("a window {kernel:?} over an input of shape {dims:?}")));
+    };
+    let count = kernel.len();
+    let list = |name| op.ints(name)?.filter(|v| !v.is_empty()).map_or(Ok(vec![1; count]), |v| per_dim(name, &v, count));
+    let (strides, dilations) = (list("strides")?, list("dilations")?);
+    let algorithm = op.text("padding_algorithm")?;
+    let given = op.ints("paddings")?.filter(|_| !matches!(algorithm, "SAME" | "VALID")).unwrap_or_default();
+    let pads = |d: usize| match given.len() {
+        0 => Ok([0, 0]),
+        n if n == count => Ok([given[d]; 2]),
+        n if n == 2 * count => Ok([given[2 * d], given[2 * d + 1]]),
+        n => Err(Refusal::invalid(format!("{n} paddings for a window of {count} dims"))),
+    };
+    let side = |d: usize| {
+        let (kernel, stride, pads) = (kernel[d], strides[d], pads(d)?);
+        match algorithm {
+            // Paddle drops the dilation here.
+            "SAME" => Ok(Side { input: input[d], kernel, stride, dilation: 1, pads }.checked()?.same(false)),
+            _ => Side { input: input[d], kernel, stride, dilation: dilations[d], pads }.checked(),
+        }
+    };
+    (0..count).map(side).collect()
+}
+
+fn kernel_of(g: &Graph, w: &Value) -> Vec<i64> {
+    g.dims(w).iter().skip(2).map(|&k| k as i64).collect()
+}
+
+pub(super) fn conv(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (x, were_behind) = channels_first(g, op, op.input("Input")?, "data_format")?;
+    let w = op.input("Filter")?;
+    let sides = sides(g, op, &x, &kernel_of(g, w))?;
     let groups = op.int("groups")?.unwrap_or(1).max(1);
-    let conv = Conv { strides: window.strides, pads, dilations: window.dilations, groups };
-    let mut value = g.conv2d(x, w, op.optional("Bias"), &conv)?;
+    let value = g.conv(&x, w, op.optional("Bias"), &sides, groups)?;
+    let mut value = channels_back(g, &value, were_behind)?;
     if let Some(residual) = op.optional("ResidualData") {
         value = g.arith(Arith::Add, &value, residual)?;
     }
@@ -49,23 +79,22 @@ pub(super) fn conv2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 }
 
 /// The size of the result is what the pads leave, or given. Programs of version 1 have no output padding.
-pub(super) fn conv2d_transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_nchw("data_format")?;
-    let (x, w) = (op.input("Input")?, op.input("Filter")?);
-    let ([_, _, height, width], [_, _, kh, kw]) = (g.nchw(x)?, g.nchw(w)?);
-    let (input, kernel) = ([height, width], [kh as i64, kw as i64]);
-    let pair_of = |name: &str| op.ints(name)?.filter(|v| !v.is_empty()).map(|v| pair(name, &v)).transpose();
-    let (window, pads) = window(op, input, kernel, pair_of("dilations")?.unwrap_or([1, 1]))?;
-    let more = pair_of("output_padding")?.filter(|_| op.version >= VERSION_2).unwrap_or([0, 0]);
-    let given = op.ints_from("OutputSizeTensor", "OutputSizeTensorList", "output_size")?.filter(|v| !v.is_empty());
-    let given = given.map(|v| pair("output_size", &v)).transpose()?;
-    checked_pads([more[0], more[1], 0, 0])?;
-    let size = |d: usize| window.spread(d) - pads[d] - pads[2 + d] + more[d];
+pub(super) fn conv_transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (x, were_behind) = channels_first(g, op, op.input("Input")?, "data_format")?;
+    let w = op.input("Filter")?;
+    let sides = sides(g, op, &x, &kernel_of(g, w))?;
+    let list = |name: &str, v: Option<Vec<i64>>| {
+        v.filter(|v| !v.is_empty()).map(|v| per_dim(name, &v, sides.len())).transpose()
+    };
+    let more = list("output_padding", op.ints("output_padding")?)?.filter(|_| op.version >= VERSION_2);
+    let more = more.unwrap_or_else(|| vec![0; sides.len()]);
+    checked_pads(&more)?;
+    let given = list("output_size", op.ints_from("OutputSizeTensor", "OutputSizeTensorList", "output_size")?)?;
+    let size = |(s, more): (&Side, &i64)| s.spread() - s.pads[0] - s.pads[1] + more;
+    let output = given.unwrap_or_else(|| sides.iter().zip(&more).map(size).collect());
     let groups = op.int("groups")?.unwrap_or(1).max(1);
-    let output = given.unwrap_or([size(0), size(1)]);
-    let (strides, dilations) = (window.strides, window.dilations);
-    let t = Transposed { strides, pads: [pads[0], pads[1]], dilations, groups, output };
-    let value = g.conv_transpose(x, w, op.optional("Bias"), &t)?;
+    let value = g.conv_transposed([&x, w], op.optional("Bias"), &sides, &output, groups)?;
+    let value = channels_back(g, &value, were_behind)?;
     Ok(fused_activation(g, op, value)?.into())
 }
 
@@ -229,47 +258,54 @@ pub(super) fn affine_channel(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(binary(g, Arith::Add, &scaled, op.input("Bias")?, 1)?.into())
 }
 
-pub(super) fn pool2d(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    op.expect_nchw("data_format")?;
-    let x = op.input("X")?;
-    let [_, _, height, width] = g.nchw(x)?;
-    let average = match op.text("pooling_type")? {
-        "avg" => true,
-        "max" => false,
+pub(super) fn pool(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (x, were_behind) = channels_first(g, op, op.input("X")?, "data_format")?;
+    let is_max = match op.text("pooling_type")? {
+        "avg" => false,
+        "max" => true,
         other => return Err(Refusal::invalid(format!("pooling_type is `{other}`"))),
     };
+    let value = pooled(g, op, &x, is_max)?;
+    Ok(channels_back(g, &value, were_behind)?.into())
+}
+
+/// A maximum pool whose second result, the places of the maxima, nothing may read.
+pub(super) fn max_pool_with_index(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    if op.is_read("Mask") {
+        return Err(Refusal::unsupported("its output `Mask` is used"));
+    }
+    Ok(pooled(g, op, op.input("X")?, true)?.into())
+}
+
+fn pooled(g: &mut Graph, op: &Op<'_>, x: &Value, is_max: bool) -> Result<Value> {
     let kernel = op.ints_from("KernelSize", "", "ksize")?.ok_or_else(|| Refusal::invalid("it has no ksize"))?;
-    let kernel = pair("ksize", &kernel)?;
+    let kernel = per_dim("ksize", &kernel, g.dims(x).len().saturating_sub(2))?;
     let adaptive = op.flag("adaptive", false)?;
-    if op.flag("global_pooling", false)? || (adaptive && kernel == [1, 1]) {
-        return Ok(if average { g.global_avg_pool(x)? } else { g.global_max_pool(x)? }.into());
+    if op.flag("global_pooling", false)? || (adaptive && kernel.iter().all(|&k| k == 1)) {
+        return g.global_pool(x, is_max);
     }
-    if adaptive && !average {
-        return Err(Refusal::unsupported("adaptive maximum pooling is not supported"));
+    // The plain op has no adaptive maximum: it takes the windows that its attributes say.
+    if adaptive && (!is_max || op.desc.r#type.ends_with("_with_index")) {
+        return g.adaptive_pool(x, &kernel, is_max);
     }
-    if adaptive {
-        return Ok(g.adaptive_avg_pool(x, kernel)?.into());
-    }
-    let (window, pads) = window(op, [height, width], kernel, [1, 1])?;
     let ceil_mode = op.flag("ceil_mode", false)?;
-    let mut pool = Pool { kernel: window.kernel, strides: window.strides, pads, ceil_mode };
-    for (d, input) in [height as i64, width as i64].into_iter().enumerate().filter(|_| ceil_mode) {
-        let room = input + pads[d] + pads[2 + d] - window.kernel[d];
+    let mut sides = sides(g, op, x, &kernel)?;
+    let front: Vec<i64> = sides.iter().map(|s| s.pads[0]).collect();
+    for s in sides.iter_mut().filter(|_| ceil_mode) {
+        let room = s.input as i64 + s.pads[0] + s.pads[1] - s.kernel;
         // The size formula of Paddle rounds towards 0, so there is one window where less than two strides are missing.
-        if room < 0 && room + window.strides[d] - 1 > -window.strides[d] {
-            pool.pads[2 + d] -= room;
+        if room < 0 && room + s.stride - 1 > -s.stride {
+            s.pads[1] -= room;
         }
     }
-    if !average {
-        return Ok(g.max_pool(x, &pool)?.into());
-    }
-    Ok(match op.flag("exclusive", true)? {
-        true => g.avg_pool(x, &pool, Count::Exclusive)?,
+    let pooling = match (is_max, op.flag("exclusive", true)?) {
+        (true, _) => Pooling::Max,
+        (false, true) => Pooling::Average(Count::Exclusive),
         // Windows are cut at the size of the leading pads on both sides.
-        false if op.version >= VERSION_2 => g.avg_pool_within(x, &pool, [pads[0], pads[1]])?,
-        false => g.avg_pool(x, &pool, Count::Kernel)?,
-    }
-    .into())
+        (false, false) if op.version >= VERSION_2 => Pooling::Within(front),
+        (false, false) => Pooling::Average(Count::Kernel),
+    };
+    g.pool(x, &sides, ceil_mode, &pooling)
 }
 
 pub(super) fn softmax(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

@@ -243,6 +243,8 @@ impl<'a> Op<'a> {
         match a.kind {
             kind::FLOATS => Ok(Some(a.floats.clone())),
             kind::FLOAT64S => Ok(Some(a.float64s.iter().map(|&x| x as f32).collect())),
+            // Paddle 3 does not tell of what type the elements of an empty list are.
+            kind::LONGS | kind::INTS if a.longs.is_empty() && a.ints.is_empty() => Ok(Some(Vec::new())),
             _ => Err(wrong_kind(a)),
         }
     }

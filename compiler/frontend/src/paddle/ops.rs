@@ -43,12 +43,14 @@ static OPS: &[Row] = &[
     row("celu", "Out", elementwise::celu),
     row("clip", "Out", elementwise::clip),
     row("concat", "Out", movement::concat),
-    row("conv2d", "Output", nn::conv2d),
-    row("conv2d_transpose", "Output", nn::conv2d_transpose),
+    row("conv2d", "Output", nn::conv),
+    row("conv2d_transpose", "Output", nn::conv_transpose),
+    row("conv3d", "Output", nn::conv),
+    row("conv3d_transpose", "Output", nn::conv_transpose),
     row("cumprod", "Out", choose::running_product),
     row("cumsum", "Out", logic::cumsum),
-    row("depthwise_conv2d", "Output", nn::conv2d),
-    row("depthwise_conv2d_transpose", "Output", nn::conv2d_transpose),
+    row("depthwise_conv2d", "Output", nn::conv),
+    row("depthwise_conv2d_transpose", "Output", nn::conv_transpose),
     row("dequantize_linear", "Y", quant::dequantize_linear),
     row("dropout", "Out", elementwise::dropout),
     row("elementwise_add", "Out", elementwise::add),
@@ -110,6 +112,8 @@ static OPS: &[Row] = &[
     row("lrn", "Out", nn::lrn),
     row("matmul", "Out", nn::matmul),
     row("matmul_v2", "Out", nn::matmul_v2),
+    row("max_pool2d_with_index", "Out", nn::max_pool_with_index),
+    row("max_pool3d_with_index", "Out", nn::max_pool_with_index),
     row("mean", "Out", nn::mean),
     row("moving_average_abs_max_scale", "Out", elementwise::identity),
     row("mul", "Out", nn::mul),
@@ -123,7 +127,8 @@ static OPS: &[Row] = &[
     row("pad", "Out", movement::pad),
     row("pad2d", "Out", movement::pad2d),
     row("pad3d", "Out", movement::pad3d),
-    row("pool2d", "Out", nn::pool2d),
+    row("pool2d", "Out", nn::pool),
+    row("pool3d", "Out", nn::pool),
     row("pow", "Out", elementwise::pow),
     row("prelu", "Out", elementwise::prelu),
     row("quantize_linear", "Y", quant::quantize_linear),
@@ -266,6 +271,6 @@ mod tests {
     fn the_table_is_sorted() {
         assert!(OPS.is_sorted_by_key(|row| row.name));
         assert!(names().windows(2).all(|pair| pair[0] < pair[1]), "an op type has two rows");
-        assert!(find("conv2d").is_some() && find("conv3d").is_none());
+        assert!(find("conv2d").is_some() && find("conv4d").is_none());
     }
 }

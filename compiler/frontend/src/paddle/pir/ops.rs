@@ -53,6 +53,8 @@ static OPS: &[Row] = &[
     row("concat", "concat", &["X", "AxisTensor"]),
     row("conv2d", "conv2d", &["Input", "Filter"]).out("Output"),
     row("conv2d_transpose", "conv2d_transpose", TRANSPOSED).out("Output"),
+    row("conv3d", "conv3d", &["Input", "Filter"]).out("Output"),
+    row("conv3d_transpose", "conv3d_transpose", TRANSPOSED).out("Output"),
     row("cumprod", "cumprod", X),
     row("cumsum", "cumsum", &["X", "AxisTensor"]),
     row("depthwise_conv2d", "depthwise_conv2d", &["Input", "Filter"]).out("Output"),
@@ -99,6 +101,8 @@ static OPS: &[Row] = &[
     row("logsumexp", "logsumexp", X),
     row("matmul", "matmul_v2", XY).renamed(&[("transpose_x", "trans_x"), ("transpose_y", "trans_y")]),
     row("max", "reduce_max", &["X", "AxisTensor"]).renamed(REDUCED),
+    row("max_pool2d_with_index", "max_pool2d_with_index", X).renamed(&[("kernel_size", "ksize")]).more(&["Mask"]),
+    row("max_pool3d_with_index", "max_pool3d_with_index", X).renamed(&[("kernel_size", "ksize")]).more(&["Mask"]),
     row("maximum", "elementwise_max", XY),
     row("mean", "reduce_mean", &["X", "AxisTensor"]).renamed(REDUCED),
     row("min", "reduce_min", &["X", "AxisTensor"]).renamed(REDUCED),
@@ -112,6 +116,7 @@ static OPS: &[Row] = &[
     row("pad", "pad", &["X", "PadValue"]),
     row("pad3d", "pad3d", &["X", "Paddings"]).renamed(&[("pad_value", "value")]),
     row("pool2d", "pool2d", &["X", "KernelSize"]),
+    row("pool3d", "pool3d", X).renamed(&[("kernel_size", "ksize")]),
     row("pow", "pow", X).renamed(&[("y", "factor")]),
     row("prelu", "prelu", &["X", "Alpha"]),
     row("prod", "reduce_prod", &["X", "AxisTensor"]).renamed(REDUCED),
@@ -172,6 +177,6 @@ mod tests {
             assert!(super::super::super::ops::find(row.program).is_some(), "{}", row.program);
         }
         assert_eq!(find("batch_norm_").map(|r| r.program), Some("batch_norm"));
-        assert!(find("conv3d").is_none());
+        assert!(find("conv4d").is_none());
     }
 }
