@@ -19,9 +19,9 @@
 use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
 use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, pipeline, ports};
 use qc_codegen::image::Port;
-use qc_dialects::graph::{Constant, Linear};
+use qc_dialects::graph::{Constant, Linear, Scan};
 use qc_frontend::Shapes;
-use qc_ir::{Elem, Memo, Module, NoSink, OpId, Use, ValueId};
+use qc_ir::{Elem, Memo, Module, NoSink, RegionId, TensorTy, Type, Use, ValueId};
 use qc_runtime::{Context, ContextOptions, IoInfo, Predictor, RunError};
 
 /// A float model whose tensors can be watched.
@@ -125,14 +125,46 @@ impl Compiler {
     }
 }
 
+/// The named float tensors that the ops of a region compute.
+fn computed(m: &Module, region: RegionId) -> Vec<ValueId> {
+    let ops = m.ops(region).iter().filter(|op| !m.is(**op, Constant::DEF));
+    let values = ops.flat_map(|&op| m.results(op)).copied();
+    values.filter(|v| is_watched(m, *v)).collect()
+}
+
+fn is_watched(m: &Module, v: ValueId) -> bool {
+    m.ty(v).tensor().is_some_and(|t| t.elem == Elem::F32) && m.name(v).is_some()
+}
+
+/// Makes what a scan computes and carries, in all steps, results of it, under the same names.
+fn show_steps(m: &mut Module, scan: Scan) {
+    let (body, steps) = (scan.body(m), scan.steps(m) as usize);
+    for op in m.ops(body).to_vec() {
+        if let Some(inner) = Scan::of(m, op) {
+            show_steps(m, inner);
+        }
+    }
+    let carried = m.args(body)[..scan.counts(m)[0]].iter().copied().filter(|&v| is_watched(m, v));
+    let inside: Vec<ValueId> = carried.chain(computed(m, body)).collect();
+    let returns = [m.returns(body), &inside].concat();
+    m.set_returns(body, &returns);
+    for v in inside {
+        let dims: Vec<usize> = std::iter::once(steps).chain(m.dims(v).iter().copied()).collect();
+        let shown = m.add_result(scan.0, Type::Tensor(TensorTy::new(Elem::F32, dims)));
+        let name = m.name(v).unwrap_or_default().to_string();
+        m.set_name(shown, &name);
+    }
+}
+
 /// Makes every float tensor that has a name a result of the module; returns them.
 fn watch(m: &mut Module) -> Vec<Port> {
     let body = m.body();
-    let computed = |m: &Module, op: &OpId| !m.is(*op, Constant::DEF);
-    let ops: Vec<OpId> = m.ops(body).iter().copied().filter(|op| computed(m, op)).collect();
-    let values = ops.iter().flat_map(|&op| m.results(op)).copied();
-    let float = |v: &ValueId| m.ty(*v).tensor().is_some_and(|t| t.elem == Elem::F32) && m.name(*v).is_some();
-    let watched: Vec<ValueId> = values.filter(float).collect();
+    for op in m.ops(body).to_vec() {
+        if let Some(scan) = Scan::of(m, op) {
+            show_steps(m, scan);
+        }
+    }
+    let watched = computed(m, body);
     let port = |v: &ValueId| {
         let name = m.name(*v).unwrap_or_default().to_string();
         Port { name, elem: Elem::F32, dims: m.dims(*v).to_vec(), batched: false }
@@ -149,7 +181,7 @@ fn watch(m: &mut Module) -> Vec<Port> {
 /// Ranges of the float constants that are data rather than weights.
 fn constants(m: &Module) -> MinMax {
     let mut seen = MinMax::default();
-    for &op in m.ops(m.body()) {
+    for op in m.walk(m.body()) {
         let Some(constant) = Constant::of(m, op) else { continue };
         let v = m.result(op);
         let is_data = |u: &Use| match *u {

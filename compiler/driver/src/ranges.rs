@@ -93,7 +93,7 @@ impl Ranges {
 
 /// Whether a module has quantize/dequantize pairs of its own.
 pub(crate) fn is_quantized(m: &Module) -> bool {
-    m.ops(m.body()).iter().any(|&op| Conversion::is(m, op))
+    m.walk(m.body()).iter().any(|&op| Conversion::is(m, op))
 }
 
 /// The smallest and largest value of every float tensor of a model, merged over samples.
@@ -157,12 +157,13 @@ pub fn observe(m: &Module, inputs: &[HostTensor], seen: &mut MinMax) -> Result<(
 /// # Errors
 /// A defect in the module.
 pub fn attach(m: &mut Module, ranges: &Ranges) -> Result<usize, Diag> {
-    let body = m.body();
-    let mut values: Vec<(ValueId, Option<qc_ir::OpId>)> =
-        m.args(body).iter().map(|&v| (v, m.ops(body).first().copied())).collect();
-    let ops = m.ops(body).to_vec();
-    for (i, &op) in ops.iter().enumerate() {
-        values.extend(m.results(op).iter().map(|&v| (v, ops.get(i + 1).copied())));
+    let mut values: Vec<(ValueId, Option<qc_ir::OpId>)> = Vec::new();
+    for region in m.regions_in(m.body()) {
+        let ops = m.ops(region).to_vec();
+        values.extend(m.args(region).iter().map(|&v| (v, ops.first().copied())));
+        for (i, &op) in ops.iter().enumerate() {
+            values.extend(m.results(op).iter().map(|&v| (v, ops.get(i + 1).copied())));
+        }
     }
     let mut count = 0;
     for (v, next) in values {

@@ -1,6 +1,6 @@
 //! The account of a compilation: what became of every op of the model, and why what is float is float.
 
-use qc_dialects::graph::{Constant, Conversion, Dequantize, DynamicQuantize, IntegerConv2d, IntegerMatmul};
+use qc_dialects::graph::{Constant, Conversion, Dequantize, DynamicQuantize, IntegerConv2d, IntegerMatmul, Scan};
 use qc_dialects::quant::stored::computes_floats;
 use qc_dialects::work::macs;
 use qc_frontend::{Disposition, NodeReport};
@@ -65,7 +65,7 @@ impl Account {
             }
         }
         let mut by_node: HashMap<NodeId, Vec<OpId>> = HashMap::new();
-        for &op in fused.ops(fused.body()) {
+        for op in fused.walk(fused.body()).into_iter().filter(|&op| !fused.is(op, Scan::DEF)) {
             for node in fused.locs.node_ids(fused.loc(op)) {
                 by_node.entry(node).or_default().push(op);
             }
@@ -106,7 +106,7 @@ impl Work {
     /// The work in an imported module.
     pub fn in_module(imported: &Module) -> Work {
         let mut work: HashMap<NodeId, u64> = HashMap::new();
-        for &op in imported.ops(imported.body()) {
+        for op in imported.walk(imported.body()) {
             let n = macs(imported, op);
             if let Some(node) = imported.locs.node_ids(imported.loc(op)).first().filter(|_| n > 0) {
                 *work.entry(*node).or_default() += n;

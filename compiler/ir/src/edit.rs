@@ -129,6 +129,14 @@ impl Module {
         region
     }
 
+    /// Adds a result to an op that has any number of them.
+    pub fn add_result(&mut self, op: OpId, ty: Type) -> ValueId {
+        let def = ValueDef::Result(op, self.ops[op].results.len());
+        let value = self.values.alloc(Value { ty, name: None, def, uses: Vec::new() });
+        self.ops[op].results.push(value);
+        value
+    }
+
     /// Sets the results of a region.
     pub fn set_returns(&mut self, region: RegionId, values: &[ValueId]) {
         for i in 0..self.regions[region].results.len() {

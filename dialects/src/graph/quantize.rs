@@ -174,7 +174,7 @@ pub fn dequantize_tensor(q: &Quant, x: &HostTensor) -> HostTensor {
 pub fn unrounded(m: &Module, chosen: &dyn Fn(usize) -> bool) -> Option<Module> {
     let mut twin = m.clone();
     let (mut number, mut any) = (0, false);
-    for op in m.ops(m.body()).to_vec() {
+    for op in m.walk(m.body()) {
         let Some(dequantize) = Dequantize::of(m, op) else { continue };
         let Some(quantize) = Quantize::producing(m, dequantize.q(m)) else { continue };
         let format = m.quant(quantize.quant(m)).clone();

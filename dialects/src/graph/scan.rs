@@ -128,6 +128,9 @@ fn run(m: &Module, op: OpId, args: &[Option<&HostTensor>], watch: Watch<'_>) -> 
     let mut stacked: Vec<Vec<Vec<u8>>> = outputs.iter().map(|_| vec![Vec::new(); scan.steps(m) as usize]).collect();
     for t in scan.indices(m) {
         let mut inputs = carried;
+        for (&state, tensor) in m.args(body).iter().zip(&mut inputs) {
+            watch(op, state, tensor);
+        }
         for x in &args[states..states + sequences] {
             inputs.push(index(x, t)?);
         }

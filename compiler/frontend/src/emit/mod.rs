@@ -206,6 +206,15 @@ impl Graph {
         v.named(name)
     }
 
+    /// A tensor under the name of another with a word behind it, if that has one.
+    fn beside(&mut self, other: &Value, v: Value, word: &str) -> Value {
+        let Value::Runtime(other) = other else { return v };
+        match self.m.name(*other).map(|name| format!("{name}.{word}")) {
+            Some(name) => self.named(v, &name),
+            None => v,
+        }
+    }
+
     /// Ops made from here on come from the next model node, which is returned.
     pub fn at_node(&mut self, name: &str, op_type: &str) -> NodeId {
         let node = self.m.locs.add_node(name, op_type);

@@ -282,6 +282,7 @@ impl Step<'_> {
             Some(h_new) => g.arith(Arith::Mul, &h_new, &r)?,
             None => {
                 let reset = g.arith(Arith::Mul, h, &r)?;
+                let reset = g.beside(h, reset, "reset");
                 self.product(g, &reset, 2, 3)?
             }
         };

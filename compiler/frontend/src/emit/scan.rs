@@ -60,6 +60,12 @@ impl Graph {
         let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc: self.loc };
         let (op, region) = b.begin(graph::Scan::DEF, &slots, attrs, &types);
         let args: Vec<Value> = self.m.args(region).iter().map(|&v| Value::Runtime(v)).collect();
+        let node = self.m.locs.nodes(self.loc).first().map_or(String::new(), |n| n.name.to_string());
+        let way = if over.reverse { ".reverse" } else { "" };
+        let carried = self.m.args(region)[..states].to_vec();
+        for (i, &v) in carried.iter().enumerate() {
+            self.m.set_name(v, &format!("{node}{way}.state{i}"));
+        }
         let inside = Inside {
             states: args[..states].to_vec(),
             items: args[states..states + sequences].to_vec(),

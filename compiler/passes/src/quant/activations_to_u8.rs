@@ -54,7 +54,7 @@ fn plain_results(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     plain_results(m, cx)?;
-    for op in m.ops(m.body()).to_vec() {
+    for op in m.walk(m.body()) {
         cx.check_time()?;
         if Quantize::of(m, op).is_some() {
             let v = m.result(op);

@@ -103,7 +103,7 @@ pub const BY_LIST: &str = "not among --quantize-ops";
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     let option = |name| cx.option(name).map(items).unwrap_or_default();
     let choice = Choice::new(&option("nodes"), &option("types"), &option("only"))?;
-    for op in m.ops(m.body()).to_vec() {
+    for op in m.walk(m.body()) {
         if computes_nothing(m, op) {
             continue;
         }
@@ -150,7 +150,7 @@ pub fn is_kept(m: &Module, op: OpId) -> bool {
 
 /// Takes all marks away.
 pub fn remove_marks(m: &mut Module) {
-    for op in m.ops(m.body()).to_vec() {
+    for op in m.walk(m.body()) {
         m.remove_attr(op, MARK);
     }
 }

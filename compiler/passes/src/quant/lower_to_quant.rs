@@ -57,7 +57,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         m,
         &[Pattern { name: "float-constant", root: Dequantize::DEF, apply: super::strip_qdq::stored_constant }],
     )?;
-    for &op in m.ops(m.body()) {
+    for op in m.walk(m.body()) {
         // Said here, because later passes take away what it depends on.
         if let Some(reason) = reason::why_float(m, op) {
             cx.remark(m.loc(op), reason);

@@ -29,7 +29,7 @@ pub struct CoarseScores {
 /// The coarse scores of a graph, as imported or with integer ops: of each softmax those nearest to it.
 pub fn coarse_scores(m: &Module) -> Vec<CoarseScores> {
     let mut found: Vec<CoarseScores> = Vec::new();
-    for &op in m.ops(m.body()) {
+    for op in m.walk(m.body()) {
         let Some(softmax) = Softmax::of(m, op) else { continue };
         for (at, step) in coarse_before(m, softmax.x(m)) {
             let (node, op_type) = node_of(m, at).or_else(|| node_of(m, op)).unwrap_or_default();

@@ -23,8 +23,8 @@ use crate::graph::{constant, from_constant, is_constant_f32, sole_producer, uncl
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
-    Add, AvgPool, Clamp, Constant, Conv2d, Dequantize, Gather, GlobalAvgPool, LayerNorm, Linear, Matmul, MaxPool, Mul,
-    Observe, Quantize, Resample, Softmax,
+    Add, AvgPool, Clamp, Constant, Conv2d, Conversion, Dequantize, Gather, GlobalAvgPool, LayerNorm, Linear, Matmul,
+    MaxPool, Mul, Observe, Quantize, Resample, Scan, Softmax,
 };
 use qc_dialects::phase;
 use qc_ir::{
@@ -49,13 +49,14 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         return Ok(());
     }
     keep_what_is_read_as_floats(m);
+    keep_gates(m);
     // Decided on the float graph: a quantized weight is no float constant any more.
     let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
     let leading = leading_to_compute(m);
     wanted.retain(|(v, _)| wants_format(m, *v, &leading));
     wanted.sort_by_key(|(v, _)| *v);
     let known: HashSet<ValueId> = wanted.iter().filter(|(_, format)| format.is_some()).map(|(v, _)| *v).collect();
-    for op in m.ops(m.body()).to_vec() {
+    for op in m.walk(m.body()) {
         cx.check_time()?;
         let integer = has_integer_kernel(m, op) && m.operand(op, 0).is_some_and(|x| known.contains(&x));
         if integer && !quantize_weights(m, op)? {
@@ -93,7 +94,7 @@ fn say_why(m: &Module, v: ValueId, (lo, hi): (f32, f32), cx: &mut PassCx) {
 /// Removes the observations and returns what they say about each value.
 fn take_ranges(m: &mut Module) -> HashMap<ValueId, (f32, f32)> {
     let mut ranges = HashMap::new();
-    for op in m.ops(m.body()).to_vec() {
+    for op in m.walk(m.body()) {
         if let Some(observe) = Observe::of(m, op) {
             let (x, out) = (observe.x(m), observe.out(m));
             ranges.insert(x, (observe.min(m) as f32, observe.max(m) as f32));
@@ -134,7 +135,7 @@ const READ_AS_FLOATS: &str =
 /// mask of -10,000 among them makes a step of a format 39 wide; what a norm takes are sums that it adds up itself.
 fn keep_what_is_read_as_floats(m: &mut Module) {
     let mut inside: HashSet<OpId> = HashSet::new();
-    for op in m.ops(m.body()).rev().copied().collect::<Vec<OpId>>() {
+    for op in m.walk(m.body()).into_iter().rev() {
         let reader = m.is(op, Softmax::DEF) || m.is(op, LayerNorm::DEF);
         let passes_on = m.def(op).traits.has(Traits::ELEMENTWISE) || crate::graph::is_movement(m, op);
         let within = |u: &Use| matches!(u, Use::Operand(user, _) if inside.contains(user));
@@ -144,6 +145,19 @@ fn keep_what_is_read_as_floats(m: &mut Module) {
             if !reader {
                 mark(m, op, READ_AS_FLOATS);
             }
+        }
+    }
+}
+
+/// Why gates stay float.
+const CARRIED: &str = "a scan carries it from step to step, where roundings would add up";
+
+/// Marks what a scan computes in its steps besides products: their operands alone are quantized.
+fn keep_gates(m: &mut Module) {
+    for op in m.walk(m.body()) {
+        let moves = crate::graph::is_movement(m, op) || Conversion::is(m, op);
+        if Scan::around(m, op).is_some() && !moves && !Linear::is(m, op) && !m.is(op, Constant::DEF) {
+            mark(m, op, CARRIED);
         }
     }
 }
@@ -178,7 +192,7 @@ fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
 /// results.
 fn leading_to_compute(m: &Module) -> HashSet<ValueId> {
     let mut leading = HashSet::new();
-    for &op in m.ops(m.body()).iter().rev().filter(|op| is_movement(m, **op)) {
+    for op in m.walk(m.body()).into_iter().rev().filter(|op| is_movement(m, *op)) {
         let v = m.result(op);
         let leads = m.uses(v).iter().any(|u| match u {
             Use::Operand(op, _) if is_movement(m, *op) => leading.contains(&m.result(*op)),
@@ -213,11 +227,11 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
 /// A format per value, if its range gives one: values joined by movement share the union of their ranges.
 fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId, Option<Quant>> {
     let mut groups = DisjointSets::default();
-    for op in m.ops(m.body()) {
+    for op in m.walk(m.body()) {
         // Sums of neighbours are as large as these, and in their format nothing is rounded but the sums.
-        if (is_movement(m, *op) && !m.is(*op, Constant::DEF)) || (m.is(*op, Resample::DEF) && !is_kept(m, *op)) {
-            for &v in m.operands(*op).iter().flatten() {
-                groups.join(v, m.result(*op));
+        if (is_movement(m, op) && !m.is(op, Constant::DEF)) || (m.is(op, Resample::DEF) && !is_kept(m, op)) {
+            for &v in m.operands(op).iter().flatten() {
+                groups.join(v, m.result(op));
             }
         }
     }
@@ -261,7 +275,7 @@ fn quantize_edge(m: &mut Module, v: ValueId, format: &Quant) -> Result<(), Diag>
     let users: Vec<Use> = m.uses(v).to_vec();
     let first = match m.producer(v) {
         Some(op) => m.next_op(op),
-        None => m.ops(m.body()).first().copied(),
+        None => m.region_of(v).and_then(|region| m.ops(region).first().copied()),
     };
     let Some(first) = first else { return Ok(()) };
     let id = m.intern_quant(format.clone());

@@ -30,7 +30,7 @@ pub const PASS: Pass = Pass {
 const LEAST: usize = 16;
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    for op in m.ops(m.body()).to_vec() {
+    for op in m.walk(m.body()) {
         cx.check_time()?;
         if kept(m, op).is_some() {
             continue;
@@ -45,7 +45,9 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             None => cx.count(stored(m, product, QDynamicMatmul::DEF)?),
         }
     }
-    qc_ir::remove_dead(m, m.body());
+    for region in m.regions_in(m.body()) {
+        qc_ir::remove_dead(m, region);
+    }
     Ok(())
 }
 

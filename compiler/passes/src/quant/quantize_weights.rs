@@ -33,7 +33,7 @@ pub const STORED: &str = "only its constants are stored as s8";
 const LEAST_TABLE: usize = 4096;
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    for op in m.ops(m.body()).to_vec() {
+    for op in m.walk(m.body()) {
         cx.check_time()?;
         if kept(m, op).is_some() {
             continue;
@@ -56,7 +56,9 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             cx.remark(m.loc(op), "only weights of products and tables are stored as s8");
         }
     }
-    qc_ir::remove_dead(m, m.body());
+    for region in m.regions_in(m.body()) {
+        qc_ir::remove_dead(m, region);
+    }
     Ok(())
 }
 
