@@ -48,7 +48,7 @@ use qc_codegen::weights::{WeightStore, Weights};
 use qc_codegen::{CodegenError, Target};
 use qc_dialects::loops::Parallel;
 use qc_frontend::{Imported, Options};
-use qc_ir::{Module, NoSink, PassReport, Sink, Step};
+use qc_ir::{HostTensor, Module, NoSink, PassReport, Sink, Step};
 use qc_kernels::Tier;
 use qc_passes::quant::masks::coarse_scores;
 use qc_runtime::note::{IoNote, Note, OpNote};
@@ -106,6 +106,29 @@ impl Compiler {
         found.map_err(|errors| import_error(file, errors, String::new()))
     }
 
+    /// Makes constants of those of `arrays`, by the names of inputs, without whose values the model cannot be imported, such as
+    /// shapes that it is given. Gives their names.
+    ///
+    /// # Errors
+    /// None of its own: what keeps the model from being imported besides is said by whatever imports it next.
+    pub fn bind(&mut self, file: &ModelFile, arrays: &[(String, HostTensor)]) -> Vec<String> {
+        let mut names = Vec::new();
+        while let Err(CompileError::Import { errors, .. }) = self.import(file, None) {
+            let before = names.len();
+            for name in errors.bindable() {
+                let array = arrays.iter().find(|(n, _)| n == name);
+                if let Some((_, t)) = array.filter(|_| !self.options.bound.contains_key(name)) {
+                    self.options.bound.insert(name.into(), t.clone());
+                    names.push(name.to_string());
+                }
+            }
+            if names.len() == before {
+                break;
+            }
+        }
+        names
+    }
+
     /// The shapes that a model is compiled for: every combination of what the options state, or what fits their data.
     ///
     /// # Errors
@@ -131,7 +154,8 @@ impl Compiler {
 
     fn import_options(&self, file: &ModelFile) -> Options {
         let (limits, deadline) = (self.options.limits.clone(), self.options.manager.deadline);
-        Options { batch: None, shapes: Shapes::new(), limits, deadline, constants: file.constants.clone() }
+        let bound = self.options.bound.clone();
+        Options { batch: None, shapes: Shapes::new(), bound, limits, deadline, constants: file.constants.clone() }
     }
 
     /// The canonical float graph of a model at the batch it was made for, or 1: what calibration observes.

@@ -3,7 +3,7 @@
 use crate::batch::Data;
 use crate::ranges::Ranges;
 use qc_frontend::ShapeSpec;
-use qc_ir::{Limits, ManagerOptions};
+use qc_ir::{HostTensor, Limits, ManagerOptions};
 use qc_kernels::Tier;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -119,6 +119,8 @@ pub struct CompileOptions {
     pub data: Data,
     /// Shapes of inputs, and sizes of named dims: every combination gets code of its own.
     pub shapes: Vec<ShapeSpec>,
+    /// Inputs that are constants, by name: the model is compiled for one value of them and has them no more.
+    pub bound: BTreeMap<String, HostTensor>,
     /// Where Paddle's combined parameters are, if not beside the model.
     pub params: Option<PathBuf>,
     /// Name of the model, the prefix of its exported functions; the file's stem by default.
@@ -128,6 +130,9 @@ pub struct CompileOptions {
     /// What the pass manager does besides running passes.
     pub manager: ManagerOptions,
 }
+
+/// Numbers of a constant input that an artefact records.
+const RECORDED: usize = 16;
 
 impl CompileOptions {
     /// The options that differ from the defaults, as the artefact records them.
@@ -165,6 +170,16 @@ impl CompileOptions {
         if !self.shapes.is_empty() {
             let shapes: Vec<String> = self.shapes.iter().map(ShapeSpec::to_string).collect();
             record.insert("shape".into(), shapes.join(" "));
+        }
+        if !self.bound.is_empty() {
+            let number = |t: &HostTensor, i: usize| {
+                t.int(i).map_or_else(|| t.as_f32().map_or(0.0, |v| v[i]).to_string(), |n| n.to_string())
+            };
+            let one = |(name, t): (&String, &HostTensor)| {
+                let numbers: Vec<String> = (0..t.len().min(RECORDED)).map(|i| number(t, i)).collect();
+                format!("{name}={}{}", numbers.join(","), if t.len() > RECORDED { ",.." } else { "" })
+            };
+            record.insert("input".into(), self.bound.iter().map(one).collect::<Vec<_>>().join(" "));
         }
         if let Some(r) = &self.ranges {
             record.insert("ranges".into(), format!("{} over {} samples", r.method, r.samples));

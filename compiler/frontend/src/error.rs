@@ -1,5 +1,8 @@
 //! What can be wrong with a model, and the list of all of it.
 
+use crate::emit::Value;
+use qc_ir::ValueId;
+use std::collections::BTreeSet;
 use std::fmt;
 use thiserror::Error;
 
@@ -31,6 +34,8 @@ pub enum ImportError {
         reason: String,
         /// What the user can do.
         remedy: String,
+        /// Inputs of the model that it could be imported with as constants.
+        bind: Vec<String>,
     },
     /// A stored constant that is missing, short, left over or of the wrong kind.
     #[error("parameter \"{name}\" ({expected}): {reason}")]
@@ -86,6 +91,17 @@ impl ImportErrors {
         })
     }
 
+    /// Inputs of the model with which as constants something that is wrong would not be.
+    pub fn bindable(&self) -> BTreeSet<&str> {
+        let mut all = BTreeSet::new();
+        for e in &self.list {
+            if let ImportError::Node { bind, .. } = e {
+                all.extend(bind.iter().map(String::as_str));
+            }
+        }
+        all
+    }
+
     /// The model's own batch, if asking for another one is all that is wrong.
     pub fn fixed_batch(&self) -> Option<i64> {
         self.list.iter().try_fold(None, |_, e| match e {
@@ -128,6 +144,8 @@ pub(crate) const INVALID: &str = "the model is not valid; check it with its own 
 pub(crate) struct Refusal {
     pub reason: String,
     pub remedy: String,
+    /// The computed tensor that would have to be constant.
+    pub computed: Option<ValueId>,
 }
 
 impl Refusal {
@@ -136,12 +154,19 @@ impl Refusal {
         Refusal {
             reason: reason.into(),
             remedy: "export the model without it, or report the need for it (README.md of qc says where)".into(),
+            computed: None,
         }
     }
 
     /// The model contradicts the definition of its own operators.
     pub fn invalid(reason: impl Into<String>) -> Refusal {
-        Refusal { reason: reason.into(), remedy: INVALID.into() }
+        Refusal { reason: reason.into(), remedy: INVALID.into(), computed: None }
+    }
+
+    /// The same, of a tensor that would have to be constant.
+    pub fn of_computed(self, v: &Value) -> Refusal {
+        let computed = if let Value::Runtime(v) = v { Some(*v) } else { None };
+        Refusal { computed, ..self }
     }
 
     /// The same reason with a better remedy.

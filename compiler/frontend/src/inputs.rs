@@ -1,8 +1,10 @@
 //! Static shapes for the model's inputs: the batch, overrides by the user, and what stays open.
 
 use crate::elements::{MAX_RANK, checked_dims};
+use crate::emit::cast_known;
 use crate::error::{INVALID, ImportError, ImportErrors};
 use crate::options::Options;
+use qc_ir::{Elem, HostTensor};
 
 /// An input as the model declares it; an open dim is `None`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,11 +45,17 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
         let names: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
         errors.push(port(name, "the model has no such input", format!("its inputs are {}", names.join(", "))));
     }
+    for name in options.bound.keys().filter(|n| declared.iter().all(|d| d.name != **n)) {
+        let names: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+        errors.push(port(name, "the model has no such input", format!("its inputs are {}", names.join(", "))));
+    }
+    let all = declared;
+    let declared: Vec<&Declared> = all.iter().filter(|d| !options.bound.contains_key(&d.name)).collect();
     let given = |d: &Declared| options.shapes.get(&d.name);
     let opened = |d: &Declared| given(d).is_some_and(|s| s.first().is_some_and(|&n| n <= 0));
     let open_batch =
         |d: &Declared| opened(d) || given(d).is_none() && d.dims.as_ref().is_some_and(|s| s.first() == Some(&None));
-    let fixed_batch = match declared.iter().any(open_batch) {
+    let fixed_batch = match declared.iter().any(|d| open_batch(d)) {
         true => None,
         false => declared.iter().find_map(|d| {
             let first = given(d).and_then(|s| s.first().copied().filter(|&n| n > 0));
@@ -62,14 +70,43 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
     let fixed_batch = fixed_batch.map(|(_, n)| n);
     let batch = fixed_batch.or(options.batch).unwrap_or(1);
     let mut inputs = Vec::new();
-    for d in declared {
+    for d in all {
+        if let Some(t) = options.bound.get(&d.name) {
+            inputs.push((bound_dims(d, t), false));
+            continue;
+        }
         match resolve_one(d, given(d), batch) {
             Ok(dims) => inputs.push((dims, open_batch(d))),
             Err(e) => errors.push(e),
         }
     }
-    let opened = declared.iter().any(opened);
+    let opened = declared.iter().any(|d| opened(d));
     if errors.is_empty() { Ok(Shapes { inputs, batch, fixed_batch, opened }) } else { Err(errors) }
+}
+
+/// The dims of an input that is this constant: those that the model fixes, and for open ones those of the constant.
+fn bound_dims(d: &Declared, t: &HostTensor) -> Vec<usize> {
+    let Some(declared) = &d.dims else { return t.dims().to_vec() };
+    let own = |i: usize| if declared.len() == t.dims().len() { t.dims()[i] } else { t.len() };
+    let one = |(i, n): (usize, &Option<i64>)| n.and_then(|n| usize::try_from(n).ok()).unwrap_or_else(|| own(i));
+    declared.iter().enumerate().map(one).collect()
+}
+
+/// An input as a constant.
+///
+/// # Errors
+/// When its numbers are not as many as the input has elements, or do not fit its type.
+pub(crate) fn constant(name: &str, t: &HostTensor, elem: Elem, dims: &[usize]) -> Result<HostTensor, ImportError> {
+    let wrong = |reason: String| port(name, reason, "give it as many numbers as it has elements, of its type");
+    let shaped =
+        t.reshaped(dims).ok_or_else(|| wrong(format!("{} numbers are no constant of shape {dims:?}", t.len())))?;
+    let made = cast_known(&shaped, elem);
+    // What the type cannot hold would become another number.
+    let back = made.as_ref().and_then(|made| cast_known(made, t.data().elem()));
+    match (made, back) {
+        (Some(made), Some(back)) if back.data().to_bytes() == shaped.data().to_bytes() || elem == Elem::F32 => Ok(made),
+        _ => Err(wrong(format!("its numbers are no {}", elem.word().unwrap_or("such elements")))),
+    }
 }
 
 fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec<usize>, ImportError> {
@@ -128,8 +165,8 @@ pub(crate) fn blame_options(errors: ImportErrors, declared: &[Declared], options
         return errors;
     };
     let one = |e| match e {
-        ImportError::Node { node, op_type, reason, remedy } if remedy == INVALID => {
-            ImportError::Node { node, op_type, reason, remedy: instead.clone() }
+        ImportError::Node { node, op_type, reason, remedy, bind } if remedy == INVALID => {
+            ImportError::Node { node, op_type, reason, remedy: instead.clone(), bind }
         }
         other => other,
     };

@@ -98,9 +98,9 @@ pub fn input_names(source: &Source<'_>, options: &Options) -> Result<Vec<String>
     Ok(declared(source, options)?.unwrap_or_default().into_iter().map(|d| d.name).collect())
 }
 
-/// The inputs that a model declares; none where it is no model.
+/// The inputs that a model declares and that are not constants; none where it is no model.
 fn declared(source: &Source<'_>, options: &Options) -> Result<Option<Vec<inputs::Declared>>, ImportErrors> {
-    Ok(Some(match sniff(&source.model) {
+    let all = match sniff(&source.model) {
         Format::Onnx => onnx::declared(source, options)?,
         Format::PaddleProgram => paddle::declared(source, options)?,
         Format::PaddlePir => {
@@ -108,7 +108,8 @@ fn declared(source: &Source<'_>, options: &Options) -> Result<Option<Vec<inputs:
             paddle::declared_pir(source)?
         }
         _ => return Ok(None),
-    }))
+    };
+    Ok(Some(all.into_iter().filter(|d| !options.bound.contains_key(&d.name)).collect()))
 }
 
 /// Imports a model into the graph dialect with static shapes.

@@ -7,10 +7,10 @@
 
 use crate::emit::{Graph, Value};
 use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
-use crate::inputs::Shapes;
+use crate::inputs::{self, Shapes};
 use crate::options::{Disposition, Imported, NodeReport, Port};
-use qc_ir::{Deadline, Elem};
-use std::collections::HashMap;
+use qc_ir::{Deadline, Elem, HostTensor};
+use std::collections::{BTreeMap, HashMap};
 
 /// What a node is called for people.
 #[derive(Clone, Debug)]
@@ -22,8 +22,8 @@ pub(crate) struct Label {
 impl Label {
     /// Why this node cannot be imported.
     pub fn error(&self, refusal: Refusal) -> ImportError {
-        let Refusal { reason, remedy } = refusal;
-        ImportError::Node { node: self.node.clone(), op_type: self.op_type.clone(), reason, remedy }
+        let Refusal { reason, remedy, .. } = refusal;
+        ImportError::Node { node: self.node.clone(), op_type: self.op_type.clone(), reason, remedy, bind: Vec::new() }
     }
 }
 
@@ -154,12 +154,22 @@ impl<'a, T: Clone> Walk<'a, T> {
     }
 
     /// Makes the model's inputs, given with their element types, of these shapes.
-    pub fn inputs(&mut self, ports: impl Iterator<Item = (&'a str, Result<Elem, ImportError>)>, shapes: &Shapes)
-    where
+    ///
+    /// Those of `bound` are constants instead.
+    pub fn inputs(
+        &mut self,
+        ports: impl Iterator<Item = (&'a str, Result<Elem, ImportError>)>,
+        shapes: &Shapes,
+        bound: &BTreeMap<String, HostTensor>,
+    ) where
         T: From<Value>,
     {
         for ((name, elem), (dims, batched)) in ports.zip(&shapes.inputs) {
             match elem {
+                Ok(elem) if bound.contains_key(name) => match inputs::constant(name, &bound[name], elem, dims) {
+                    Ok(constant) => self.define(name, Value::from(constant).named(name).into()),
+                    Err(e) => self.errors.push(e),
+                },
                 Ok(elem) => {
                     let value = self.g.input(name, elem, dims);
                     self.define(name, value.into());
@@ -209,7 +219,7 @@ impl<'a, T: Clone> Walk<'a, T> {
         let before = self.g.made();
         let emitted = operator.zip(inputs).and_then(|(operator, inputs)| {
             let emitted = front.emit(self, node, operator, inputs);
-            emitted.map_err(|refusal| self.errors.push(label.error(refusal))).ok()
+            emitted.map_err(|refusal| self.refuse(label, refusal)).ok()
         });
         let Some(Emitted { outputs, why }) = emitted else {
             self.env.extend(front.writes(node).map(|name| (name, Slot::Failed)));
@@ -217,6 +227,18 @@ impl<'a, T: Clone> Walk<'a, T> {
         };
         self.env.extend(outputs.into_iter().map(|(name, tensor)| (name, tensor.map_or(Slot::Failed, Slot::Ready))));
         Some(if self.g.made() > before { Disposition::Mapped } else { Disposition::Folded(why) })
+    }
+
+    /// Notes why a node cannot be imported, and the inputs of the model that would have to be constants for it to be.
+    fn refuse(&mut self, label: &Label, refusal: Refusal) {
+        let from = refusal.computed.map(|v| self.g.inputs_behind(v)).unwrap_or_default();
+        let mut error = label.error(refusal);
+        if let (ImportError::Node { remedy, bind, .. }, false) = (&mut error, from.is_empty()) {
+            let options: Vec<String> = from.iter().map(|name| format!("`--input {name}=VALUE`")).collect();
+            *remedy = format!("compile it for one value of its input with {}, or {remedy}", options.join(" and "));
+            *bind = from;
+        }
+        self.errors.push(error);
     }
 
     /// The tensors that a node reads; `None` if one comes from a refused node or is itself at fault.
@@ -289,7 +311,7 @@ impl<'a, T: Clone> Walk<'a, T> {
                     ports.push(Port { name: name.into(), elem, dims, batched: false });
                     values.push((name.to_string(), value));
                 }
-                Err(Refusal { reason, remedy }) => {
+                Err(Refusal { reason, remedy, .. }) => {
                     self.errors.push(ImportError::Port { name: name.into(), reason, remedy });
                 }
             }

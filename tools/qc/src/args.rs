@@ -3,10 +3,44 @@
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
 use qc_compiler::{CompileOptions, Guard, ModelFile, Precision, Quantize, Ranges, ShapeSpec};
-use qc_ir::{Limits, ManagerOptions, Select};
+use qc_ir::{HostTensor, Limits, ManagerOptions, Select};
 use qc_runtime::Check;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+/// An input that is a constant.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The input.
+    pub name: String,
+    /// Its elements; those of several are a list.
+    pub value: HostTensor,
+}
+
+impl FromStr for Bound {
+    type Err = String;
+
+    /// Reads `NAME=NUMBER` or `NAME=NUMBER,NUMBER,..`; `true` and `false` are 1 and 0.
+    fn from_str(text: &str) -> Result<Bound, String> {
+        let (name, values) = text.split_once('=').ok_or("expected NAME=VALUE, such as sr=16000")?;
+        let words: Vec<&str> = values.split(',').map(str::trim).collect();
+        let dims = if words.len() == 1 { Vec::new() } else { vec![words.len()] };
+        let int = |word: &&str| match *word {
+            "true" => Some(1),
+            "false" => Some(0),
+            word => word.parse::<i64>().ok(),
+        };
+        let wrong = || format!("`{values}` is no number and no list of numbers");
+        let value = match words.iter().map(int).collect::<Option<Vec<i64>>>() {
+            Some(ints) => HostTensor::i64(dims, ints),
+            None => {
+                let floats = words.iter().map(|w| w.parse::<f32>().ok()).collect::<Option<Vec<f32>>>();
+                HostTensor::f32(dims, floats.ok_or_else(wrong)?)
+            }
+        };
+        if name.is_empty() { Err("the input's name is missing".into()) } else { Ok(Bound { name: name.into(), value }) }
+    }
+}
 
 /// Which arithmetic to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -93,6 +127,9 @@ pub struct ModelArgs {
     /// name of the model its sizes. Every combination gets code of its own
     #[arg(long, value_name = "NAME[DIMS]", value_parser = ShapeSpec::from_str)]
     pub shape: Vec<ShapeSpec>,
+    /// Make an input a constant, as sr=16000 or axes=0,-1: the model is compiled for that value and has the input no more
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Bound::from_str)]
+    pub constant: Vec<Bound>,
     /// Of a .so, check everything but the weights before running it, which saves reading them twice
     #[arg(long)]
     pub skip_weights_check: bool,
@@ -154,6 +191,7 @@ impl ModelArgs {
             || self.min_int8_macs.is_some()
             || self.params.is_some()
             || !self.shape.is_empty()
+            || !self.constant.is_empty()
     }
 
     /// The files that the options name.
@@ -165,7 +203,7 @@ impl ModelArgs {
     pub fn none_for(&self, compiled: &std::path::Path) -> Outcome {
         if self.any() {
             let text = "is compiled already; --ranges, --precision, --quantize, --exact-qdq, --keep-fp32, --quantize-ops, --guard, \
-                        --strict-int8, --min-int8-macs, --params and --shape are for models";
+                        --strict-int8, --min-int8-macs, --params, --shape and --constant are for models";
             return Err(Failure::usage(format!("{} {text}", compiled.display())));
         }
         Ok(())
@@ -242,6 +280,7 @@ impl ModelArgs {
             strict_int8: self.strict_int8,
             min_int8_macs: self.min_int8_macs,
             shapes: self.shape.clone(),
+            bound: self.constant.iter().map(|b| (b.name.clone(), b.value.clone())).collect(),
             params: self.params.clone(),
             limits: self.limits.limits()?,
             ..CompileOptions::default()

@@ -70,6 +70,10 @@ fn main() -> ExitCode {
 /// Parses the command line and carries the command out.
 fn run() -> Outcome {
     let mut command = Cli::command();
+    // Where no option gives data to inputs, the name is free.
+    for name in ["accuracy", "check", "compile", "inspect"] {
+        command = command.mut_subcommand(name, |c| c.mut_arg("constant", |a| a.visible_alias("input")));
+    }
     command.build();
     let (args, files) = config::with_files(&command, std::env::args_os().collect())?;
     let parsed = command.try_get_matches_from_mut(args);

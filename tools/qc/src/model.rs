@@ -4,7 +4,7 @@ use crate::args::ModelArgs;
 use crate::failure::{Failure, MODEL, Outcome};
 use qc_compiler::batch::Data;
 use qc_compiler::{CompileOptions, Compiler, TargetCpu};
-use qc_ir::NoSink;
+use qc_ir::{HostTensor, NoSink};
 use qc_kernels::Tier;
 use qc_runtime::{Context, ContextOptions, Elem, IoInfo, Note, Predictor, TrustOfUser};
 use std::fs::File;
@@ -55,13 +55,30 @@ pub fn is_shared_object(path: &Path) -> Outcome<bool> {
 /// # Errors
 /// As loading and compiling; options of the compiler for a `.so`.
 pub fn open(path: &Path, args: &ModelArgs, batch: usize, data: Data) -> Outcome<Model> {
+    open_for(path, args, batch, data, &[]).map(|(model, _)| model)
+}
+
+/// As [`open`], for arrays by the names of inputs: those that the model needs as constants are, and their names are given.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for(
+    path: &Path,
+    args: &ModelArgs,
+    batch: usize,
+    data: Data,
+    arrays: &[(String, HostTensor)],
+) -> Outcome<(Model, Vec<String>)> {
     let start = Instant::now();
     let is_jit = !is_shared_object(path)?;
+    let mut bound = Vec::new();
     let predictor = if is_jit {
         let target = TargetCpu::Tier(jit_tier());
         let options = CompileOptions { target, batches: vec![batch.max(1)], data, ..args.options()? };
         let file = args.open(path, &options)?;
-        Compiler::new(options).compile_file(&file, &mut NoSink)?.jit()?
+        let mut compiler = Compiler::new(options);
+        bound = if arrays.is_empty() { Vec::new() } else { compiler.bind(&file, arrays) };
+        compiler.compile_file(&file, &mut NoSink)?.jit()?
     } else {
         args.none_for(path)?;
         Predictor::load_named_by_user(path, args.check(), TrustOfUser)?
@@ -69,7 +86,7 @@ pub fn open(path: &Path, args: &ModelArgs, batch: usize, data: Data) -> Outcome<
     let ready_in = start.elapsed();
     let note: Note = serde_json::from_str(predictor.json())
         .map_err(|e| Failure::new(MODEL, format!("{}: its metadata cannot be read: {e}", path.display())))?;
-    Ok(Model { predictor, note, ready_in, is_jit })
+    Ok((Model { predictor, note, ready_in, is_jit }, bound))
 }
 
 /// The tier for code of this process: the machine's, unless `QC_CPU` caps it. A word that is no tier is left to the

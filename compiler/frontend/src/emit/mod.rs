@@ -36,7 +36,7 @@ use qc_ir::{
     Attrs, Builder, Data, Deadline, Elem, FuncId, HostTensor, Insert, LocId, Module, NodeId, OpDef, Quant, QuantId,
     RegionId, Store, TensorTy, Type, ValueId, attrs,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 /// A tensor of the model.
@@ -159,6 +159,10 @@ type QuantKey = (Store, Option<usize>, Vec<u32>, Vec<i32>, i32, i32);
 /// The most quantized formats of a model: ten times what the largest real ones have.
 const MAX_FORMATS: usize = 8192;
 
+/// How many tensors are looked at for inputs behind one, and how many inputs are named.
+const MAX_BEHIND: usize = 1000;
+const MAX_BOUND: usize = 4;
+
 /// What folding may produce besides a multiple of the tensors read.
 const FOLD_BASE_BYTES: usize = 16 << 20;
 /// The multiple.
@@ -194,6 +198,22 @@ impl Graph {
         let v = self.m.add_arg(self.body, Type::Tensor(TensorTy::new(elem, dims)));
         self.m.set_name(v, name);
         Value::Runtime(v)
+    }
+
+    /// The inputs of the model that a computed tensor depends on, in their order; none where they are too many.
+    pub fn inputs_behind(&self, v: ValueId) -> Vec<String> {
+        let (mut found, mut seen, mut left) = (Vec::new(), HashSet::from([v]), vec![v]);
+        while let Some(v) = left.pop() {
+            match self.m.producer(v) {
+                None => found.extend(self.m.name(v).map(str::to_string)),
+                Some(op) => left.extend(self.m.operands(op).iter().flatten().filter(|&&x| seen.insert(x))),
+            }
+            if seen.len() > MAX_BEHIND || found.len() > MAX_BOUND {
+                return Vec::new();
+            }
+        }
+        found.sort();
+        found
     }
 
     /// A tensor under the name of a model tensor, unless it has one.

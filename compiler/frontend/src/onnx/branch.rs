@@ -49,6 +49,7 @@ impl<'a> Importer<'a> {
         let taken = known.ok_or_else(|| {
             Refusal::unsupported("its condition is computed by the model")
                 .remedy("export the model without control flow, or with the condition as a constant")
+                .of_computed(&condition)
         })?;
         let word = if taken != 0 { "then_branch" } else { "else_branch" };
         let graph = node.attribute.iter().find(|a| a.name == word).and_then(|a| a.g.as_deref());

@@ -99,6 +99,7 @@ impl<'a> Node<'a> {
         v.known().map(Some).ok_or_else(|| {
             Refusal::unsupported(format!("{what} are computed by the model; they must be constant"))
                 .remedy("export the model with constant shapes and attributes, or simplify it first")
+                .of_computed(v)
         })
     }
 

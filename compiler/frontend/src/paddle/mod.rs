@@ -154,7 +154,7 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
     };
     let mut walk = Walk::new(&source.name, options.deadline);
     parameters(&mut walk, block, params);
-    walk.inputs(feeds.iter().map(|&name| (name, input_type(name, &vars).map(Stored::plain))), &shapes);
+    walk.inputs(feeds.iter().map(|&name| (name, input_type(name, &vars).map(Stored::plain))), &shapes, &options.bound);
     walk.nodes(&mut importer, &nodes);
     if walk.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
         walk.errors.extend(inner_ops(program, &live));
@@ -328,7 +328,7 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
     }
 
     fn undefined_output(name: &str) -> ImportError {
-        let Refusal { reason, remedy } = Refusal::invalid("no op computes it");
+        let Refusal { reason, remedy, .. } = Refusal::invalid("no op computes it");
         ImportError::Port { name: name.into(), reason, remedy }
     }
 }

@@ -142,7 +142,7 @@ impl<'a> Op<'a> {
     /// When it is computed by the model.
     pub fn known(&self, slot: &str) -> Result<Option<&HostTensor>, Refusal> {
         let Some(v) = self.optional(slot) else { return Ok(None) };
-        v.known().map(Some).ok_or_else(|| computed(slot))
+        v.known().map(Some).ok_or_else(|| computed(slot, v))
     }
 
     /// A slot's variable as one known number; `None` when the slot is empty.
@@ -174,7 +174,7 @@ impl<'a> Op<'a> {
     /// When they are computed by the model, or are no integers.
     pub fn ints_from(&self, slot: &str, list: &str, attr: &str) -> Result<Option<Vec<i64>>, Refusal> {
         let one = |v: &Value, slot: &str| {
-            let t = v.known().ok_or_else(|| computed(slot))?;
+            let t = v.known().ok_or_else(|| computed(slot, v))?;
             if t.len() > MAX_INTS {
                 return Err(Refusal::unsupported(format!("its input `{slot}` has {} numbers", t.len())));
             }
@@ -268,7 +268,8 @@ impl<'a> Op<'a> {
     }
 }
 
-fn computed(slot: &str) -> Refusal {
+fn computed(slot: &str, v: &Value) -> Refusal {
     Refusal::unsupported(format!("its input `{slot}` is computed by the model; it must be constant"))
         .remedy("export the model with constant shapes and attributes")
+        .of_computed(v)
 }

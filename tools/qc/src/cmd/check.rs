@@ -51,7 +51,7 @@ impl Problem {
             remedy: remedy.into(),
         };
         match e {
-            ImportError::Node { node, op_type, reason, remedy } => problem("node", node, op_type, reason, remedy),
+            ImportError::Node { node, op_type, reason, remedy, .. } => problem("node", node, op_type, reason, remedy),
             ImportError::Parameter { name, expected, reason } => problem("parameter", name, expected, reason, ""),
             ImportError::Port { name, reason, remedy } => problem("input or output", name, "", reason, remedy),
             ImportError::NotAModel { reason, remedy } => problem("file", "", "", reason, remedy),

@@ -3,7 +3,7 @@
 use crate::args::ModelArgs;
 use crate::arrays::{self, Named};
 use crate::failure::{Failure, Outcome};
-use crate::model::{Model, classes, is_folder, is_shared_object, jit_tier, open, top};
+use crate::model::{Model, classes, is_folder, is_shared_object, jit_tier, open, open_for, top};
 use crate::paths::Paths;
 use crate::pictures::{PresetArg, numpy_files, read_names};
 use crate::table::table;
@@ -94,12 +94,24 @@ impl Run {
         {
             return self.folder(path, ui);
         }
-        let given = InputArg::read_all(&self.input)?;
+        let mut given = InputArg::read_all(&self.input)?;
         let names = self.class_names.as_deref().map(read_names).transpose()?;
         let guess = given.iter().flat_map(|(_, a)| a).filter_map(|(_, t)| t.dims().first().copied()).max().unwrap_or(1);
         let shape = |(name, t): &Named, asked: &Option<String>| (asked.clone().or(name.clone()), t.dims().to_vec());
         let data = given.iter().flat_map(|(asked, all)| all.iter().map(|a| shape(a, asked))).collect();
-        let model = open(&self.model, &self.options, guess.min(8), data)?;
+        // Arrays whose values the model's shapes depend on are constants of what is compiled here.
+        let named = given.iter().flat_map(|(asked, all)| {
+            all.iter().filter_map(|(name, t)| Some((asked.clone().or(name.clone())?, t.clone())))
+        });
+        let named: Vec<(String, HostTensor)> = named.collect();
+        let (model, bound) = open_for(&self.model, &self.options, guess.min(8), data, &named)?;
+        for (asked, all) in &mut given {
+            all.retain(|(name, _)| asked.as_ref().or(name.as_ref()).is_none_or(|name| !bound.contains(name)));
+        }
+        given.retain(|(_, all)| !all.is_empty());
+        if !bound.is_empty() {
+            ui.note(&format!("constant {}: compiled for their values", bound.join(", ")));
+        }
         let outputs = match &self.image {
             Some(_) => self.picture(&model)?,
             None => self.arrays(&model, given)?,
