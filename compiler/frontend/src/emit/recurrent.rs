@@ -86,6 +86,8 @@ pub(crate) struct Sequence<'a> {
     pub lengths: Option<&'a Value>,
     /// `[items, units]`, 0 if there is none: the state, and the cell's state.
     pub first: [Option<&'a Value>; 2],
+    /// Whether the first state is the last one of an item without steps, which else is 0.
+    pub keeps_first: bool,
     pub reverse: bool,
     /// Whether the states of all steps are wanted.
     pub all: bool,
@@ -168,7 +170,7 @@ impl Graph {
             step.run(g, &inside, s.all)
         })?;
         let mut last = given.states;
-        if let Some(lengths) = s.lengths {
+        if let Some(lengths) = s.lengths.filter(|_| !s.keeps_first) {
             for v in &mut last {
                 *v = self.unless_empty(lengths, items, v)?;
             }

@@ -160,7 +160,8 @@ fn recurrent(g: &mut Graph, n: &Node<'_>, kind: Kind, usual: &[Squash]) -> Resul
         let [h, c] = &first;
         let (reverse, all) = (backwards || d == 1, n.used.first().copied().unwrap_or(true));
         let first = [h.as_ref(), c.as_ref()];
-        ran.push(g.recurrent(&cell, &w, &Sequence { x: &own.x, lengths: own.lengths, first, reverse, all })?);
+        let (x, lengths) = (&own.x, own.lengths);
+        ran.push(g.recurrent(&cell, &w, &Sequence { x, lengths, first, keeps_first: false, reverse, all })?);
     }
     results(g, &own.x, &ran, batch_first)
 }

@@ -15,6 +15,7 @@ pub(crate) mod params;
 pub(crate) mod pir;
 pub(crate) mod program;
 mod quant;
+mod recurrent;
 mod resize;
 mod shapes;
 #[cfg(test)]
@@ -317,8 +318,12 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         for (name, tensor) in arguments(&desc.outputs, row.out).iter().zip(values) {
             outputs.push((name.as_str(), Some(named(&mut walk.g, tensor, name))));
         }
-        for (slot, tensor) in extra {
-            outputs.extend(arguments(&desc.outputs, slot).iter().map(|name| (name.as_str(), Some(tensor.clone()))));
+        for (i, (slot, tensor)) in extra.iter().enumerate() {
+            // One tensor stands for all variables of its slot, several for one each.
+            let of_slot = |list: &[(&str, Tensor)]| list.iter().filter(|other| other.0 == *slot).count();
+            let (place, only) = (of_slot(&extra[..i]), of_slot(&extra) == 1);
+            let names = arguments(&desc.outputs, slot).iter().enumerate().filter(|(n, _)| only || *n == place);
+            outputs.extend(names.map(|(_, name)| (name.as_str(), Some(tensor.clone()))));
         }
         Ok(Emitted { outputs, why })
     }

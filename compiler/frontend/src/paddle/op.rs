@@ -23,7 +23,7 @@ pub(crate) struct Op<'a> {
 pub(crate) struct Lowered {
     /// The values of the main output slot.
     pub values: Vec<Tensor>,
-    /// Values for other slots.
+    /// Values for other slots: one for all variables of a slot, or one for each.
     pub extra: Vec<(&'static str, Tensor)>,
     /// Why the op needs no op of ours, if it needs none.
     pub why: &'static str,

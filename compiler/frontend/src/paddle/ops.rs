@@ -2,7 +2,7 @@
 
 use super::op::{Lower, Row, find_attr};
 use super::program::OpDesc;
-use super::{choose, elementwise, fused, indexing, logic, movement, nn, quant, resize, shapes};
+use super::{choose, elementwise, fused, indexing, logic, movement, nn, quant, recurrent, resize, shapes};
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
 
@@ -145,6 +145,7 @@ static OPS: &[Row] = &[
     row("relu6", "Out", elementwise::relu6),
     row("reshape", "Out", movement::reshape),
     row("reshape2", "Out", movement::reshape),
+    row("rnn", "Out", recurrent::rnn),
     row("rsqrt", "Out", elementwise::rsqrt),
     row("scale", "Out", elementwise::scale),
     row("self_dp_attention", "Out", fused::self_attention),
