@@ -124,6 +124,9 @@ impl Graph {
         bias: Option<&Value>,
         conv: &Conv,
     ) -> Result<Value, Refusal> {
+        if self.is_computed(weight) {
+            return self.conv_unfolded(input, weight, bias, conv);
+        }
         let attrs = attrs! {
             strides: conv.strides, pads: conv.pads, dilations: conv.dilations, groups: conv.groups,
         };

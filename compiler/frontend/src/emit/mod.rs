@@ -17,6 +17,7 @@ mod reduce;
 mod resize;
 pub(crate) mod scan;
 mod transposed;
+mod unfolded;
 mod volumes;
 mod window;
 

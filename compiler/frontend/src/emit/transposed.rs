@@ -92,6 +92,9 @@ impl Graph {
         bias: Option<&Value>,
         t: &Transposed,
     ) -> Result<Value, Refusal> {
+        if self.is_computed(weight) {
+            return self.conv_transpose_unfolded(x, weight, bias, t);
+        }
         let ([n, c, h, w], [wc, og, kh, kw]) = (self.nchw(x)?, self.nchw(weight)?);
         let groups = usize::try_from(t.groups).ok().filter(|&g| g > 0 && c.is_multiple_of(g) && wc == c);
         let g = groups.ok_or_else(|| {
