@@ -10,7 +10,7 @@ use qc_ir::{Exceeded, Limit, Limits};
 const BYTES_PER_INPUT: u64 = 32;
 
 /// The operators of ONNX that take any number of inputs, of any domain, sorted.
-pub(crate) const ONNX_VARIADIC: [&str; 6] = ["Concat", "Max", "Mean", "Min", "QLinearConcat", "Sum"];
+pub(crate) const ONNX_VARIADIC: [&str; 7] = ["Concat", "Einsum", "Max", "Mean", "Min", "QLinearConcat", "Sum"];
 
 /// Whether an operator of ONNX takes any number of inputs.
 pub(crate) fn is_variadic(op_type: &str) -> bool {

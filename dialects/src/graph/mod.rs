@@ -4,6 +4,7 @@
 //! declarations first, then per op its inference, verification and evaluation.
 
 pub mod activation;
+pub mod choose;
 pub mod condition;
 pub mod constant;
 pub mod conv;
@@ -23,6 +24,7 @@ pub mod scan;
 pub mod shape;
 
 pub use activation::*;
+pub use choose::{Scatter, TopK};
 pub use condition::{Compare, Select};
 pub use constant::Constant;
 pub use conv::Conv2d;
@@ -112,7 +114,7 @@ pub fn computes_nothing(m: &Module, op: OpId) -> bool {
 }
 
 /// The ops of each topic.
-const TOPICS: [&[&qc_ir::OpDef]; 16] = [
+const TOPICS: [&[&qc_ir::OpDef]; 17] = [
     constant::CONSTANT,
     conv::CONV,
     matmul::MATMUL,
@@ -124,6 +126,7 @@ const TOPICS: [&[&qc_ir::OpDef]; 16] = [
     integer::INTEGER,
     condition::CONDITION,
     gather::GATHER,
+    choose::CHOOSE,
     resample::RESAMPLE,
     shape::SHAPE,
     quantize::QUANTIZE,

@@ -27,8 +27,10 @@ pub use crate::field::{Build, Field, FieldKind, KernelCall, Needed, Value};
 use crate::field::{FieldType, args};
 use crate::table::{Family, Variant};
 
+mod choose;
 mod norm;
 mod resample;
+pub use choose::*;
 pub use norm::*;
 pub use resample::*;
 

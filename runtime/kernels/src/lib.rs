@@ -42,4 +42,4 @@ pub static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.o")
 pub use numbers::{LOG_BINARY, LOG_DECIMAL, LOG_NATURAL, fma_exact};
 pub use table::{Family, Tile, UKernel, Variant};
 pub use tier::{Features, Tier};
-pub use wide::{power, remainder};
+pub use wide::{order, power, remainder};

@@ -40,6 +40,10 @@ pub enum Family {
     Gather,
     /// Weighted sums of rows, [`args::ResampleArgs`].
     Resample,
+    /// Places of the largest elements of rows, [`args::TopKArgs`].
+    TopK,
+    /// Rows stored where indices say, [`args::ScatterArgs`].
+    Scatter,
     /// Packing of a right side, [`args::PackArgs`].
     Pack,
     /// Fill, [`args::FillArgs`].
@@ -100,6 +104,8 @@ families! {
     Move "move" MoveArgs &[B1, B4];
     Gather "gather" GatherArgs &[B1, F32, F32Bytes];
     Resample "resample" ResampleArgs &[F32];
+    TopK "top_k" TopKArgs &[F32];
+    Scatter "scatter" ScatterArgs &[B1, AddF32, MulF32, MaxF32, MinF32];
     Pack "pack" PackArgs &[B1, B4];
     Fill "fill" FillArgs &[B1, B4];
     Softmax "softmax" SoftmaxArgs &[F32];

@@ -1,5 +1,5 @@
-//! Functions of two numbers that are computed lane by lane in double precision and integers: kernels and reference share them,
-//! as nothing in them depends on the width of vectors.
+//! Functions that are computed lane by lane in double precision and integers: kernels and reference share them, as nothing in
+//! them depends on the width of vectors.
 
 /// `x^y`, within 0.51 units in the last place, with the special cases of C's `pow`.
 ///
@@ -115,4 +115,19 @@ fn exp2(t: f64) -> f32 {
         sum = 1.0 + sum * r / f64::from(k);
     }
     (sum * power_of_two(n as i32)) as f32
+}
+
+/// An integer that is the larger the earlier `x` at place `i` comes: the largest number first, or the least, and of equal ones,
+/// 0 and -0 among them, the one at the lower place. NaN is above all numbers.
+#[inline(always)]
+pub fn order(x: f32, i: usize, least: bool) -> u64 {
+    // 0 for both zeros.
+    let bits = (x + 0.0).to_bits();
+    let above = match bits >> 31 {
+        _ if x.is_nan() => u32::MAX,
+        0 => bits | 0x8000_0000,
+        _ => !bits,
+    };
+    let above = if least { !above } else { above };
+    u64::from(above) << 32 | u64::from(!(i as u32))
 }

@@ -435,5 +435,28 @@ def place(net: Net, x: Value) -> Value | None:
     return net.op("Hardmax", net.op("Round", net.op("Mul", x, net.const(8.0))), axis=axis) if net.opset >= 13 else None
 
 
+def ordered(net: Net, x: Value) -> Value | None:
+    """The largest or the least along an axis with their places, or values stored where constants say."""
+    if not x.known or x.rank < 2 or net.opset < 13:
+        return None
+    axis = net.integer(1, x.rank - 1)
+    if net.chance(0.6):
+        # Whole numbers, many of them equal, so that no rounding changes an order.
+        whole = net.op("Round", net.op("Mul", x, net.const(4.0)))
+        k = net.const([net.integer(1, x.rest[axis - 1])], np.int64)
+        values, places = net.ops("TopK", whole, k, outputs=2, axis=axis, largest=int(net.chance(0.6)))
+        return net.op("Add", values, net.op("Cast", places, to=FLOAT))
+    size = x.rest[axis - 1]
+    indices = net.rng.integers(-size, size, (1, *x.rest))
+    indices = np.repeat(indices, 1, axis=0)
+    kind = net.pick(["none", "add", "mul", "max", "min"]) if net.opset >= 18 else net.pick(["none", "add"] if net.opset >= 16 else ["none"])
+    if kind == "none" and size > 0:
+        # An order of duplicates is not promised where the last one stays.
+        indices = np.argsort(net.rng.random((1, *x.rest)), axis=axis)
+    updates = net.rng.standard_normal((1, *x.rest)).astype(np.float32)
+    extra = {} if net.opset < 16 else {"reduction": kind}
+    return net.op("ScatterElements", x, net.const(indices, np.int64), net.const(updates), axis=axis, **extra)
+
+
 MAKERS = [chosen, chosen, mask, mask, numbers, numbers, discrete, running_sum, triangle, embedding, embedding, elements]
-MAKERS += [place, place, by_item, at_constant_places, one_hot, positions, positions, repeated, reduced, reduced]
+MAKERS += [ordered, ordered, place, place, by_item, at_constant_places, one_hot, positions, positions, repeated, reduced, reduced]

@@ -139,4 +139,27 @@ def attention(net: Net, x: Value) -> Value | None:
     return net.op("Add", x, y)
 
 
-MAKERS = [conv, conv, conv, conv_transpose, gemm, gemm, matmul, matmul, product_of_computed, attention]
+def summed_products(net: Net, x: Value) -> Value | None:
+    """Einsum with a constant, over one dim or with the dims in another order."""
+    if x.rank < 2 or x.rank > 4 or not x.known or net.opset < 12:
+        return None
+    letters = "bchw"[: x.rank]
+    label = letters[net.integer(1, x.rank - 1)]
+    size = x.rest[letters.index(label) - 1]
+    if net.chance(0.3):
+        return net.op("Einsum", x, net.weight(size), equation=f"{letters},{label}->{letters}")
+    return net.op("Einsum", x, net.weight(size, net.integer(1, 6)), equation=f"{letters},{label}d->{letters.replace(label, 'd')}")
+
+
+def sampled(net: Net, x: Value) -> Value | None:
+    """An image at places that it computes itself; between pixels, where rounding moves little."""
+    if x.rank != 4 or not x.known or x.rest[0] < 2 or net.opset < 16:
+        return None
+    two = net.op("Slice", x, net.const([0], np.int64), net.const([2], np.int64), net.const([1], np.int64))
+    grid = net.op("Transpose", net.op("Mul", net.op("Tanh", two), net.const(1.2)), perm=[0, 2, 3, 1])
+    mode = net.pick(["linear", "cubic"]) if net.opset >= 20 else net.pick(["bilinear", "bicubic"])
+    padding = net.pick(["zeros", "border", "reflection"])
+    return net.op("GridSample", x, grid, mode=mode, padding_mode=padding, align_corners=int(net.chance(0.5)))
+
+
+MAKERS = [summed_products, sampled, conv, conv, conv, conv_transpose, gemm, gemm, matmul, matmul, product_of_computed, attention]

@@ -29,7 +29,7 @@ impl Graph {
     ///
     /// # Errors
     /// For known ones outside `-size..size`; computed ones end the run.
-    fn index(&mut self, x: &Value, size: usize) -> Result<Value> {
+    pub(super) fn index(&mut self, x: &Value, size: usize) -> Result<Value> {
         if matches!(self.elem(x), Elem::F32 | Elem::Bool | Elem::Quant(_)) {
             return Err(Refusal::invalid("the indices are no integers"));
         }
@@ -93,16 +93,7 @@ impl Graph {
         if !fits {
             return Err(Refusal::invalid(format!("indices of shape {to:?} do not fit {dims:?} along axis {axis}")));
         }
-        let own = strides(&dims);
-        let index = self.index(indices, dims[axis])?;
-        let mut place = self.scaled(&index, own[axis])?;
-        for d in (0..to.len()).filter(|&d| d != axis && to[d] > 1) {
-            let mut shape = vec![1; to.len()];
-            shape[d] = to[d];
-            self.charge(4 * to[d])?;
-            let steps = HostTensor::i32(shape, (0..to[d]).map(|i| (i * own[d]) as i32).collect());
-            place = self.integers(IntFunction::Add, &place, &steps.into())?;
-        }
+        let place = self.places_of_elements(indices, &dims, axis)?;
         self.at_places(x, &place, &to)
     }
 
@@ -115,25 +106,33 @@ impl Graph {
         if !fits {
             return Err(Refusal::invalid(format!("indices of shape {index_dims:?} do not fit {dims:?}")));
         }
-        let chosen: Vec<usize> = dims[..batch + depth].to_vec();
-        let (own, mut place) = (strides(&chosen), None);
-        for d in 0..depth {
-            let one = self.narrow(indices, index_dims.len() - 1, d, d + 1)?;
-            let one = self.reshape(&one, lead)?;
-            let index = self.index(&one, dims[batch + d])?;
-            let term = self.scaled(&index, own[batch + d])?;
-            place = Some(self.joined(place, term)?);
-        }
-        for d in (0..batch).filter(|&d| dims[d] > 1) {
-            let mut shape = vec![1; lead.len()];
-            shape[d] = dims[d];
-            let steps = HostTensor::i32(shape, (0..dims[d]).map(|i| (i * own[d]) as i32).collect());
-            place = Some(self.joined(place, steps.into())?);
-        }
-        let place = place.ok_or_else(|| Refusal::invalid("there are no indices"))?;
+        let place = self.places_of_parts(indices, &dims[..batch + depth], batch)?;
+        let chosen = &dims[..batch + depth];
         let rows: Vec<usize> = std::iter::once(chosen.iter().product()).chain(dims[batch + depth..].to_vec()).collect();
         let x = self.reshape(x, &rows)?;
         self.emit(graph::Gather::DEF, &[Some(&x), Some(&place)], attrs! { axis: 0usize })
+    }
+
+    /// Places in the dims `chosen`, counted through them, that the last dim of `indices` gives behind the first `batch` dims,
+    /// which are those of the indices themselves.
+    pub(super) fn places_of_parts(&mut self, indices: &Value, chosen: &[usize], batch: usize) -> Result<Value> {
+        let index_dims = self.dims(indices);
+        let lead = &index_dims[..index_dims.len() - 1];
+        let (own, mut place) = (strides(chosen), None);
+        for d in 0..chosen.len() - batch {
+            let one = self.narrow(indices, index_dims.len() - 1, d, d + 1)?;
+            let one = self.reshape(&one, lead)?;
+            let index = self.index(&one, chosen[batch + d])?;
+            let term = self.scaled(&index, own[batch + d])?;
+            place = Some(self.joined(place, term)?);
+        }
+        for d in (0..batch).filter(|&d| chosen[d] > 1) {
+            let mut shape = vec![1; lead.len()];
+            shape[d] = chosen[d];
+            let steps = HostTensor::i32(shape, (0..chosen[d]).map(|i| (i * own[d]) as i32).collect());
+            place = Some(self.joined(place, steps.into())?);
+        }
+        place.ok_or_else(|| Refusal::invalid("there are no indices"))
     }
 
     fn joined(&mut self, sum: Option<Value>, term: Value) -> Result<Value> {
@@ -144,7 +143,7 @@ impl Graph {
     }
 
     /// Indices times the distance between what they choose.
-    fn scaled(&mut self, index: &Value, by: usize) -> Result<Value> {
+    pub(super) fn scaled(&mut self, index: &Value, by: usize) -> Result<Value> {
         match by {
             1 => Ok(index.clone()),
             _ => self.integers(IntFunction::Mul, index, &HostTensor::i32(Vec::new(), vec![by as i32]).into()),

@@ -5,6 +5,7 @@
 //! is bounded: ranks, element counts, and the bytes that folding may produce.
 
 mod attention;
+mod choose;
 mod compute;
 mod fold;
 mod index;
@@ -15,6 +16,7 @@ mod power;
 pub(crate) mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
 pub(crate) mod scan;
 mod transposed;
 mod unfolded;
@@ -26,6 +28,7 @@ pub(crate) use compute::{Arith, Conv, Count, Norm, scalar};
 pub(crate) use integer::{Relation, Rounding};
 pub(crate) use movement::{Padding, Range, cast_known, gather};
 pub(crate) use resize::Sums;
+pub(crate) use sample::{Between, Beyond, Sample};
 use transposed::Transposed;
 pub(crate) use window::Pooling;
 

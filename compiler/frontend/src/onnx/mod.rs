@@ -3,6 +3,8 @@
 mod attention;
 mod blocked;
 mod branch;
+mod choose;
+mod einsum;
 mod elementwise;
 mod functions;
 mod fused;
@@ -22,6 +24,7 @@ mod qlinear;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
 mod scaled_attention;
 mod shapes;
 pub(crate) mod tensor;

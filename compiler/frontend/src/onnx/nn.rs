@@ -174,6 +174,27 @@ pub(super) fn quantized_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowe
     Ok(g.pool(n.input(0)?, &sides, false, &Pooling::Average(count))?.into())
 }
 
+/// The root of the sum of powers under each window: that of the mean, times the size of the window.
+pub(super) fn lp_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let p = n.int("p")?.unwrap_or(2) as f32;
+    if !(1.0..=64.0).contains(&p) {
+        return Err(Refusal::invalid(format!("p is {p}")));
+    }
+    let (sides, _) = pool(g, n)?;
+    let size = g.function(qc_dialects::graph::Function::Abs, n.input(0)?)?;
+    let powers = g.power(&size, p)?;
+    let mean = g.pool(&powers, &sides, false, &Pooling::Average(Count::Kernel))?;
+    let sum = g.times(&mean, sides.iter().map(|s| s.kernel as f32).product())?;
+    Ok(g.power(&sum, 1.0 / p)?.into())
+}
+
+/// The root of the sum of powers of each plane.
+pub(super) fn global_lp_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let axes: Vec<usize> = (2..g.dims(x).len()).collect();
+    Ok(g.norm_of(x, &axes, n.int("p")?.unwrap_or(2) as f32, true)?.into())
+}
+
 pub(super) fn global_average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.global_pool(n.input(0)?, false)?.into())
 }

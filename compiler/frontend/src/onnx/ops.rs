@@ -2,8 +2,8 @@
 
 use super::node::Lower;
 use super::{
-    attention, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm, qdq, qlinear, recurrent,
-    reduce, resize, scaled_attention, shapes,
+    attention, choose, einsum, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm, qdq, qlinear,
+    recurrent, reduce, resize, sample, scaled_attention, shapes,
 };
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
@@ -12,6 +12,7 @@ use crate::functions::FUNCTIONS;
 static OPS: &[(&str, Lower)] = &[
     ("Abs", elementwise::abs),
     ("Add", elementwise::add),
+    ("AffineGrid", sample::affine_grid),
     ("And", logic::and),
     ("ArgMax", reduce::arg_max),
     ("ArgMin", reduce::arg_min),
@@ -40,6 +41,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Div", elementwise::div),
     ("Dropout", elementwise::dropout),
     ("DynamicQuantizeLinear", integer::dynamic_quantize),
+    ("Einsum", einsum::einsum),
     ("Equal", logic::equal),
     ("Expand", shapes::expand),
     ("EyeLike", indexing::eye_like),
@@ -50,9 +52,11 @@ static OPS: &[(&str, Lower)] = &[
     ("GatherND", indexing::gather_nd),
     ("Gemm", nn::gemm),
     ("GlobalAveragePool", nn::global_average_pool),
+    ("GlobalLpPool", nn::global_lp_pool),
     ("GlobalMaxPool", nn::global_max_pool),
     ("Greater", logic::greater),
     ("GreaterOrEqual", logic::greater_or_equal),
+    ("GridSample", sample::grid_sample),
     ("GroupNormalization", norm::group),
     ("Hardmax", losses::hard_max),
     ("Identity", elementwise::identity),
@@ -66,6 +70,7 @@ static OPS: &[(&str, Lower)] = &[
     ("LessOrEqual", logic::less_or_equal),
     ("LogSoftmax", losses::log_softmax),
     ("LpNormalization", losses::by_norm),
+    ("LpPool", nn::lp_pool),
     ("MatMul", nn::matmul),
     ("MatMulInteger", integer::matmul),
     ("Max", elementwise::max),
@@ -105,6 +110,9 @@ static OPS: &[(&str, Lower)] = &[
     ("Reshape", movement::reshape),
     ("Resize", resize::resize),
     ("RotaryEmbedding", scaled_attention::rotary),
+    ("Scatter", choose::scatter_elements),
+    ("ScatterElements", choose::scatter_elements),
+    ("ScatterND", choose::scatter_nd),
     ("Selu", elementwise::selu),
     ("Shape", shapes::shape),
     ("Sign", logic::sign),
@@ -119,6 +127,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Sub", elementwise::sub),
     ("Sum", elementwise::sum),
     ("Tile", shapes::tile),
+    ("TopK", choose::top_k),
     ("Transpose", movement::transpose),
     ("Trilu", indexing::triangle),
     ("Unsqueeze", movement::unsqueeze),

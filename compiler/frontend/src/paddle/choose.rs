@@ -2,7 +2,7 @@
 
 use super::movement::at_least_one_dim;
 use super::op::{Lowered, Op};
-use crate::emit::{Arith, Graph, Relation, Value, scalar};
+use crate::emit::{Arith, Between, Beyond, Graph, Relation, Sample, Value, scalar};
 use crate::error::Refusal;
 use crate::shape;
 use qc_dialects::graph::Function;
@@ -22,6 +22,14 @@ fn elem(op: &Op<'_>, name: &str, default: Elem) -> Result<Elem> {
     })
 }
 
+/// A whole number from a tensor of one element, or from an attribute.
+fn whole(op: &Op<'_>, slot: &str, attribute: &str) -> Result<Option<i64>> {
+    match op.known_number(slot)? {
+        Some(number) => Ok(Some(number as i64)),
+        None => op.int(attribute),
+    }
+}
+
 fn place(g: &mut Graph, op: &Op<'_>, largest: bool) -> Result<Lowered> {
     let (mut x, keep) = (op.input("X")?.clone(), op.flag("keepdims", false)?);
     let dims = g.dims(&x);
@@ -29,7 +37,7 @@ fn place(g: &mut Graph, op: &Op<'_>, largest: bool) -> Result<Lowered> {
     if flatten {
         x = g.reshape(&x, &[dims.iter().product()])?;
     }
-    let given = op.number_from("Axis", "axis", -1.0)? as i64;
+    let given = whole(op, "Axis", "axis")?.unwrap_or(-1);
     let axis = if flatten { 0 } else { shape::axis(given, dims.len())? };
     let place = g.place_of_extreme(largest, &x, axis, false, keep && !flatten)?;
     let own = match (flatten, keep) {
@@ -115,10 +123,45 @@ pub(super) fn running_product(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(g.running(x, axis, ways, true)?.into())
 }
 
+/// An image at computed places.
+pub(super) fn grid_sample(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let between = match op.text("mode")? {
+        "" | "bilinear" => Between::Linear,
+        "nearest" => Between::Nearest,
+        other => return Err(Refusal::invalid(format!("mode is `{other}`"))),
+    };
+    let beyond = match op.text("padding_mode")? {
+        "" | "zeros" => Beyond::Zeros,
+        "border" => Beyond::Edge,
+        "reflection" => Beyond::Reflection,
+        other => return Err(Refusal::invalid(format!("padding_mode is `{other}`"))),
+    };
+    let sample = Sample { between, beyond, align_corners: op.flag("align_corners", true)? };
+    Ok(g.grid_sample(op.input("X")?, op.input("Grid")?, sample)?.into())
+}
+
+/// The `k` largest or least numbers along an axis, and their places.
+pub(super) fn top_k(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let axis = shape::axis(op.int("axis")?.unwrap_or(-1), g.dims(x).len())?;
+    let k = usize::try_from(whole(op, "K", "k")?.unwrap_or(1)).unwrap_or(0);
+    let [values, places] = g.top_k(x, axis, k, op.flag("largest", true)?)?;
+    Ok(Lowered::beside(values, "Indices", places))
+}
+
+/// All numbers along an axis in order, and their places.
+pub(super) fn arg_sort(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let axis = shape::axis(op.int("axis")?.unwrap_or(-1), g.dims(x).len())?;
+    let count = g.dims(x)[axis];
+    let [values, places] = g.top_k(x, axis, count, op.flag("descending", false)?)?;
+    Ok(Lowered::beside(values, "Indices", places))
+}
+
 /// 1 where a class is along a new last axis, else 0; a class outside has no 1.
 pub(super) fn one_hot(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
-    let depth = op.number_from("depth_tensor", "depth", -1.0)? as i64;
+    let depth = whole(op, "depth_tensor", "depth")?.unwrap_or(-1);
     let depth = usize::try_from(depth).ok().filter(|d| (1..=1 << 20).contains(d));
     let depth = depth.ok_or_else(|| Refusal::invalid("its depth is missing or impossible"))?;
     let mut dims = g.dims(x);

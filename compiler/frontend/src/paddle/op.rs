@@ -59,6 +59,14 @@ impl Lowered {
         Lowered { values: vec![Tensor::Plain(value)], extra: Vec::new(), why }
     }
 
+    /// A result, and one in another slot.
+    pub fn beside(value: Value, slot: &'static str, other: Value) -> Lowered {
+        Lowered {
+            extra: vec![(slot, Tensor::Plain(other))],
+            ..Lowered::identity(value, "its results are known at import")
+        }
+    }
+
     /// Several outputs in one slot.
     pub fn many(values: Vec<Value>) -> Lowered {
         let values = values.into_iter().map(Tensor::Plain).collect();

@@ -14,6 +14,7 @@
 mod along;
 mod batch_matmul;
 pub mod call;
+mod choose;
 mod conv;
 pub mod conversions;
 mod copies;

@@ -1,6 +1,7 @@
 //! Kernel bodies, generic over the tier; no intrinsics here.
 
 pub mod binary;
+pub mod choose;
 pub mod convert;
 pub mod depthwise;
 pub mod depthwise_quads;

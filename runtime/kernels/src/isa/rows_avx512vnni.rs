@@ -7,7 +7,8 @@ use super::depthwise_avx512vnni;
 use super::whole::whole_tier;
 #[cfg(any(qc_embed, clippy))]
 use crate::body::{
-    binary, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, resample, softmax, unary,
+    binary, choose, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, resample,
+    softmax, unary,
 };
 
 whole_tier! { { Avx512Vnni "avx512vnni" (W) "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni" }

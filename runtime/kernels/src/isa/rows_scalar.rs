@@ -5,7 +5,8 @@ use super::scalar::Scalar as W;
 use super::whole::whole_tier;
 #[cfg(any(qc_embed, clippy))]
 use crate::body::{
-    binary, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, resample, softmax, unary,
+    binary, choose, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, resample,
+    softmax, unary,
 };
 
 whole_tier! { { Scalar "scalar" (W) "sse2" }

@@ -42,6 +42,12 @@ macro_rules! whole_tier_and_functions {
             gather_f32: Gather F32 [1 x 16] = movement::gather_real::<W, movement::Floats>;
             gather_s8f32: Gather F32Bytes [1 x 16] = movement::gather_real::<W, movement::Scaled>;
             resample_f32: Resample F32 [1 x 16] = resample::resample;
+            top_k_f32: TopK F32 [1 x 1] = choose::top_k;
+            scatter_b1: Scatter B1 [1 x 64] = choose::scatter;
+            scatter_add_f32: Scatter AddF32 [1 x 16] = choose::scatter_real::<W, binary::Add>;
+            scatter_mul_f32: Scatter MulF32 [1 x 16] = choose::scatter_real::<W, binary::Mul>;
+            scatter_max_f32: Scatter MaxF32 [1 x 16] = choose::scatter_real::<W, binary::Max>;
+            scatter_min_f32: Scatter MinF32 [1 x 16] = choose::scatter_real::<W, binary::Min>;
             pack_b1: Pack B1 [1 x 64] = pack::b1;
             pack_b4: Pack B4 [1 x 64] = pack::b4;
             fill_b1: Fill B1 [1 x 64] = movement::fill_b1;

@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod choose;
 mod conv;
 mod elementwise;
 mod function;
@@ -171,6 +172,8 @@ pub fn run_variant<M: Memory>(family: Family, variant: Variant, args: &Args, mem
         Family::Move => movement::copy(variant, args, mem),
         Family::Gather => movement::gather(variant, args, mem),
         Family::Resample => elementwise::resample(args, mem),
+        Family::TopK => choose::top_k(args, mem),
+        Family::Scatter => choose::scatter(variant, args, mem),
         Family::Pack => movement::pack(variant, args, mem),
         Family::Fill => movement::fill(variant, args, mem),
         Family::Softmax => softmax::softmax(args, mem),

@@ -226,6 +226,7 @@ impl Case {
             }
             Family::Pool => matches!(self.variant, Variant::MaxF32 | Variant::AvgF32),
             Family::Dequantize | Family::Mean | Family::Lrn => true,
+            Family::Scatter => self.variant != Variant::B1,
             _ => false,
         }
     }

@@ -1,7 +1,10 @@
 //! Steps through integers and truth values; what later steps see is float again.
 
 use super::build::{Graph, MAX_ELEMENTS};
-use qc_dialects::graph::{Add, Cast, Compare, CumSum, Gather, Index, IntBinary, IntFunction, IntReduce, Select};
+use qc_dialects::graph::{
+    Add, Cast, Compare, CumSum, Gather, Index, IntBinary, IntFunction, IntReduce, ReduceMean, Reshape, Scatter, Select,
+    TopK,
+};
 use qc_ir::{Attrs, Data, Elem, HostTensor, TensorTy, Type, ValueId};
 
 const WIDTHS: [Elem; 4] = [Elem::I8, Elem::U8, Elem::I32, Elem::I64];
@@ -93,6 +96,33 @@ pub fn gather(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     }
     let (rows, columns) = (1 + p[1] as usize % 9, 1 + p[2] as usize % 20);
     embedded(g, x, [rows, columns])
+}
+
+/// Rows joined to those of the same tensor that come first in an order.
+pub fn joined(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let dims = g.dims(x);
+    let (rank, n) = (dims.len(), *dims.last()?);
+    let k = 1 + p[0] as usize % n;
+    let order = Attrs::new().with("k", k).with("least", p[1].is_multiple_of(2));
+    let places = g.op(TopK::DEF, &[x], order);
+    if p[2].is_multiple_of(2) || rank < 2 {
+        return Some(cast(g, places, Elem::F32));
+    }
+    // The mean of the items, whose rows do not depend on their number.
+    let mean = g.op(ReduceMean::DEF, &[x], Attrs::new().with("axes", [0i64]).with("keepdims", true));
+    let own = g.dims(mean);
+    let size: usize = own.iter().product();
+    let shape = |dims: &[usize]| Attrs::new().with("shape", dims.iter().map(|&d| d as i64).collect::<Vec<_>>());
+    let rows = g.op(Reshape::DEF, &[mean], shape(&[size, 1]));
+    let chosen: Vec<i64> = (0..1 + i64::from(p[3] % 7)).map(|i| (i * 5 + i64::from(p[4] % 11)) % size as i64).collect();
+    let count = chosen.len();
+    let ids = g.constant(TensorTy::new(Elem::I64, [count]), HostTensor::i64([count], chosen));
+    let index = g.op(Index::DEF, &[ids], Attrs::new().with("size", size));
+    let updates = g.floats(&[count, 1], (0..count).map(|i| (i as f32 * 0.37).sin()).collect());
+    let word = ["set", "add", "mul", "max", "min"][p[5] as usize % 5];
+    let joined = g.op(Scatter::DEF, &[rows, index, updates], Attrs::new().with("op", word));
+    let back = g.op(Reshape::DEF, &[joined], shape(&own));
+    Some(g.op(Add::DEF, &[x, back], Attrs::new()))
 }
 
 /// Rows of a table so large that it may be stored as s8, alone or as a sum with rows of small ones.

@@ -204,13 +204,13 @@ fn numbers_that_json_cannot_write_are_words() {
 fn missing_parameters_and_unknown_ops_are_told_together() {
     let p = Pir::new(&[1, 2]).param("w", &[2, 2], &[1.0; 4]).op("1.matmul", &[1, 2], &[], &[1, 2]);
     let path = attr("struct_name", "0.a_str", json!("/Head/TopK/"));
-    let p = p.op("1.topk", &[3], &[path], &[1, 2]).op("1.while", &[4], &[], &[1, 2]).op("3.mine", &[5], &[], &[1, 2]);
+    let p = p.op("1.unfold", &[3], &[path], &[1, 2]).op("1.while", &[4], &[], &[1, 2]).op("3.mine", &[5], &[], &[1, 2]);
     let p = p.fetch(6, &[1, 2]);
     let reasons = p.reasons(false);
     assert_eq!(reasons.len(), 5, "{reasons:#?}");
     assert!(reasons[0].contains(".pdiparams"), "{}", reasons[0]);
     assert!(reasons[1].starts_with("parameter \"w\" (float32 [2, 2], 16 bytes): missing"), "{}", reasons[1]);
-    assert!(reasons[2].starts_with("node \"Head/TopK/topk:%4\" (pd_op.topk): this op is not supported"));
+    assert!(reasons[2].starts_with("node \"Head/TopK/unfold:%4\" (pd_op.unfold): this op is not supported"));
     assert!(reasons[3].contains("control flow") && reasons[4].contains("custom operator"));
     assert_eq!(p.reasons(true), reasons[2..]);
 }
