@@ -63,7 +63,7 @@ const TRANSCRIPTS: &[(&str, i32, &str)] = &[
     (
         "run model.so -i D/test.npz --precision fp32",
         2,
-        "error: model.so is compiled already; --ranges, --precision, --quantize, --exact-qdq, --keep-fp32, --quantize-ops, --guard, --strict-int8, --min-int8-macs, --params and --shape are for models",
+        "error: model.so is compiled already; --ranges, --precision, --quantize, --exact-qdq, --keep-fp32, --quantize-ops, --guard, --strict-int8, --min-int8-macs, --params, --shape and --constant are for models",
     ),
     ("run model.so", 2, "error: input 'image' f32 [n, 1, 8, 8] has no data; give it with -i image:FILE.npy"),
     ("run model.so -i text", 4, "error: text: this is neither a .npy nor a .npz file of NumPy"),
@@ -334,14 +334,14 @@ fn damaged_and_foreign_models_are_told_from_each_other() {
 fn check_lists_all_problems_at_once() {
     let shell = damaged();
     let onnx = std::fs::read(digits().join("digits.onnx")).unwrap();
-    let twice = patched(&patched(&onnx, "MaxPool", "MinPool"), "Softmax", "Hardmax");
+    let twice = patched(&patched(&onnx, "MaxPool", "MinPool"), "Softmax", "Loftmax");
     shell.write("foreign.onnx", &twice);
     let ran = shell.qc("check foreign.onnx");
     ran.fails(
         3,
         "foreign.onnx: 2 problems keep this model from being compiled".replace("foreign", "error: foreign").as_str(),
     );
-    assert!(ran.out.contains("MinPool") && ran.out.contains("Hardmax") && ran.out.contains("remedy"), "{}", ran.out);
+    assert!(ran.out.contains("MinPool") && ran.out.contains("Loftmax") && ran.out.contains("remedy"), "{}", ran.out);
     let ran = shell.qc("check foreign.onnx --json -q");
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.status, report["ok"].as_bool()), (3, Some(false)));

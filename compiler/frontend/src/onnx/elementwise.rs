@@ -5,7 +5,7 @@ use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
 use crate::shape;
 use qc_dialects::graph::activation::Function;
-use qc_ir::Elem;
+use qc_ir::{Elem, Quant};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -65,12 +65,33 @@ pub(super) fn min(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn relu(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    Ok(g.relu(n.input(0)?)?.into())
+    let x = n.input(0)?;
+    match g.quant_of(x).cloned() {
+        Some(format) => Ok(stored_within(g, x, format, 0, i32::MAX)?.into()),
+        None => Ok(g.relu(x)?.into()),
+    }
+}
+
+/// Stored integers within bounds that are stored integers as well; the format stays.
+fn stored_within(g: &mut Graph, x: &Value, format: Quant, lo: i32, hi: i32) -> Result<Value> {
+    if format.axis.is_some() {
+        return Err(Refusal::unsupported("its integers have a scale per index of an axis"));
+    }
+    let real = |stored: i32| (stored.clamp(format.lo, format.hi) - format.zero(0)) as f32 * format.scale(0);
+    let values = g.dequantize(x)?;
+    let within = g.clip(&values, real(lo), real(hi))?;
+    g.quantize(&within, format)
 }
 
 /// Bounds are attributes before operator set 11 and inputs since.
 pub(super) fn clip(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let computed = (1..3).any(|i| n.optional(i).is_some_and(|v| v.known().is_none()));
+    if let Some(format) = g.quant_of(n.input(0)?).cloned().filter(|_| !computed) {
+        let bound =
+            |i, other| Ok(n.known_ints(i, "bounds")?.and_then(|v| i32::try_from(*v.first()?).ok()).unwrap_or(other));
+        let (lo, hi) = (bound(1, i32::MIN)?, bound(2, i32::MAX)?);
+        return Ok(stored_within(g, n.input(0)?, format, lo.min(hi), hi)?.into());
+    }
     if computed || g.elem(n.input(0)?) != Elem::F32 {
         return clip_by_operands(g, n);
     }

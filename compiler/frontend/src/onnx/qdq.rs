@@ -187,10 +187,24 @@ pub(super) fn dequantized(g: &mut Graph, x: &Value, stated: &Stated<'_>) -> Resu
         return g.dequantized_constant(&k.name, tensor, quant);
     }
     let Some(own) = g.quant_of(x).cloned() else { return dequantized_plain(g, x, stated) };
-    if !same_format(&own, &stated.format(&dims, Some(own.store))?) {
+    let other = stated.format(&dims, Some(own.store))?;
+    match same_format(&own, &other) {
+        true => g.dequantize(x),
+        false => in_another_format(g, x, &own, &other),
+    }
+}
+
+/// What stored integers stand for in another format than they were made in: `(q - zero) * scale`, the integers taken back from
+/// what they stand for in their own.
+fn in_another_format(g: &mut Graph, x: &Value, own: &Quant, other: &Quant) -> Result<Value> {
+    if own.axis.is_some() || other.axis.is_some() {
         return Err(Refusal::unsupported("its scale or zero point differs from that of its QuantizeLinear"));
     }
-    g.dequantize(x)
+    let real = g.dequantize(x)?;
+    let steps = g.arith(Arith::Div, &real, &scalar(own.scale(0)))?;
+    let integers = g.function(graph::Function::Round { away: false }, &steps)?;
+    let centred = g.plus(&integers, (own.zero(0) - other.zero(0)) as f32)?;
+    g.times(&centred, other.scale(0))
 }
 
 fn same_format(a: &Quant, b: &Quant) -> bool {

@@ -241,10 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn another_scale_than_that_of_the_tensor_is_refused() {
-        let m =
-            quantized(&[1, 2]).node("QLinearSigmoid", "q quarter ten half none > y", &[]).of_domain("com.microsoft");
-        assert!(m.import(&Default::default()).unwrap_err()[0].to_string().contains("differs"));
+    fn another_scale_than_that_of_the_tensor_is_that_of_the_operator() {
+        let m = quantized(&[1, 2])
+            .node("QLinearSigmoid", "q quarter ten half none > s", &[])
+            .of_domain("com.microsoft")
+            .node("DequantizeLinear", "s half none > y", &[]);
+        // 1 and 9 are 12 and 28 in steps of a half from 10, which are 0.5 and 4.5 in quarters.
+        assert_eq!(m.run(&[1.0, 9.0]).1, [0.5, 1.0]);
     }
 
     #[test]

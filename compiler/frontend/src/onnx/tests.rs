@@ -397,7 +397,24 @@ fn odd_quantization_is_refused_or_made_exact() {
         .constant(floats("t", &[], &[2.0]))
         .node("QuantizeLinear", "x s > q", &[])
         .node("DequantizeLinear", "q t > y", &[]);
-    assert!(other.reasons()[0].contains("differs"));
+    assert_eq!(other.run(&[2.4, 3.6]).1, [4.0, 8.0]);
+}
+
+#[test]
+fn bounds_of_stored_integers_are_stored_integers() {
+    let model = |op: &str, io: &str| {
+        Model::new(13, &[3])
+            .constant(floats("s", &[], &[0.5]))
+            .constant(bytes("z", 3, &[], &[-2]))
+            .constant(bytes("lo", 3, &[], &[-4]))
+            .constant(bytes("hi", 3, &[], &[3]))
+            .node("QuantizeLinear", "x s z > q", &[])
+            .node(op, io, &[])
+            .node("DequantizeLinear", "r s z > y", &[])
+    };
+    // Stored -12, -2, 8; below 0 is below 1.
+    assert_eq!(model("Relu", "q > r").run(&[-5.0, 0.0, 5.0]).1, [1.0, 1.0, 5.0]);
+    assert_eq!(model("Clip", "q lo hi > r").run(&[-5.0, 0.0, 5.0]).1, [-1.0, 0.0, 2.5]);
 }
 
 #[test]

@@ -237,6 +237,33 @@ fn padding(op: &Op<'_>, value: f32) -> Result<Padding> {
     }
 }
 
+/// Channels of blocks of pixels, put where the pixels are.
+pub(super) fn pixel_shuffle(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let behind = op.text("data_format")? == "NHWC";
+    let x = if behind { g.transpose(x, &[0, 3, 1, 2])? } else { x.clone() };
+    let [n, c, h, w] = g.nchw(&x)?;
+    let factor = usize::try_from(op.int("upscale_factor")?.unwrap_or(1)).ok().filter(|r| (1..=1 << 15).contains(r));
+    let r = factor.filter(|r| c.is_multiple_of(r * r));
+    let r =
+        r.ok_or_else(|| Refusal::invalid(format!("{c} channels cannot be cut into blocks by its upscale_factor")))?;
+    let cut = g.reshape(&x, &[n, c / (r * r), r, r, h, w])?;
+    let moved = g.transpose(&cut, &[0, 1, 4, 2, 5, 3])?;
+    let y = g.reshape(&moved, &[n, c / (r * r), h * r, w * r])?;
+    Ok(if behind { g.transpose(&y, &[0, 2, 3, 1])? } else { y }.into())
+}
+
+/// The elements of some axes from the last to the first.
+pub(super) fn flip(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let mut x = op.input("X")?.clone();
+    let dims = g.dims(&x);
+    for axis in shape::axes(&op.ints("axis")?.unwrap_or_default(), dims.len())? {
+        let places: Vec<usize> = (0..dims[axis]).rev().collect();
+        x = g.take(&x, axis, &places)?;
+    }
+    Ok(Lowered::identity(x, "it turns no axis round"))
+}
+
 pub(super) fn cast(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let to = op.int("out_dtype")?.and_then(|t| i32::try_from(t).ok());
     let to = to.ok_or_else(|| Refusal::invalid("it has no out_dtype"))?;
