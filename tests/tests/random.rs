@@ -44,7 +44,7 @@ fn coverage() -> Result<(), Failed> {
     for mode in Mode::ALL {
         let mut fused: BTreeSet<&str> = BTreeSet::new();
         let mut joined = 0;
-        for seed in 0..80 {
+        for seed in 0..160 {
             let recipe = Recipe::random(seed, mode);
             let Ok(r) = ladder::levels(&|batch| build(&recipe, batch), &recipe.options()) else { continue };
             joined += usize::from(r.apart.is_some());
