@@ -1,9 +1,10 @@
 //! What ops of both dialects have in common. Interfaces of one dialect stand beside their ops.
 
 use crate::graph::conv::ConvShape;
-use crate::graph::{Conv2d, LayerNorm, Linear};
-use crate::quant::{QBatchMatmul, QConv2d, QLinear};
-use qc_ir::{Module, OpId, ValueId};
+use crate::graph::resample::{self, Axis};
+use crate::graph::{Conv2d, LayerNorm, Linear, Resample, dims_of};
+use crate::quant::{QBatchMatmul, QConv2d, QLinear, QResample};
+use qc_ir::{ConstId, Module, OpId, ValueId};
 
 qc_ir::interface! {
     /// A 2-D convolution, float or integer: weighted sums under a window.
@@ -14,6 +15,34 @@ qc_ir::interface! {
         pads: Box<[i64]>;
         /// The geometry; an error where it does not fit.
         shape: Result<ConvShape, String>;
+    }
+}
+
+qc_ir::interface! {
+    /// Weighted sums of neighbours along axes, float or integer.
+    Resampling [Resample, QResample] {
+        /// The axes.
+        axes: Box<[i64]>;
+        /// Their sizes afterwards.
+        sizes: Box<[i64]>;
+        /// Elements per sum, by axis.
+        taps: Box<[i64]>;
+        /// Where the elements of all sums are.
+        places: ConstId;
+        /// What they are multiplied by.
+        weights: ConstId;
+    }
+}
+
+impl Resampling {
+    /// The axes, in order.
+    ///
+    /// # Errors
+    /// One sentence on what does not fit.
+    pub fn along(self, m: &Module) -> Result<Vec<Axis<'_>>, String> {
+        let (axes, sizes, taps) = (self.axes(m), self.sizes(m), self.taps(m));
+        let constants = [self.places(m), self.weights(m)];
+        resample::axes(m, dims_of(m, self.op(), 0)?, [&axes, &sizes, &taps], constants)
     }
 }
 

@@ -168,19 +168,22 @@ impl<'a, T: Clone> Walk<'a, T> {
             match elem {
                 Ok(elem) if bound.contains_key(name) => match inputs::constant(name, &bound[name], elem, dims) {
                     Ok(constant) => self.define(name, Value::from(constant).named(name).into()),
-                    Err(e) => self.errors.push(e),
+                    Err(e) => self.fail(name, e),
                 },
                 Ok(elem) => {
                     let value = self.g.input(name, elem, dims);
                     self.define(name, value.into());
                     self.inputs.push(Port { name: name.into(), elem, dims: dims.clone(), batched: *batched });
                 }
-                Err(e) => {
-                    self.errors.push(e);
-                    self.env.insert(name, Slot::Failed);
-                }
+                Err(e) => self.fail(name, e),
             }
         }
+    }
+
+    /// Notes why nothing is known of a name.
+    fn fail(&mut self, name: &'a str, e: ImportError) {
+        self.errors.push(e);
+        self.env.insert(name, Slot::Failed);
     }
 
     /// Lowers the nodes, each given with whether an output of the model depends on it, in their order.
@@ -284,8 +287,7 @@ impl<'a, T: Clone> Walk<'a, T> {
                 Some(tensor)
             }
             Err(e) => {
-                self.errors.push(e);
-                self.env.insert(name, Slot::Failed);
+                self.fail(name, e);
                 None
             }
         }

@@ -2,6 +2,7 @@
 
 use super::items::kept;
 use super::{check_size, dims_of, f32_ty, f32s, sizes};
+use crate::interfaces::Resampling;
 use qc_ir::{ConstId, Follow, HostTensor, Items, Module, OpId, Type, strides};
 
 qc_ir::ops! { dialect RESAMPLE = "graph";
@@ -101,9 +102,7 @@ impl Resample {
     /// # Errors
     /// One sentence on what does not fit.
     pub fn along(self, m: &Module) -> Result<Vec<Axis<'_>>, String> {
-        let lists = [&self.axes(m)[..], &self.sizes(m)[..], &self.taps(m)[..]].map(<[i64]>::to_vec);
-        let lists = lists.each_ref().map(|list| &list[..]);
-        axes(m, dims_of(m, self.0, 0)?, lists, [self.places(m), self.weights(m)])
+        Resampling::from(self).along(m)
     }
 }
 

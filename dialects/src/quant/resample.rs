@@ -2,8 +2,9 @@
 
 use super::numeric::{MAGIC, ratio};
 use super::{activation, check_bounds, result_format, result_ty};
-use crate::graph::resample::{Axis, along, axes, resampled_dims};
+use crate::graph::resample::{Axis, along, resampled_dims};
 use crate::graph::{dims_of, ints, u8s};
+use crate::interfaces::Resampling;
 use qc_ir::{HostTensor, Module, OpId, Type};
 
 qc_ir::ops! { dialect QRESAMPLE = "quant";
@@ -32,9 +33,7 @@ impl QResample {
     /// # Errors
     /// One sentence on what does not fit.
     pub fn along(self, m: &Module) -> Result<Vec<Axis<'_>>, String> {
-        let lists = [&self.axes(m)[..], &self.sizes(m)[..], &self.taps(m)[..]].map(<[i64]>::to_vec);
-        let lists = lists.each_ref().map(|list| &list[..]);
-        axes(m, dims_of(m, self.0, 0)?, lists, [self.places(m), self.weights(m)])
+        Resampling::from(self).along(m)
     }
 
     /// How sums become results.

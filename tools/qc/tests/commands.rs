@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Shell, digits};
+use support::{Shell, digits, field};
 
 /// The arrays of an .npz file that are f32.
 fn npz(bytes: &[u8]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
@@ -263,11 +263,6 @@ fn random_models_are_run() {
     let all = shell.json("fuzz --seed 7 --count 8 --keep found");
     assert_eq!((all["schema"].as_str(), all["count"].as_u64()), (Some("qc.fuzz/1"), Some(8)));
     assert_eq!(all["failures"].as_array().map(Vec::len), Some(0), "{all}");
-}
-
-/// A field of an ONNX file that holds bytes.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
 }
 
 /// A model `y = op(x)` on tensors of 1 x 3, with the element types of `x` and `y` in ONNX numbers.

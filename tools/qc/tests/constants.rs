@@ -4,12 +4,7 @@
 
 mod support;
 
-use support::Shell;
-
-/// A field of bytes in protobuf, all of whose lengths are short here.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
-}
+use support::{Shell, field, npy};
 
 /// A port of `dims`, of the element type that ONNX gives this number.
 fn port(name: &str, elem: u8, dims: &[u8]) -> Vec<u8> {
@@ -25,16 +20,6 @@ fn reshape() -> Vec<u8> {
     let y = [field(1, b"y"), field(2, &field(1, &[1 << 3, 1]))].concat();
     let graph = [field(1, &node), field(2, b"g"), ports, field(12, &y)].concat();
     [vec![1 << 3, 8], field(7, &graph), field(8, &[2 << 3, 13])].concat()
-}
-
-/// A .npy file of elements of this NumPy type, `dims` written as Python does.
-fn npy(dtype: &str, dims: &str, elements: &[u8]) -> Vec<u8> {
-    let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {dims}, }}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.into_bytes());
-    bytes.extend(elements);
-    bytes
 }
 
 fn shell() -> Shell {

@@ -10,12 +10,8 @@ use support::{Shell, digits};
 /// A .npy file of f32.
 fn npy(dims: &[usize], values: &[f32]) -> Vec<u8> {
     let dims: String = dims.iter().map(|d| format!("{d}, ")).collect();
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.into_bytes());
-    bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
-    bytes
+    let values: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    support::npy("<f4", &format!("({dims})"), &values)
 }
 
 /// `n` samples for the digits network, all different.

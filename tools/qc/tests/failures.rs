@@ -158,13 +158,7 @@ fn npy(shape: &str, values: usize) -> Vec<u8> {
 
 /// A .npy file of zeros, as many as `words` of four bytes hold.
 fn npy_of(ty: &str, shape: &str, words: usize) -> Vec<u8> {
-    let header = format!("{{'descr': '{ty}', 'fortran_order': False, 'shape': {shape}, }}");
-    let padded = format!("{header:<117}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((padded.len() as u16).to_le_bytes());
-    bytes.extend(padded.into_bytes());
-    bytes.resize(bytes.len() + 4 * words, 0);
-    bytes
+    support::npy(ty, shape, &vec![0; 4 * words])
 }
 
 #[test]

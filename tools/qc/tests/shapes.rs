@@ -4,12 +4,7 @@
 
 mod support;
 
-use support::Shell;
-
-/// A field of bytes in protobuf, all of whose lengths are short here.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
-}
+use support::{Shell, field};
 
 /// `y = relu(x)`, x f32 [batch, seq, 4].
 fn relu() -> Vec<u8> {
@@ -24,12 +19,8 @@ fn relu() -> Vec<u8> {
 
 /// A .npy file of f32, `dims` written as Python does.
 fn npy(dims: &str, n: usize) -> Vec<u8> {
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {dims}, }}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.into_bytes());
-    bytes.extend((0..n).flat_map(|i| (i as f32 - 5.0).to_le_bytes()));
-    bytes
+    let values: Vec<u8> = (0..n).flat_map(|i| (i as f32 - 5.0).to_le_bytes()).collect();
+    support::npy("<f4", dims, &values)
 }
 
 fn shell() -> Shell {

@@ -86,10 +86,10 @@ impl Graph {
         groups: i64,
     ) -> Result<Value> {
         let [depth, height, width] = output;
-        let wrong = || Refusal::invalid(format!("it would give volumes of {output:?}"));
-        let [count, h, w1] = output.map(|n| usize::try_from(n).ok().filter(|n| (1..=1 << 20).contains(n)));
-        let (count, h, w1) = (count.ok_or_else(wrong)?, h.ok_or_else(wrong)?, w1.ok_or_else(wrong)?);
-        self.charge(count.saturating_mul(d.kernel as usize).saturating_mul(16))?;
+        if output.iter().any(|n| !(1..=1 << 20).contains(n)) {
+            return Err(Refusal::invalid(format!("it would give volumes of {output:?}")));
+        }
+        self.charge((depth as usize).saturating_mul(d.kernel as usize).saturating_mul(16))?;
         let place = |o: i64, t: i64| {
             let from = o + d.pads[0] - t * d.dilation;
             let p = usize::try_from(from / d.stride).ok().filter(|_| from >= 0 && from % d.stride == 0)?;
@@ -98,8 +98,7 @@ impl Graph {
         let terms = (0..depth).map(|o| (0..d.kernel).filter_map(|t| place(o, t)).collect()).collect();
         let volume = self.volume([x, w], bias, groups, true)?;
         let t = Transposed::of([y, z], [height, width], groups);
-        debug_assert_eq!(count as i64, depth);
-        self.over_planes(&volume, terms, [h, w1], |g, x, w| g.conv_transpose(x, w, bias, &t))
+        self.over_planes(&volume, terms, [height as usize, width as usize], |g, x, w| g.conv_transpose(x, w, bias, &t))
     }
 
     fn volume<'v>(

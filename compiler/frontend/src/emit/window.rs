@@ -148,6 +148,7 @@ impl Graph {
         let mut factors: Vec<Vec<f32>> = Vec::new();
         for (d, s) in sides.iter().enumerate() {
             let (count, kernel) = (s.count().ok_or_else(none)?, s.kernel as usize);
+            self.charge(count.saturating_mul(kernel).saturating_mul(8))?;
             let place = |o: usize, t: usize| o as i64 * s.stride + t as i64 * s.dilation;
             let real = |o: usize| {
                 let behind = if let Pooling::Within(behind) = pooling { behind[d] } else { 0 };
@@ -159,7 +160,6 @@ impl Graph {
             let mut pads = vec![0; 2 * rank];
             (pads[2 + d], pads[rank + 2 + d]) = (s.pads[0], s.pads[1]);
             x = self.pad(&x, &pads, Padding::Constant(value))?;
-            self.charge(count.saturating_mul(kernel).saturating_mul(8))?;
             let places: Vec<usize> = (0..count).flat_map(|o| (0..kernel).map(move |t| place(o, t) as usize)).collect();
             x = self.take(&x, 2 + d, &places)?;
             plain[d] = Side { input: places.len(), kernel: s.kernel, stride: s.kernel, dilation: 1, pads: [0, 0] };
@@ -221,9 +221,11 @@ impl Graph {
     fn adaptive_max_pool(&mut self, x: &Value, output: &[usize]) -> Result<Value> {
         let (dims, mut x, mut sides) = (self.dims(x), x.clone(), Vec::new());
         for (d, (&from, &to)) in dims[2..].iter().zip(output).enumerate() {
+            // No window is wider; what is asked of the model is bounded before anything is made of it.
+            let widest = from / to + 2;
+            self.charge(to.saturating_mul(widest).saturating_mul(8))?;
             let window = |o: usize| (o * from / to, ((o + 1) * from).div_ceil(to));
             let size = (0..to).map(|o| window(o).1 - window(o).0).max().unwrap_or(1);
-            self.charge(to.saturating_mul(size).saturating_mul(8))?;
             let place = |o: usize, t: usize| (window(o).0 + t).min(window(o).1 - 1);
             let places: Vec<usize> = (0..to).flat_map(|o| (0..size).map(move |t| place(o, t))).collect();
             x = self.take(&x, 2 + d, &places)?;
@@ -248,4 +250,22 @@ impl Pooling {
 
 fn only_three(sides: &[Side]) -> Refusal {
     Refusal::unsupported(format!("a window has {} dims; one, two and three are supported", sides.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qc_ir::Elem;
+
+    #[test]
+    fn absurd_windows_cost_nothing() {
+        let mut g = Graph::new("t");
+        let x = g.input("x", Elem::F32, &[1, 1, 4, 4]);
+        assert!(g.adaptive_pool(&x, &[1 << 40, 1], true).is_err());
+        let far = Side { input: 4, kernel: 1 << 20, stride: 1, dilation: 1, pads: [1 << 20, 1 << 20] };
+        let sides = [far, Side { dilation: 2, ..Side::unit(4) }];
+        for pooling in [Pooling::Max, Pooling::Average(Count::Exclusive), Pooling::Within(vec![0, 0])] {
+            assert!(g.pool(&x, &sides, false, &pooling).is_err());
+        }
+    }
 }

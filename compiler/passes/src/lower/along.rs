@@ -32,7 +32,7 @@ struct Along {
 
 impl Along {
     fn of(x: View, out: View, axis: usize) -> Along {
-        let [a, b] = [&x, &out].map(|v| without(v, axis));
+        let [a, b] = [&x, &out].map(|v| v.without(axis));
         let mut all = levels(&b.dims, &[&a, &b], 1);
         let is_run = |l: &Level| l.strides == [x.elem_bytes(), out.elem_bytes()];
         let run = all.pop_if(|l| is_run(l)).map_or(1, |l| l.count);
@@ -72,13 +72,6 @@ fn nest(
         let [x, out] = at;
         nest(e, rest, [x.moved(i, first.strides[0]), out.moved(i, first.strides[1])], call)
     })
-}
-
-fn without(v: &View, axis: usize) -> View {
-    let mut v = v.clone();
-    v.dims.remove(axis);
-    v.strides.remove(axis);
-    v
 }
 
 impl Lower<'_> {
@@ -198,8 +191,8 @@ impl Lower<'_> {
     /// The view, or a copy of it in the order of `out` where no runs are common to both but could be.
     fn like(&mut self, x: View, out: &View, axis: usize) -> Result<View, Diag> {
         let inner = |v: &View| (0..v.dims.len()).filter(|&d| v.dims[d] > 1).min_by_key(|&d| v.strides[d].abs());
-        let (has, wants) = (inner(&without(&x, axis)), inner(&without(out, axis)));
-        let is_run = out.dims.len() > 1 && wants.is_some_and(|d| without(out, axis).strides[d] == out.elem_bytes());
+        let (has, wants) = (inner(&x.without(axis)), inner(&out.without(axis)));
+        let is_run = out.dims.len() > 1 && wants.is_some_and(|d| out.without(axis).strides[d] == out.elem_bytes());
         if has == wants || !is_run {
             return Ok(x);
         }

@@ -30,13 +30,6 @@ fn over_rows(rows: &[&View], n: usize, elements: Vec<i64>, key: usize) -> Vec<Le
     all
 }
 
-fn without(v: &View, axis: usize) -> View {
-    let mut v = v.clone();
-    v.dims.remove(axis);
-    v.strides.remove(axis);
-    v
-}
-
 impl Lower<'_> {
     /// The location of an op and of what is part of its step.
     pub(super) fn joined_loc(&mut self, op: OpId, parts: &[OpId]) -> LocId {
@@ -57,7 +50,7 @@ impl Lower<'_> {
             None => None,
         };
         let (has_mask, mask) = (mask.is_some(), mask.unwrap_or_else(|| a.clone()));
-        let rest = [&a, &out, &mask].map(|v| without(v, axis));
+        let rest = [&a, &out, &mask].map(|v| v.without(axis));
         let strides = vec![a.strides[axis], out.strides[axis], mask.strides[axis]];
         let all = over_rows(&rest.each_ref(), out.dims[axis], strides, 1);
         sweep(&mut self.emit(), [&a, &out, &mask], all, |[n, rows], [a, out, mask]| {
@@ -124,7 +117,7 @@ impl Lower<'_> {
         let (gamma, beta) = (parameter(op.scale(src))?, parameter(op.bias(src))?);
         let kept_view = kept.unwrap_or(out);
         let views = [&a, &res, kept_view, out];
-        let (rest, n) = (views.map(|v| without(v, axis)), out.dims[axis]);
+        let (rest, n) = (views.map(|v| v.without(axis)), out.dims[axis]);
         let all = over_rows(&rest.each_ref(), n, views.map(View::elem_bytes).to_vec(), 3);
         let variant = if op.rms(src) { Variant::Rms } else { Variant::F32 };
         sweep(&mut self.emit(), views, all, |[n, rows], [a, res, kept_at, out]| {

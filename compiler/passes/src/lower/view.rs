@@ -130,6 +130,14 @@ impl<B: Copy> View<B> {
         v
     }
 
+    /// Index 0 of dim `axis`, without that dim.
+    pub fn without(&self, axis: usize) -> View<B> {
+        let mut v = self.clone();
+        v.dims.remove(axis);
+        v.strides.remove(axis);
+        v
+    }
+
     /// The dims in another order.
     pub fn permuted(&self, perm: &[i64]) -> View<B> {
         let mut v = self.clone();

@@ -17,6 +17,21 @@ pub struct Ran {
     pub err: String,
 }
 
+/// A field of bytes in protobuf, all of whose lengths are short here.
+pub fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+}
+
+/// A .npy file of elements of this NumPy type, `dims` written as Python does.
+pub fn npy(dtype: &str, dims: &str, elements: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {dims}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.into_bytes());
+    bytes.extend(elements);
+    bytes
+}
+
 /// The shipped example.
 pub fn digits() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits")
