@@ -111,14 +111,14 @@ impl Compiler {
     ///
     /// # Errors
     /// None of its own: what keeps the model from being imported besides is said by whatever imports it next.
-    pub fn bind(&mut self, file: &ModelFile, arrays: &[(String, HostTensor)]) -> Vec<String> {
+    pub fn take_values(&mut self, file: &ModelFile, arrays: &[(String, HostTensor)]) -> Vec<String> {
         let mut names = Vec::new();
         while let Err(CompileError::Import { errors, .. }) = self.import(file, None) {
             let before = names.len();
-            for name in errors.bindable() {
+            for name in errors.needed_values() {
                 let array = arrays.iter().find(|(n, _)| n == name);
-                if let Some((_, t)) = array.filter(|_| !self.options.bound.contains_key(name)) {
-                    self.options.bound.insert(name.into(), t.clone());
+                if let Some((_, t)) = array.filter(|_| !self.options.values.contains_key(name)) {
+                    self.options.values.insert(name.into(), t.clone());
                     names.push(name.to_string());
                 }
             }
@@ -154,8 +154,8 @@ impl Compiler {
 
     fn import_options(&self, file: &ModelFile) -> Options {
         let (limits, deadline) = (self.options.limits.clone(), self.options.manager.deadline);
-        let bound = self.options.bound.clone();
-        Options { batch: None, shapes: Shapes::new(), bound, limits, deadline, constants: file.constants.clone() }
+        let values = self.options.values.clone();
+        Options { batch: None, shapes: Shapes::new(), values, limits, deadline, constants: file.constants.clone() }
     }
 
     /// The canonical float graph of a model at the batch it was made for, or 1: what calibration observes.

@@ -119,8 +119,8 @@ pub struct CompileOptions {
     pub data: Data,
     /// Shapes of inputs, and sizes of named dims: every combination gets code of its own.
     pub shapes: Vec<ShapeSpec>,
-    /// Inputs that are constants, by name: the model is compiled for one value of them and has them no more.
-    pub bound: BTreeMap<String, HostTensor>,
+    /// Values of inputs that are constants, by name: the model is compiled for them, and has these inputs no more.
+    pub values: BTreeMap<String, HostTensor>,
     /// Where Paddle's combined parameters are, if not beside the model.
     pub params: Option<PathBuf>,
     /// Name of the model, the prefix of its exported functions; the file's stem by default.
@@ -171,7 +171,7 @@ impl CompileOptions {
             let shapes: Vec<String> = self.shapes.iter().map(ShapeSpec::to_string).collect();
             record.insert("shape".into(), shapes.join(" "));
         }
-        if !self.bound.is_empty() {
+        if !self.values.is_empty() {
             let number = |t: &HostTensor, i: usize| {
                 t.int(i).map_or_else(|| t.as_f32().map_or(0.0, |v| v[i]).to_string(), |n| n.to_string())
             };
@@ -179,7 +179,7 @@ impl CompileOptions {
                 let numbers: Vec<String> = (0..t.len().min(RECORDED)).map(|i| number(t, i)).collect();
                 format!("{name}={}{}", numbers.join(","), if t.len() > RECORDED { ",.." } else { "" })
             };
-            record.insert("input".into(), self.bound.iter().map(one).collect::<Vec<_>>().join(" "));
+            record.insert("input".into(), self.values.iter().map(one).collect::<Vec<_>>().join(" "));
         }
         if let Some(r) = &self.ranges {
             record.insert("ranges".into(), format!("{} over {} samples", r.method, r.samples));

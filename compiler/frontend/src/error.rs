@@ -34,8 +34,8 @@ pub enum ImportError {
         reason: String,
         /// What the user can do.
         remedy: String,
-        /// Inputs of the model that it could be imported with as constants.
-        bind: Vec<String>,
+        /// Inputs of the model whose values it needs.
+        needs: Vec<String>,
     },
     /// A stored constant that is missing, short, left over or of the wrong kind.
     #[error("parameter \"{name}\" ({expected}): {reason}")]
@@ -91,12 +91,12 @@ impl ImportErrors {
         })
     }
 
-    /// Inputs of the model with which as constants something that is wrong would not be.
-    pub fn bindable(&self) -> BTreeSet<&str> {
+    /// Inputs of the model whose values nodes need.
+    pub fn needed_values(&self) -> BTreeSet<&str> {
         let mut all = BTreeSet::new();
         for e in &self.list {
-            if let ImportError::Node { bind, .. } = e {
-                all.extend(bind.iter().map(String::as_str));
+            if let ImportError::Node { needs, .. } = e {
+                all.extend(needs.iter().map(String::as_str));
             }
         }
         all

@@ -45,12 +45,12 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
         let names: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
         errors.push(port(name, "the model has no such input", format!("its inputs are {}", names.join(", "))));
     }
-    for name in options.bound.keys().filter(|n| declared.iter().all(|d| d.name != **n)) {
+    for name in options.values.keys().filter(|n| declared.iter().all(|d| d.name != **n)) {
         let names: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
         errors.push(port(name, "the model has no such input", format!("its inputs are {}", names.join(", "))));
     }
     let all = declared;
-    let declared: Vec<&Declared> = all.iter().filter(|d| !options.bound.contains_key(&d.name)).collect();
+    let declared: Vec<&Declared> = all.iter().filter(|d| !options.values.contains_key(&d.name)).collect();
     let given = |d: &Declared| options.shapes.get(&d.name);
     let opened = |d: &Declared| given(d).is_some_and(|s| s.first().is_some_and(|&n| n <= 0));
     let open_batch =
@@ -71,8 +71,8 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
     let batch = fixed_batch.or(options.batch).unwrap_or(1);
     let mut inputs = Vec::new();
     for d in all {
-        if let Some(t) = options.bound.get(&d.name) {
-            inputs.push((bound_dims(d, t), false));
+        if let Some(t) = options.values.get(&d.name) {
+            inputs.push((dims_of_constant(d, t), false));
             continue;
         }
         match resolve_one(d, given(d), batch) {
@@ -85,7 +85,7 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
 }
 
 /// The dims of an input that is this constant: those that the model fixes, and for open ones those of the constant.
-fn bound_dims(d: &Declared, t: &HostTensor) -> Vec<usize> {
+fn dims_of_constant(d: &Declared, t: &HostTensor) -> Vec<usize> {
     let Some(declared) = &d.dims else { return t.dims().to_vec() };
     let own = |i: usize| if declared.len() == t.dims().len() { t.dims()[i] } else { t.len() };
     let one = |(i, n): (usize, &Option<i64>)| n.and_then(|n| usize::try_from(n).ok()).unwrap_or_else(|| own(i));
@@ -165,8 +165,8 @@ pub(crate) fn blame_options(errors: ImportErrors, declared: &[Declared], options
         return errors;
     };
     let one = |e| match e {
-        ImportError::Node { node, op_type, reason, remedy, bind } if remedy == INVALID => {
-            ImportError::Node { node, op_type, reason, remedy: instead.clone(), bind }
+        ImportError::Node { node, op_type, reason, remedy, needs } if remedy == INVALID => {
+            ImportError::Node { node, op_type, reason, remedy: instead.clone(), needs }
         }
         other => other,
     };

@@ -109,7 +109,7 @@ fn declared(source: &Source<'_>, options: &Options) -> Result<Option<Vec<inputs:
         }
         _ => return Ok(None),
     };
-    Ok(Some(all.into_iter().filter(|d| !options.bound.contains_key(&d.name)).collect()))
+    Ok(Some(all.into_iter().filter(|d| !options.values.contains_key(&d.name)).collect()))
 }
 
 /// Imports a model into the graph dialect with static shapes.

@@ -25,9 +25,9 @@ pub struct Options {
     pub batch: Option<i64>,
     /// Shapes by input name; a leading -1 stands for the batch.
     pub shapes: BTreeMap<String, Vec<i64>>,
-    /// Inputs that are constants, by name. Elements are converted to the type of the input; a list of numbers without dims of its
+    /// Values of inputs that are constants, by name. Elements are converted to the type of the input; a list of numbers without dims of its
     /// own fits an input of as many elements.
-    pub bound: BTreeMap<String, HostTensor>,
+    pub values: BTreeMap<String, HostTensor>,
     /// What the model may ask for.
     pub limits: Limits,
     /// When the import has to be done.

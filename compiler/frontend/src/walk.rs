@@ -23,7 +23,7 @@ impl Label {
     /// Why this node cannot be imported.
     pub fn error(&self, refusal: Refusal) -> ImportError {
         let Refusal { reason, remedy, .. } = refusal;
-        ImportError::Node { node: self.node.clone(), op_type: self.op_type.clone(), reason, remedy, bind: Vec::new() }
+        ImportError::Node { node: self.node.clone(), op_type: self.op_type.clone(), reason, remedy, needs: Vec::new() }
     }
 }
 
@@ -155,18 +155,18 @@ impl<'a, T: Clone> Walk<'a, T> {
 
     /// Makes the model's inputs, given with their element types, of these shapes.
     ///
-    /// Those of `bound` are constants instead.
+    /// Those of `values` are constants instead.
     pub fn inputs(
         &mut self,
         ports: impl Iterator<Item = (&'a str, Result<Elem, ImportError>)>,
         shapes: &Shapes,
-        bound: &BTreeMap<String, HostTensor>,
+        values: &BTreeMap<String, HostTensor>,
     ) where
         T: From<Value>,
     {
         for ((name, elem), (dims, batched)) in ports.zip(&shapes.inputs) {
             match elem {
-                Ok(elem) if bound.contains_key(name) => match inputs::constant(name, &bound[name], elem, dims) {
+                Ok(elem) if values.contains_key(name) => match inputs::constant(name, &values[name], elem, dims) {
                     Ok(constant) => self.define(name, Value::from(constant).named(name).into()),
                     Err(e) => self.fail(name, e),
                 },
@@ -236,10 +236,10 @@ impl<'a, T: Clone> Walk<'a, T> {
     fn refuse(&mut self, label: &Label, refusal: Refusal) {
         let from = refusal.computed.map(|v| self.g.inputs_behind(v)).unwrap_or_default();
         let mut error = label.error(refusal);
-        if let (ImportError::Node { remedy, bind, .. }, false) = (&mut error, from.is_empty()) {
+        if let (ImportError::Node { remedy, needs, .. }, false) = (&mut error, from.is_empty()) {
             let options: Vec<String> = from.iter().map(|name| format!("`--input {name}=VALUE`")).collect();
             *remedy = format!("compile it for one value of its input with {}, or {remedy}", options.join(" and "));
-            *bind = from;
+            *needs = from;
         }
         self.errors.push(error);
     }

@@ -10,18 +10,18 @@ use std::str::FromStr;
 
 /// An input that is a constant.
 #[derive(Clone, Debug)]
-pub struct Bound {
+pub struct InputValue {
     /// The input.
     pub name: String,
     /// Its elements; those of several are a list.
     pub value: HostTensor,
 }
 
-impl FromStr for Bound {
+impl FromStr for InputValue {
     type Err = String;
 
     /// Reads `NAME=NUMBER` or `NAME=NUMBER,NUMBER,..`; `true` and `false` are 1 and 0.
-    fn from_str(text: &str) -> Result<Bound, String> {
+    fn from_str(text: &str) -> Result<InputValue, String> {
         let (name, values) = text.split_once('=').ok_or("expected NAME=VALUE, such as sr=16000")?;
         let words: Vec<&str> = values.split(',').map(str::trim).collect();
         let dims = if words.len() == 1 { Vec::new() } else { vec![words.len()] };
@@ -38,7 +38,11 @@ impl FromStr for Bound {
                 HostTensor::f32(dims, floats.ok_or_else(wrong)?)
             }
         };
-        if name.is_empty() { Err("the input's name is missing".into()) } else { Ok(Bound { name: name.into(), value }) }
+        if name.is_empty() {
+            Err("the input's name is missing".into())
+        } else {
+            Ok(InputValue { name: name.into(), value })
+        }
     }
 }
 
@@ -128,8 +132,8 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME[DIMS]", value_parser = ShapeSpec::from_str)]
     pub shape: Vec<ShapeSpec>,
     /// Make an input a constant, as sr=16000 or axes=0,-1: the model is compiled for that value and has the input no more
-    #[arg(long, value_name = "NAME=VALUE", value_parser = Bound::from_str)]
-    pub constant: Vec<Bound>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = InputValue::from_str)]
+    pub constant: Vec<InputValue>,
     /// Of a .so, check everything but the weights before running it, which saves reading them twice
     #[arg(long)]
     pub skip_weights_check: bool,
@@ -280,7 +284,7 @@ impl ModelArgs {
             strict_int8: self.strict_int8,
             min_int8_macs: self.min_int8_macs,
             shapes: self.shape.clone(),
-            bound: self.constant.iter().map(|b| (b.name.clone(), b.value.clone())).collect(),
+            values: self.constant.iter().map(|v| (v.name.clone(), v.value.clone())).collect(),
             params: self.params.clone(),
             limits: self.limits.limits()?,
             ..CompileOptions::default()

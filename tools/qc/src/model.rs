@@ -71,13 +71,13 @@ pub fn open_for(
 ) -> Outcome<(Model, Vec<String>)> {
     let start = Instant::now();
     let is_jit = !is_shared_object(path)?;
-    let mut bound = Vec::new();
+    let mut constant = Vec::new();
     let predictor = if is_jit {
         let target = TargetCpu::Tier(jit_tier());
         let options = CompileOptions { target, batches: vec![batch.max(1)], data, ..args.options()? };
         let file = args.open(path, &options)?;
         let mut compiler = Compiler::new(options);
-        bound = if arrays.is_empty() { Vec::new() } else { compiler.bind(&file, arrays) };
+        constant = if arrays.is_empty() { Vec::new() } else { compiler.take_values(&file, arrays) };
         compiler.compile_file(&file, &mut NoSink)?.jit()?
     } else {
         args.none_for(path)?;
@@ -86,7 +86,7 @@ pub fn open_for(
     let ready_in = start.elapsed();
     let note: Note = serde_json::from_str(predictor.json())
         .map_err(|e| Failure::new(MODEL, format!("{}: its metadata cannot be read: {e}", path.display())))?;
-    Ok((Model { predictor, note, ready_in, is_jit }, bound))
+    Ok((Model { predictor, note, ready_in, is_jit }, constant))
 }
 
 /// The tier for code of this process: the machine's, unless `QC_CPU` caps it. A word that is no tier is left to the

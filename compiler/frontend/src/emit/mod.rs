@@ -11,7 +11,7 @@ mod fold;
 mod index;
 mod integer;
 mod movement;
-mod planes;
+mod norm;
 mod power;
 pub(crate) mod recurrent;
 mod reduce;
@@ -163,9 +163,10 @@ type QuantKey = (Store, Option<usize>, Vec<u32>, Vec<i32>, i32, i32);
 /// The most quantized formats of a model: ten times what the largest real ones have.
 const MAX_FORMATS: usize = 8192;
 
-/// How many tensors are looked at for inputs behind one, and how many inputs are named.
+/// How many tensors are looked at for inputs behind one, how many inputs are named, and how many elements each may have.
 const MAX_BEHIND: usize = 1000;
-const MAX_BOUND: usize = 4;
+const MAX_NAMED: usize = 4;
+const MAX_STATED: usize = 4096;
 
 /// What folding may produce besides a multiple of the tensors read.
 const FOLD_BASE_BYTES: usize = 16 << 20;
@@ -204,15 +205,17 @@ impl Graph {
         Value::Runtime(v)
     }
 
-    /// The inputs of the model that a computed tensor depends on, in their order; none where they are too many.
+    /// The inputs of the model that a computed tensor depends on, by name; none where they are too many, or so large that nobody
+    /// would state their values.
     pub fn inputs_behind(&self, v: ValueId) -> Vec<String> {
         let (mut found, mut seen, mut left) = (Vec::new(), HashSet::from([v]), vec![v]);
         while let Some(v) = left.pop() {
             match self.m.producer(v) {
+                None if self.m.tensor_ty(v).len() > MAX_STATED => return Vec::new(),
                 None => found.extend(self.m.name(v).map(str::to_string)),
                 Some(op) => left.extend(self.m.operands(op).iter().flatten().filter(|&&x| seen.insert(x))),
             }
-            if seen.len() > MAX_BEHIND || found.len() > MAX_BOUND {
+            if seen.len() > MAX_BEHIND || found.len() > MAX_NAMED {
                 return Vec::new();
             }
         }

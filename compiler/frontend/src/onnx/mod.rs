@@ -91,7 +91,7 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
         ImportErrors { list }
     })?;
     let mut walk = Walk::new(&source.name, options.deadline);
-    walk.inputs(ports.iter().map(|v| (v.name.as_str(), input_elem(v))), &shapes, &options.bound);
+    walk.inputs(ports.iter().map(|v| (v.name.as_str(), input_elem(v))), &shapes, &options.values);
     walk.nodes(&mut importer, &nodes);
     if graph.output.is_empty() {
         walk.errors.push(ImportError::Broken { reason: "the model has no output".into() });

@@ -207,3 +207,26 @@ impl<'a> Node<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Model, int};
+
+    #[test]
+    fn inputs_whose_values_are_needed_are_named_if_they_are_small() {
+        let reason = |elements: i64| {
+            let model = Model::new(13, &[elements]).node("Cast", "x > shape", &[int("to", 7)]).node(
+                "Reshape",
+                "x shape > y",
+                &[],
+            );
+            model.reasons().join(" ")
+        };
+        assert!(reason(3).contains("with `--input x=VALUE`, or"), "{}", reason(3));
+        assert!(
+            reason(5000).contains("computed by the model") && !reason(5000).contains("--input"),
+            "{}",
+            reason(5000)
+        );
+    }
+}

@@ -155,7 +155,7 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
     };
     let mut walk = Walk::new(&source.name, options.deadline);
     parameters(&mut walk, block, params);
-    walk.inputs(feeds.iter().map(|&name| (name, input_type(name, &vars).map(Stored::plain))), &shapes, &options.bound);
+    walk.inputs(feeds.iter().map(|&name| (name, input_type(name, &vars).map(Stored::plain))), &shapes, &options.values);
     walk.nodes(&mut importer, &nodes);
     if walk.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
         walk.errors.extend(inner_ops(program, &live));

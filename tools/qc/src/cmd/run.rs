@@ -104,13 +104,13 @@ impl Run {
             all.iter().filter_map(|(name, t)| Some((asked.clone().or(name.clone())?, t.clone())))
         });
         let named: Vec<(String, HostTensor)> = named.collect();
-        let (model, bound) = open_for(&self.model, &self.options, guess.min(8), data, &named)?;
+        let (model, constant) = open_for(&self.model, &self.options, guess.min(8), data, &named)?;
         for (asked, all) in &mut given {
-            all.retain(|(name, _)| asked.as_ref().or(name.as_ref()).is_none_or(|name| !bound.contains(name)));
+            all.retain(|(name, _)| asked.as_ref().or(name.as_ref()).is_none_or(|name| !constant.contains(name)));
         }
         given.retain(|(_, all)| !all.is_empty());
-        if !bound.is_empty() {
-            ui.note(&format!("constant {}: compiled for their values", bound.join(", ")));
+        if !constant.is_empty() {
+            ui.note(&format!("constant {}: compiled for their values", constant.join(", ")));
         }
         let outputs = match &self.image {
             Some(_) => self.picture(&model)?,
