@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from models import elementwise, encoders, floats, fused, integers, linear, movement, norms, windows
+from models import elementwise, encoders, floats, fused, integers, linear, movement, norms, recurrent, windows
 from models.formats import Format, Formats
 from models.net import Model, Net, Sample, Value, normal
 
@@ -17,6 +17,7 @@ BETWEEN: list[tuple[int, list[floats.Maker]]] = [
     (4, movement.MAKERS),
     (1, linear.MAKERS),
     (4, integers.MAKERS),
+    (1, recurrent.MAKERS),
     (2, fused.MAKERS),
 ]
 #: How often each style stands behind a product.

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from models import elementwise, encoders, floats, integers, linear, movement, norms, windows
+from models import elementwise, encoders, floats, integers, linear, movement, norms, recurrent, windows
 from models.net import Array, Model, Net, Value, normal
 
 logging.getLogger().setLevel(logging.ERROR)
@@ -34,6 +34,7 @@ FAMILIES: list[tuple[int, list[floats.Maker]]] = [
     ),
     (2, movement.MAKERS),
     (2, integers.MAKERS),
+    (1, recurrent.MAKERS),
 ]
 BYTES = [QuantType.QUInt8, QuantType.QUInt8, QuantType.QInt8]
 
