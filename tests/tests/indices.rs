@@ -70,3 +70,51 @@ fn an_index_outside_ends_the_run_with_its_name_and_value() {
         assert!(run(predictor, &[1, 1]).is_ok());
     }
 }
+
+/// Where sequences of 9 rows begin.
+const SEQUENCES: &str = "module \"m\" phase imported
+func @main(%offsets : tensor<BATCHx4xi64>) outputs [\"starts\"] {
+  %s = graph.slice(%offsets) {starts = [0, 0], ends = [1, 4], steps = [1, 1]}
+  %i = graph.reshape(%s) {shape = [4]}
+  %o = graph.offsets(%i) {rows = 9}
+  %f = graph.cast(%o) {to = f32}
+  %z = graph.cast(%offsets) {to = f32}
+  %r = graph.reshape(%f) {shape = [1, 4]}
+  %starts = graph.add(%r, %z)
+  return(%starts)
+}
+";
+
+#[test]
+fn numbers_that_are_no_offsets_end_the_run() {
+    let make =
+        |batch: usize| parse(&SEQUENCES.replace("BATCH", &batch.to_string()), &REGISTRY, &HashMap::new()).unwrap();
+    let compiled = ladder::compile_module(&make, &CompileOptions::default()).unwrap();
+    let (_dir, so) = ladder::shared_object(&compiled).unwrap();
+    for predictor in [compiled.jit().unwrap(), so] {
+        let mut cx = predictor.context(&ContextOptions::default()).unwrap();
+        let mut given = |offsets: [i64; 4]| {
+            cx.input_mut::<i64>(0, 1).unwrap().copy_from_slice(&offsets);
+            cx.run().map_err(|e| e.to_string())?;
+            Ok(cx.output::<f32>(0).unwrap().to_vec())
+        };
+        assert_eq!(given([0, 0, 4, 9]), Ok::<_, String>(vec![0.0, 0.0, 8.0, 18.0]));
+        let bad = [
+            ([1, 2, 4, 9], "1"),
+            ([0, 5, 4, 9], "4"),
+            ([0, 2, 4, 8], "8"),
+            ([0, 2, 10, 9], "10"),
+            ([0, 2, 4, 10], "10"),
+        ];
+        for (offsets, value) in
+            bad.into_iter().chain([([0, -3, 4, 9], "-3"), ([i64::MIN, 2, 4, 9], "-9223372036854775808")])
+        {
+            let error = given(offsets).unwrap_err();
+            assert!(
+                error.contains(&format!("input \"offsets\" holds {value}, which is no offset of 9 rows")),
+                "{error}"
+            );
+        }
+        assert!(given([0, 9, 9, 9]).is_ok());
+    }
+}

@@ -263,9 +263,10 @@ impl<T: CodeModule> Tables<'_, T> {
             let base = n * size_of::<abi::Check>();
             let offset = Alloc::producing(m, check.buf(m)).map(|alloc| alloc.offset(m) as u64);
             let offset = offset.ok_or_else(|| CodegenError::LoopCode("a check of what is not in the arena".into()))?;
-            let (what, node) = (self.string(&check.what(m))?, self.string(&check.node(m))?);
+            let (what, rule) = (self.string(&check.what(m))?, self.string(&check.rule(m))?);
+            let node = self.string(&check.node(m))?;
             table.u64(base + offset_of!(abi::Check, offset), offset);
-            table.u64(base + offset_of!(abi::Check, size), check.size(m) as u64);
+            table.data(base + offset_of!(abi::Check, rule), rule);
             table.data(base + offset_of!(abi::Check, what), what);
             table.data(base + offset_of!(abi::Check, node), node);
         }

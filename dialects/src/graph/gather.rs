@@ -3,7 +3,7 @@
 //! Computed indices become safe in one place: `graph.index` gives those of a dim, and an index outside is an error value of
 //! the run. What reads by them takes its results. Places that are known are part of `graph.take`, which only moves.
 
-use super::items::kept;
+use super::items::{kept, never_apart};
 use super::shape::{check_per_tensor, same_elem};
 use super::{arg, check_size, gather, tensor_of};
 use qc_ir::{Elem, Follow, HostTensor, Items, Module, OpId, TensorTy, Type, strides};
@@ -12,6 +12,10 @@ qc_ir::ops! { dialect GATHER = "graph";
     /// Indices of a dim of `size`: negative ones count from its end. An index outside `-size..size` ends the run with an error
     /// that names input and value.
     op Index = "graph.index"(x: Integer) -> (out) { size: Int } [ELEMENTWISE] infer(infer_index) eval(eval_index);
+    /// Where sequences that lie one behind the other in `rows` rows begin, and where the last one ends: the first number is 0,
+    /// none is below the one before, the last is `rows`. Another number ends the run with an error that names input and value.
+    op Offsets = "graph.offsets"(x: Integer) -> (out) { rows: Int } [PURE]
+        infer(infer_offsets) eval(eval_offsets) items(never_apart);
     /// `out[.., i0, i1, .., ..] = x[.., indices[i0, i1, ..], ..]`: the dims of `indices` take the place of `axis`. Indices
     /// are those of the dim.
     op Gather = "graph.gather"(x: Tensor, indices: Integer) -> (out) { axis: Int } [PURE]
@@ -39,6 +43,36 @@ fn eval_index(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<
     };
     let out = super::integer::integers(x)?.into_iter().map(one).collect::<Result<_, _>>()?;
     Ok(vec![HostTensor::i32(x.dims(), out)])
+}
+
+impl Offsets {
+    /// What a number is not that has no place among the offsets.
+    pub fn rule(rows: i64) -> String {
+        format!("offset of {rows} rows: offsets go from 0 to {rows} and never down")
+    }
+}
+
+fn infer_offsets(m: &Module, op: OpId) -> Result<Vec<Type>, String> {
+    let (x, rows) = (tensor_of(m, op, 0)?, Offsets(op).rows(m));
+    match *x.dims {
+        [n] if n >= 2 && (1..1 << 31).contains(&rows) => {
+            Ok(vec![Type::Tensor(TensorTy::new(Elem::I32, x.dims.clone()))])
+        }
+        _ => Err(format!("{:?} offsets of {rows} rows", x.dims)),
+    }
+}
+
+fn eval_offsets(m: &Module, op: OpId, args: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let (x, rows) = (arg(args, 0)?, Offsets(op).rows(m));
+    let (all, last) = (super::integer::integers(x)?, x.len() - 1);
+    for (k, &i) in all.iter().enumerate() {
+        let low = if k == last { rows } else { k.checked_sub(1).map_or(0, |before| all[before]) };
+        if !(low..=if k == 0 { 0 } else { rows }).contains(&i) {
+            let name = m.name(Offsets(op).x(m)).unwrap_or("?");
+            return Err(format!("`{name}` holds {i}, which is no {}", Offsets::rule(rows)));
+        }
+    }
+    Ok(vec![HostTensor::i32(x.dims(), all.into_iter().map(|i| i as i32).collect())])
 }
 
 impl Gather {

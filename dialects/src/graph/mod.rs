@@ -30,7 +30,7 @@ pub use constant::Constant;
 pub use conv::Conv2d;
 pub use dynamic::{DynamicQuantize, DynamicScale, DynamicZero, IntegerConv2d, IntegerMatmul};
 pub use elementwise::{Add, Binary, Clamp, Clip, Div, Max, Min, Mul, Pow, Relu, Rem, Sub};
-pub use gather::{Gather, Index, Take};
+pub use gather::{Gather, Index, Offsets, Take};
 pub use integer::{CumSum, IntBinary, IntFunction, IntReduce};
 pub use linear::Linear;
 pub use matmul::Matmul;

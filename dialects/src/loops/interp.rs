@@ -198,7 +198,7 @@ impl Interp<'_> {
         let [found, value] = [p, p.plus(8)].map(|p| i64::from_le_bytes(self.memory.read(p)));
         match found {
             0 => Ok(()),
-            _ => Err(format!("{} holds {value}, which is no index of a dim of {}", op.what(self.m), op.size(self.m))),
+            _ => Err(format!("{} holds {value}, which is no {}", op.what(self.m), op.rule(self.m))),
         }
     }
 

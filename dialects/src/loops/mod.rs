@@ -57,9 +57,9 @@ qc_ir::ops! { dialect LOOPS = "loop";
     op Compare = "loop.compare"(lhs: Scalar, rhs: Scalar) -> (out) { op: Str } [PURE] infer(infer_compare);
     /// `yes` where the truth value holds, else `no`.
     op Select = "loop.select"(condition: Scalar, yes: Scalar, no: Scalar) -> (out) {} [PURE] infer(infer_select);
-    /// What a step found out about its operands, looked at when the program has run. `buf` holds two i64: whether an index was
-    /// outside a dim of `size`, and which. `what` has it, and `node` asked for it.
-    op Check = "loop.check"(buf: Buffer) { size: Int, what: Str, node: Str } [NONE] verify(verify_check);
+    /// What a step found out about its operands, looked at when the program has run. `buf` holds two i64: whether a number broke
+    /// the rule, and which. `what` has it, `node` asked for it; `rule` says what it is not, such as `index of a dim of 4`.
+    op Check = "loop.check"(buf: Buffer) { rule: Str, what: Str, node: Str } [NONE] verify(verify_check);
     /// Converts a scalar; floats are truncated towards zero and saturate.
     op Convert = "loop.convert"(x: Scalar) -> (out) { to: Type } [PURE] infer(infer_convert);
 }

@@ -9,7 +9,7 @@
 use core::ffi::{c_char, c_void};
 
 /// Version of every layout in this file; the `v6` of `qc_model_v6`.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Name of the one generic symbol every model exports: `extern "C" fn() -> *const Api`.
 pub const ENTRY_SYMBOL: &str = "qc_model_v6";
@@ -99,9 +99,9 @@ pub struct Variant {
 pub struct Check {
     /// Where they lie in the arena.
     pub offset: u64,
-    /// The size of the dim.
-    pub size: u64,
-    /// What held the index, such as `input "ids"`.
+    /// What the number is not, such as `index of a dim of 4`.
+    pub rule: *const u8,
+    /// What held the number, such as `input "ids"`.
     pub what: *const u8,
     /// The node of the source model that asked for it; may be empty.
     pub node: *const u8,

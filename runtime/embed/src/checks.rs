@@ -1,10 +1,10 @@
-//! What is looked at when the steps of a call have run: indices outside of what they index.
+//! What is looked at when the steps of a call have run: indices outside of what they index, offsets that are none.
 
 use crate::abi::{Check, SLACK_BYTES, Status, Variant};
 use crate::text::{Text, c_bytes};
 use crate::view::list;
 
-/// Whether the steps of `variant` met no bad index; `arena` is the context's block, slack included.
+/// Whether the steps of `variant` met no bad number; `arena` is the context's block, slack included.
 ///
 /// # Errors
 /// [`Status::BadValue`], with the sentence in `why`.
@@ -20,9 +20,9 @@ pub(crate) unsafe fn look(variant: &Variant, arena: *const u8, why: &mut Text) -
         let [found, value] = unsafe { noted.read() };
         if found != 0 {
             // SAFETY: strings of a model are NUL-terminated.
-            let (what, node) = unsafe { (c_bytes(check.what), c_bytes(check.node)) };
+            let (what, rule, node) = unsafe { (c_bytes(check.what), c_bytes(check.rule), c_bytes(check.node)) };
             why.bytes(what).str(" holds ").str(if value < 0 { "-" } else { "" }).number(value.unsigned_abs());
-            why.str(", which is no index of a dim of ").number(check.size);
+            why.str(", which is no ").bytes(rule);
             if !node.is_empty() {
                 why.str(" (node \"").bytes(node).str("\")");
             }

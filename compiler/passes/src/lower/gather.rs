@@ -1,7 +1,7 @@
 //! What computed indices choose.
 //!
-//! `graph.index` is a step that makes indices safe and notes one that is outside in two numbers of the arena. A
-//! `loop.check` at the end of the program names them, so that the run ends with an error.
+//! `graph.index` is a step that makes indices safe and notes one that is outside in two numbers of the arena, as `graph.offsets` does
+//! with offsets. A `loop.check` at the end of the program names them, so that the run ends with an error.
 
 use super::Lower;
 use super::call::{At, Code, Count};
@@ -10,7 +10,7 @@ use super::joined::Embeddings;
 use super::layout::Layout;
 use super::scalar::Indices;
 use super::view::{View, row_major};
-use qc_dialects::graph::{Add, Cast, Gather, Index};
+use qc_dialects::graph::{Add, Cast, Gather, Index, Offsets};
 use qc_dialects::loops::Check;
 use qc_dialects::quant::QEmbedding;
 use qc_ir::{Attrs, Builder, Diag, Elem, LocId, Module, OpId, Traits, ValueId};
@@ -20,7 +20,7 @@ use qc_kernels::args::{GatherCall, GatherMore};
 /// A check that the end of the program makes.
 pub(super) struct Noted {
     fault: ValueId,
-    size: i64,
+    rule: String,
     what: String,
     node: String,
     loc: LocId,
@@ -33,10 +33,26 @@ impl Lower<'_> {
         let (x, out) = (self.view(op.x(src))?, self.destination(op.out(src))?);
         let fault = self.alloc("fault", Elem::I64, &[2], Layout::Rows)?;
         self.indices(&Indices { x: &x, out: &out, fault: &fault, size })?;
-        let node = src.locs.nodes(src.loc(op.0)).first().map_or(String::new(), |node| node.name.to_string());
-        let what = self.origin(op.x(src));
-        self.checks.push(Noted { fault: fault.buf, size, what, node, loc: self.loc });
+        self.note(&fault, op.0, op.x(src), format!("index of a dim of {size}"));
         Ok(())
+    }
+
+    /// `graph.offsets`.
+    pub fn offsets(&mut self, op: Offsets) -> Result<(), Diag> {
+        let (src, rows) = (self.src, op.rows(self.src));
+        let (x, out) = (self.view(op.x(src))?, self.destination(op.out(src))?);
+        let fault = self.alloc("fault", Elem::I64, &[2], Layout::Rows)?;
+        self.bounds_of_sequences(&Indices { x: &x, out: &out, fault: &fault, size: rows })?;
+        self.note(&fault, op.0, op.x(src), Offsets::rule(rows));
+        Ok(())
+    }
+
+    /// What `op` noted of its operand `x` is looked at when the program has run.
+    fn note(&mut self, fault: &View, op: OpId, x: ValueId, rule: String) {
+        let src = self.src;
+        let node = src.locs.nodes(src.loc(op)).first().map_or(String::new(), |node| node.name.to_string());
+        let what = self.origin(x);
+        self.checks.push(Noted { fault: fault.buf, rule, what, node, loc: self.loc });
     }
 
     /// What holds the numbers of a tensor of indices, in words: an input of the model if they only moved since.
@@ -55,11 +71,11 @@ impl Lower<'_> {
 
     /// What the program looks at when it has run.
     pub(super) fn checks(&mut self) -> Result<(), Diag> {
-        for Noted { fault, size, what, node, loc } in std::mem::take(&mut self.checks) {
+        for Noted { fault, rule, what, node, loc } in std::mem::take(&mut self.checks) {
             let body = self.out.body();
             let mut b = Builder::at_end(&mut self.out, body);
             b.loc = loc;
-            let attrs = Attrs::new().with("size", size).with("what", what).with("node", node);
+            let attrs = Attrs::new().with("rule", rule).with("what", what).with("node", node);
             b.create(Check::DEF, &[Some(fault)], attrs)?;
         }
         Ok(())

@@ -5,7 +5,8 @@ use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
     Conversion, CumSum, Dequantize, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool,
     GlobalMaxPool, Index, IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, MaxPool, Observe,
-    Pad, Quantize, ReduceMean, Resample, Reshape, Scan, Scatter, Select, Slice, Softmax, Take, TopK, Transpose,
+    Offsets, Pad, Quantize, ReduceMean, Resample, Reshape, Scan, Scatter, Select, Slice, Softmax, Take, TopK,
+    Transpose,
 };
 use qc_dialects::quant::{
     QAvgPool, QBatchMatmul, QBinary, QConv2d, QDynamicConv2d, QDynamicMatmul, QEmbedding, QFloatMatmul, QLut, QMatmul,
@@ -30,6 +31,7 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[Compare::DEF], |l, op| l.compare(Compare(op))),
     (&[Select::DEF], |l, op| l.select(Select(op))),
     (&[Index::DEF], |l, op| l.index(Index(op))),
+    (&[Offsets::DEF], |l, op| l.offsets(Offsets(op))),
     (&[Gather::DEF], |l, op| l.gather(Gather(op))),
     (&[Take::DEF], |l, op| l.take(Take(op))),
     (&[Resample::DEF], |l, op| l.resample(Resample(op))),

@@ -16,12 +16,14 @@ const ELEMENTS: usize = grain::ELEMENTS / 4;
 #[derive(Clone)]
 struct Place<'v> {
     view: &'v View,
+    /// Bytes from the start of the buffer.
+    offset: i64,
     moves: Vec<(ValueId, i64)>,
 }
 
 impl<'v> Place<'v> {
     fn of(view: &'v View) -> Place<'v> {
-        Place { view, moves: view.moves.clone() }
+        Place { view, offset: view.offset, moves: view.moves.clone() }
     }
 
     fn moved(&self, index: ValueId, bytes: i64) -> Place<'v> {
@@ -31,7 +33,7 @@ impl<'v> Place<'v> {
     }
 
     fn address(&self) -> (Vec<Option<ValueId>>, Vec<i64>) {
-        let factors = std::iter::once(self.view.offset).chain(self.moves.iter().map(|m| m.1)).collect();
+        let factors = std::iter::once(self.offset).chain(self.moves.iter().map(|m| m.1)).collect();
         (self.moves.iter().map(|m| Some(m.0)).collect(), factors)
     }
 
@@ -71,7 +73,8 @@ fn integer(e: &mut Emit<'_>, word: &str, elem: Elem, a: ValueId, b: ValueId) -> 
     if matches!(elem, Elem::I32 | Elem::I64) { Ok(wide) } else { convert(e, wide, elem) }
 }
 
-/// What `graph.index` reads and writes: two tensors of the same dims, and where it notes an index outside `-size..size`.
+/// What `graph.index` reads and writes: two tensors of the same dims, and where it notes an index outside `-size..size`. So does
+/// `graph.offsets`, with a number that is no offset of `size` rows.
 pub(super) struct Indices<'v> {
     pub x: &'v View,
     pub out: &'v View,
@@ -80,7 +83,7 @@ pub(super) struct Indices<'v> {
 }
 
 impl Indices<'_> {
-    /// Checks one index. The last that is outside is noted, and stored as 0.
+    /// Checks one index. The first that is outside is noted; it is stored as 0.
     fn one(&self, e: &mut Emit<'_>, x: &Place<'_>, out: &Place<'_>) -> Result<(), Diag> {
         let loaded = x.load(e)?;
         let i = convert(e, loaded, Elem::I64)?;
@@ -95,12 +98,47 @@ impl Indices<'_> {
         let inside = select(e, outside, zero, index)?;
         let stored = convert(e, inside, Elem::I32)?;
         out.store(e, stored)?;
+        self.note(e, outside, i)
+    }
+
+    /// Checks that an offset, at `x`, is between `low` and `high`. The first that is not is noted; it is stored as the bound.
+    fn bound(&self, e: &mut Emit<'_>, [x, out]: [&Place<'_>; 2], [low, high]: [ValueId; 2]) -> Result<(), Diag> {
+        let loaded = x.load(e)?;
+        let i = convert(e, loaded, Elem::I64)?;
+        let (below, beyond) = (worded(e, Compare::DEF, "lt", i, low)?, worded(e, Compare::DEF, "lt", high, i)?);
+        let least = select(e, below, low, i)?;
+        let inside = select(e, beyond, high, least)?;
+        let stored = convert(e, inside, Elem::I32)?;
+        out.store(e, stored)?;
+        let outside = worded(e, Binary::DEF, "or", below, beyond)?;
+        let outside = convert(e, outside, Elem::Bool)?;
+        self.note(e, outside, i)
+    }
+
+    fn nothing_noted(&self, e: &mut Emit<'_>) -> Result<(), Diag> {
+        let zero = constant(e, Elem::I64, 0)?;
+        [0, 8].into_iter().try_for_each(|at| self.noted(at).store(e, zero))
+    }
+
+    fn noted(&self, at: i64) -> Place<'_> {
+        let mut place = Place::of(self.fault);
+        place.offset += at;
+        place
+    }
+
+    /// Notes the number `i` if it is `outside` and the first.
+    fn note(&self, e: &mut Emit<'_>, outside: ValueId, i: ValueId) -> Result<(), Diag> {
+        let found = self.noted(0).load(e)?;
+        let none = constant(e, Elem::I64, 0)?;
+        let is_first = worded(e, Compare::DEF, "eq", found, none)?;
+        let is_new = worded(e, Binary::DEF, "and", outside, is_first)?;
+        let is_new = convert(e, is_new, Elem::Bool)?;
         let one = constant(e, Elem::I64, 1)?;
         for (at, noted) in [(0, one), (8, i)] {
-            let view = View { offset: self.fault.offset + at, ..self.fault.clone() };
-            let before = Place::of(&view).load(e)?;
-            let after = select(e, outside, noted, before)?;
-            Place::of(&view).store(e, after)?;
+            let place = self.noted(at);
+            let before = place.load(e)?;
+            let after = select(e, is_new, noted, before)?;
+            place.store(e, after)?;
         }
         Ok(())
     }
@@ -163,12 +201,33 @@ impl Lower<'_> {
     /// `graph.index`, by one task: indices are few, and what it notes is in one place.
     pub(super) fn indices(&mut self, op: &Indices<'_>) -> Result<(), Diag> {
         self.emit().step(1, |e, _, _| {
-            let zero = constant(e, Elem::I64, 0)?;
-            for at in [0, 8] {
-                Place::of(&View { offset: op.fault.offset + at, ..op.fault.clone() }).store(e, zero)?;
-            }
+            op.nothing_noted(e)?;
             let all = levels(&op.out.dims, &[op.x, op.out], 1);
             nest(e, &[Place::of(op.x), Place::of(op.out)], &all, &|e, p| op.one(e, &p[0], &p[1]))
+        })
+    }
+
+    /// `graph.offsets`, by one task: no offset is below the one before.
+    pub(super) fn bounds_of_sequences(&mut self, op: &Indices<'_>) -> Result<(), Diag> {
+        let last = op.out.dims[0] - 1;
+        let at = |v: &View, i: usize| v.narrow(0, i, 1, 1);
+        let ends = |i: usize| [at(op.x, i), at(op.out, i)];
+        let (first, second, end) = (ends(0), ends(1), ends(last));
+        self.emit().step(1, |e, _, _| {
+            op.nothing_noted(e)?;
+            let (zero, rows) = (constant(e, Elem::I64, 0)?, constant(e, Elem::I64, op.size)?);
+            op.bound(e, [&Place::of(&first[0]), &Place::of(&first[1])], [zero, zero])?;
+            let strides = vec![op.x.strides[0], op.out.strides[0], op.out.strides[0]];
+            let between = Level { count: last - 1, strides };
+            let places = [&second[0], &first[1], &second[1]].map(Place::of);
+            if last > 1 {
+                nest(e, &places, &[between], &|e, p| {
+                    let before = p[1].load(e)?;
+                    let before = convert(e, before, Elem::I64)?;
+                    op.bound(e, [&p[0], &p[2]], [before, rows])
+                })?;
+            }
+            op.bound(e, [&Place::of(&end[0]), &Place::of(&end[1])], [rows, rows])
         })
     }
 

@@ -2,8 +2,8 @@
 
 use super::build::{Graph, MAX_ELEMENTS};
 use qc_dialects::graph::{
-    Add, Cast, Compare, CumSum, Gather, Index, IntBinary, IntFunction, IntReduce, ReduceMean, Reshape, Scatter, Select,
-    TopK,
+    Add, Cast, Compare, Concat, CumSum, Gather, Index, IntBinary, IntFunction, IntReduce, Offsets, ReduceMean, Reshape,
+    Scatter, Select, Slice, TopK,
 };
 use qc_ir::{Attrs, Data, Elem, HostTensor, TensorTy, Type, ValueId};
 
@@ -123,6 +123,34 @@ pub fn joined(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let joined = g.op(Scatter::DEF, &[rows, index, updates], Attrs::new().with("op", word));
     let back = g.op(Reshape::DEF, &[joined], shape(&own));
     Some(g.op(Add::DEF, &[x, back], Attrs::new()))
+}
+
+/// Rows of a table in which sequences begin, whose offsets follow from numbers of the tensor.
+pub fn sequences(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    // The mean of the items does not depend on their number.
+    let mean = g.op(ReduceMean::DEF, &[x], Attrs::new().with("axes", [0i64]).with("keepdims", true));
+    let size: usize = g.dims(mean).iter().product();
+    let count = 1 + p[0] as usize % size.min(6);
+    let shape = |dims: &[usize]| Attrs::new().with("shape", dims.iter().map(|&d| d as i64).collect::<Vec<_>>());
+    let flat = g.op(Reshape::DEF, &[mean], shape(&[size]));
+    let some = Attrs::new().with("starts", [0i64]).with("ends", [count as i64]).with("steps", [1i64]);
+    let some = g.op(Slice::DEF, &[flat], some);
+    let lengths = cast(g, some, Elem::I64);
+    let rows = 1 + i64::from(p[1] % 40);
+    let number = |g: &mut Graph, n: i64| g.constant(TensorTy::new(Elem::I64, [1]), HostTensor::i64([1], vec![n]));
+    let (zero, last) = (number(g, 0), number(g, rows));
+    let lengths = g.op(IntBinary::DEF, &[lengths, zero], Attrs::new().with("op", "max"));
+    let lengths = g.op(IntBinary::DEF, &[lengths, last], Attrs::new().with("op", "min"));
+    let ends = g.op(CumSum::DEF, &[lengths], Attrs::new().with("axis", 0i64));
+    let ends = g.op(IntBinary::DEF, &[ends, last], Attrs::new().with("op", "min"));
+    let offsets = g.op(Concat::DEF, &[zero, ends, last], Attrs::new().with("axis", 0i64));
+    let offsets = g.op(Offsets::DEF, &[offsets], Attrs::new().with("rows", rows));
+    let table = g.floats(&[rows as usize + 1, 3], (0..3 * (rows + 1)).map(|i| (i as f32 * 0.37).sin()).collect());
+    let begin = g.op(Gather::DEF, &[table, offsets], Attrs::new().with("axis", 0i64));
+    let sum = g.op(ReduceMean::DEF, &[begin], Attrs::new().with("axes", [0i64, 1]).with("keepdims", true));
+    let ones = vec![1; g.dims(x).len()];
+    let sum = g.op(Reshape::DEF, &[sum], shape(&ones));
+    Some(g.op(Add::DEF, &[x, sum], Attrs::new()))
 }
 
 /// Rows of a table so large that it may be stored as s8, alone or as a sum with rows of small ones.

@@ -9,9 +9,9 @@ use super::{dynamic, elementwise, integer, linear, mixing, movement, norms, patt
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Compare, Concat, Constant, Conv2d, CumSum,
     Dequantize, Div, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index,
-    IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe, Pad,
-    Pow, Quantize, ReduceMean, Relu, Rem, Resample, Reshape, Scan, Scatter, Select, Slice, Softmax, Sub, Take, TopK,
-    Transpose,
+    IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe,
+    Offsets, Pad, Pow, Quantize, ReduceMean, Relu, Rem, Resample, Reshape, Scan, Scatter, Select, Slice, Softmax, Sub,
+    Take, TopK, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -70,6 +70,7 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 1, ops: &[Index::DEF, Gather::DEF], make: integer::gather },
     Maker { weight: 2, ops: &[Index::DEF, Gather::DEF], make: integer::embedding },
     Maker { weight: 1, ops: &[TopK::DEF, ReduceMean::DEF, Index::DEF, Scatter::DEF], make: integer::joined },
+    Maker { weight: 1, ops: &[CumSum::DEF, Offsets::DEF, Gather::DEF], make: integer::sequences },
     Maker {
         weight: 2,
         ops: &[DynamicQuantize::DEF, DynamicScale::DEF, DynamicZero::DEF, IntegerMatmul::DEF, IntBinary::DEF],
