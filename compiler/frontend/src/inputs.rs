@@ -14,6 +14,8 @@ pub(crate) struct Declared {
     pub dims: Option<Vec<Option<i64>>>,
     /// The model's own names for open dims; shorter than `dims` where it has none.
     pub names: Vec<Option<String>>,
+    /// Whether its first dim counts rows or offsets of ragged sequences, so that it is no batch and has to be stated.
+    pub counts: bool,
 }
 
 /// The shapes that the model is compiled for.
@@ -52,11 +54,14 @@ pub(crate) fn resolve(declared: &[Declared], options: &Options) -> Result<Shapes
     let all = declared;
     let declared: Vec<&Declared> = all.iter().filter(|d| !options.values.contains_key(&d.name)).collect();
     let given = |d: &Declared| options.shapes.get(&d.name);
-    let opened = |d: &Declared| given(d).is_some_and(|s| s.first().is_some_and(|&n| n <= 0));
+    let opened = |d: &Declared| !d.counts && given(d).is_some_and(|s| s.first().is_some_and(|&n| n <= 0));
     let open_batch =
         |d: &Declared| opened(d) || given(d).is_none() && d.dims.as_ref().is_some_and(|s| s.first() == Some(&None));
+    let open_batch = |d: &Declared| !d.counts && open_batch(d);
     let fixed_batch = match declared.iter().any(|d| open_batch(d)) {
         true => None,
+        // Sequences of one call are run together.
+        false if declared.iter().any(|d| d.counts) => declared.first().map(|d| (d, 1)),
         false => declared.iter().find_map(|d| {
             let first = given(d).and_then(|s| s.first().copied().filter(|&n| n > 0));
             Some((d, first.or(*d.dims.as_ref()?.first()?)?))
@@ -127,7 +132,7 @@ fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec
     let dims: Vec<i64> = match (given, &d.dims) {
         (None, None) => return Err(open("")),
         (None, Some(dims)) => {
-            let fill = |(i, n): (usize, &Option<i64>)| n.or((i == 0).then_some(batch));
+            let fill = |(i, n): (usize, &Option<i64>)| n.or((i == 0 && !d.counts).then_some(batch));
             let filled: Option<Vec<i64>> = dims.iter().enumerate().map(fill).collect();
             filled.ok_or_else(|| open(&describe(dims)))?
         }
@@ -136,7 +141,7 @@ fn resolve_one(d: &Declared, given: Option<&Vec<i64>>, batch: i64) -> Result<Vec
                 let text = format!("the model says {}, `--shape` has {} numbers", describe(declared), given.len());
                 return Err(port(&d.name, text, "give one number per dim"));
             }
-            given.iter().enumerate().map(|(i, &n)| if i == 0 && n <= 0 { batch } else { n }).collect()
+            given.iter().enumerate().map(|(i, &n)| if i == 0 && n <= 0 && !d.counts { batch } else { n }).collect()
         }
     };
     let checked = checked_dims(&dims).filter(|(sizes, _)| !sizes.contains(&0));
@@ -188,7 +193,7 @@ mod tests {
 
     fn input(name: &str, dims: &[i64]) -> Declared {
         let dims = dims.iter().map(|&d| (d > 0).then_some(d)).collect();
-        Declared { name: name.into(), dims: Some(dims), names: Vec::new() }
+        Declared { name: name.into(), dims: Some(dims), names: Vec::new(), counts: false }
     }
 
     #[test]

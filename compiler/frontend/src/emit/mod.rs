@@ -13,6 +13,7 @@ mod integer;
 mod movement;
 mod norm;
 mod power;
+pub(crate) mod ragged;
 pub(crate) mod recurrent;
 mod reduce;
 mod resize;

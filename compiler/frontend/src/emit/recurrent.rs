@@ -1,8 +1,8 @@
 //! Recurrent cells: RNN, GRU and LSTM of both formats in one form.
 //!
 //! The product of the input with its weights is one matrix product for all steps in front of a scan; inside it are the product of
-//! the state with its own weights, and the gates. Gates stand in the order of ONNX: `i, o, f, c` of an LSTM, `z, r, h` of a GRU,
-//! whose next state is `(1 - z) * n + z * h`.
+//! the state with its own weights, and the gates. Gates of an LSTM stand where [`Kind::Lstm`] says, those of a GRU in the order
+//! update, reset, new.
 
 use super::scan::{Given, Inside, Over};
 use super::{Arith, Graph, Relation, Value, scalar};
@@ -39,11 +39,15 @@ pub(crate) enum Squash {
 pub(crate) enum Kind {
     /// `f(x + h)`.
     Plain,
-    /// With `reset_after`, the reset gate multiplies the product of the state, else the state.
-    Gru { reset_after: bool },
-    /// With `coupled`, the forget gate is what the input gate leaves.
-    Lstm { coupled: bool },
+    /// With `reset_after`, the reset gate multiplies the product of the state, else the state. The update gate is how much of the
+    /// state is kept, or, with `renews`, how much comes new.
+    Gru { reset_after: bool, renews: bool },
+    /// With `coupled`, the forget gate is what the input gate leaves. `places` are those of the gates `i, o, f, c`.
+    Lstm { coupled: bool, places: [usize; 4] },
 }
+
+/// The places of the gates of an LSTM in ONNX.
+pub(crate) const IOFC: [usize; 4] = [0, 1, 2, 3];
 
 impl Kind {
     /// How many gates there are.
@@ -68,12 +72,12 @@ pub(crate) struct Cell {
 
 /// Weights of a cell in one direction; rows are gates times units.
 pub(crate) struct Weights {
-    /// `[rows, inputs]`.
-    pub input: Value,
+    /// `[rows, inputs]`; none if the input is their product already.
+    pub input: Option<Value>,
     /// `[rows, units]`.
     pub state: Value,
-    /// `[rows]`, of the input's product and of the state's.
-    pub bias: Option<[Value; 2]>,
+    /// `[rows]`, of the input's product and of the state's, where they have one.
+    pub bias: [Option<Value>; 2],
     /// `[3 * units]` factors of the cell's state: of `i`, `o` and `f`.
     pub peepholes: Option<Value>,
 }
@@ -84,19 +88,21 @@ pub(crate) struct Sequence<'a> {
     pub x: &'a Value,
     /// `[items]`: how many steps each has; all if there are none.
     pub lengths: Option<&'a Value>,
-    /// `[items, units]`, 0 if there is none: the state, and the cell's state.
+    /// `[steps, items, 1]`: where the first state takes the place of the one before, since another sequence begins.
+    pub restarts: Option<&'a Value>,
+    /// 0 if there is none: the state, and the cell's state. `[items, units]`, or for each step if there are restarts.
     pub first: [Option<&'a Value>; 2],
     /// Whether the first state is the last one of an item without steps, which else is 0.
     pub keeps_first: bool,
     pub reverse: bool,
-    /// Whether the states of all steps are wanted.
-    pub all: bool,
+    /// Of how many of the states all steps are wanted.
+    pub all: usize,
 }
 
 /// What a cell gives.
 pub(crate) struct Ran {
-    /// `[steps, items, units]`, where wanted.
-    pub all: Option<Value>,
+    /// `[steps, items, units]` of each that is wanted.
+    pub all: Vec<Value>,
     /// The last state, and the last one of the cell.
     pub last: Vec<Value>,
 }
@@ -140,17 +146,27 @@ impl Graph {
             return Err(Refusal::invalid(format!("its input has shape {dims:?}, its weights {rows:?}")));
         };
         let gates = cell.kind.gates() * units;
-        if rows != [gates, units] || self.dims(&w.input) != [gates, inputs] || steps == 0 {
+        let input_fits = w.input.as_ref().map_or(inputs == gates, |w| self.dims(w) == [gates, inputs]);
+        if rows != [gates, units] || !input_fits || steps == 0 {
             return Err(Refusal::invalid(format!("weights of shape {rows:?} do not fit an input of shape {dims:?}")));
         }
         let states = if matches!(cell.kind, Kind::Lstm { .. }) { 2 } else { 1 };
-        let first = s.first[..states].iter().map(|v| self.first_state(*v, items, units));
+        let given = s.first.map(|v| v.filter(|_| s.restarts.is_none()));
+        let first = given[..states].iter().map(|v| self.first_state(*v, items, units));
         let first = first.collect::<Result<Vec<Value>>>()?;
         let [bias, of_state] = self.biases(cell, w, units)?;
-        let projected = self.matmul(s.x, &w.input, bias.as_ref(), [false, true])?;
+        let projected = match (&w.input, bias) {
+            (Some(input), bias) => self.matmul(s.x, input, bias.as_ref(), [false, true])?,
+            (None, Some(bias)) => self.arith(Arith::Add, s.x, &bias)?,
+            (None, None) => s.x.clone(),
+        };
         let mut sequences = vec![projected];
         if let Some(lengths) = s.lengths {
             sequences.push(self.runs_in_step(lengths, steps, items)?);
+        }
+        if let Some(restarts) = s.restarts {
+            sequences.push(restarts.clone());
+            sequences.extend(s.first[..states].iter().flatten().map(|&v| v.clone()));
         }
         // What is computed comes into the region as an operand, constants stand in it.
         let parts = [Some(&w.state), of_state.as_ref(), w.peepholes.as_ref()];
@@ -166,8 +182,7 @@ impl Graph {
             let [Some(state), bias, peepholes] = parts.map(&mut own) else {
                 return Err(Refusal::invalid("it has no weights"));
             };
-            let step = Step { cell, units, state, bias, peepholes };
-            step.run(g, &inside, s.all)
+            Step { cell, units, state, bias, peepholes }.run(g, &inside, s)
         })?;
         let mut last = given.states;
         if let Some(lengths) = s.lengths.filter(|_| !s.keeps_first) {
@@ -175,7 +190,7 @@ impl Graph {
                 *v = self.unless_empty(lengths, items, v)?;
             }
         }
-        Ok(Ran { all: given.outputs.into_iter().next(), last })
+        Ok(Ran { all: given.outputs, last })
     }
 
     /// The first value of a state.
@@ -193,8 +208,12 @@ impl Graph {
 
     /// What is added to the product of the input, and to that of the state.
     fn biases(&mut self, cell: &Cell, w: &Weights, units: usize) -> Result<[Option<Value>; 2]> {
-        let Some([input, state]) = &w.bias else { return Ok([None, None]) };
-        if cell.kind != (Kind::Gru { reset_after: true }) {
+        let (input, state) = match &w.bias {
+            [Some(input), Some(state)] => (input, state),
+            [input, None] => return Ok([input.clone(), None]),
+            [None, Some(_)] => return Err(Refusal::invalid("it has half a bias")),
+        };
+        if !matches!(cell.kind, Kind::Gru { reset_after: true, .. }) {
             return Ok([Some(self.arith(Arith::Add, input, state)?), None]);
         }
         // The reset gate multiplies the last third of the state's.
@@ -233,25 +252,37 @@ struct Step<'c> {
 
 impl Step<'_> {
     /// The next states, and what stands for this step.
-    fn run(&self, g: &mut Graph, inside: &Inside, all: bool) -> Result<Given> {
-        let (x, before) = (&inside.items[0], &inside.states);
+    fn run(&self, g: &mut Graph, inside: &Inside, s: &Sequence<'_>) -> Result<Given> {
+        let mut items = inside.items.iter();
+        let x = items.next().ok_or_else(|| Refusal::invalid("it has no input"))?;
+        let runs = s.lengths.and_then(|_| items.next());
+        let mut before = inside.states.clone();
+        if let Some(restart) = s.restarts.and_then(|_| items.next()) {
+            for (state, given) in before.iter_mut().zip(s.first) {
+                let first = given.and_then(|_| items.next()).cloned().unwrap_or_else(|| scalar(0.0));
+                *state = g.select(restart, &first, state)?;
+            }
+        }
+        let before = &before[..];
         let mut next = match self.cell.kind {
             Kind::Plain => {
                 let h = self.product(g, &before[0], 0, 1)?;
                 let sum = g.arith(Arith::Add, x, &h)?;
                 vec![g.squashed(self.cell, self.cell.functions[0], &sum)?]
             }
-            Kind::Gru { reset_after } => vec![self.gru(g, x, &before[0], reset_after)?],
-            Kind::Lstm { coupled } => self.lstm(g, x, [&before[0], &before[1]], coupled)?,
+            Kind::Gru { reset_after, renews } => vec![self.gru(g, x, &before[0], [reset_after, renews])?],
+            Kind::Lstm { coupled, places } => self.lstm(g, x, [&before[0], &before[1]], coupled, places)?,
         };
-        let mut output = next[0].clone();
-        if let Some(runs) = inside.items.get(1) {
-            output = g.select(runs, &output, &scalar(0.0))?;
+        let mut outputs = next[..s.all.min(next.len())].to_vec();
+        if let Some(runs) = runs {
+            for output in &mut outputs {
+                *output = g.select(runs, output, &scalar(0.0))?;
+            }
             for (new, old) in next.iter_mut().zip(before) {
                 *new = g.select(runs, new, old)?;
             }
         }
-        Ok(Given { states: next, outputs: if all { vec![output] } else { Vec::new() } })
+        Ok(Given { states: next, outputs })
     }
 
     /// The product of a state with the weights of gates `from..to`.
@@ -267,7 +298,7 @@ impl Step<'_> {
         g.narrow(a, 1, from * self.units, to * self.units)
     }
 
-    fn gru(&self, g: &mut Graph, x: &Value, h: &Value, reset_after: bool) -> Result<Value> {
+    fn gru(&self, g: &mut Graph, x: &Value, h: &Value, [reset_after, renews]: [bool; 2]) -> Result<Value> {
         let [f, of_new, _] = self.cell.functions;
         let (x_gates, x_new) = (self.gates(g, x, 0, 2)?, self.gates(g, x, 2, 3)?);
         let (h_gates, h_new) = match reset_after {
@@ -290,30 +321,40 @@ impl Step<'_> {
         };
         let sum = g.arith(Arith::Add, &h_new, &x_new)?;
         let new = g.squashed(self.cell, of_new, &sum)?;
-        // (1 - z) * n + z * h
-        let far = g.arith(Arith::Sub, h, &new)?;
+        // (1 - z) * n + z * h, or the other way round.
+        let (from, to) = if renews { (h, &new) } else { (&new, h) };
+        let far = g.arith(Arith::Sub, to, from)?;
         let part = g.arith(Arith::Mul, &far, &z)?;
-        g.arith(Arith::Add, &new, &part)
+        g.arith(Arith::Add, from, &part)
     }
 
-    fn lstm(&self, g: &mut Graph, x: &Value, [h, c]: [&Value; 2], coupled: bool) -> Result<Vec<Value>> {
+    fn lstm(
+        &self,
+        g: &mut Graph,
+        x: &Value,
+        [h, c]: [&Value; 2],
+        coupled: bool,
+        places: [usize; 4],
+    ) -> Result<Vec<Value>> {
         let [f, of_new, of_cell] = self.cell.functions;
         let product = self.product(g, h, 0, 4)?;
         let a = g.arith(Arith::Add, &product, x)?;
-        let one_by_one = self.peepholes.is_some() || coupled;
-        let gates = if one_by_one { None } else { Some(self.gates(g, &a, 0, 3)?) };
+        // The three that have one function are one block where they stand beside each other.
+        let start = if places[3] == 0 { 1 } else { 0 };
+        let one_by_one = self.peepholes.is_some() || coupled || !matches!(places[3], 0 | 3);
+        let gates = if one_by_one { None } else { Some(self.gates(g, &a, start, start + 3)?) };
         let gates = gates.map(|gates| g.squashed(self.cell, f, &gates)).transpose()?;
         let gate = |g: &mut Graph, n: usize, c: &Value| match &gates {
-            Some(gates) => self.gates(g, gates, n, n + 1),
+            Some(gates) => self.gates(g, gates, places[n] - start, places[n] - start + 1),
             None => {
-                let own = self.gates(g, &a, n, n + 1)?;
+                let own = self.gates(g, &a, places[n], places[n] + 1)?;
                 let own = self.peeped(g, own, n, c)?;
                 g.squashed(self.cell, f, &own)
             }
         };
         let i = gate(g, 0, c)?;
         let kept = if coupled { g.arith(Arith::Sub, &scalar(1.0), &i)? } else { gate(g, 2, c)? };
-        let new = self.gates(g, &a, 3, 4)?;
+        let new = self.gates(g, &a, places[3], places[3] + 1)?;
         let new = g.squashed(self.cell, of_new, &new)?;
         let (old, new) = (g.arith(Arith::Mul, &kept, c)?, g.arith(Arith::Mul, &i, &new)?);
         let next = g.arith(Arith::Add, &old, &new)?;

@@ -163,7 +163,7 @@ fn declare(v: &ValueInfoProto) -> Declared {
     let dims = shape.map(|s| s.dim.iter().map(|d| d.dim_value.filter(|&n| n > 0)).collect());
     let name = |d: &proto::DimensionProto| d.dim_param.clone().filter(|name| !name.is_empty());
     let names = shape.map_or_else(Vec::new, |s| s.dim.iter().map(name).collect());
-    Declared { name: v.name.clone(), dims, names }
+    Declared { name: v.name.clone(), dims, names, counts: false }
 }
 
 /// The element type of an input in the module.

@@ -1,7 +1,7 @@
 //! `RNN`, `GRU` and `LSTM`.
 
 use super::node::{Lowered, Node};
-use crate::emit::recurrent::{Cell, Kind, Ran, Sequence, Squash, Weights, lengths};
+use crate::emit::recurrent::{Cell, IOFC, Kind, Ran, Sequence, Squash, Weights, lengths};
 use crate::emit::{Graph, Value, scalar};
 use crate::error::Refusal;
 use qc_dialects::graph::activation::Function;
@@ -118,17 +118,17 @@ fn weights(g: &mut Graph, n: &Node<'_>, kind: Kind, d: usize, directions: usize)
         }
     };
     let bias = match n.optional(3) {
-        None => None,
+        None => [None, None],
         Some(b) => {
             let b = vector(g, b, 2 * rows)?;
-            Some([g.narrow(&b, 0, 0, rows)?, g.narrow(&b, 0, rows, 2 * rows)?])
+            [g.narrow(&b, 0, 0, rows)?, g.narrow(&b, 0, rows, 2 * rows)?].map(Some)
         }
     };
     let peepholes = match (kind, n.optional(7)) {
         (Kind::Lstm { .. }, Some(p)) => Some(vector(g, p, 3 * (rows / kind.gates()))?),
         _ => None,
     };
-    Ok(Weights { input, state, bias, peepholes })
+    Ok(Weights { input: Some(input), state, bias, peepholes })
 }
 
 fn recurrent(g: &mut Graph, n: &Node<'_>, kind: Kind, usual: &[Squash]) -> Result<Lowered> {
@@ -158,10 +158,11 @@ fn recurrent(g: &mut Graph, n: &Node<'_>, kind: Kind, usual: &[Squash]) -> Resul
             *slot = given.as_ref().map(|v| of_direction(g, v, d, directions)).transpose()?;
         }
         let [h, c] = &first;
-        let (reverse, all) = (backwards || d == 1, n.used.first().copied().unwrap_or(true));
+        let (reverse, all) = (backwards || d == 1, usize::from(n.used.first().copied().unwrap_or(true)));
         let first = [h.as_ref(), c.as_ref()];
         let (x, lengths) = (&own.x, own.lengths);
-        ran.push(g.recurrent(&cell, &w, &Sequence { x, lengths, first, keeps_first: false, reverse, all })?);
+        let sequence = Sequence { x, lengths, restarts: None, first, keeps_first: false, reverse, all };
+        ran.push(g.recurrent(&cell, &w, &sequence)?);
     }
     results(g, &own.x, &ran, batch_first)
 }
@@ -171,7 +172,7 @@ fn results(g: &mut Graph, x: &Value, ran: &[Ran], batch_first: bool) -> Result<L
     let [steps, items] = [g.dims(x)[0], g.dims(x)[1]];
     let units = ran.first().and_then(|r| r.last.first()).map_or(0, |h| g.dims(h)[1]);
     let mut values = Vec::new();
-    let all: Option<Vec<Value>> = ran.iter().map(|r| r.all.clone()).collect();
+    let all: Option<Vec<Value>> = ran.iter().map(|r| r.all.first().cloned()).collect();
     values.push(match all {
         // Directions lie beside each other, which is how they are read.
         Some(all) => {
@@ -199,12 +200,12 @@ pub(super) fn rnn(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 
 pub(super) fn gru(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let reset_after = n.flag("linear_before_reset", false)?;
-    recurrent(g, n, Kind::Gru { reset_after }, &[SIGMOID, TANH])
+    recurrent(g, n, Kind::Gru { reset_after, renews: false }, &[SIGMOID, TANH])
 }
 
 pub(super) fn lstm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let coupled = n.flag("input_forget", false)?;
-    recurrent(g, n, Kind::Lstm { coupled }, &[SIGMOID, TANH, TANH])
+    recurrent(g, n, Kind::Lstm { coupled, places: IOFC }, &[SIGMOID, TANH, TANH])
 }
 
 #[cfg(test)]

@@ -38,7 +38,13 @@ impl<'a> Importer<'a> {
             let Some(values) = tensors.iter().map(known).collect() else { return Ok(None) };
             scales.push((*slot, values));
         }
-        let factors = quant::Factors::of(&Op { desc, inputs: scales, version: self.version, read: Vec::new() })?;
+        let factors = quant::Factors::of(&Op {
+            desc,
+            inputs: scales,
+            version: self.version,
+            ragged: Vec::new(),
+            read: Vec::new(),
+        })?;
         let [factor] = factors.list[..] else { return Ok(None) };
         let ratio = factor / f64::from(step.unwrap_or(1.0));
         let ratio = if (ratio - 1.0).abs() < 1e-6 { 1.0 } else { ratio };
@@ -70,7 +76,7 @@ impl<'a> Importer<'a> {
             return Ok(None);
         }
         let Some((dequantize, factors)) = self.dequantize_behind(walk, i, out, real)? else { return Ok(None) };
-        let view = Op { desc, inputs: Vec::new(), version: self.version, read: Vec::new() };
+        let view = Op { desc, inputs: Vec::new(), version: self.version, ragged: Vec::new(), read: Vec::new() };
         let (real, weight) = (real.clone(), weight.clone());
         let product = quant::Product {
             op_type: &desc.r#type,
@@ -119,7 +125,7 @@ impl<'a> Importer<'a> {
             let Some(values) = slot.arguments.iter().map(known).collect() else { return Ok(None) };
             scales.push((slot.parameter.as_str(), values));
         }
-        let op = Op { desc: next, inputs: scales, version: self.version, read: Vec::new() };
+        let op = Op { desc: next, inputs: scales, version: self.version, ragged: Vec::new(), read: Vec::new() };
         Ok(quant::Factors::of(&op).ok().map(|factors| (reader, factors)))
     }
 }

@@ -1,7 +1,9 @@
 //! Paddle models: decoding the program, reading its parameters, and what the walk over the ops asks.
 
 mod absorb;
+mod cells;
 mod choose;
+mod crf;
 mod elementwise;
 mod flow;
 mod fused;
@@ -15,8 +17,10 @@ pub(crate) mod params;
 pub(crate) mod pir;
 pub(crate) mod program;
 mod quant;
+mod ragged;
 mod recurrent;
 mod resize;
+mod sequence;
 mod shapes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -33,6 +37,7 @@ use flow::{is_port, live_ops, ports, readers, reads};
 use op::{Lowered, Op, Tensor, arguments};
 use program::{BlockDesc, OpDesc, ProgramDesc, VarDesc};
 use prost::Message;
+use qc_ir::Elem;
 use std::collections::{HashMap, HashSet};
 
 /// Variable kinds, as Paddle numbers them, that have no stored tensor.
@@ -47,6 +52,8 @@ struct Importer<'a> {
     readers: HashMap<&'a str, Vec<usize>>,
     /// `fake_dequantize_*` ops that went into the weights of the product before them.
     absorbed: HashSet<usize>,
+    /// What is ragged.
+    sequences: ragged::Sequences<'a>,
 }
 
 /// A program in one vocabulary, whatever form it was stored in.
@@ -90,7 +97,27 @@ pub(crate) fn declared_pir(source: &Source<'_>) -> Result<Vec<Declared>, ImportE
 
 fn inputs_of(program: &Program) -> Vec<Declared> {
     let vars: HashMap<&str, &VarDesc> = program.block.vars.iter().map(|v| (v.name.as_str(), v)).collect();
-    ports(&program.block, "feed").into_iter().map(|name| declare(name, vars.get(name).copied())).collect()
+    let feeds = ports(&program.block, "feed");
+    let offsets = feeds.iter().map(|name| ragged::offsets_of(name, vars.get(name).copied()).ok().flatten()).collect();
+    Feeds { names: feeds, offsets }.declared(&vars)
+}
+
+/// The inputs of a program.
+struct Feeds<'a> {
+    names: Vec<&'a str>,
+    /// The names of the offsets of those that are ragged.
+    offsets: Vec<Option<String>>,
+}
+
+impl Feeds<'_> {
+    /// Each input, with its offsets behind it.
+    fn declared(&self, vars: &HashMap<&str, &VarDesc>) -> Vec<Declared> {
+        let one = |(&name, offsets): (&&str, &Option<String>)| {
+            let own = Declared { counts: offsets.is_some(), ..declare(name, vars.get(name).copied()) };
+            std::iter::once(own).chain(offsets.as_deref().map(ragged::declared_offsets))
+        };
+        self.names.iter().zip(&self.offsets).flat_map(one).collect()
+    }
 }
 
 fn decode(source: &Source<'_>, options: &Options) -> Result<Program, ImportErrors> {
@@ -139,15 +166,27 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
         Ok(params) => (params, Vec::new()),
         Err(list) => (Params::new(), list),
     };
-    let declared: Vec<Declared> = feeds.iter().map(|name| declare(name, vars.get(name).copied())).collect();
+    let offsets = feeds.iter().map(|name| {
+        let own = ragged::offsets_of(name, vars.get(name).copied());
+        own.unwrap_or_else(|e| {
+            errors.push(e);
+            None
+        })
+    });
+    let offsets: Vec<Option<String>> = offsets.collect();
+    let feeds = Feeds { names: feeds, offsets };
+    // Results that are ragged get theirs when they are known to be.
+    let fetched: Vec<String> = fetches.iter().map(|name| format!("{name}.offsets")).collect();
+    let declared = feeds.declared(&vars);
     let shapes = inputs::resolve(&declared, options).map_err(|list| errors.extend(list));
     let ops = block.ops.iter().enumerate().filter(|(_, op)| !is_port(op));
     let nodes: Vec<(usize, bool)> = ops.map(|(i, _)| (i, live[i])).collect();
     let (readers, absorbed) = (readers(block, &live), HashSet::new());
-    let mut importer = Importer { program, block, version: program.version, readers, absorbed };
+    let sequences = ragged::Sequences::default();
+    let mut importer = Importer { program, block, version: program.version, readers, absorbed, sequences };
     let (Ok(shapes), true) = (shapes, errors.is_empty()) else {
         // Shapes and parameters are needed for anything else, but what is unknown or ragged can be told already.
-        errors.extend(feeds.iter().filter_map(|name| input_type(name, &vars).err()));
+        errors.extend(feeds.names.iter().filter_map(|name| input_type(name, &vars).err()));
         let mut unsupported = walk::unknown(&importer, &nodes);
         unsupported.extend(inner_ops(program, &live));
         errors.extend(unsupported.into_iter().take(MAX_ERRORS));
@@ -155,13 +194,45 @@ fn import_program(program: &Program, source: &Source<'_>, options: &Options) -> 
     };
     let mut walk = Walk::new(&source.name, options.deadline);
     parameters(&mut walk, block, params);
-    walk.inputs(feeds.iter().map(|&name| (name, input_type(name, &vars).map(Stored::plain))), &shapes, &options.values);
+    feed(&mut walk, &mut importer, &feeds, &shapes, options);
     walk.nodes(&mut importer, &nodes);
     if walk.errors.iter().any(|e| matches!(e, ImportError::Node { .. })) {
         walk.errors.extend(inner_ops(program, &live));
     }
-    let imported = walk.finish(&mut importer, fetches.iter().copied(), shapes.fixed_batch, program.format.clone());
+    let mut results = Vec::new();
+    for (&name, offsets) in fetches.iter().zip(&fetched) {
+        results.push(name);
+        if let Some(v) = importer.sequences.of_output(&mut walk.g, name) {
+            walk.define(offsets, Tensor::Plain(v));
+            results.push(offsets);
+        }
+    }
+    let imported = walk.finish(&mut importer, results.into_iter(), shapes.fixed_batch, program.format.clone());
     imported.map_err(|e| inputs::blame_options(e, &declared, options))
+}
+
+/// Makes the inputs of a program.
+fn feed<'a>(
+    walk: &mut Walk<'a, Tensor>,
+    importer: &mut Importer<'a>,
+    feeds: &'a Feeds<'a>,
+    shapes: &inputs::Shapes,
+    options: &Options,
+) {
+    let vars: HashMap<&str, &VarDesc> = importer.block.vars.iter().map(|v| (v.name.as_str(), v)).collect();
+    let one = |(&name, offsets): (&&'a str, &'a Option<String>)| {
+        let own = (name, input_type(name, &vars).map(Stored::plain));
+        std::iter::once(own).chain(offsets.as_deref().map(|name| (name, Ok(Elem::I64))))
+    };
+    walk.inputs(feeds.names.iter().zip(&feeds.offsets).flat_map(one), shapes, &options.values);
+    for (&name, offsets) in feeds.names.iter().zip(&feeds.offsets) {
+        let Some(offsets) = offsets else { continue };
+        if let (Some(Tensor::Plain(rows)), Some(Tensor::Plain(offsets))) = (walk.get(name), walk.get(offsets)) {
+            let (rows, offsets) = (walk.g.dims(rows)[0], offsets.clone());
+            let noted = importer.sequences.input(&mut walk.g, name, &offsets, rows);
+            walk.errors.extend(noted.err());
+        }
+    }
 }
 
 fn describe(source: &Source<'_>, version: i64) -> String {
@@ -207,7 +278,6 @@ fn inner_ops(program: &Program, live: &[bool]) -> Vec<ImportError> {
 /// How the elements of an input are stored; the error says that it is no dense tensor.
 fn input_type(name: &str, vars: &HashMap<&str, &VarDesc>) -> Result<Stored, ImportError> {
     let stored = match vars.get(name).and_then(|v| v.r#type.tensor.as_ref()) {
-        Some(t) if t.lod_level.unwrap_or(0) > 0 => Err("it is a ragged sequence (LoD)".into()),
         Some(t) => params::stored_type(t.tensor.data_type),
         None => Err("it is no dense tensor".into()),
     };
@@ -245,7 +315,7 @@ fn parameter(v: &VarDesc) -> params::Declared {
 fn declare(name: &str, var: Option<&VarDesc>) -> Declared {
     let tensor = var.and_then(|v| v.r#type.tensor.as_ref());
     let dims = tensor.map(|t| t.tensor.dims.iter().map(|&d| (d > 0).then_some(d)).collect());
-    Declared { name: name.into(), dims, names: Vec::new() }
+    Declared { name: name.into(), dims, names: Vec::new(), counts: false }
 }
 
 /// Defines the parameters of a program.
@@ -313,7 +383,9 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
     ) -> Result<Emitted<'a, Tensor>, Refusal> {
         let desc = &self.block.ops[i];
         let inputs = slots(desc).zip(inputs).map(|((name, _), v)| (name, v.into_iter().flatten().collect())).collect();
-        let Lowered { values, extra, why } = self.lower(walk, i, row, inputs)?;
+        let lowered = self.lower(walk, i, row, inputs)?;
+        self.sequences.note(&walk.g, desc, row.out, &lowered);
+        let Lowered { values, extra, ragged: _, why } = lowered;
         let mut outputs = Vec::new();
         for (name, tensor) in arguments(&desc.outputs, row.out).iter().zip(values) {
             outputs.push((name.as_str(), Some(named(&mut walk.g, tensor, name))));
@@ -362,7 +434,8 @@ impl<'a> Importer<'a> {
         let is_read = |name: &String| self.readers.contains_key(name.as_str());
         let read = desc.outputs.iter().filter(|slot| slot.arguments.iter().any(is_read));
         let read = read.map(|slot| slot.parameter.as_str()).collect();
-        let op = Op { desc, inputs, version: self.version, read };
+        let ragged = self.sequences.of_operands(desc);
+        let op = Op { desc, inputs, version: self.version, ragged, read };
         (row.lower)(&mut walk.g, &op)
     }
 }

@@ -1,6 +1,7 @@
 //! One Paddle op as the lowering of its type sees it: resolved slots and typed attributes.
 
 use super::program::{OpAttr, OpDesc};
+use crate::emit::ragged::Ragged;
 use crate::emit::{Graph, Value};
 use crate::error::Refusal;
 use qc_ir::HostTensor;
@@ -15,6 +16,8 @@ pub(crate) struct Op<'a> {
     pub inputs: Vec<(&'a str, Vec<Value>)>,
     /// Version of the writer, 0 for 1.x.
     pub version: i64,
+    /// The sequences of ragged variables, by slot.
+    pub ragged: Vec<(&'a str, Vec<Option<Ragged>>)>,
     /// Output slots that something reads.
     pub read: Vec<&'a str>,
 }
@@ -25,6 +28,8 @@ pub(crate) struct Lowered {
     pub values: Vec<Tensor>,
     /// Values for other slots: one for all variables of a slot, or one for each.
     pub extra: Vec<(&'static str, Tensor)>,
+    /// The sequences of the results of an op on sequences.
+    pub ragged: Option<Ragged>,
     /// Why the op needs no op of ours, if it needs none.
     pub why: &'static str,
 }
@@ -56,7 +61,7 @@ impl From<Value> for Lowered {
 impl Lowered {
     /// The input under another name.
     pub fn identity(value: Value, why: &'static str) -> Lowered {
-        Lowered { values: vec![Tensor::Plain(value)], extra: Vec::new(), why }
+        Lowered { values: vec![Tensor::Plain(value)], extra: Vec::new(), ragged: None, why }
     }
 
     /// A result, and one in another slot.
@@ -67,10 +72,15 @@ impl Lowered {
         }
     }
 
+    /// With these sequences.
+    pub fn of(self, sequences: Ragged) -> Lowered {
+        Lowered { ragged: Some(sequences), ..self }
+    }
+
     /// Several outputs in one slot.
     pub fn many(values: Vec<Value>) -> Lowered {
         let values = values.into_iter().map(Tensor::Plain).collect();
-        Lowered { values, extra: Vec::new(), why: "its results are known at import" }
+        Lowered { values, extra: Vec::new(), ragged: None, why: "its results are known at import" }
     }
 }
 
@@ -129,6 +139,22 @@ impl<'a> Op<'a> {
     /// The variable of a slot, if there is one.
     pub fn optional(&self, slot: &str) -> Option<&Value> {
         self.all(slot).first()
+    }
+
+    /// The sequences of the variable of a slot; none if it is not ragged.
+    pub fn sequences_if_any(&self, slot: &str) -> Option<&Ragged> {
+        self.ragged.iter().find(|(s, _)| *s == slot)?.1.first()?.as_ref()
+    }
+
+    /// The sequences of the variable of a slot.
+    ///
+    /// # Errors
+    /// When it is not ragged.
+    pub fn sequences(&self, slot: &str) -> Result<&Ragged, Refusal> {
+        self.sequences_if_any(slot).ok_or_else(|| {
+            Refusal::unsupported(format!("its input `{slot}` has no sequences: an op before it does not keep rows"))
+                .remedy("export the model with ops on sequences right behind ragged inputs")
+        })
     }
 
     /// Whether something reads a variable of an output slot.

@@ -2,7 +2,9 @@
 
 use super::op::{Lower, Row, find_attr};
 use super::program::OpDesc;
-use super::{choose, elementwise, fused, indexing, logic, movement, nn, quant, recurrent, resize, shapes};
+use super::{
+    cells, choose, crf, elementwise, fused, indexing, logic, movement, nn, quant, recurrent, resize, sequence, shapes,
+};
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
 
@@ -48,6 +50,7 @@ static OPS: &[Row] = &[
     row("conv2d_transpose", "Output", nn::conv_transpose),
     row("conv3d", "Output", nn::conv),
     row("conv3d_transpose", "Output", nn::conv_transpose),
+    row("crf_decoding", "ViterbiPath", crf::decode),
     row("cumprod", "Out", choose::running_product),
     row("cumsum", "Out", logic::cumsum),
     row("depthwise_conv2d", "Output", nn::conv),
@@ -87,12 +90,16 @@ static OPS: &[Row] = &[
     row("fused_embedding_eltwise_layernorm", "Out", fused::embedding_layernorm),
     row("fused_fc_elementwise_layernorm", "Out", fused::fc_layernorm),
     row("fused_matmul", "Out", nn::fused_matmul),
+    row("fusion_gru", "Hidden", cells::fusion_gru),
+    row("fusion_lstm", "Hidden", cells::fusion_lstm),
     row("gather", "Out", indexing::gather),
     row("gather_nd", "Out", indexing::gather_nd),
     row("greater_equal", "Out", logic::greater_equal),
     row("greater_than", "Out", logic::greater_than),
     row("grid_sampler", "Output", choose::grid_sample),
     row("group_norm", "Y", choose::group_norm),
+    row("gru", "Hidden", cells::gru),
+    row("im2sequence", "Out", sequence::im2sequence),
     row("index_select", "Out", indexing::index_select),
     row("instance_norm", "Y", choose::instance_norm),
     row("isfinite_v2", "Out", logic::is_finite),
@@ -103,6 +110,7 @@ static OPS: &[Row] = &[
     row("less_than", "Out", logic::less_than),
     row("linear_interp", "Out", resize::linear),
     row("linear_interp_v2", "Out", resize::linear),
+    row("lod_reset", "Out", sequence::lod_reset),
     row("log_softmax", "Out", choose::log_softmax),
     row("logical_and", "Out", logic::logical_and),
     row("logical_not", "Out", logic::logical_not),
@@ -113,6 +121,7 @@ static OPS: &[Row] = &[
     row("lookup_table", "Out", indexing::lookup_table),
     row("lookup_table_v2", "Out", indexing::lookup_table_v2),
     row("lrn", "Out", nn::lrn),
+    row("lstm", "Hidden", cells::lstm),
     row("matmul", "Out", nn::matmul),
     row("matmul_v2", "Out", nn::matmul_v2),
     row("max_pool2d_with_index", "Out", nn::max_pool_with_index),
@@ -120,6 +129,7 @@ static OPS: &[Row] = &[
     row("mean", "Out", nn::mean),
     row("moving_average_abs_max_scale", "Out", elementwise::identity),
     row("mul", "Out", nn::mul),
+    row("multi_gru", "Hidden", cells::multi_gru),
     row("multihead_matmul", "Out", fused::multihead_matmul),
     row("nearest_interp", "Out", resize::nearest),
     row("nearest_interp_v2", "Out", resize::nearest),
@@ -154,6 +164,15 @@ static OPS: &[Row] = &[
     row("scale", "Out", elementwise::scale),
     row("self_dp_attention", "Out", fused::self_attention),
     row("selu", "Out", elementwise::selu),
+    row("sequence_concat", "Out", sequence::concat),
+    row("sequence_conv", "Out", sequence::conv),
+    row("sequence_expand", "Out", sequence::expand),
+    row("sequence_expand_as", "Out", sequence::expand_as),
+    row("sequence_pad", "Out", sequence::pad),
+    row("sequence_pool", "Out", sequence::pool),
+    row("sequence_reverse", "Y", sequence::reverse),
+    row("sequence_softmax", "Out", sequence::softmax),
+    row("sequence_unpad", "Out", sequence::unpad),
     row("shape", "Out", shapes::shape),
     row("share_data", "Out", elementwise::identity),
     row("sign", "Out", logic::sign),
@@ -240,7 +259,7 @@ pub(super) fn unsupported(op_type: &str) -> Refusal {
         | "create_array"
         | "tensor_array_to_tensor" => Refusal::unsupported("arrays of tensors, which loops use, are not supported")
             .remedy("export the model without control flow"),
-        _ if is_ragged(word) => Refusal::unsupported("it works on ragged sequences (LoD), which are not supported")
+        _ if is_ragged(word) => Refusal::unsupported("this op on ragged sequences (LoD) is not supported")
             .remedy("export the model with padded, dense sequences"),
         _ if op_type.starts_with("custom_op.") => {
             Refusal::unsupported("it is a custom operator").remedy("export the model without it")
@@ -251,17 +270,12 @@ pub(super) fn unsupported(op_type: &str) -> Refusal {
 
 /// Ops whose meaning depends on the lengths of sequences.
 fn is_ragged(word: &str) -> bool {
-    const OTHERS: [&str; 14] = [
+    const OTHERS: [&str; 9] = [
         "beam_search",
         "beam_search_decode",
-        "crf_decoding",
         "ctc_align",
         "dynamic_gru",
         "dynamic_lstm",
-        "gru",
-        "im2sequence",
-        "lod_reset",
-        "lstm",
         "lstmp",
         "reorder_lod_tensor_by_rank",
         "row_conv",

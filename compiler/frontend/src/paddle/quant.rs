@@ -83,7 +83,7 @@ pub(super) fn fake_quantize(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let step = f64::from(quant.scales[0]);
     let real = pair(g, op.input("X")?, quant)?;
     let extra = vec![("OutScale", Tensor::Plain(op.input("InScale")?.clone()))];
-    Ok(Lowered { values: vec![Tensor::Steps { real, step: Some(step as f32) }], extra, why: "" })
+    Ok(Lowered { values: vec![Tensor::Steps { real, step: Some(step as f32) }], extra, ragged: None, why: "" })
 }
 
 /// `fake_quantize_dequantize_moving_average_abs_max`.
@@ -140,7 +140,12 @@ pub(super) fn fake_quantize_abs_max(g: &mut Graph, op: &Op<'_>) -> Result<Lowere
             return Err(measured());
         }
         let extra = vec![("OutScale", Tensor::Measured(x.clone()))];
-        return Ok(Lowered { values: vec![Tensor::Steps { real: x.clone(), step: None }], extra, why: MEASURED });
+        return Ok(Lowered {
+            values: vec![Tensor::Steps { real: x.clone(), step: None }],
+            extra,
+            ragged: None,
+            why: MEASURED,
+        });
     };
     let (quant, largest) = format_of_constant(op, t)?;
     let stored = quantize::quantize_tensor(&quant, t).map_err(Refusal::invalid)?;

@@ -1,7 +1,7 @@
 //! `rnn`: layers of cells over padded sequences, in one or both directions.
 
 use super::op::{Lowered, Op, Tensor};
-use crate::emit::recurrent::{Cell, Kind, Sequence, Squash, Weights, lengths};
+use crate::emit::recurrent::{Cell, IOFC, Kind, Sequence, Squash, Weights, lengths};
 use crate::emit::{Graph, Value};
 use crate::error::Refusal;
 use qc_dialects::graph::activation::Function;
@@ -17,9 +17,9 @@ fn cell(mode: &str) -> Result<(Cell, &'static [usize])> {
     let of = |kind, functions| Cell { kind, functions, clip: None };
     Ok(match mode {
         // i, f, c, o there.
-        "LSTM" => (of(Kind::Lstm { coupled: false }, [sigmoid, tanh, tanh]), &[0, 3, 1, 2]),
+        "LSTM" => (of(Kind::Lstm { coupled: false, places: IOFC }, [sigmoid, tanh, tanh]), &[0, 3, 1, 2]),
         // r, z, c there.
-        "GRU" => (of(Kind::Gru { reset_after: true }, [sigmoid, tanh, tanh]), &[1, 0, 2]),
+        "GRU" => (of(Kind::Gru { reset_after: true, renews: false }, [sigmoid, tanh, tanh]), &[1, 0, 2]),
         "RNN_TANH" => (of(Kind::Plain, [tanh; 3]), &[0]),
         "RNN_RELU" => (of(Kind::Plain, [Squash::Relu; 3]), &[0]),
         other => return Err(Refusal::unsupported(format!("the mode `{other}` is not supported"))),
@@ -74,17 +74,18 @@ pub(super) fn rnn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
             let n = layer * directions + d;
             let mut own = |i: usize| ordered(g, &weights[i], order);
             let (input, state) = (own(2 * n)?, own(2 * n + 1)?);
-            let bias = Some([own(2 * (count + n))?, own(2 * (count + n) + 1)?]);
+            let bias = [own(2 * (count + n))?, own(2 * (count + n) + 1)?].map(Some);
             let given = first.iter().map(|v| at(g, v, n)).collect::<Result<Vec<_>>>()?;
             let s = Sequence {
                 x: &x,
                 lengths: lens,
+                restarts: None,
                 first: [given.first(), given.get(1)],
                 keeps_first: true,
                 reverse: d == 1,
-                all: true,
+                all: 1,
             };
-            let ran = g.recurrent(&cell, &Weights { input, state, bias, peepholes: None }, &s)?;
+            let ran = g.recurrent(&cell, &Weights { input: Some(input), state, bias, peepholes: None }, &s)?;
             all.extend(ran.all);
             last.push(ran.last);
         }

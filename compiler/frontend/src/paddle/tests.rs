@@ -109,6 +109,21 @@ impl Program {
         combined(self.params.clone())
     }
 
+    /// With `x` as rows of sequences.
+    pub fn ragged(mut self) -> Program {
+        self.desc.blocks[0].vars[2].r#type.tensor.as_mut().unwrap().lod_level = Some(1);
+        self
+    }
+
+    /// As [`Program::run`], of sequences with these offsets: the results, by name.
+    pub fn run_ragged(&self, x: &[f32], offsets: &[i64]) -> Vec<(String, HostTensor)> {
+        let shapes = [("x.offsets".to_string(), vec![offsets.len() as i64])].into();
+        let imported = self.import(&Options { shapes, ..Options::default() }).unwrap();
+        let x = HostTensor::f32(imported.inputs[0].dims.clone(), x.to_vec());
+        let out = qc_dialects::interpret(&imported.module, &[x, HostTensor::i64([offsets.len()], offsets.to_vec())]);
+        imported.outputs.iter().map(|p| p.name.clone()).zip(out.unwrap()).collect()
+    }
+
     pub fn import(&self, options: &Options) -> Result<Imported, Vec<ImportError>> {
         let (model, params) = (self.desc.encode_to_vec().into(), Some(self.combined().into()));
         let source = Source { name: "m".into(), model, params, files: &NoFiles };
@@ -377,7 +392,7 @@ fn attributes_may_be_variables() {
 #[test]
 fn control_flow_and_sequences_are_named_as_what_they_are() {
     let mut program = Program::new(&[-1, 2])
-        .op("sequence_pool", "X=x", "Out=a", &[])
+        .op("sequence_slice", "X=x", "Out=a", &[])
         .op("while", "X=a", "Out=b StepScopes=s", &[attr("sub_block", 8)])
         .op("read_from_array", "X=b", "Out=y", &[])
         .finish();
@@ -388,8 +403,8 @@ fn control_flow_and_sequences_are_named_as_what_they_are() {
         attrs: Vec::new(),
     };
     program.desc.blocks.push(BlockDesc { vars: Vec::new(), ops: vec![inner("relu"), inner("beam_search")] });
-    let told = ["sequence_pool:a", "while:b", "read_from_array:y", "beam_search:r"];
-    let words = ["ragged", "control flow", "arrays of tensors", "inside control flow: it works on ragged"];
+    let told = ["sequence_slice:a", "while:b", "read_from_array:y", "beam_search:r"];
+    let words = ["ragged", "control flow", "arrays of tensors", "inside control flow: this op on ragged"];
     let check = |reasons: &[String]| {
         assert_eq!(reasons.len(), 4, "{reasons:#?}");
         for ((reason, node), word) in reasons.iter().zip(told).zip(words) {
@@ -400,8 +415,8 @@ fn control_flow_and_sequences_are_named_as_what_they_are() {
     // Without the shape of an input the list is the same, behind what is said of the input.
     program.desc.blocks[0].vars[2].r#type.tensor.as_mut().unwrap().tensor.dims = vec![-1, -1];
     check(&program.reasons()[1..]);
-    program.desc.blocks[0].vars[2].r#type.tensor.as_mut().unwrap().lod_level = Some(1);
-    assert!(program.reasons()[1].contains("\"x\": it is a ragged sequence (LoD)"));
+    program.desc.blocks[0].vars[2].r#type.tensor.as_mut().unwrap().lod_level = Some(2);
+    assert!(program.reasons()[0].contains("\"x\": its sequences are made of sequences"));
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn unstated(axes: &mut Axes, d: &Declared) -> Option<Vec<Place>> {
         (None, name) => {
             let place = name.and_then(|name| axes.place(name));
             any |= place.is_some();
-            let batch = (i == 0).then_some(Place::Fixed(-1));
+            let batch = (i == 0 && !d.counts).then_some(Place::Fixed(-1));
             place.filter(|p| i == 0 || !matches!(p, Place::Fixed(-1))).or(batch)
         }
     };
@@ -253,12 +253,12 @@ pub(crate) fn of_data(declared: &[Declared], data: &Data) -> Vec<ShapeSpec> {
     let one = |d: &Declared| {
         let array = array_of(declared, d, data)?;
         let open: Vec<Option<i64>> = d.dims.clone().unwrap_or_else(|| vec![None; array.len()]);
-        let is_open = open.iter().skip(1).any(Option::is_none);
+        let is_open = open.iter().skip(usize::from(!d.counts)).any(Option::is_none);
         if !is_open || open.len() != array.len() || array.contains(&0) {
             return None;
         }
         let dim = |(i, (known, &given)): (usize, (&Option<i64>, &usize))| match known {
-            None if i == 0 => DimSpec::Batch,
+            None if i == 0 && !d.counts => DimSpec::Batch,
             known => DimSpec::Sizes(vec![known.unwrap_or(i64::try_from(given).unwrap_or(i64::MAX))]),
         };
         let dims = open.iter().zip(array).enumerate().map(dim).collect();

@@ -12,7 +12,7 @@ fn spec(text: &str) -> ShapeSpec {
 fn input(name: &str, dims: &[&str]) -> Declared {
     let sizes = dims.iter().map(|d| d.parse().ok()).collect();
     let names = dims.iter().map(|d| (d.parse::<i64>().is_err() && *d != "?").then(|| d.to_string())).collect();
-    Declared { name: name.into(), dims: Some(sizes), names }
+    Declared { name: name.into(), dims: Some(sizes), names, counts: false }
 }
 
 fn all(declared: &[Declared], stated: &[&str]) -> Vec<Vec<(String, Vec<i64>)>> {
