@@ -174,6 +174,7 @@ static OPS: &[Row] = &[
     row("sequence_softmax", "Out", sequence::softmax),
     row("sequence_unpad", "Out", sequence::unpad),
     row("shape", "Out", shapes::shape),
+    row("shape64", "Out", shapes::shape_wide),
     row("share_data", "Out", elementwise::identity),
     row("sign", "Out", logic::sign),
     row("skip_layernorm", "Out", fused::skip_layernorm),

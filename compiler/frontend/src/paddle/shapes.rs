@@ -3,7 +3,7 @@
 use super::op::{Lowered, Op};
 use super::params;
 use crate::elements::{Stored, checked_dims};
-use crate::emit::{Graph, Value, cast_known, gather};
+use crate::emit::{Graph, Value, cast_known, gather, known_i64s};
 use crate::error::Refusal;
 use qc_ir::{Elem, HostTensor};
 
@@ -18,6 +18,11 @@ fn elem_of(op: &Op<'_>) -> Result<Elem> {
 pub(super) fn shape(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let dims: Vec<i32> = g.dims(op.input("Input")?).iter().map(|&d| i32::try_from(d).unwrap_or(i32::MAX)).collect();
     Ok(Value::from(HostTensor::i32(vec![dims.len()], dims)).into())
+}
+
+/// The shape as 64-bit integers.
+pub(super) fn shape_wide(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    Ok(known_i64s(g.dims(op.input("Input")?).iter().map(|&d| d as i64).collect()).into())
 }
 
 pub(super) fn fill_constant(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

@@ -180,7 +180,7 @@ impl Bench {
 }
 
 /// Fills inputs with the same numbers on every machine: floats from -1 to 1; 0 and 1 as integers, which are
-/// indices of the smallest tables, and what masks hold.
+/// indices of the smallest tables, and what masks hold. Offsets of sequences deal the rows out evenly.
 fn fill_random(context: &mut Context, batch: usize, shape: usize) -> Outcome {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
@@ -198,10 +198,25 @@ fn fill_random(context: &mut Context, batch: usize, shape: usize) -> Outcome {
             Elem::U8 => context.input_shaped::<u8>(i, &dims)?.fill_with(|| next() as u8),
             Elem::I8 => context.input_shaped::<i8>(i, &dims)?.fill_with(|| next() as i8),
             Elem::I32 => context.input_shaped::<i32>(i, &dims)?.fill_with(|| (next() % 2) as i32),
-            Elem::I64 => context.input_shaped::<i64>(i, &dims)?.fill_with(|| i64::from(next() % 2)),
+            Elem::I64 => match rows_of(context, i, shape) {
+                Some(rows) => {
+                    let offsets = context.input_shaped::<i64>(i, &dims)?;
+                    let sequences = offsets.len().saturating_sub(1).max(1);
+                    offsets.iter_mut().enumerate().for_each(|(k, offset)| *offset = (rows * k / sequences) as i64);
+                }
+                None => context.input_shaped::<i64>(i, &dims)?.fill_with(|| i64::from(next() % 2)),
+            },
         }
     }
     Ok(())
+}
+
+/// How many rows the input has whose sequences' offsets are in input `i`, if that is what it holds.
+fn rows_of(context: &Context, i: usize, shape: usize) -> Option<usize> {
+    let inputs = context.inputs();
+    let name = inputs[i].name.strip_suffix(".offsets")?;
+    let ragged = inputs.iter().find(|io| io.name == name)?;
+    ragged.choices.get(shape).unwrap_or(&ragged.shape).first().copied()
 }
 
 /// Runs until five runs in a row agree within 2 %, but at least a tenth and at most half a second.

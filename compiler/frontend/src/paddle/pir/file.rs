@@ -57,6 +57,9 @@ pub(super) struct Node {
     /// Attributes: objects with `N` and `AT`, or the plain values of a parameter.
     #[serde(rename = "A", default)]
     pub attrs: Vec<Value>,
+    /// Attributes besides: of a parameter whether it is stored, needs no gradient and is trained.
+    #[serde(rename = "OA", default)]
+    pub others: Vec<Value>,
     /// Bodies of control flow.
     #[serde(default)]
     pub regions: Vec<Region>,

@@ -126,6 +126,10 @@ impl Translation {
         let plain = node.attrs.get(3).and_then(Value::as_str);
         let name = plain.or_else(|| attr(node, "parameter_name").and_then(Value::as_str)).ok_or("it has no name")?;
         let ty = &node.results.list().first().ok_or("it has no result")?.ty;
+        // What is not stored, such as the random state of a dropout, is left out where it is an operand.
+        if node.others.first().is_some_and(|stored| stored.as_u64() == Some(0)) {
+            return self.name(node, 0, Vec::new());
+        }
         self.vars.push(var(name, dense(ty), true));
         self.name(node, 0, vec![name.into()])
     }
