@@ -24,6 +24,11 @@ pub fn c_header(note: &Note) -> String {
     }
     for (name, io) in outputs.iter().zip(&note.outputs) {
         wrappers += &fill(OUTPUT_WRAPPERS, prefix, &upper, name, io);
+        if let Some(counted) = io.counted {
+            let of = |text: String| text.replace("@AXIS@", &counted.axis.to_string());
+            let by = outputs.get(counted.by).map_or("", String::as_str);
+            wrappers += &of(fill(COUNTED_WRAPPER, prefix, &upper, name, io)).replace("@COUNTS@", &by.to_uppercase());
+        }
     }
     TEMPLATE
         .replace("@BATCH@", &batch_comment(note))
@@ -239,6 +244,24 @@ static inline int @P@_into_@NAME@(@P@_ctx *ctx, @TYPE@ *data@BATCH_ARGUMENT@)
 
 ";
 
+const COUNTED_WRAPPER: &str = "\
+/**
+ * How many of the first indices of dim @AXIS@ of output @NAME@ the last run filled, the sum of output @COUNTS@; what lies
+ * behind them means nothing. 0 before the first run.
+ */
+static inline size_t @P@_filled_@NAME@(@P@_ctx *ctx)
+{
+    const int32_t *counts = (const int32_t *)@P@_output(ctx, @U@_OUT_@COUNTS@);
+    int64_t dims[8];
+    size_t filled = 0;
+    if (counts != NULL && @P@_output_shape(ctx, @U@_OUT_@COUNTS@, dims) == 0)
+        for (int64_t i = 0; i < dims[0]; i++)
+            filled += (size_t)counts[i];
+    return filled;
+}
+
+";
+
 /// How every header begins; by this line a header of qc is known from one that must not be overwritten.
 pub const FIRST_LINE: &str = "/* Written by qc compile, which overwrites it.\n";
 
@@ -324,7 +347,7 @@ typedef struct @P@_io {
     int64_t dims[8];         /* shape of one item, the batch multiplies dims[0] if batched; -1 where shapes differ */
     uint64_t bytes_per_item; /* 0 where shapes differ */
     uint32_t batched;
-    uint32_t reserved;
+    uint32_t counted;        /* 0: a run fills the whole output; else 1 + the output that counts what is filled, | dim << 16 */
 } @P@_io;
 
 /** Time of one step of the program. */
@@ -412,6 +435,7 @@ mod tests {
             batched: true,
             shapes: Default::default(),
             choices: Vec::new(),
+            counted: None,
         }
     }
 

@@ -10,7 +10,7 @@ use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module as CodeM
 use qc_dialects::loops::{Alloc, Check, ConstBuffer, Parallel, Ukernel};
 use qc_dialects::phase::arena_bytes;
 use qc_embed::abi::{self, Io, Model, Step, Variant};
-use qc_ir::{Deadline, Elem, Module, OpId, ValueId};
+use qc_ir::{Counted, Deadline, Elem, Module, OpId, ValueId};
 use qc_kernels::{Features, Tier, table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{offset_of, size_of};
@@ -26,6 +26,8 @@ pub struct Port {
     pub dims: Vec<usize>,
     /// Whether dim 0 grows with the batch.
     pub batched: bool,
+    /// Of an output, how much of it a run fills, if that differs from run to run.
+    pub counted: Option<Counted>,
 }
 
 /// A planned module with selected kernels.
@@ -314,6 +316,8 @@ impl<T: CodeModule> Tables<'_, T> {
             let bytes = elements * abi::ELEM_BYTES[elem as usize] as u64;
             table.u64(base + offset_of!(Io, bytes_per_item), bytes);
             table.u32(base + offset_of!(Io, batched), u32::from(port.batched));
+            let counted = port.counted.map_or(0, |c| (c.by as u32 + 1) | (c.axis as u32) << 16);
+            table.u32(base + offset_of!(Io, counted), counted);
         }
         self.define(table)
     }

@@ -167,7 +167,7 @@ fn watch(m: &mut Module) -> Vec<Port> {
     let watched = computed(m, body);
     let port = |v: &ValueId| {
         let name = m.name(*v).unwrap_or_default().to_string();
-        Port { name, elem: Elem::F32, dims: m.dims(*v).to_vec(), batched: false }
+        Port { name, elem: Elem::F32, dims: m.dims(*v).to_vec(), batched: false, counted: None }
     };
     let ports: Vec<Port> = watched.iter().map(port).collect();
     m.set_returns(body, &watched);

@@ -314,7 +314,7 @@ fn text_of(shapes: &Shapes) -> String {
 fn ports(ports: &[qc_frontend::Port]) -> Vec<Port> {
     let one = |p: &qc_frontend::Port| {
         let batched = p.batched && !p.dims.is_empty();
-        Port { name: p.name.clone(), elem: p.elem, dims: p.dims.clone(), batched }
+        Port { name: p.name.clone(), elem: p.elem, dims: p.dims.clone(), batched, counted: p.counted }
     };
     ports.iter().map(one).collect()
 }
@@ -330,6 +330,7 @@ impl Compiled {
                 batched: p.batched,
                 shapes: Default::default(),
                 choices: self.choices(first + i, p),
+                counted: p.counted.map(|c| qc_runtime::note::Counted { axis: c.axis, by: c.by }),
             };
             ports.iter().enumerate().map(one).collect()
         };

@@ -8,6 +8,8 @@
 
 #[cfg(test)]
 mod bombs;
+#[cfg(test)]
+mod cases;
 mod constants;
 mod elements;
 mod emit;

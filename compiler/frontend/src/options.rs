@@ -3,7 +3,7 @@
 use crate::constants::Constants;
 use crate::files::Files;
 use prost::bytes::Bytes;
-use qc_ir::{Deadline, Elem, HostTensor, Limits, Module, NodeId};
+use qc_ir::{Counted, Deadline, Elem, HostTensor, Limits, Module, NodeId};
 use std::collections::BTreeMap;
 
 /// A model's bytes and the way to the files beside it.
@@ -65,6 +65,8 @@ pub struct Port {
     /// Whether dim 0 is the batch; said of inputs only. Where the batch is in outputs is followed through the program
     /// ([`qc_ir::Follow`]).
     pub batched: bool,
+    /// Of an output, how much of it a run fills, if that differs from run to run.
+    pub counted: Option<Counted>,
 }
 
 /// What became of one node.

@@ -9,7 +9,7 @@ use crate::emit::{Graph, Value};
 use crate::error::{ImportError, ImportErrors, MAX_ERRORS, Refusal};
 use crate::inputs::{self, Shapes};
 use crate::options::{Disposition, Imported, NodeReport, Port};
-use qc_ir::{Deadline, Elem, HostTensor};
+use qc_ir::{Counted, Deadline, Elem, HostTensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// What a node is called for people.
@@ -77,6 +77,9 @@ pub(crate) trait FrontEnd<'a> {
         operator: Self::Operator,
         inputs: Vec<Vec<Option<Self::Tensor>>>,
     ) -> Result<Emitted<'a, Self::Tensor>, Refusal>;
+
+    /// What a tensor is made of.
+    fn value(tensor: &Self::Tensor) -> &Value;
 
     /// The value of a tensor that the model gives back.
     ///
@@ -173,7 +176,8 @@ impl<'a, T: Clone> Walk<'a, T> {
                 Ok(elem) => {
                     let value = self.g.input(name, elem, dims);
                     self.define(name, value.into());
-                    self.inputs.push(Port { name: name.into(), elem, dims: dims.clone(), batched: *batched });
+                    let (name, dims, batched) = (name.into(), dims.clone(), *batched);
+                    self.inputs.push(Port { name, elem, dims, batched, counted: None });
                 }
                 Err(e) => self.fail(name, e),
             }
@@ -221,7 +225,14 @@ impl<'a, T: Clone> Walk<'a, T> {
         let inputs = self.resolve(front, node, label);
         let before = self.g.made();
         let emitted = operator.zip(inputs).and_then(|(operator, inputs)| {
-            let emitted = front.emit(self, node, operator, inputs);
+            let counted = inputs.iter().flatten().flatten().any(|t| self.g.rows_of(F::value(t)).is_some());
+            let emitted = front.emit(self, node, operator, inputs).and_then(|emitted| {
+                let made = emitted.outputs.iter().filter_map(|(_, t)| t.as_ref().map(F::value));
+                if counted {
+                    self.g.expect_counted(made)?
+                }
+                Ok(emitted)
+            });
             emitted.map_err(|refusal| self.refuse(label, refusal)).ok()
         });
         let Some(Emitted { outputs, why }) = emitted else {
@@ -293,6 +304,28 @@ impl<'a, T: Clone> Walk<'a, T> {
         }
     }
 
+    /// Says which outputs a run fills in part, by which others; numbers of rows that are no output yet become one, `NAME.rows`.
+    fn counted_outputs(&mut self, values: &mut Vec<(String, Value)>, ports: &mut Vec<Port>) {
+        for i in 0..values.len() {
+            let Some(rows) = self.g.rows_of(&values[i].1) else { continue };
+            if ports[i].dims[rows.axis] != rows.room {
+                let reason = format!("its dim {} has several numbers for each row that a run finds", rows.axis);
+                let remedy = "export the model with an output that has a dim for the rows alone".into();
+                self.errors.push(ImportError::Port { name: ports[i].name.clone(), reason, remedy });
+                continue;
+            }
+            let same = |(_, v): &(String, Value)| matches!(v, Value::Runtime(v) if *v == rows.counts);
+            let by = values.iter().position(same).unwrap_or_else(|| {
+                let (name, counts) = (format!("{}.rows", ports[i].name), Value::Runtime(rows.counts));
+                let (dims, elem) = (self.g.dims(&counts), self.g.elem(&counts));
+                ports.push(Port { name: name.clone(), elem, dims, batched: false, counted: None });
+                values.push((name, counts));
+                values.len() - 1
+            });
+            ports[i].counted = Some(Counted { axis: rows.axis, by });
+        }
+    }
+
     /// Gives back the module, whose outputs have these names.
     ///
     /// # Errors
@@ -310,7 +343,7 @@ impl<'a, T: Clone> Walk<'a, T> {
             match front.output(&mut self.g, tensor) {
                 Ok(value) => {
                     let (dims, elem) = (self.g.dims(&value), self.g.m.storage(self.g.elem(&value)));
-                    ports.push(Port { name: name.into(), elem, dims, batched: false });
+                    ports.push(Port { name: name.into(), elem, dims, batched: false, counted: None });
                     values.push((name.to_string(), value));
                 }
                 Err(Refusal { reason, remedy, .. }) => {
@@ -318,6 +351,7 @@ impl<'a, T: Clone> Walk<'a, T> {
                 }
             }
         }
+        self.counted_outputs(&mut values, &mut ports);
         if !self.errors.is_empty() {
             return Err(ImportErrors { list: self.errors });
         }

@@ -21,6 +21,15 @@ pub enum Items {
     Met(OpId),
 }
 
+/// An output of which a run fills a part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// The dim whose first indices are filled.
+    pub axis: usize,
+    /// The output, counted from the first one, whose sum says how many.
+    pub by: usize,
+}
+
 /// What an op makes of its operands' items; `None` when they meet in it. Not asked when they met before.
 pub type ItemsFn = fn(&Module, OpId, &Follow) -> Option<Items>;
 
@@ -53,6 +62,16 @@ impl Follow {
             follow.of.extend(m.results(op).iter().copied().zip(items));
         }
         follow
+    }
+
+    /// What an op makes of items that its operands are given with; there are `batch` of them.
+    pub fn through_op(
+        m: &Module,
+        op: OpId,
+        batch: usize,
+        operands: impl IntoIterator<Item = (ValueId, Items)>,
+    ) -> Vec<Items> {
+        Follow { batch, of: operands.into_iter().collect() }.of_op(m, op)
     }
 
     fn of_op(&self, m: &Module, op: OpId) -> Vec<Items> {

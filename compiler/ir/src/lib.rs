@@ -46,7 +46,7 @@ pub use diag::{Diag, Severity};
 pub use edit::{Builder, Insert};
 pub use id::{ConstId, FuncId, LocId, NodeId, OpId, QuantId, RegionId, ValueId};
 pub use interp::run_region;
-pub use items::{Follow, Items, ItemsFn, ItemsOfEachFn, repeats_along};
+pub use items::{Counted, Follow, Items, ItemsFn, ItemsOfEachFn, repeats_along};
 pub use layout::Ops;
 pub use limits::{Deadline, Exceeded, Limit, Limits};
 pub use loc::{LocTable, Node};

@@ -15,6 +15,7 @@ pub mod integer;
 pub(crate) mod items;
 pub mod linear;
 pub mod matmul;
+pub mod nms;
 pub mod norm;
 pub mod pool;
 pub mod quantize;
@@ -34,6 +35,7 @@ pub use gather::{Gather, Index, Offsets, Take};
 pub use integer::{CumSum, IntBinary, IntFunction, IntReduce};
 pub use linear::Linear;
 pub use matmul::Matmul;
+pub use nms::{MatrixNms, Nms};
 pub use norm::{BatchNorm, LayerNorm, Lrn, Softmax};
 pub use pool::{AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool};
 pub use quantize::{Conversion, Dequantize, Observe, Quantize};
@@ -114,7 +116,7 @@ pub fn computes_nothing(m: &Module, op: OpId) -> bool {
 }
 
 /// The ops of each topic.
-const TOPICS: [&[&qc_ir::OpDef]; 17] = [
+const TOPICS: [&[&qc_ir::OpDef]; 18] = [
     constant::CONSTANT,
     conv::CONV,
     matmul::MATMUL,
@@ -127,6 +129,7 @@ const TOPICS: [&[&qc_ir::OpDef]; 17] = [
     condition::CONDITION,
     gather::GATHER,
     choose::CHOOSE,
+    nms::NMS,
     resample::RESAMPLE,
     shape::SHAPE,
     quantize::QUANTIZE,

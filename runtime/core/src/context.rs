@@ -199,6 +199,22 @@ impl Context {
         Ok(dims[..rank].iter().map(|&dim| dim as usize).collect())
     }
 
+    /// The shape of the part of an output that the last run filled: [`Context::output_shape`], unless it differs from run to run
+    /// how many boxes, say, there are ([`IoInfo::counted`]). What lies behind in the dim that it says means nothing.
+    ///
+    /// # Errors
+    /// Unknown tensor, or no result in the context's own buffers.
+    pub fn filled_shape<'k>(&self, key: impl Into<Key<'k>>) -> Result<Vec<usize>, RunError> {
+        let i = key.into().find("output", &self.shared.outputs)?;
+        let mut shape = self.output_shape(i)?;
+        if let Some(counted) = self.shared.outputs[i].counted {
+            let filled: i64 = self.output::<i32>(counted.by)?.iter().map(|&n| i64::from(n)).sum();
+            let room = shape[counted.axis];
+            shape[counted.axis] = usize::try_from(filled).map_or(0, |filled| filled.min(room));
+        }
+        Ok(shape)
+    }
+
     /// Goes on with another model of this process that has the same inputs and outputs but for their shapes. Threads and
     /// memory are kept, and grow where the model needs more; nothing is bound.
     ///

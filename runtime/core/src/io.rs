@@ -1,5 +1,6 @@
 //! Descriptions of inputs and outputs, and how callers name them.
 
+use crate::note::Counted;
 use crate::{Elem, RunError};
 use core::fmt;
 use qc_embed::abi::{Io, Variant};
@@ -22,6 +23,18 @@ pub struct IoInfo {
     pub shapes: Vec<(usize, Vec<usize>)>,
     /// Of a model of several shapes, what `shape` is in each of them, in one order for all inputs and outputs; else empty.
     pub choices: Vec<Vec<usize>>,
+    /// Of an output, how much of it a run fills, if that differs from run to run; see [`crate::Context::filled_shape`].
+    pub counted: Option<Counted>,
+}
+
+/// What an entry of the table says of the part of an output that a run fills; `None` for what no model has.
+fn counted_of(model: &ModelView<'_>, io: &Io) -> Option<Option<Counted>> {
+    if io.counted == 0 {
+        return Some(None);
+    }
+    let counted = Counted { axis: (io.counted >> 16) as usize, by: ((io.counted & 0xffff) as usize).checked_sub(1)? };
+    let by = model.outputs().get(counted.by)?;
+    (counted.axis < io.rank as usize && by.elem == qc_embed::abi::ELEM_I32).then_some(Some(counted))
 }
 
 impl IoInfo {
@@ -44,6 +57,7 @@ impl IoInfo {
             batched: io.batched != 0,
             shapes: Vec::new(),
             choices: if choices.len() > 1 { std::mem::take(&mut choices) } else { Vec::new() },
+            counted: counted_of(model, io)?,
         };
         let mut shapes: Vec<(usize, Vec<usize>)> = Vec::new();
         for v in model.variants().iter().filter(|v| model.same_shape(first, v)) {
@@ -219,6 +233,7 @@ mod tests {
             batched,
             shapes: Vec::new(),
             choices: Vec::new(),
+            counted: None,
         }
     }
 

@@ -84,6 +84,18 @@ pub struct IoNote {
     /// Of a model of several shapes, what `shape` is in each of them, in one order for all inputs and outputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<Vec<i64>>,
+    /// Of an output, how much of it a run fills, if that differs from run to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
+}
+
+/// Which part of an output a run fills: the first indices of a dim, as many as another output says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The dim.
+    pub axis: usize,
+    /// The output whose sum is the number of indices.
+    pub by: usize,
 }
 
 /// One operation: the steps that follow one another for the same source nodes.

@@ -140,8 +140,9 @@ pub struct Io {
     pub bytes_per_item: u64,
     /// 1 when the shape depends on the batch; 0 when it is `dims` at every batch.
     pub batched: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 0 when a run fills the whole output. Otherwise the lower 16 bits are 1 + the index of the output whose sum says how many
+    /// indices of a dim are filled, the first ones, and the upper 16 bits are that dim.
+    pub counted: u32,
 }
 
 /// A compiled model: what `QC_MODEL` is in a shared object and what the JIT hands over.

@@ -28,9 +28,11 @@ use crate::field::{FieldType, args};
 use crate::table::{Family, Variant};
 
 mod choose;
+mod nms;
 mod norm;
 mod resample;
 pub use choose::*;
+pub use nms::*;
 pub use norm::*;
 pub use resample::*;
 

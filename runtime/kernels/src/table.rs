@@ -42,6 +42,8 @@ pub enum Family {
     Resample,
     /// Places of the largest elements of rows, [`args::TopKArgs`].
     TopK,
+    /// Boxes that overlap no better one, [`args::NmsArgs`].
+    Nms,
     /// Rows stored where indices say, [`args::ScatterArgs`].
     Scatter,
     /// Packing of a right side, [`args::PackArgs`].
@@ -105,6 +107,7 @@ families! {
     Gather "gather" GatherArgs &[B1, F32, F32Bytes];
     Resample "resample" ResampleArgs &[F32];
     TopK "top_k" TopKArgs &[F32];
+    Nms "nms" NmsArgs &[I32, F32];
     Scatter "scatter" ScatterArgs &[B1, AddF32, MulF32, MaxF32, MinF32];
     Pack "pack" PackArgs &[B1, B4];
     Fill "fill" FillArgs &[B1, B4];

@@ -117,6 +117,12 @@ fn exp2(t: f64) -> f32 {
     (sum * power_of_two(n as i32)) as f32
 }
 
+/// `e^x`, within 0.51 units in the last place.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    exp2(f64::from(x) * core::f64::consts::LOG2_E)
+}
+
 /// An integer that is the larger the earlier `x` at place `i` comes: the largest number first, or the least, and of equal ones,
 /// 0 and -0 among them, the one at the lower place. NaN is above all numbers.
 #[inline(always)]

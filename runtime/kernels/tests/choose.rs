@@ -60,3 +60,37 @@ fn rows_where_indices_say() {
         }
     }
 }
+
+#[test]
+fn boxes_that_overlap_no_better_one() {
+    let mut rng = Rng(23);
+    for &variant in Family::Nms.variants() {
+        let columns = if variant == Variant::F32 { 4 } else { 3 };
+        for round in 0..200 {
+            let (images, classes, size) =
+                (1 + rng.below(3), 1 + rng.below(4), 1 + rng.below(if round < 150 { 12 } else { 90 }));
+            // Corners and scores that are often equal.
+            let corner = |rng: &mut Rng| if round % 2 == 0 { rng.below(6) as f32 } else { rng.float(-1.0, 1.0) };
+            let boxes: Vec<f32> = (0..images * size * 4).map(|_| corner(&mut rng)).collect();
+            let score = |rng: &mut Rng| if rng.below(2) == 0 { rng.below(5) as f32 / 4.0 } else { rng.float(0.0, 1.0) };
+            let scores: Vec<f32> = (0..images * classes * size).map(|_| score(&mut rng)).collect();
+            let (limit, each) = (1 + rng.below(size), 1 + rng.below(size));
+            let each = if variant == Variant::F32 { size } else { each };
+            let most = classes * limit.min(each);
+            let keep = rng.below(most + 1);
+            let rows = images * (1 + keep);
+            let mut case = Case::new(Family::Nms, variant);
+            case.buffer("boxes", boxes.bytes(), 0).buffer("scores", scores.bytes(), 0);
+            case.buffer("out", rng.bytes(4 * columns * rows), 0);
+            case.scratch("order", 8 * size).scratch("kept", 16 * most).scratch("heap", 8 * keep.max(1));
+            case.int("box_image", 16 * size).int("score_image", 4 * size * classes).int("score_class", 4 * size);
+            case.int("out_row", 4 * columns).int("images", images).int("classes", classes).int("size", size);
+            case.int("limit", limit).int("each", each).int("most", most).int("keep", keep).int("rows", rows);
+            case.int("form", rng.below(4)).signed("background", rng.below(classes + 1) as i64 - 1);
+            case.f32("iou", rng.pick(&[0.0, 0.3, 0.5, 0.8, 1.0])).f32("score", rng.pick(&[-1.0, 0.0, 0.25, 0.7]));
+            case.f32("eta", rng.pick(&[1.0, 0.8])).f32("post", rng.pick(&[0.0, 0.2, -1.0]));
+            case.f32("sigma", rng.pick(&[0.0, 0.5, 2.0]));
+            case.check();
+        }
+    }
+}

@@ -89,7 +89,13 @@ pub fn imported(module: Module) -> Imported {
     let body = module.body();
     let port = |name: &str, v| {
         let t = module.tensor_ty(v);
-        Port { name: name.to_string(), elem: module.storage(t.elem), dims: t.dims.to_vec(), batched: true }
+        Port {
+            name: name.to_string(),
+            elem: module.storage(t.elem),
+            dims: t.dims.to_vec(),
+            batched: true,
+            counted: None,
+        }
     };
     let inputs = module.args(body).iter().map(|&v| port(module.name(v).unwrap_or("x"), v)).collect();
     let names = module.main().map_or(&[][..], |f| &f.outputs);

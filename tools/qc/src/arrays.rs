@@ -163,6 +163,18 @@ pub fn feed_rows(context: &mut Context, i: usize, tensor: &HostTensor, from: usi
     Ok(())
 }
 
+/// The first `count` indices of a dim.
+fn first_of(t: &HostTensor, axis: usize, count: usize) -> Option<HostTensor> {
+    let mut dims = t.dims().to_vec();
+    let (size, run) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+    dims[axis] = count;
+    let bytes = t.data().to_bytes();
+    let unit = bytes.len() / t.len().max(1);
+    let rows = bytes.chunks_exact((size * run * unit).max(1));
+    let kept: Vec<u8> = rows.flat_map(|row| &row[..count * run * unit]).copied().collect();
+    HostTensor::new(dims, Data::from_bytes(t.data().elem(), &kept)?)
+}
+
 /// The results of the last run.
 ///
 /// # Errors
@@ -176,7 +188,10 @@ pub fn results(context: &Context) -> Outcome<Vec<(String, HostTensor)>> {
             Elem::I32 => Data::I32(context.output::<i32>(i)?.to_vec()),
             Elem::I64 => Data::I64(context.output::<i64>(i)?.to_vec()),
         };
-        let tensor = HostTensor::new(context.output_shape(i)?, data);
+        let tensor = HostTensor::new(context.output_shape(i)?, data).and_then(|tensor| match io.counted {
+            Some(counted) => first_of(&tensor, counted.axis, context.filled_shape(i).ok()?[counted.axis]),
+            None => Some(tensor),
+        });
         let tensor = tensor.ok_or_else(|| Failure::new(crate::failure::INTERNAL, "an output has another length"))?;
         Ok((io.name.clone(), tensor))
     };

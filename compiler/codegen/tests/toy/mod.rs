@@ -213,7 +213,7 @@ pub fn object(json: &str) -> Vec<u8> {
             dims,
             bytes_per_item: 4 * ITEM as u64,
             batched: 1,
-            reserved: 0,
+            counted: 0,
         };
         toy.data(symbol, bytes_of(&io), &[(offset_of!(Io, name), Address::Data(name))])
     };
@@ -258,6 +258,7 @@ pub fn note() -> Note {
         batched: true,
         shapes: Default::default(),
         choices: Vec::new(),
+        counted: None,
     };
     Note {
         format: ABI_VERSION,

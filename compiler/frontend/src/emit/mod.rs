@@ -5,18 +5,21 @@
 //! is bounded: ranks, element counts, and the bytes that folding may produce.
 
 mod attention;
+mod boxes;
 mod choose;
 mod compute;
 mod fold;
 mod index;
 mod integer;
 mod movement;
+mod nms;
 mod norm;
 mod power;
 pub(crate) mod ragged;
 pub(crate) mod recurrent;
 mod reduce;
 mod resize;
+pub(crate) mod rows;
 mod sample;
 pub(crate) mod scan;
 mod transposed;
@@ -28,6 +31,7 @@ use compute::Pool;
 pub(crate) use compute::{Arith, Conv, Count, Norm, scalar};
 pub(crate) use integer::{Relation, Rounding};
 pub(crate) use movement::{Padding, Range, cast_known, gather};
+pub(crate) use nms::{BoxForm, Decay, Detections, Suppression};
 pub(crate) use resize::Sums;
 pub(crate) use sample::{Between, Beyond, Sample};
 use transposed::Transposed;
@@ -151,6 +155,8 @@ pub(crate) struct Graph {
     /// What constants of stored integers stand for.
     stored: HashMap<ValueId, Arc<Dequantized>>,
     quants: HashMap<QuantKey, QuantId>,
+    /// Tensors of which a run fills a part.
+    counted: HashMap<ValueId, rows::Rows>,
     /// Bytes that folding may still produce.
     fold_bytes: usize,
     /// How many regions there are around `body`.
@@ -193,6 +199,7 @@ impl Graph {
             dequantized: HashMap::new(),
             stored: HashMap::new(),
             quants: HashMap::new(),
+            counted: HashMap::new(),
             fold_bytes,
             depth: 0,
             deadline: None,
@@ -446,6 +453,7 @@ impl Graph {
         if bounded(dims).is_none() || dims.contains(&0) {
             return Err(Refusal::unsupported(format!("the result has the shape {dims:?}")));
         }
+        self.follow_rows(op)?;
         Ok(Value::Runtime(v))
     }
 

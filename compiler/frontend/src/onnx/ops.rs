@@ -2,8 +2,8 @@
 
 use super::node::Lower;
 use super::{
-    attention, choose, einsum, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm, qdq, qlinear,
-    recurrent, reduce, resize, sample, scaled_attention, shapes,
+    attention, choose, detection, einsum, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm,
+    qdq, qlinear, recurrent, reduce, resize, sample, scaled_attention, shapes,
 };
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
@@ -82,6 +82,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Mul", elementwise::mul),
     ("Neg", elementwise::neg),
     ("NegativeLogLikelihoodLoss", losses::negative_log_likelihood),
+    ("NonMaxSuppression", detection::non_max_suppression),
     ("NonZero", indexing::non_zero),
     ("Not", logic::not),
     ("OneHot", indexing::one_hot),

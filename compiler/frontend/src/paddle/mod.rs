@@ -1,9 +1,12 @@
 //! Paddle models: decoding the program, reading its parameters, and what the walk over the ops asks.
 
 mod absorb;
+#[cfg(test)]
+mod cases;
 mod cells;
 mod choose;
 mod crf;
+mod detection;
 mod elementwise;
 mod flow;
 mod fused;
@@ -15,6 +18,7 @@ pub(crate) mod op;
 pub(crate) mod ops;
 pub(crate) mod params;
 pub(crate) mod pir;
+mod priors;
 pub(crate) mod program;
 mod quant;
 mod ragged;
@@ -398,6 +402,12 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
             outputs.extend(names.map(|(_, name)| (name.as_str(), Some(tensor.clone()))));
         }
         Ok(Emitted { outputs, why })
+    }
+
+    fn value(tensor: &Tensor) -> &Value {
+        match tensor {
+            Tensor::Plain(value) | Tensor::Steps { real: value, .. } | Tensor::Measured(value) => value,
+        }
     }
 
     fn output(&mut self, g: &mut Graph, tensor: Tensor) -> Result<Value, Refusal> {

@@ -284,9 +284,11 @@ fn pooled(g: &mut Graph, op: &Op<'_>, x: &Value, is_max: bool) -> Result<Value> 
     if op.flag("global_pooling", false)? || (adaptive && kernel.iter().all(|&k| k == 1)) {
         return g.global_pool(x, is_max);
     }
-    // The plain op has no adaptive maximum: it takes the windows that its attributes say.
     if adaptive && (!is_max || op.desc.r#type.ends_with("_with_index")) {
         return g.adaptive_pool(x, &kernel, is_max);
+    }
+    if adaptive {
+        return first_windows(g, op, x, &kernel);
     }
     let ceil_mode = op.flag("ceil_mode", false)?;
     let mut sides = sides(g, op, x, &kernel)?;
@@ -306,6 +308,22 @@ fn pooled(g: &mut Graph, op: &Op<'_>, x: &Value, is_max: bool) -> Result<Value> 
         (false, false) => Pooling::Average(Count::Kernel),
     };
     g.pool(x, &sides, ceil_mode, &pooling)
+}
+
+/// The plain op has no adaptive maximum: it has as many results, but takes the windows that its attributes say, unpadded.
+fn first_windows(g: &mut Graph, op: &Op<'_>, x: &Value, kernel: &[i64]) -> Result<Value> {
+    let mut sides = sides(g, op, x, kernel)?;
+    sides.iter_mut().for_each(|s| s.pads = [0, 0]);
+    let mut value = g.pool(x, &sides, false, &Pooling::Max)?;
+    for (axis, &count) in kernel.iter().enumerate().map(|(d, k)| (d + 2, k)) {
+        let (dims, count) = (g.dims(&value), usize::try_from(count).unwrap_or(0));
+        if count > dims[axis] {
+            let reason = format!("an adaptive maximum of {count} windows, of which there are {}", dims[axis]);
+            return Err(Refusal::unsupported(reason).remedy("export the model with max_pool2d_with_index"));
+        }
+        value = g.narrow(&value, axis, 0, count)?;
+    }
+    Ok(value)
 }
 
 pub(super) fn softmax(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

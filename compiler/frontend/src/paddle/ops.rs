@@ -3,7 +3,8 @@
 use super::op::{Lower, Row, find_attr};
 use super::program::OpDesc;
 use super::{
-    cells, choose, crf, elementwise, fused, indexing, logic, movement, nn, quant, recurrent, resize, sequence, shapes,
+    cells, choose, crf, detection, elementwise, fused, indexing, logic, movement, nn, priors, quant, recurrent, resize,
+    sequence, shapes,
 };
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
@@ -27,6 +28,7 @@ fn functions() -> impl Iterator<Item = &'static Row> {
 /// Sorted by name. Functions of single elements have rows in [`FUNCTIONS`].
 static OPS: &[Row] = &[
     row("affine_channel", "Out", nn::affine_channel),
+    row("anchor_generator", "Anchors", priors::anchor_generator),
     row("arg_max", "Out", choose::arg_max),
     row("arg_min", "Out", choose::arg_min),
     row("argsort", "Out", choose::arg_sort),
@@ -41,6 +43,8 @@ static OPS: &[Row] = &[
     row("bitwise_not", "Out", logic::bitwise_not),
     row("bitwise_or", "Out", logic::bitwise_or),
     row("bitwise_xor", "Out", logic::bitwise_xor),
+    row("box_clip", "Output", detection::box_clip),
+    row("box_coder", "OutputBox", detection::box_coder),
     row("brelu", "Out", elementwise::brelu),
     row("cast", "Out", movement::cast),
     row("celu", "Out", elementwise::celu),
@@ -53,6 +57,7 @@ static OPS: &[Row] = &[
     row("crf_decoding", "ViterbiPath", crf::decode),
     row("cumprod", "Out", choose::running_product),
     row("cumsum", "Out", logic::cumsum),
+    row("density_prior_box", "Boxes", priors::density_prior_box),
     row("depthwise_conv2d", "Output", nn::conv),
     row("depthwise_conv2d_transpose", "Output", nn::conv_transpose),
     row("dequantize_linear", "Y", quant::dequantize_linear),
@@ -102,6 +107,7 @@ static OPS: &[Row] = &[
     row("im2sequence", "Out", sequence::im2sequence),
     row("index_select", "Out", indexing::index_select),
     row("instance_norm", "Y", choose::instance_norm),
+    row("iou_similarity", "Out", detection::iou_similarity),
     row("isfinite_v2", "Out", logic::is_finite),
     row("isinf_v2", "Out", logic::is_infinite),
     row("isnan_v2", "Out", logic::is_nan),
@@ -124,15 +130,20 @@ static OPS: &[Row] = &[
     row("lstm", "Hidden", cells::lstm),
     row("matmul", "Out", nn::matmul),
     row("matmul_v2", "Out", nn::matmul_v2),
+    row("matrix_nms", "Out", detection::matrix_nms),
     row("max_pool2d_with_index", "Out", nn::max_pool_with_index),
     row("max_pool3d_with_index", "Out", nn::max_pool_with_index),
     row("mean", "Out", nn::mean),
     row("moving_average_abs_max_scale", "Out", elementwise::identity),
     row("mul", "Out", nn::mul),
     row("multi_gru", "Hidden", cells::multi_gru),
+    row("multiclass_nms", "Out", detection::multiclass_nms),
+    row("multiclass_nms2", "Out", detection::multiclass_nms),
+    row("multiclass_nms3", "Out", detection::multiclass_nms),
     row("multihead_matmul", "Out", fused::multihead_matmul),
     row("nearest_interp", "Out", resize::nearest),
     row("nearest_interp_v2", "Out", resize::nearest),
+    row("nms", "KeepBoxesIdxs", detection::nms),
     row("norm", "Out", choose::l2_normalized),
     row("not_equal", "Out", logic::not_equal),
     row("one_hot_v2", "Out", choose::one_hot),
@@ -145,6 +156,7 @@ static OPS: &[Row] = &[
     row("pool3d", "Out", nn::pool),
     row("pow", "Out", elementwise::pow),
     row("prelu", "Out", elementwise::prelu),
+    row("prior_box", "Boxes", priors::prior_box),
     row("quantize_linear", "Y", quant::quantize_linear),
     row("range", "Out", shapes::range),
     row("reciprocal", "Out", elementwise::reciprocal),
@@ -206,6 +218,7 @@ static OPS: &[Row] = &[
     row("unsqueeze2", "Out", movement::unsqueeze),
     row("unstack", "Y", movement::unstack),
     row("where", "Out", logic::choose),
+    row("yolo_box", "Boxes", detection::yolo_box),
 ];
 
 /// The row of an op type.

@@ -25,7 +25,7 @@ pub(crate) fn combined(mut params: Vec<Stored>) -> Vec<u8> {
     params.into_iter().flat_map(stream).collect()
 }
 
-fn var(name: &str, kind: i32, data_type: i32, dims: &[i64], persistable: bool) -> VarDesc {
+pub(crate) fn var(name: &str, kind: i32, data_type: i32, dims: &[i64], persistable: bool) -> VarDesc {
     let tensor = LoDTensorDesc { tensor: TensorDesc { data_type, dims: dims.to_vec() }, lod_level: None };
     let r#type = VarType { kind, tensor: (kind == 7).then_some(tensor) };
     VarDesc { name: name.into(), r#type, persistable: Some(persistable) }
@@ -288,7 +288,7 @@ fn everything_wrong_is_listed_at_once() {
     let mut program = Program::new(&[-1, 2])
         .floats("w", &[2, 2], &[1.0; 4])
         .op("gather_tree", "X=x", "Out=a", &[])
-        .op("prior_box", "X=x", "Out=b", &[])
+        .op("generate_proposals", "X=x", "Out=b", &[])
         .op("elementwise_add", "X=a Y=b", "Out=c", &[])
         .op("mul", "X=c Y=w", "Out=y", &[])
         .finish();

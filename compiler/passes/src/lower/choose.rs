@@ -10,7 +10,7 @@ use qc_kernels::Variant;
 use qc_kernels::args::{ScatterCall, ScatterMore, TopKCall, TopKMore};
 
 impl Lower<'_> {
-    fn in_rows(&mut self, v: ValueId) -> Result<View, Diag> {
+    pub(super) fn in_rows(&mut self, v: ValueId) -> Result<View, Diag> {
         let view = self.view(v)?;
         if view.is_row_major() || view.dims.len() < 2 { Ok(view) } else { self.row_major_copy("rows", &view) }
     }

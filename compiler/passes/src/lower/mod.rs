@@ -30,6 +30,7 @@ mod linear;
 mod matmul;
 mod matrix;
 mod movement;
+mod nms;
 mod norm;
 mod pool;
 mod reduce;

@@ -4,9 +4,9 @@ use super::Lower;
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Binary, Cast, Clamp, Compare, Concat, Constant, Conv2d,
     Conversion, CumSum, Dequantize, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool,
-    GlobalMaxPool, Index, IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, MaxPool, Observe,
-    Offsets, Pad, Quantize, ReduceMean, Resample, Reshape, Scan, Scatter, Select, Slice, Softmax, Take, TopK,
-    Transpose,
+    GlobalMaxPool, Index, IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, MatrixNms,
+    MaxPool, Nms, Observe, Offsets, Pad, Quantize, ReduceMean, Resample, Reshape, Scan, Scatter, Select, Slice,
+    Softmax, Take, TopK, Transpose,
 };
 use qc_dialects::quant::{
     QAvgPool, QBatchMatmul, QBinary, QConv2d, QDynamicConv2d, QDynamicMatmul, QEmbedding, QFloatMatmul, QLut, QMatmul,
@@ -37,6 +37,8 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[Resample::DEF], |l, op| l.resample(Resample(op))),
     (&[QResample::DEF], |l, op| l.resample_u8(QResample(op))),
     (&[TopK::DEF], |l, op| l.top_k(TopK(op))),
+    (&[Nms::DEF], |l, op| l.nms(Nms(op))),
+    (&[MatrixNms::DEF], |l, op| l.matrix_nms(MatrixNms(op))),
     (&[Scatter::DEF], |l, op| l.scatter(Scatter(op))),
     (&[Conv2d::DEF], |l, op| l.conv_f32(Conv2d(op))),
     (&[QConv2d::DEF], |l, op| l.conv_u8(QConv2d(op))),

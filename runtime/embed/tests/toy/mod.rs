@@ -97,7 +97,7 @@ pub fn io(name: &'static [u8], dims: &[i64], batched: bool) -> Io {
         dims: all,
         bytes_per_item: if dims.contains(&-1) { 0 } else { dims.iter().product::<i64>() as u64 * 4 },
         batched: batched as u32,
-        reserved: 0,
+        counted: 0,
     }
 }
 

@@ -8,14 +8,14 @@ use core::ptr::copy_nonoverlapping;
 
 /// The number at place `i` of a heap.
 #[inline(always)]
-unsafe fn at(heap: *mut u64, i: usize) -> u64 {
+pub(super) unsafe fn at(heap: *mut u64, i: usize) -> u64 {
     // SAFETY: the caller's guarantee.
     unsafe { heap.wrapping_add(i).read_unaligned() }
 }
 
 /// Lets the number at place `i` of a heap of `len` sink until none below it is less.
 #[inline(always)]
-unsafe fn sink(heap: *mut u64, mut i: usize, len: usize, value: u64) {
+pub(super) unsafe fn sink(heap: *mut u64, mut i: usize, len: usize, value: u64) {
     // SAFETY: the heap has `len` numbers; places are below that.
     unsafe {
         loop {
@@ -33,6 +33,36 @@ unsafe fn sink(heap: *mut u64, mut i: usize, len: usize, value: u64) {
             i = below;
         }
         heap.wrapping_add(i).write_unaligned(value);
+    }
+}
+
+/// Makes a heap of `len`, the least at its top, a list with the largest first: the least goes to the end, again and again.
+#[inline(always)]
+unsafe fn unheap(heap: *mut u64, len: usize) {
+    let mut left = len;
+    while left > 1 {
+        left -= 1;
+        // SAFETY: places are below `len`.
+        unsafe {
+            let (least, last) = (at(heap, 0), at(heap, left));
+            heap.wrapping_add(left).write_unaligned(least);
+            sink(heap, 0, left, last);
+        }
+    }
+}
+
+/// Puts `len` numbers in order, the largest first.
+///
+/// # Safety
+/// There are as many.
+#[inline(always)]
+pub(super) unsafe fn sort(numbers: *mut u64, len: usize) {
+    // SAFETY: the caller's guarantee.
+    unsafe {
+        for i in (0..len / 2).rev() {
+            sink(numbers, i, len, at(numbers, i));
+        }
+        unheap(numbers, len);
     }
 }
 
@@ -62,14 +92,7 @@ pub unsafe fn top_k<S: Simd>(_: S, args: *const u8) {
                     sink(heap, 0, g.k, value);
                 }
             }
-            // The worst goes to the end, again and again.
-            let mut left = g.k;
-            while left > 1 {
-                left -= 1;
-                let (worst, last) = (at(heap, 0), at(heap, left));
-                heap.wrapping_add(left).write_unaligned(worst);
-                sink(heap, 0, left, last);
-            }
+            unheap(heap, g.k);
             for i in 0..g.k {
                 out.wrapping_add(i).write_unaligned(!(at(heap, i) as u32) as i32);
             }

@@ -10,6 +10,7 @@ pub mod gemm_f32;
 pub mod layer_norm;
 pub mod math;
 pub mod movement;
+pub mod nms;
 pub mod norm;
 pub mod pack;
 pub mod pool;

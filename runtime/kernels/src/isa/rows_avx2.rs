@@ -5,7 +5,7 @@ use super::whole::whole_tier;
 use super::{avx2::Avx2 as W, gemm_avx2};
 #[cfg(any(qc_embed, clippy))]
 use crate::body::{
-    binary, choose, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, resample,
+    binary, choose, convert, depthwise, gemm, gemm_f32, layer_norm, movement, nms, norm, pack, pool, real, resample,
     softmax, unary,
 };
 

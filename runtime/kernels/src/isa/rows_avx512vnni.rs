@@ -7,7 +7,7 @@ use super::depthwise_avx512vnni;
 use super::whole::whole_tier;
 #[cfg(any(qc_embed, clippy))]
 use crate::body::{
-    binary, choose, convert, depthwise, gemm, gemm_f32, layer_norm, movement, norm, pack, pool, real, resample,
+    binary, choose, convert, depthwise, gemm, gemm_f32, layer_norm, movement, nms, norm, pack, pool, real, resample,
     softmax, unary,
 };
 

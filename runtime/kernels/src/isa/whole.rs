@@ -43,6 +43,8 @@ macro_rules! whole_tier_and_functions {
             gather_s8f32: Gather F32Bytes [1 x 16] = movement::gather_real::<W, movement::Scaled>;
             resample_f32: Resample F32 [1 x 16] = resample::resample;
             top_k_f32: TopK F32 [1 x 1] = choose::top_k;
+            nms_i32: Nms I32 [1 x 1] = nms::greedy;
+            nms_f32: Nms F32 [1 x 1] = nms::matrix;
             scatter_b1: Scatter B1 [1 x 64] = choose::scatter;
             scatter_add_f32: Scatter AddF32 [1 x 16] = choose::scatter_real::<W, binary::Add>;
             scatter_mul_f32: Scatter MulF32 [1 x 16] = choose::scatter_real::<W, binary::Mul>;

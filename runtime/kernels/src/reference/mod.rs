@@ -11,12 +11,14 @@ mod elementwise;
 mod function;
 mod layer_norm;
 mod movement;
+mod nms;
 mod norm;
 mod numbers;
 mod pool;
 mod softmax;
 
 pub use function::{erfc, function, normal_tail, sqrt};
+pub use nms::{Chosen, Nms};
 pub use norm::{exp, expm1, pow_neg};
 pub use numbers::{Residual, clamp_f32, maximum, minimum, quantize, requantize, requantize_residual};
 
@@ -173,6 +175,7 @@ pub fn run_variant<M: Memory>(family: Family, variant: Variant, args: &Args, mem
         Family::Gather => movement::gather(variant, args, mem),
         Family::Resample => elementwise::resample(args, mem),
         Family::TopK => choose::top_k(args, mem),
+        Family::Nms => nms::nms(variant, args, mem),
         Family::Scatter => choose::scatter(variant, args, mem),
         Family::Pack => movement::pack(variant, args, mem),
         Family::Fill => movement::fill(variant, args, mem),

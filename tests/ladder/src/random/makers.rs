@@ -5,13 +5,13 @@
 //! that exists (functions of single elements have theirs); a test compares the table with the declarations.
 
 use super::build::Graph;
-use super::{dynamic, elementwise, integer, linear, mixing, movement, norms, pattern, recurrent, window};
+use super::{boxes, dynamic, elementwise, integer, linear, mixing, movement, norms, pattern, recurrent, window};
 use qc_dialects::graph::{
     ACTIVATION, AdaptiveAvgPool, Add, AvgPool, BatchNorm, Cast, Clip, Compare, Concat, Constant, Conv2d, CumSum,
     Dequantize, Div, DynamicQuantize, DynamicScale, DynamicZero, Expand, Gather, GlobalAvgPool, GlobalMaxPool, Index,
-    IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, Max, MaxPool, Min, Mul, Observe,
-    Offsets, Pad, Pow, Quantize, ReduceMean, Relu, Rem, Resample, Reshape, Scan, Scatter, Select, Slice, Softmax, Sub,
-    Take, TopK, Transpose,
+    IntBinary, IntReduce, IntegerConv2d, IntegerMatmul, LayerNorm, Lrn, Matmul, MatrixNms, Max, MaxPool, Min, Mul, Nms,
+    Observe, Offsets, Pad, Pow, Quantize, ReduceMean, Relu, Rem, Resample, Reshape, Scan, Scatter, Select, Slice,
+    Softmax, Sub, Take, TopK, Transpose,
 };
 use qc_ir::{OpDef, ValueId};
 
@@ -81,6 +81,7 @@ pub static MAKERS: &[Maker] = &[
     Maker { weight: 3, ops: &[Add::DEF, LayerNorm::DEF], make: norms::layer_norm },
     Maker { weight: 2, ops: &[BatchNorm::DEF], make: linear::batch_norm },
     Maker { weight: 2, ops: &[Softmax::DEF, ReduceMean::DEF, Sub::DEF], make: mixing::items },
+    Maker { weight: 1, ops: &[Nms::DEF, MatrixNms::DEF], make: boxes::chosen },
     Maker { weight: 3, ops: &[Scan::DEF], make: recurrent::scan },
 ];
 

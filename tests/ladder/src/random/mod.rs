@@ -5,6 +5,7 @@
 //! gives a valid model. That is what makes shrinking simple: leave steps out, halve sizes, zero choices. The same recipe
 //! gives the same model at every batch size. Nothing is shared with the compiler but the builder.
 
+mod boxes;
 pub mod build;
 mod dynamic;
 mod elementwise;

@@ -48,6 +48,8 @@ static OPS: &[Row] = &[
     row("bitwise_not", "bitwise_not", X),
     row("bitwise_or", "bitwise_or", XY),
     row("bitwise_xor", "bitwise_xor", XY),
+    row("box_clip", "box_clip", &["Input", "ImInfo"]).out("Output"),
+    row("box_coder", "box_coder", &["PriorBox", "PriorBoxVar", "TargetBox"]).out("OutputBox"),
     row("cast", "cast", X).renamed(&[("dtype", "out_dtype")]),
     row("celu", "celu", X),
     row("clip", "clip", &["X", "Min", "Max"]),
@@ -104,6 +106,7 @@ static OPS: &[Row] = &[
     row("logsigmoid", "logsigmoid", X),
     row("logsumexp", "logsumexp", X),
     row("matmul", "matmul_v2", XY).renamed(&[("transpose_x", "trans_x"), ("transpose_y", "trans_y")]),
+    row("matrix_nms", "matrix_nms", &["BBoxes", "Scores"]).more(&["Index", "RoisNum"]),
     row("max", "reduce_max", &["X", "AxisTensor"]).renamed(REDUCED),
     row("max_pool2d_with_index", "max_pool2d_with_index", X).renamed(&[("kernel_size", "ksize")]).more(&["Mask"]),
     row("max_pool3d_with_index", "max_pool3d_with_index", X).renamed(&[("kernel_size", "ksize")]).more(&["Mask"]),
@@ -111,8 +114,10 @@ static OPS: &[Row] = &[
     row("mean", "reduce_mean", &["X", "AxisTensor"]).renamed(REDUCED),
     row("min", "reduce_min", &["X", "AxisTensor"]).renamed(REDUCED),
     row("minimum", "elementwise_min", XY),
+    row("multiclass_nms3", "multiclass_nms3", &["BBoxes", "Scores", "RoisNum"]).more(&["Index", "NmsRoisNum"]),
     row("multiply", "elementwise_mul", XY),
     row("nearest_interp", "nearest_interp_v2", INTERPOLATED).renamed(DATA_LAYOUT),
+    row("nms", "nms", &["Boxes"]).out("KeepBoxesIdxs").renamed(&[("threshold", "iou_threshold")]),
     row("norm", "norm", X),
     row("not_equal", "not_equal", XY),
     row("one_hot", "one_hot_v2", &["X", "depth_tensor"]).renamed(&[("num_classes", "depth")]),
@@ -124,6 +129,7 @@ static OPS: &[Row] = &[
     row("pool3d", "pool3d", X).renamed(&[("kernel_size", "ksize")]),
     row("pow", "pow", X).renamed(&[("y", "factor")]),
     row("prelu", "prelu", &["X", "Alpha"]),
+    row("prior_box", "prior_box", &["Input", "Image"]).out("Boxes").more(&["Variances"]),
     row("prod", "reduce_prod", &["X", "AxisTensor"]).renamed(REDUCED),
     row("quantize_linear", "quantize_linear", LINEAR).out("Y"),
     row("reciprocal", "reciprocal", X),
@@ -164,6 +170,7 @@ static OPS: &[Row] = &[
     row("unsqueeze", "unsqueeze2", &["X", "AxesTensor"]).renamed(&[("axis", "axes")]),
     row("unstack", "unstack", X).out("Y"),
     row("where", "where", &["Condition", "X", "Y"]),
+    row("yolo_box", "yolo_box", &["X", "ImgSize"]).out("Boxes").more(&["Scores"]),
 ];
 
 /// The row of an op. A trailing `_` says that Paddle computes it in place.
