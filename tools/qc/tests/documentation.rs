@@ -100,9 +100,9 @@ left and products of two computed sides are computed in f32, which holds the sam
 of a product its own scale, so results are the same whatever the batch is.
 
 `qc check MODEL` says whether a model can be compiled, and names all operators that cannot. Refused are, among others:
-control flow and ragged sequences; windows of one and of three dims; transposed convolutions and resizing; programs that
-Paddle has already converted to oneDNN INT8 (give the program they were made from); and quantization
-of activations per axis where it changes results.
+control flow; what joins rows, or needs the number of rows, where only a run tells how many there are, as of chosen boxes;
+programs that Paddle has already converted to oneDNN INT8 (give the program they were made from); and quantization of
+activations per axis where it changes results.
 
 These operators are understood, each within the limits that its refusal would name:
 ";

@@ -1,7 +1,7 @@
 //! ONNX operators on boxes.
 
 use super::node::{Lowered, Node};
-use crate::emit::{BoxForm, Graph, Suppression};
+use crate::emit::{BoxForm, Graph, Regions, Suppression, samples_of_regions};
 use crate::error::Refusal;
 use qc_ir::Elem;
 
@@ -33,6 +33,30 @@ pub(super) fn non_max_suppression(g: &mut Graph, n: &Node<'_>) -> Result<Lowered
         Some(chosen) => Ok(g.cast(&chosen.rows, Elem::I64)?.into()),
         None => Ok(g.no_rows(Elem::I64, &[0, 3]).into()),
     }
+}
+
+/// Regions of images, sampled to one size.
+pub(super) fn roi_align(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let default = if n.opset >= 16 { "half_pixel" } else { "output_half_pixel" };
+    let half_pixel = match n.text("coordinate_transformation_mode")?.unwrap_or(default) {
+        "half_pixel" => true,
+        "output_half_pixel" => false,
+        other => return Err(Refusal::invalid(format!("coordinate_transformation_mode is `{other}`"))),
+    };
+    let max = match n.text("mode")?.unwrap_or("avg") {
+        "avg" => false,
+        "max" => true,
+        other => return Err(Refusal::invalid(format!("mode is `{other}`"))),
+    };
+    let size = |name| Ok(usize::try_from(n.int(name)?.unwrap_or(1)).unwrap_or(0));
+    let regions = Regions {
+        out: [size("output_height")?, size("output_width")?],
+        samples: samples_of_regions(n.int("sampling_ratio")?.unwrap_or(0))?,
+        scale: n.float("spatial_scale")?.unwrap_or(1.0),
+        half_pixel,
+        max,
+    };
+    Ok(g.regions(n.input(0)?, n.input(1)?, n.input(2)?, regions)?.into())
 }
 
 #[cfg(test)]

@@ -110,6 +110,7 @@ static OPS: &[(&str, Lower)] = &[
     ("Relu", elementwise::relu),
     ("Reshape", movement::reshape),
     ("Resize", resize::resize),
+    ("RoiAlign", detection::roi_align),
     ("RotaryEmbedding", scaled_attention::rotary),
     ("Scatter", choose::scatter_elements),
     ("ScatterElements", choose::scatter_elements),

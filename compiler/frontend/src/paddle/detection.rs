@@ -1,7 +1,9 @@
 //! Paddle's arithmetic of boxes.
 
 use super::op::{Lowered, Op, Tensor};
-use crate::emit::{Arith, BoxForm, Decay, Detections, Graph, Relation, Suppression, Value, scalar};
+use crate::emit::{
+    Arith, BoxForm, Decay, Detections, Graph, Regions, Relation, Suppression, Value, samples_of_regions, scalar,
+};
 use crate::error::Refusal;
 use qc_dialects::graph::Function;
 use qc_ir::{Elem, HostTensor};
@@ -276,4 +278,27 @@ pub(super) fn matrix_nms(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 /// Places of the boxes that overlap no earlier one.
 pub(super) fn nms(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(g.chosen_in_order(op.input("Boxes")?, op.float("iou_threshold")?.unwrap_or(1.0))?.into())
+}
+
+/// Regions of images, sampled to one size.
+pub(super) fn roi_align(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (x, rois) = (op.input("X")?, op.input("ROIs")?);
+    let ([images, ..], rows) = (g.nchw(x)?, g.dims(rois).first().copied().unwrap_or(0));
+    let of = match op.optional("RoisNum") {
+        _ if images == 1 => HostTensor::i32(vec![rows], vec![0; rows]).into(),
+        Some(counts) => g.image_of_rows(counts, rows)?,
+        None => {
+            return Err(Refusal::unsupported("nothing says of which image each region is")
+                .remedy("export the model with boxes_num, or compile it for a batch of 1"));
+        }
+    };
+    let size = |name| Ok(usize::try_from(op.int(name)?.unwrap_or(1)).unwrap_or(0));
+    let regions = Regions {
+        out: [size("pooled_height")?, size("pooled_width")?],
+        samples: samples_of_regions(op.int("sampling_ratio")?.unwrap_or(-1))?,
+        scale: op.float("spatial_scale")?.unwrap_or(1.0),
+        half_pixel: op.flag("aligned", false)?,
+        max: false,
+    };
+    Ok(g.regions(x, rois, &of, regions)?.into())
 }

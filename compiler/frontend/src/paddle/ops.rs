@@ -172,6 +172,7 @@ static OPS: &[Row] = &[
     row("reshape", "Out", movement::reshape),
     row("reshape2", "Out", movement::reshape),
     row("rnn", "Out", recurrent::rnn),
+    row("roi_align", "Out", detection::roi_align),
     row("rsqrt", "Out", elementwise::rsqrt),
     row("scale", "Out", elementwise::scale),
     row("self_dp_attention", "Out", fused::self_attention),

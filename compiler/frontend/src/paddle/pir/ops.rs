@@ -139,6 +139,7 @@ static OPS: &[Row] = &[
     row("reshape", "reshape2", &["X", "Shape"]),
     row("rnn", "rnn", &["Input", "PreState", "WeightList", "SequenceLength", "DropoutState"])
         .more(&["DropoutState", "State"]),
+    row("roi_align", "roi_align", &["X", "ROIs", "RoisNum"]),
     row("rsqrt", "rsqrt", X),
     row("scale", "scale", &["X", "ScaleTensor", "BiasTensor"]),
     row("selu", "selu", X),
