@@ -30,7 +30,7 @@ impl Lower<'_> {
         let rows = if plain { to.clone() } else { self.alloc("chosen", to.elem, &to.dims, Layout::Rows)? };
         let room = |n: usize| [n.max(1)];
         let order = self.alloc("candidates", Elem::I64, &room(spec.nms.size), Layout::Rows)?;
-        let kept = self.alloc("kept", Elem::I64, &room(2 * spec.most), Layout::Rows)?;
+        let kept = self.alloc("kept", Elem::I64, &[2 * spec.most.max(1)], Layout::Rows)?;
         let heap = self.alloc("heap", Elem::I64, &room(spec.nms.keep), Layout::Rows)?;
         let n = spec.nms;
         self.emit().step(1, |e, _, _| {

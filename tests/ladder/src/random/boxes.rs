@@ -4,22 +4,22 @@ use super::build::Graph;
 use qc_dialects::graph::{Add, Cast, MatrixNms, Nms, ReduceMean, Reshape, Slice};
 use qc_ir::{Attrs, Elem, Type, ValueId};
 
-/// The mean of a table of chosen boxes, added to every element of `x`, of whose elements boxes and scores are made.
+/// The mean of a table of chosen boxes, added to every element of `x`, each of whose items is a picture: boxes and scores.
 pub fn chosen(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
-    let (elements, rank) = (g.elements(x), g.dims(x).len());
+    let (items, elements, rank) = (g.dims(x)[0], g.elements(x), g.dims(x).len());
     let classes = 1 + p[0] as usize % 3;
     let size = (elements / (4 + classes)).min(12);
     (size > 0).then_some(())?;
-    let flat = reshaped(g, x, &[elements]);
+    let flat = g.flat(x);
     let part = |g: &mut Graph, from: usize, to: usize| {
-        let attrs = Attrs::new().with("starts", [from as i64]).with("ends", [to as i64]).with("steps", [1i64]);
-        g.op(Slice::DEF, &[flat], attrs)
+        let (starts, ends) = ([0, from as i64], [items as i64, to as i64]);
+        g.op(Slice::DEF, &[flat], Attrs::new().with("starts", starts).with("ends", ends).with("steps", [1i64, 1]))
     };
     let (boxes, scores) = (part(g, 0, 4 * size), part(g, 4 * size, (4 + classes) * size));
-    let (boxes, scores) = (reshaped(g, boxes, &[1, size, 4]), reshaped(g, scores, &[1, classes, size]));
+    let (boxes, scores) = (reshaped(g, boxes, &[items, size, 4]), reshaped(g, scores, &[items, classes, size]));
     let form = ["any", "centred", "ordered", "pixels"][p[1] as usize % 4];
     let limit = i64::from(p[3] % 6) - 1;
-    let attrs = Attrs::new().with("form", form).with("score", 0.01).with("limit", limit.max(-1));
+    let attrs = Attrs::new().with("form", form).with("score", 0.01).with("limit", limit);
     let attrs = attrs.with("keep", i64::from(p[4] % 9) - 1).with("background", i64::from(p[5] % 2) - 1);
     let table = if p[2].is_multiple_of(2) {
         let attrs = attrs.with("iou", 0.3).with("each", i64::from(p[6] % 5) - 1);
