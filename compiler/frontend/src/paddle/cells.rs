@@ -3,6 +3,7 @@
 //! Rows are the steps of one scan, sequence after sequence; where one begins, the state starts anew. A cell that runs backwards does
 //! so in each sequence, so its rows are gone through from the last to the first.
 
+use super::cells_int8;
 use super::op::{Lowered, Op, Tensor};
 use crate::emit::ragged::Ragged;
 use crate::emit::recurrent::{Cell, Kind, Sequence, Squash, Weights};
@@ -16,7 +17,7 @@ type Result<T> = std::result::Result<T, Refusal>;
 const MAX_LAYERS: usize = 64;
 
 /// The places of `i, o, f, c` where gates stand in the order `c, i, f, o`.
-const CIFO: [usize; 4] = [1, 3, 2, 0];
+pub(super) const CIFO: [usize; 4] = [1, 3, 2, 0];
 
 fn squash(op: &Op<'_>, attribute: &str, default: &str) -> Result<Squash> {
     let word = op.text(attribute)?;
@@ -27,6 +28,17 @@ fn squash(op: &Op<'_>, attribute: &str, default: &str) -> Result<Squash> {
         "identity" => Squash::Affine { alpha: 1.0, beta: 0.0 },
         other => return Err(Refusal::unsupported(format!("the function `{other}` is not supported"))),
     })
+}
+
+/// Whether gates go through sigmoids and what is new through tanh.
+pub(super) fn functions_are_usual(op: &Op<'_>) -> Result<bool> {
+    let [sigmoid, tanh] = [Function::Sigmoid, Function::Tanh].map(Squash::Function);
+    let others = ["activation", "candidate_activation", "cell_activation"];
+    let mut usual = squash(op, "gate_activation", "sigmoid")? == sigmoid;
+    for name in others {
+        usual &= squash(op, name, "tanh")? == tanh;
+    }
+    Ok(usual)
 }
 
 /// `[a, b]` as `[b, a]`.
@@ -127,6 +139,9 @@ pub(super) fn gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn fusion_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    if cells_int8::is_int8(op) {
+        return cells_int8::fusion_gru(g, op);
+    }
     gated(g, op, "X", Some(op.input("WeightX")?), op.input("WeightH")?)
 }
 
@@ -138,6 +153,9 @@ pub(super) fn multi_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let fits = inputs.len() == 2 * layers && states.len() == 2 * layers && [0, 2 * layers].contains(&biases.len());
     if !fits {
         return Err(Refusal::invalid(format!("{layers} layers do not have {} weights", inputs.len())));
+    }
+    if cells_int8::is_int8(op) {
+        return cells_int8::multi_gru(g, op, layers);
     }
     let (cell, sequences) = (gru_cell(op)?, op.sequences("X")?);
     let mut x = op.input("X")?.clone();
@@ -196,6 +214,9 @@ pub(super) fn lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 }
 
 pub(super) fn fusion_lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    if cells_int8::is_int8(op) {
+        return cells_int8::fusion_lstm(g, op);
+    }
     long_short(g, op, "X", Some(op.input("WeightX")?), op.input("WeightH")?)
 }
 

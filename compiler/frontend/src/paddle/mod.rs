@@ -4,6 +4,7 @@ mod absorb;
 #[cfg(test)]
 mod cases;
 mod cells;
+mod cells_int8;
 mod choose;
 mod crf;
 mod detection;

@@ -235,7 +235,9 @@ pub(super) fn refusal(op: &OpDesc) -> Option<Refusal> {
     }
     let set = |name| find_attr(op, name).is_some_and(|a| a.b == Some(true));
     let int8 = find_attr(op, "mkldnn_data_type").and_then(|a| a.s.as_deref()) == Some(b"int8");
-    (int8 || set("use_quantizer") || set("force_fp32_output")).then(converted)
+    // Recurrent ops have their INT8 form; it has no other name.
+    let is_cell = matches!(op.r#type.as_str(), "fusion_gru" | "fusion_lstm" | "multi_gru");
+    (!is_cell && (int8 || set("use_quantizer") || set("force_fp32_output"))).then(converted)
 }
 
 fn converted() -> Refusal {

@@ -55,6 +55,10 @@ pub(crate) fn float(name: &str, f: f32) -> OpAttr {
     OpAttr { f: Some(f), ..attr(name, 1) }
 }
 
+pub(crate) fn floats(name: &str, floats: &[f32]) -> OpAttr {
+    OpAttr { floats: floats.to_vec(), ..attr(name, 4) }
+}
+
 pub(crate) fn ints(name: &str, ints: &[i32]) -> OpAttr {
     OpAttr { ints: ints.to_vec(), ..attr(name, 3) }
 }
