@@ -1,5 +1,8 @@
 //! Fused ops of Paddle's own optimised programs.
 
+use super::elementwise::binary;
+use super::movement::with_ones;
+use super::nn::fused_activation;
 use super::op::{Lowered, Op};
 use crate::emit::{Arith, Graph, Norm, Value};
 use crate::error::Refusal;
@@ -110,4 +113,52 @@ pub(super) fn sum(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
         sum = g.arith(Arith::Add, &sum, v)?;
     }
     Ok(Lowered::identity(sum, "a single input is the result"))
+}
+
+/// An element-wise op with what optimised programs keep in it: an activation, a factor, another shape.
+fn elementwise(g: &mut Graph, op: &Op<'_>, arith: Arith) -> Result<Lowered> {
+    let axis = op.int("axis")?.unwrap_or(-1);
+    let value = binary(g, arith, op.input("X")?, op.input("Y")?, axis)?;
+    let mut value = fused_activation(g, op, value)?;
+    if let Some(axes) = op.ints("fused_unsqueeze2_axes")?.filter(|v| !v.is_empty()) {
+        let dims = with_ones(g.dims(&value), &axes)?;
+        value = g.reshape(&value, &dims)?;
+    }
+    Ok(value.into())
+}
+
+pub(super) fn add(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    elementwise(g, op, Arith::Add)
+}
+
+pub(super) fn subtract(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    elementwise(g, op, Arith::Sub)
+}
+
+pub(super) fn mul(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    elementwise(g, op, Arith::Mul)
+}
+
+pub(super) fn div(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    elementwise(g, op, Arith::Div)
+}
+
+/// A transposition, before or behind which dims of 1 go or come.
+pub(super) fn transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let set = |name: &str| Ok::<_, Refusal>(op.ints(name)?.filter(|v| !v.is_empty()));
+    if set("fused_squeeze2_axes")?.is_some() || set("fused_reshape2_shape")?.is_some() {
+        return Err(
+            Refusal::unsupported("another shape fused with it is not supported").remedy("save the program unoptimised")
+        );
+    }
+    let x = op.input("X")?;
+    let rank = g.dims(x).len();
+    let perm = op.ints("axis")?.unwrap_or_default();
+    let perm = perm.iter().map(|&p| shape::axis(p, rank)).collect::<Result<Vec<_>>>()?;
+    let mut value = g.transpose(x, &perm)?;
+    if let Some(axes) = set("fused_unsqueeze2_axes")? {
+        let dims = with_ones(g.dims(&value), &axes)?;
+        value = g.reshape(&value, &dims)?;
+    }
+    Ok(value.into())
 }

@@ -6,6 +6,7 @@ mod cases;
 mod cells;
 mod cells_int8;
 mod choose;
+mod converted;
 mod crf;
 mod detection;
 mod elementwise;
@@ -258,7 +259,7 @@ struct Labels {
 
 impl Labels {
     fn of(&mut self, op: &OpDesc) -> Label {
-        let main = ["Out", "Output", "Y"].iter().find_map(|slot| arguments(&op.outputs, slot).first());
+        let main = ["Out", "Output", "Y", "Hidden"].iter().find_map(|slot| arguments(&op.outputs, slot).first());
         let any = || op.outputs.iter().flat_map(|o| &o.arguments).next();
         let mut node = format!("{}:{}", op.r#type, main.or_else(any).map_or("", String::as_str));
         let count = self.seen.entry(node.clone()).or_default();
@@ -407,7 +408,8 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
 
     fn value(tensor: &Tensor) -> &Value {
         match tensor {
-            Tensor::Plain(value) | Tensor::Steps { real: value, .. } | Tensor::Measured(value) => value,
+            Tensor::Plain(value) | Tensor::Measured(value) => value,
+            Tensor::Steps { real, .. } | Tensor::Bytes { real, .. } => real,
         }
     }
 
@@ -441,13 +443,21 @@ impl<'a> Importer<'a> {
         if let Some(dequantize) = self.absorb(walk, i, row.out, &mut inputs)? {
             self.absorbed.insert(dequantize);
         }
-        let inputs = plain(&mut walk.g, inputs)?;
+        let bytes = converted::concerns(desc, &inputs).then(|| inputs.clone());
+        // Bytes are not brought into a form of their own before it is known how they are read.
+        let inputs = match &bytes {
+            Some(_) if desc.r#type != "quantize" => Vec::new(),
+            _ => plain(&mut walk.g, inputs)?,
+        };
         let is_read = |name: &String| self.readers.contains_key(name.as_str());
         let read = desc.outputs.iter().filter(|slot| slot.arguments.iter().any(is_read));
         let read = read.map(|slot| slot.parameter.as_str()).collect();
         let ragged = self.sequences.of_operands(desc);
         let op = Op { desc, inputs, version: self.version, ragged, read };
-        (row.lower)(&mut walk.g, &op)
+        match bytes {
+            Some(tensors) => converted::lower(&mut walk.g, op, &tensors, row.lower),
+            None => (row.lower)(&mut walk.g, &op),
+        }
     }
 }
 
@@ -455,7 +465,7 @@ impl<'a> Importer<'a> {
 fn named(g: &mut Graph, tensor: Tensor, name: &str) -> Tensor {
     match tensor {
         Tensor::Plain(value) => Tensor::Plain(g.named(value, name)),
-        Tensor::Steps { ref real, .. } | Tensor::Measured(ref real) => {
+        Tensor::Steps { ref real, .. } | Tensor::Measured(ref real) | Tensor::Bytes { ref real, .. } => {
             g.named(real.clone(), name);
             tensor
         }
@@ -476,6 +486,7 @@ fn plain_one(g: &mut Graph, tensor: Tensor) -> Result<Value, Refusal> {
     match tensor {
         Tensor::Plain(value) => Ok(value),
         Tensor::Steps { real, step: Some(step) } => g.arith(Arith::Div, &real, &scalar(step)),
+        Tensor::Bytes { real, format } => converted::stored(g, &real, format),
         Tensor::Steps { step: None, .. } | Tensor::Measured(_) => Err(quant::measured()),
     }
 }

@@ -69,15 +69,20 @@ pub(super) fn squeeze(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 pub(super) fn unsqueeze(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
     let axes = op.ints_from("AxesTensor", "AxesTensorList", "axes")?.unwrap_or_default();
-    let mut dims = g.dims(x);
-    for a in axes {
+    let dims = with_ones(g.dims(x), &axes)?;
+    reshaped(g, x, &dims)
+}
+
+/// Dims with ones at places, which are put in one after the other.
+pub(super) fn with_ones(mut dims: Vec<usize>, axes: &[i64]) -> Result<Vec<usize>> {
+    for &a in axes {
         let place = shape::axis(a, dims.len() + 1)?;
         dims.insert(place, 1);
         if dims.len() > crate::elements::MAX_RANK {
             return Err(Refusal::unsupported(format!("the result has rank {} or more", dims.len())));
         }
     }
-    reshaped(g, x, &dims)
+    Ok(dims)
 }
 
 pub(super) fn transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {

@@ -98,12 +98,34 @@ pub(super) fn conv_transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(fused_activation(g, op, value)?.into())
 }
 
-/// The activation that an optimised program keeps inside the convolution.
-fn fused_activation(g: &mut Graph, op: &Op<'_>, value: Value) -> Result<Value> {
-    let limit = |name| Ok(op.float(name)?.unwrap_or(6.0));
+/// The activation that an optimised program keeps inside an op, and the factor behind it.
+pub(super) fn fused_activation(g: &mut Graph, op: &Op<'_>, value: Value) -> Result<Value> {
+    let activated = activation_inside(g, op, value)?;
+    g.times(&activated, op.float("fused_output_scale")?.unwrap_or(1.0))
+}
+
+fn activation_inside(g: &mut Graph, op: &Op<'_>, value: Value) -> Result<Value> {
+    let limit = |name| Ok::<f32, Refusal>(op.float(name)?.unwrap_or(6.0));
+    let (alpha, beta) = (op.float("fuse_alpha")?.unwrap_or(0.0), op.float("fuse_beta")?.unwrap_or(0.0));
     match op.text("fuse_activation")? {
         "relu" => return g.relu(&value),
+        // Programs of version 1 have the bound where later ones have 0, which is below it.
+        "relu6" if beta > alpha => return g.clip(&value, alpha, beta),
         "relu6" => return g.clip(&value, 0.0, limit("fuse_alpha")?),
+        "clip" => return g.clip(&value, alpha, beta),
+        "leaky_relu" => return g.function(Function::LeakyRelu { alpha }, &value),
+        "hard_sigmoid" => return g.function(Function::HardSigmoid { alpha, beta }, &value),
+        "hard_swish" if alpha > 0.0 => {
+            let (offset, threshold) = (beta / alpha, 1.0 / alpha);
+            return g.function(Function::HardSwish { offset, threshold, scale: threshold }, &value);
+        }
+        "swish" => {
+            let beta = op.float("fuse_alpha")?.unwrap_or(1.0);
+            return g.function(Function::Swish { beta }, &value);
+        }
+        "mish" => return g.function(Function::Mish, &value),
+        "abs" => return g.function(Function::Abs, &value),
+        "sqrt" => return g.function(Function::Sqrt, &value),
         "gelu" | "gelu_erf" => return g.function(Function::Gelu { tanh: false }, &value),
         "gelu_tanh" => return g.function(Function::Gelu { tanh: true }, &value),
         "tanh" => return g.function(Function::Tanh, &value),

@@ -1,5 +1,6 @@
 //! One Paddle op as the lowering of its type sees it: resolved slots and typed attributes.
 
+use super::converted::Format;
 use super::program::{OpAttr, OpDesc};
 use crate::emit::ragged::Ragged;
 use crate::emit::{Graph, Value};
@@ -44,6 +45,8 @@ pub(crate) enum Tensor {
     Steps { real: Value, step: Option<f32> },
     /// The largest magnitude of a tensor, measured in every run.
     Measured(Value),
+    /// Bytes of a converted program that stand for `real`, which has gone through a pair of their format.
+    Bytes { real: Value, format: Format },
 }
 
 impl From<Value> for Tensor {

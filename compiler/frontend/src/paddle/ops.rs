@@ -1,10 +1,10 @@
 //! The op types that are understood, one row each.
 
-use super::op::{Lower, Row, find_attr};
+use super::op::{Lower, Row};
 use super::program::OpDesc;
 use super::{
-    cells, choose, crf, detection, elementwise, fused, indexing, logic, movement, nn, priors, quant, recurrent, resize,
-    sequence, shapes,
+    cells, choose, converted, crf, detection, elementwise, fused, indexing, logic, movement, nn, priors, quant,
+    recurrent, resize, sequence, shapes,
 };
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
@@ -60,6 +60,7 @@ static OPS: &[Row] = &[
     row("density_prior_box", "Boxes", priors::density_prior_box),
     row("depthwise_conv2d", "Output", nn::conv),
     row("depthwise_conv2d_transpose", "Output", nn::conv_transpose),
+    row("dequantize", "Output", elementwise::identity),
     row("dequantize_linear", "Y", quant::dequantize_linear),
     row("dropout", "Out", elementwise::dropout),
     row("elementwise_add", "Out", elementwise::add),
@@ -92,9 +93,16 @@ static OPS: &[Row] = &[
     row("flatten2", "Out", movement::flatten2),
     row("flatten_contiguous_range", "Out", movement::flatten_range),
     row("flip", "Out", movement::flip),
+    row("fused_conv2d", "Output", nn::conv),
+    row("fused_conv3d", "Output", nn::conv),
+    row("fused_elementwise_add", "Out", fused::add),
+    row("fused_elementwise_div", "Out", fused::div),
+    row("fused_elementwise_mul", "Out", fused::mul),
+    row("fused_elementwise_sub", "Out", fused::subtract),
     row("fused_embedding_eltwise_layernorm", "Out", fused::embedding_layernorm),
     row("fused_fc_elementwise_layernorm", "Out", fused::fc_layernorm),
     row("fused_matmul", "Out", nn::fused_matmul),
+    row("fused_transpose", "Out", fused::transpose),
     row("fusion_gru", "Hidden", cells::fusion_gru),
     row("fusion_lstm", "Hidden", cells::fusion_lstm),
     row("gather", "Out", indexing::gather),
@@ -157,6 +165,7 @@ static OPS: &[Row] = &[
     row("pow", "Out", elementwise::pow),
     row("prelu", "Out", elementwise::prelu),
     row("prior_box", "Boxes", priors::prior_box),
+    row("quantize", "Output", elementwise::identity),
     row("quantize_linear", "Y", quant::quantize_linear),
     row("range", "Out", shapes::range),
     row("reciprocal", "Out", elementwise::reciprocal),
@@ -169,6 +178,7 @@ static OPS: &[Row] = &[
     row("reduce_sum", "Out", logic::sum),
     row("relu", "Out", elementwise::relu),
     row("relu6", "Out", elementwise::relu6),
+    row("requantize", "Output", elementwise::identity),
     row("reshape", "Out", movement::reshape),
     row("reshape2", "Out", movement::reshape),
     row("rnn", "Out", recurrent::rnn),
@@ -233,15 +243,11 @@ pub(super) fn refusal(op: &OpDesc) -> Option<Refusal> {
     if find(&op.r#type).is_none() {
         return Some(unsupported(&op.r#type));
     }
-    let set = |name| find_attr(op, name).is_some_and(|a| a.b == Some(true));
-    let int8 = find_attr(op, "mkldnn_data_type").and_then(|a| a.s.as_deref()) == Some(b"int8");
-    // Recurrent ops have their INT8 form; it has no other name.
-    let is_cell = matches!(op.r#type.as_str(), "fusion_gru" | "fusion_lstm" | "multi_gru");
-    (!is_cell && (int8 || set("use_quantizer") || set("force_fp32_output"))).then(converted)
+    (converted::says_int8(op) && !converted::is_known(&op.r#type)).then(of_bytes)
 }
 
-fn converted() -> Refusal {
-    Refusal::unsupported("this program was already converted to oneDNN INT8")
+fn of_bytes() -> Refusal {
+    Refusal::unsupported("the INT8 form of this op in converted programs is not supported")
         .remedy("give the float or quantization-aware program it was made from")
 }
 
@@ -249,7 +255,6 @@ fn converted() -> Refusal {
 pub(super) fn unsupported(op_type: &str) -> Refusal {
     let word = op_type.strip_prefix("pd_op.").unwrap_or(op_type);
     match word {
-        "quantize" | "dequantize" | "requantize" => converted(),
         "while"
         | "conditional_block"
         | "conditional_block_infer"

@@ -24,6 +24,7 @@ const KEEP_ROWS: &[&str] = &[
     "celu",
     "clip",
     "concat",
+    "dequantize",
     "dequantize_linear",
     "dropout",
     "elementwise_add",
@@ -47,6 +48,10 @@ const KEEP_ROWS: &[&str] = &[
     "fill_zeros_like",
     "flatten",
     "flatten2",
+    "fused_elementwise_add",
+    "fused_elementwise_div",
+    "fused_elementwise_mul",
+    "fused_elementwise_sub",
     "layer_norm",
     "log_softmax",
     "lookup_table",
@@ -56,9 +61,11 @@ const KEEP_ROWS: &[&str] = &[
     "one_hot_v2",
     "pow",
     "prelu",
+    "quantize",
     "quantize_linear",
     "relu",
     "relu6",
+    "requantize",
     "reshape",
     "reshape2",
     "scale",
@@ -133,7 +140,9 @@ impl<'a> Sequences<'a> {
     /// Notes those of the results of an op, whose main slot is `out`.
     pub fn note(&mut self, g: &Graph, desc: &'a OpDesc, out: &str, lowered: &Lowered) {
         let rows = |t: &Tensor| match t {
-            Tensor::Plain(v) | Tensor::Steps { real: v, .. } | Tensor::Measured(v) => g.dims(v).first().copied(),
+            Tensor::Plain(v) | Tensor::Steps { real: v, .. } | Tensor::Measured(v) | Tensor::Bytes { real: v, .. } => {
+                g.dims(v).first().copied()
+            }
         };
         let mut operands = desc.inputs.iter().flat_map(|s| &s.arguments).filter_map(|name| self.of.get(name.as_str()));
         let kept = operands.next().cloned().filter(|_| keeps_rows(&desc.r#type));
