@@ -23,8 +23,12 @@ pub(crate) enum Not {
 }
 
 /// Imports a model whose inputs have these values; those on which shapes depend become constants.
-fn imported(model: &[u8], values: &BTreeMap<String, HostTensor>) -> Result<Imported, Not> {
+fn imported(model: &[u8], values: &BTreeMap<String, HostTensor>, constant: &[String]) -> Result<Imported, Not> {
     let mut options = Options::default();
+    options.values.extend(constant.iter().map(|name| (name.clone(), values[name].clone())));
+    // How many sequences there are is part of a shape.
+    let offsets = values.iter().filter(|(name, _)| name.ends_with(".offsets"));
+    options.shapes.extend(offsets.map(|(name, t)| (name.clone(), vec![t.len() as i64])));
     loop {
         let source = Source { name: "case".into(), model: model.to_vec().into(), params: None, files: &NoFiles };
         let refused = match import(&source, &options) {
@@ -64,7 +68,17 @@ pub(crate) fn judge(
     values: &BTreeMap<String, HostTensor>,
     want: &[(String, HostTensor)],
 ) -> Result<(), Not> {
-    let imported = imported(model, values)?;
+    judge_with(model, values, want, &[])
+}
+
+/// As [`judge`], with these of the values as constants.
+pub(crate) fn judge_with(
+    model: &[u8],
+    values: &BTreeMap<String, HostTensor>,
+    want: &[(String, HostTensor)],
+    constant: &[String],
+) -> Result<(), Not> {
+    let imported = imported(model, values, constant)?;
     let found = qc_ir::verify(&imported.module, &qc_dialects::REGISTRY);
     if let Some(diag) = found.first() {
         return Err(Not::Wrong(diag.render(&imported.module)));

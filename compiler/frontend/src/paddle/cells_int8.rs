@@ -204,14 +204,15 @@ fn matrix<'v>(v: &'v Value, what: &str) -> Result<(&'v [f32], usize, usize)> {
         [rows, columns] => Some((t.as_f32()?, *rows, *columns)),
         _ => None,
     });
-    found.ok_or_else(|| Refusal::unsupported(format!("its {what} are no constant matrix of floats")))
+    found.ok_or_else(|| Refusal::unsupported(format!("its {what} are no constant matrix of floats")).of_computed(v))
 }
 
 /// The elements of a known bias, `count` in number.
 fn bias_of(v: Option<&Value>, count: usize) -> Result<Vec<f32>> {
     let Some(v) = v else { return Ok(vec![0.0; count]) };
     let known = v.known().and_then(HostTensor::as_f32).filter(|all| all.len() == count);
-    known.map(<[f32]>::to_vec).ok_or_else(|| Refusal::invalid(format!("its bias is no constant of {count} numbers")))
+    let wrong = || Refusal::invalid(format!("its bias is no constant of {count} numbers"));
+    known.map(<[f32]>::to_vec).ok_or_else(|| wrong().of_computed(v))
 }
 
 /// Factors of sums, of the scales of columns.
@@ -300,8 +301,9 @@ pub(super) fn multi_gru(g: &mut Graph, op: &Op<'_>, layers: usize) -> Result<Low
     for layer in 0..layers {
         let mut sides = Vec::new();
         for n in [2 * layer, 2 * layer + 1] {
-            let scales = all.get(n).and_then(Value::known).and_then(HostTensor::as_f32);
-            let scales = scales.ok_or_else(|| Refusal::invalid("its scales of weights are no constants"))?;
+            let given = all.get(n).ok_or_else(|| Refusal::invalid("its weights have no scales"))?;
+            let wrong = || Refusal::invalid("its scales of weights are no constants").of_computed(given);
+            let scales = given.known().and_then(HostTensor::as_f32).ok_or_else(wrong)?;
             let cell = gru_cell(op, [&inputs[n], &states[n]], biases.get(n), scales)?;
             let way = Way { is_lstm: false, reverse: n % 2 == 1 };
             sides.push(cell.run(g, &x, r, [None; 2], way)?);

@@ -159,8 +159,22 @@ pub(super) fn arg_sort(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 }
 
 /// 1 where a class is along a new last axis, else 0; a class outside has no 1.
-pub(super) fn one_hot(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+/// The classes take the place of the last dim, which is 1.
+pub(super) fn one_hot_of_column(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
+    let dims = g.dims(x);
+    let Some((1, rest)) = dims.split_last().map(|(last, rest)| (*last, rest)) else {
+        return Err(Refusal::invalid(format!("its input has shape {dims:?}, not [.., 1]")));
+    };
+    let x = g.reshape(x, rest)?;
+    one_hot_of(g, op, &x)
+}
+
+pub(super) fn one_hot(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    one_hot_of(g, op, op.input("X")?)
+}
+
+fn one_hot_of(g: &mut Graph, op: &Op<'_>, x: &Value) -> Result<Lowered> {
     let depth = whole(op, "depth_tensor", "depth")?.unwrap_or(-1);
     let depth = usize::try_from(depth).ok().filter(|d| (1..=1 << 20).contains(d));
     let depth = depth.ok_or_else(|| Refusal::invalid("its depth is missing or impossible"))?;

@@ -258,6 +258,17 @@ pub(super) fn pixel_shuffle(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(if behind { g.transpose(&y, &[0, 2, 3, 1])? } else { y }.into())
 }
 
+/// The channels of all groups one by one: the first of each, then the second.
+pub(super) fn shuffle_channel(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let [n, c, h, w] = g.nchw(x)?;
+    let groups = usize::try_from(op.int("group")?.unwrap_or(1)).ok().filter(|&r| r > 0 && c.is_multiple_of(r));
+    let groups = groups.ok_or_else(|| Refusal::invalid(format!("{c} channels cannot be cut into its groups")))?;
+    let cut = g.reshape(x, &[n, groups, c / groups, h, w])?;
+    let moved = g.transpose(&cut, &[0, 2, 1, 3, 4])?;
+    Ok(Lowered::identity(g.reshape(&moved, &[n, c, h, w])?, "it moves nothing"))
+}
+
 /// The elements of some axes from the last to the first.
 pub(super) fn flip(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let mut x = op.input("X")?.clone();
