@@ -101,8 +101,30 @@ of a product its own scale, so results are the same whatever the batch is.
 
 `qc check MODEL` says whether a model can be compiled, and names all operators that cannot. Refused are, among others:
 control flow; what joins rows, or needs the number of rows, where only a run tells how many there are, as of chosen boxes;
-programs that Paddle has already converted to oneDNN INT8 (give the program they were made from); and quantization of
-activations per axis where it changes results.
+sequences of sequences; and quantization of activations per axis where it changes results.
+
+## Ragged sequences
+
+An input of Paddle that holds sequences of unequal length (LoD) takes their rows, one sequence behind the other, and has a second
+input beside it, `NAME.offsets`: the first row of each sequence, and behind them the number of rows, as i64. Three sequences of 3,
+0 and 5 rows are `[0, 3, 3, 8]`. Numbers that are no offsets end the run with an error that names them. Rows and offsets
+have the shapes that the model was compiled for, as all inputs have; `qc run` compiles for those of the arrays:
+
+    qc run lac -i words.npz -o tags.npz                                  (arrays `words` and `words.offsets`)
+    qc compile lac --shape words=40,1 --shape words.offsets=2 -o lac.so  (one sentence of 40 words)
+
+One artefact serves shorter sentences, too, if it is compiled for one sequence more, which holds the rows that are left over. Results
+whose sequences are not those of an input have offsets of their own, `NAME.offsets`. Where the shape of a result depends on
+lengths, as that of `sequence_pad` does, the offsets must be a constant: `--input words.offsets=0,3,8`.
+
+## Programs that Paddle converted
+
+Programs for oneDNN INT8 are read as what their bytes stand for: `quantize`, `dequantize`, `requantize`, and convolutions, fully
+connected layers, products, sums, pools and movement with scales. Results are those of Paddle 2.6 but for a step in one of a
+thousand elements; recurrent ops give its bytes. Those of 2.3 to 2.5, whose weights are stored as integers, are refused:
+give the program that they were made from.
+
+## Operators
 
 These operators are understood, each within the limits that its refusal would name:
 ";
@@ -111,7 +133,7 @@ These operators are understood, each within the limits that its refusal would na
 fn the_lists_of_operators_are_current() {
     let mut text = String::from(MODELS);
     for (vocabulary, names) in qc_frontend::op_types() {
-        write!(text, "\n## {vocabulary}\n\n").unwrap();
+        write!(text, "\n### {vocabulary}\n\n").unwrap();
         let mut line = String::new();
         for (i, name) in names.iter().enumerate() {
             let word = format!("{name}{}", if i + 1 < names.len() { ", " } else { "" });
