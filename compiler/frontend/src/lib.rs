@@ -49,6 +49,11 @@ pub fn op_types() -> Vec<(&'static str, Vec<&'static str>)> {
     ]
 }
 
+/// What an op type of Paddle 1 and 2 is called in Paddle 3.
+pub fn names_in_paddle_3(op_type: &str) -> Vec<&'static str> {
+    paddle::pir::ops::names_of(op_type)
+}
+
 /// The shapes to compile a model for: every combination of the sizes that `stated` gives its inputs and named dims. Shapes
 /// of which nothing is stated are left out. Of `options`, the limits are used.
 ///

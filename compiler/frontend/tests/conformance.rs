@@ -166,6 +166,8 @@ struct Tally {
     passed: usize,
     refused: BTreeMap<String, usize>,
     failed: Vec<String>,
+    /// For each op of the graph, the operators that were made of it.
+    made: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Tally {
@@ -182,6 +184,12 @@ impl Tally {
                 return;
             }
         };
+        let (m, body) = (&model.module, model.module.body());
+        for op in m.walk(body) {
+            let nodes = m.locs.nodes(m.loc(op));
+            let names = nodes.iter().map(|node| node.op_type.to_string());
+            self.made.entry(m.def(op).name.to_string()).or_default().extend(names);
+        }
         let wrong = qc_ir::verify(&model.module, &qc_dialects::REGISTRY);
         self.failed.extend(wrong.iter().map(|d| format!("{case}: {}", d.render(&model.module))));
         match qc_dialects::interpret(&model.module, inputs) {
@@ -195,6 +203,24 @@ impl Tally {
                 self.failed.extend(differences);
             }
         }
+    }
+
+    /// The operators that ops were made of are those of a list in `tests/names`, from which the page on ops is generated.
+    fn names(&self, file: &str) {
+        let line = |(op, names): (&String, &BTreeSet<String>)| {
+            format!("{op}: {}\n", names.iter().cloned().collect::<Vec<_>>().join(", "))
+        };
+        let text: String =
+            self.made.iter().filter(|(op, names)| !op.ends_with("constant") && !names.is_empty()).map(line).collect();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/names").join(file);
+        if std::env::var_os("QC_BLESS").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).is_ok_and(|stored| stored == text),
+            "{file} differs; QC_BLESS=1 writes it"
+        );
     }
 
     fn finish(self, least: usize) {
@@ -249,6 +275,7 @@ fn onnx_node_tests() {
     println!("\nAs they are, of {} that ONNX Runtime passes:", judged.len());
     as_is.finish(1090);
     println!("\nWith all inputs but the first as constants where that is needed:");
+    constant.names("onnx.txt");
     constant.finish(1394);
 }
 
@@ -294,5 +321,6 @@ fn paddle_op_cases() {
         }
         tally.run(case, model, &fed, &want);
     }
+    tally.names("paddle.txt");
     tally.finish(98);
 }

@@ -5,6 +5,8 @@
 mod support;
 
 use qc_ir::{Attr, AttrKind, OpDef, SlotKind};
+use qc_passes::quant::lower_to_quant::reason::{Form, form};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use support::Shell;
@@ -148,10 +150,44 @@ fn the_lists_of_operators_are_current() {
     check("models.md", &text);
 }
 
+/// For each op of the graph, the operators of a vocabulary that are made of it, as its conformance cases show.
+fn made_of(file: &str) -> BTreeMap<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/names").join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().filter_map(|l| l.split_once(": ")).map(|(op, names)| (op.into(), names.into())).collect()
+}
+
+/// Which operators an op of the graph is made of, and what becomes of it between quantized tensors.
+fn origins(op: &OpDef, onnx: &BTreeMap<String, String>, paddle: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    if let Some(names) = onnx.get(op.name) {
+        write!(text, "\n- ONNX: {names}").unwrap();
+    }
+    if let Some(names) = paddle.get(op.name) {
+        write!(text, "\n- Paddle 1 and 2: {names}").unwrap();
+        let later: BTreeSet<&str> = names.split(", ").flat_map(qc_frontend::names_in_paddle_3).collect();
+        if !later.is_empty() {
+            write!(text, "\n- Paddle 3: {}", later.into_iter().collect::<Vec<_>>().join(", ")).unwrap();
+        }
+    }
+    let form = match form(op) {
+        Form::Kernel => "a kernel for integers, or a part of one",
+        Form::Table => "a table",
+        Form::Moved => "bytes are moved",
+        Form::None => return text,
+    };
+    write!(text, "\n- INT8: {form}").unwrap();
+    text
+}
+
 #[test]
 fn the_table_of_ops_is_current() {
+    let (onnx, paddle) = (made_of("onnx.txt"), made_of("paddle.txt"));
     let mut text = String::from(
         "# Ops\n\nEvery op of the three dialects, from its declaration.\n\n\
+         Under an op of the graph stand operators that it is made for, alone or with others, in ONNX (operator sets from 7 on) and in the\n\
+         generations of Paddle, as the conformance cases of both show; `docs/models.md` lists all that are read. Every op is computed in\n\
+         f32; where it also has an INT8 form, that is said.\n\n\
          Behind each operand stands the class of its values, and its rank where only one is possible:\n\n",
     );
     for class in qc_ir::Class::ALL {
@@ -171,6 +207,10 @@ fn the_table_of_ops_is_current() {
                 write!(text, " with {}", attributes(op)).unwrap();
             }
             write!(text, "\n\n{}\n", doc.join("\n").trim_end()).unwrap();
+            let origins = origins(op, &onnx, &paddle);
+            if !origins.is_empty() {
+                writeln!(text, "{origins}").unwrap();
+            }
         }
     }
     check("ops.md", &text);

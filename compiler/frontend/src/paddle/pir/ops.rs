@@ -23,6 +23,11 @@ pub(crate) fn names() -> Vec<&'static str> {
     names
 }
 
+/// The names of a program op.
+pub(crate) fn names_of(program: &str) -> Vec<&'static str> {
+    OPS.iter().chain(functions()).filter(|row| row.program == program).map(|row| row.name).collect()
+}
+
 /// The ops that are functions of single elements.
 fn functions() -> impl Iterator<Item = &'static Row> {
     FUNCTIONS.iter().filter_map(|f| f.pir.as_ref())

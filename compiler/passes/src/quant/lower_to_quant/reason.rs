@@ -3,11 +3,11 @@
 use super::{compute, dequantized, elementwise};
 use crate::graph::{from_constant, is_movement};
 use crate::quant::keep_float::kept;
-use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::{
-    Add, AvgPool, Clamp, GlobalAvgPool, LayerNorm, Linear, Lrn, MaxPool, Mul, Resample, Softmax, computes_nothing,
+    ACTIVATION, Add, AvgPool, Clamp, GlobalAvgPool, LayerNorm, Linear, Lrn, MaxPool, Mul, Resample, Softmax,
+    computes_nothing,
 };
-use qc_ir::{Elem, Module, OpId, ValueId};
+use qc_ir::{Elem, Module, OpDef, OpId, Traits, ValueId};
 
 /// Why an op of a graph that `lower-to-quant` has left is float: a sentence without the op's name. `None` for ops that
 /// compute nothing in f32.
@@ -25,17 +25,38 @@ pub fn why_float(m: &Module, op: OpId) -> Option<String> {
         () if is_movement(m, op) => Some("moves f32 data".into()),
         () => None,
     };
-    let has_kernel = Linear::is(m, op)
-        || Clamp::is(m, op)
-        || is(&[Add::DEF, Mul::DEF, MaxPool::DEF])
-        || is(&[AvgPool::DEF, GlobalAvgPool::DEF, Resample::DEF])
-        || Function::of(m, op).is_some();
+    let has_kernel = matches!(form(m.def(op)), Form::Kernel | Form::Table);
     let name = m.def(op).name.trim_start_matches("graph.");
     Some(match specific {
         Some(reason) => reason,
         None if !has_kernel => format!("there is no integer kernel for {name}"),
         None => unquantized(m, op).unwrap_or_else(|| "its result is read in f32".into()),
     })
+}
+
+/// What becomes of an op between quantized tensors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// A kernel for integers, or a part of one.
+    Kernel,
+    /// A table of 256 results.
+    Table,
+    /// Bytes are moved.
+    Moved,
+    /// It stays f32, or has nothing to do with real numbers.
+    None,
+}
+
+/// The integer form of a kind of op.
+pub fn form(def: &OpDef) -> Form {
+    let is = |list: &[&'static OpDef]| list.iter().any(|d| d.name == def.name);
+    let others = [Add::DEF, Mul::DEF, MaxPool::DEF, AvgPool::DEF, GlobalAvgPool::DEF, Resample::DEF];
+    match () {
+        () if is(Linear::DEFS) || is(Clamp::DEFS) || is(&others) => Form::Kernel,
+        () if is(ACTIVATION) => Form::Table,
+        () if def.traits.has(Traits::MOVEMENT) => Form::Moved,
+        () => Form::None,
+    }
 }
 
 /// Which operand that is computed has no quantized range.
