@@ -280,8 +280,8 @@ const GRAPHS: &[Graph] = &[
     Graph("pl_resnet50_int8_224_per_layer.__model__", &[], &["conv2d", "fake_dequantize_max_abs", "elementwise_add"]),
     Graph("pl_mnasnet.__model__", &[], &["affine_channel", "sigmoid", "reduce_mean", "arg_max"]),
     Graph("lac_key_model_missing_emb_model.__model__", &[], &["mul", "lookup_table", "arg_max", "lstm", "lod_reset"]),
-    Graph("mmdnn_lstm.__model__", &["sequence_mask"], &["conv2d", "stack", "lookup_table", "lstm", "sequence_pad"]),
-    Graph("rec_rare_lstm_while.__model__", &["while", "write_to_array", "gru_unit"], &["conv2d", "im2sequence"]),
+    Graph("mmdnn_lstm.__model__", &[], &["conv2d", "stack", "lookup_table", "lstm", "sequence_pad", "sequence_mask"]),
+    Graph("rec_rare_lstm_while.__model__", &["while", "write_to_array"], &["conv2d", "im2sequence", "gru_unit"]),
     Graph("pp_doclayout_L_pir.json", &[], &["pd_op.conv2d", "pd_op.layer_norm", "pd_op.topk", "pd_op.grid_sample"]),
 ];
 

@@ -134,6 +134,41 @@ fn gated(g: &mut Graph, op: &Op<'_>, slot: &str, input: Option<&Value>, state: &
     Ok(Lowered::many(run(g, &cell, &w, &over)?).of(sequences.clone()))
 }
 
+/// One step of a GRU, whose functions are numbers.
+pub(super) fn gru_unit(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let function = |name: &str, default: i64| {
+        Ok(match op.int(name)?.unwrap_or(default) {
+            0 => Squash::Affine { alpha: 1.0, beta: 0.0 },
+            1 => Squash::Function(Function::Sigmoid),
+            2 => Squash::Function(Function::Tanh),
+            3 => Squash::Relu,
+            other => return Err(Refusal::invalid(format!("the function of number {other}"))),
+        })
+    };
+    let (gate, new) = (function("gate_activation", 1)?, function("activation", 2)?);
+    let renews = !op.flag("origin_mode", false)?;
+    let cell = Cell { kind: Kind::Gru { reset_after: false, renews }, functions: [gate, new, new], clip: None };
+    if op.is_read("Gate") || op.is_read("ResetHiddenPrev") {
+        return Err(Refusal::unsupported("only its output `Hidden` is supported"));
+    }
+    let (x, state) = (op.input("Input")?, packed(g, op.input("Weight")?)?);
+    let bias = [flat(g, op.optional("Bias"))?, None];
+    let &[items, columns] = &g.dims(x)[..] else {
+        return Err(Refusal::invalid(format!("its input has shape {:?}", g.dims(x))));
+    };
+    let x = g.reshape(x, &[1, items, columns])?;
+    let sequence = Sequence {
+        x: &x,
+        lengths: None,
+        restarts: None,
+        first: [Some(op.input("HiddenPrev")?), None],
+        keeps_first: true,
+        reverse: false,
+        all: 0,
+    };
+    Ok(Lowered::many(g.recurrent(&cell, &Weights { input: None, state, bias, peepholes: None }, &sequence)?.last))
+}
+
 pub(super) fn gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     gated(g, op, "Input", None, op.input("Weight")?)
 }
@@ -257,6 +292,16 @@ mod tests {
             let pair = if reverse { [second, first] } else { [first, second] };
             close(y[0].1.as_f32().unwrap(), &[pair[0], pair[1], step(2, f64::from(-0.7f32), renews)]);
         }
+    }
+
+    #[test]
+    fn a_unit_is_one_step() {
+        let program = Program::new(&[1, 3]).floats("w", &[1, 3], &[0.5, -0.25, 2.0]).floats("h", &[1, 1], &[0.3]);
+        let program = program.op("gru_unit", "Input=x Weight=w HiddenPrev=h", "Hidden=y", &[]).finish();
+        let h = f64::from(0.3f32);
+        let (u, r) = (sigmoid(f64::from(0.1f32) + 0.5 * h), sigmoid(f64::from(0.2f32) - 0.25 * h));
+        let n = (f64::from(0.4f32) + 2.0 * r * h).tanh();
+        close(&program.run(&[0.1, 0.2, 0.4]).1, &[(1.0 - u) * h + u * n]);
     }
 
     #[test]

@@ -5,41 +5,80 @@
 
 use super::op::{Lowered, Op};
 use crate::emit::scan::{Given, Over};
-use crate::emit::{Arith, Graph, Value};
+use crate::emit::{Arith, Graph, Relation, Value};
 use crate::error::Refusal;
+use qc_dialects::graph::IntFunction;
 use qc_ir::{Elem, HostTensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
 pub(super) fn decode(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    let (scores, r) = (op.input("Emission")?, op.sequences("Emission")?);
-    let weights = op.input("Transition")?;
-    let &[rows, tags] = &g.dims(scores)[..] else {
-        return Err(Refusal::invalid(format!("its scores have shape {:?}", g.dims(scores))));
-    };
-    if op.optional("Length").is_some() {
-        return Err(
-            Refusal::unsupported("padded sequences are not supported").remedy("export the model with ragged sequences")
-        );
+    match op.optional("Length") {
+        Some(lengths) => padded(g, op, lengths),
+        None => ragged(g, op),
     }
-    if g.dims(weights) != [tags + 2, tags] || rows != r.rows {
-        return Err(Refusal::invalid(format!("weights of shape {:?} do not fit {tags} tags", g.dims(weights))));
+}
+
+fn ragged(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let (scores, r) = (op.input("Emission")?, op.sequences("Emission")?);
+    let rows = g.dims(scores).first().copied().unwrap_or(0);
+    if rows != r.rows {
+        return Err(Refusal::invalid(format!("its scores have shape {:?}", g.dims(scores))));
     }
     let [first, last] = [g.edge_rows(r, false)?, g.edge_rows(r, true)?];
-    let [from, ends] = paths(g, scores, weights, &first)?;
-    let path = followed(g, &from, &ends, &last)?;
-    let path = g.cast(&path, Elem::I64)?;
-    let path = match op.optional("Label") {
-        // With labels, whether they are the tags.
-        Some(labels) => {
-            let labels = g.reshape(labels, &[rows, 1])?;
-            let labels = g.cast(&labels, Elem::I64)?;
-            let equal = g.compare(crate::emit::Relation::Equal, &path, &labels)?;
-            g.cast(&equal, Elem::I64)?
-        }
-        None => path,
-    };
+    let path = best(g, op, scores, [&first, &last])?;
+    let path = or_hits(g, op, &path)?;
     Ok(Lowered::from(path).of(r.clone()))
+}
+
+/// Scores `[items, steps, tags]`, of which each item has as many steps as its length says. Steps behind it get the tag 0.
+fn padded(g: &mut Graph, op: &Op<'_>, lengths: &Value) -> Result<Lowered> {
+    let scores = op.input("Emission")?;
+    let (&[items, steps, tags], count) = (&g.dims(scores)[..], g.dims(lengths).iter().product::<usize>()) else {
+        return Err(Refusal::invalid(format!("its scores have shape {:?}", g.dims(scores))));
+    };
+    if count != items || !matches!(g.elem(lengths), Elem::I32 | Elem::I64) {
+        return Err(Refusal::invalid(format!("its lengths have shape {:?}", g.dims(lengths))));
+    }
+    let lengths = g.reshape(lengths, &[items, 1])?;
+    let lengths = g.cast(&lengths, Elem::I32)?;
+    let step = g.along(Elem::I32, 2, 1, steps)?;
+    let next = g.integers(IntFunction::Add, &step, &g.integer(Elem::I32, 1)?)?;
+    let last = g.compare(Relation::Equal, &next, &lengths)?;
+    let zero = g.integer(Elem::I32, 0)?;
+    let first = g.compare(Relation::Equal, &step, &zero)?;
+    let first = g.expand(&first, &[items, steps])?;
+    let (first, last) = (g.reshape(&first, &[items * steps])?, g.reshape(&last, &[items * steps])?);
+    let rows = g.reshape(scores, &[items * steps, tags])?;
+    let path = best(g, op, &rows, [&first, &last])?;
+    let path = g.reshape(&path, &[items, steps])?;
+    let inside = g.compare(Relation::Less, &step, &lengths)?;
+    let path = or_hits(g, op, &path)?;
+    let none = g.integer(Elem::I64, 0)?;
+    Ok(g.select(&inside, &path, &none)?.into())
+}
+
+/// The best tags of rows of sequences, whose first and last rows are told; i64 `[rows, 1]`.
+fn best(g: &mut Graph, op: &Op<'_>, scores: &Value, [first, last]: [&Value; 2]) -> Result<Value> {
+    let weights = op.input("Transition")?;
+    let &[_, tags] = &g.dims(scores)[..] else {
+        return Err(Refusal::invalid(format!("its scores have shape {:?}", g.dims(scores))));
+    };
+    if g.dims(weights) != [tags + 2, tags] {
+        return Err(Refusal::invalid(format!("weights of shape {:?} do not fit {tags} tags", g.dims(weights))));
+    }
+    let [from, ends] = paths(g, scores, weights, first)?;
+    let path = followed(g, &from, &ends, last)?;
+    g.cast(&path, Elem::I64)
+}
+
+/// With labels, whether they are the tags.
+fn or_hits(g: &mut Graph, op: &Op<'_>, path: &Value) -> Result<Value> {
+    let Some(labels) = op.optional("Label") else { return Ok(path.clone()) };
+    let labels = g.reshape(labels, &g.dims(path))?;
+    let labels = g.cast(&labels, Elem::I64)?;
+    let equal = g.compare(Relation::Equal, path, &labels)?;
+    g.cast(&equal, Elem::I64)
 }
 
 /// `[rows, tags]`: the tag before on the best path to a tag; `[rows, 1]`: the best tag if the sequence ends there.
@@ -93,7 +132,7 @@ fn followed(g: &mut Graph, from: &Value, ends: &Value, last: &Value) -> Result<V
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Program;
+    use super::super::tests::{Program, int, ints};
 
     /// The best path by trying all.
     fn best(scores: &[[f32; 3]], w: &[[f32; 3]; 5]) -> Vec<i64> {
@@ -122,5 +161,23 @@ mod tests {
         let want: Vec<i64> =
             offsets.windows(2).filter(|o| o[0] < o[1]).flat_map(|o| best(&scores[o[0]..o[1]], &w)).collect();
         assert_eq!(y[0].1.as_i64(), Some(&want[..]));
+    }
+
+    #[test]
+    fn padded_steps_have_the_tag_0() {
+        let number = |i: usize| ((i * 37 % 101) as f32 * 0.7).sin() * 2.0;
+        let scores: Vec<[f32; 3]> = (0..8).map(|r| [0, 1, 2].map(|c| number(3 * r + c))).collect();
+        let w: [[f32; 3]; 5] = std::array::from_fn(|r| [0, 1, 2].map(|c| number(200 + 3 * r + c)));
+        let program = Program::new(&[2, 4, 3]).floats("w", &[5, 3], w.as_flattened());
+        let lengths = [ints("int32_values", &[3, 4]), int("dtype", 2), ints("shape", &[2])];
+        let program = program.op("assign_value", "", "Out=n", &lengths);
+        let program = program.op("crf_decoding", "Emission=x Transition=w Length=n", "ViterbiPath=y", &[]).finish();
+        let imported = program.import(&crate::Options::default()).unwrap();
+        let x = qc_ir::HostTensor::f32([2, 4, 3], scores.as_flattened().to_vec());
+        let y = qc_dialects::interpret(&imported.module, &[x]).unwrap();
+        let mut want = best(&scores[..3], &w);
+        want.push(0);
+        want.extend(best(&scores[4..], &w));
+        assert_eq!((y[0].dims(), y[0].as_i64()), (&[2, 4][..], Some(&want[..])));
     }
 }

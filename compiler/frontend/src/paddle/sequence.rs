@@ -2,7 +2,7 @@
 
 use super::op::{Lowered, Op};
 use crate::emit::ragged::Joined;
-use crate::emit::{Graph, Padding, Value, known_i64s};
+use crate::emit::{Graph, Padding, Relation, Value, known_i64s};
 use crate::error::Refusal;
 use qc_ir::Elem;
 
@@ -150,6 +150,31 @@ pub(super) fn unpad(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(Lowered::from(g.gather(&flat, &known_i64s(rows), 0)?).of(sequences))
 }
 
+/// Which steps sequences of these lengths have.
+pub(super) fn mask(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    let x = op.input("X")?;
+    let longest = || x.known().and_then(|t| (0..t.len()).filter_map(|i| t.int(i)).max());
+    let steps = match op.known_number("MaxLenTensor")?.map(|n| n as i64).or(op.int("maxlen")?) {
+        None | Some(..=0) => longest().ok_or_else(|| counted_in_a_run("the number of its steps", x))?,
+        Some(n) => n,
+    };
+    let steps = usize::try_from(steps).ok().filter(|n| (1..=1 << 24).contains(n));
+    let steps = steps.ok_or_else(|| Refusal::invalid("its number of steps"))?;
+    let mut dims = g.dims(x);
+    dims.push(1);
+    let (x, rank) = (g.reshape(x, &dims)?, dims.len());
+    let step = g.along(g.elem(&x), rank, rank - 1, steps)?;
+    let inside = g.compare(Relation::Less, &step, &x)?;
+    let to = match op.int("out_dtype")?.unwrap_or(3) {
+        0 => Elem::Bool,
+        2 => Elem::I32,
+        3 => Elem::I64,
+        5 => Elem::F32,
+        other => return Err(Refusal::unsupported(format!("results of type number {other}"))),
+    };
+    Ok(g.cast(&inside, to)?.into())
+}
+
 /// Other sequences of the same rows.
 pub(super) fn lod_reset(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let x = op.input("X")?;
@@ -272,6 +297,17 @@ mod tests {
         let values = [("x.offsets".to_string(), HostTensor::i64([3], vec![0, 7, 6]))].into();
         let errors = program(4).import(&Options { values, ..Options::default() }).unwrap_err();
         assert!(errors[0].to_string().contains("which is no offset of 6 rows"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn lengths_become_masks() {
+        let attrs = [int("maxlen", 4), int("out_dtype", 5)];
+        let program = Program::new(&[3]).op("cast", "X=x", "Out=n", &[int("in_dtype", 5), int("out_dtype", 3)]);
+        let (dims, y) = program.op("sequence_mask", "X=n", "Y=y", &attrs).finish().run(&[2.0, 0.0, 9.0]);
+        assert_eq!((dims, y), (vec![3, 4], vec![1., 1., 0., 0., 0., 0., 0., 0., 1., 1., 1., 1.]));
+        let program = Program::new(&[3]).op("cast", "X=x", "Out=n", &[int("in_dtype", 5), int("out_dtype", 3)]);
+        let reasons = program.op("sequence_mask", "X=n", "Y=y", &[int("maxlen", -1)]).finish().reasons();
+        assert!(reasons[0].contains("the number of its steps depends on"), "{reasons:?}");
     }
 
     #[test]
