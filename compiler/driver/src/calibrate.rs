@@ -42,7 +42,7 @@ pub struct Observer<'c> {
 
 impl Compiler {
     /// Compiles a float model for calibration, at the first of its shapes. Of the options, `params`, `shapes`, `data`,
-    /// `limits` and `target` are used.
+    /// `values`, `limits` and `target` are used.
     ///
     /// # Errors
     /// As [`Compiler::compile`], and when the model is quantized already.
@@ -68,6 +68,7 @@ impl Compiler {
             params: own.params.clone(),
             shapes: own.shapes.clone(),
             data: own.data.clone(),
+            values: own.values.clone(),
             target: own.target.clone(),
             limits: own.limits.clone(),
             manager: own.manager.clone(),

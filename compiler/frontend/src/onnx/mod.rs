@@ -164,7 +164,8 @@ fn declare(v: &ValueInfoProto) -> Declared {
     let shape = tensor.and_then(|t| t.shape.as_ref());
     // Some writers put 0 or -1 for a dim they do not know.
     let dims = shape.map(|s| s.dim.iter().map(|d| d.dim_value.filter(|&n| n > 0)).collect());
-    let name = |d: &proto::DimensionProto| d.dim_param.clone().filter(|name| !name.is_empty());
+    // Some write `?` into every dim they do not know, which is no name of a dim.
+    let name = |d: &proto::DimensionProto| d.dim_param.clone().filter(|name| !name.is_empty() && name != "?");
     let names = shape.map_or_else(Vec::new, |s| s.dim.iter().map(name).collect());
     Declared { name: v.name.clone(), dims, names, counts: false }
 }

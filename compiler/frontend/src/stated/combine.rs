@@ -4,7 +4,7 @@ use super::{DimSpec, ShapeSpec, Shapes};
 use crate::error::{ImportError, ImportErrors};
 use crate::inputs::{Declared, describe, port};
 use qc_ir::{Limit, Limits};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A dim of an input: fixed, the batch, or one of the axes along which combinations differ.
 #[derive(Clone, Copy)]
@@ -249,16 +249,23 @@ fn array_of<'a>(declared: &[Declared], d: &Declared, data: &'a Data) -> Option<&
 }
 
 /// What arrays say of the inputs that have open dims besides the batch.
+///
+/// A leading dim is the batch, unless its name stands on another axis as well, as that of a state does: the items of such a
+/// model have no common axis, so its size is that of the array.
 pub(crate) fn of_data(declared: &[Declared], data: &Data) -> Vec<ShapeSpec> {
+    let inner: HashSet<&str> =
+        declared.iter().flat_map(|d| d.names.iter().skip(1).flatten()).map(String::as_str).collect();
     let one = |d: &Declared| {
         let array = array_of(declared, d, data)?;
         let open: Vec<Option<i64>> = d.dims.clone().unwrap_or_else(|| vec![None; array.len()]);
-        let is_open = open.iter().skip(usize::from(!d.counts)).any(Option::is_none);
+        let stands_inside = |name: &Option<String>| name.as_deref().is_some_and(|name| inner.contains(name));
+        let is_batch = !d.counts && !d.names.first().is_some_and(stands_inside);
+        let is_open = open.iter().skip(usize::from(is_batch)).any(Option::is_none);
         if !is_open || open.len() != array.len() || array.contains(&0) {
             return None;
         }
         let dim = |(i, (known, &given)): (usize, (&Option<i64>, &usize))| match known {
-            None if i == 0 && !d.counts => DimSpec::Batch,
+            None if i == 0 && is_batch => DimSpec::Batch,
             known => DimSpec::Sizes(vec![known.unwrap_or(i64::try_from(given).unwrap_or(i64::MAX))]),
         };
         let dims = open.iter().zip(array).enumerate().map(dim).collect();

@@ -130,6 +130,10 @@ fn arrays_fill_open_dims_and_choose_among_shapes() {
     assert_eq!(texts(of_data(&bert[..1], &data(&[("", &[1, 9])]))), ["ids[?,9]"]);
     let all = combinations(&bert, &[spec("seq={7,9}")], &Limits::default()).unwrap();
     assert_eq!(all.iter().map(|s| fits_data(&bert, s, &given)).collect::<Vec<_>>(), [true, false]);
+    // Where the batch is not the first dim of every input, items have no common axis.
+    let stateful = [input("x", &["batch", "576"]), input("state", &["2", "batch", "128"])];
+    let given = data(&[("x", &[3, 576]), ("state", &[2, 3, 128])]);
+    assert_eq!(texts(of_data(&stateful, &given)), ["x[3,576]", "state[2,3,128]"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod quantize;
 pub mod quantize_dynamic;
 pub mod quantize_weights;
 pub mod raise_dynamic;
+mod read_as_floats;
 pub mod sink_dequantize;
 pub mod strip_dynamic;
 pub mod strip_qdq;

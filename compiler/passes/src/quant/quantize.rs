@@ -8,8 +8,7 @@
 //! widened to hold 0 exactly; of what only a function reads, the part that the function tells apart. Tensors that only movement,
 //! max pooling or interpolation separates share a range. Weights get one scale
 //! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
-//! epilogue stays float, and so does what a softmax or a norm takes: masks and sums. Without observed ranges the pass changes
-//! nothing.
+//! epilogue stays float, and so does what `read_as_floats.rs` names. Without observed ranges the pass changes nothing.
 //!
 //! A tensor that was 0 in every sample has no range: it says nothing about the values of other samples, and any scale
 //! would be made up. A small one would cut them off, a large one would make the accumulators that it enters too coarse
@@ -18,18 +17,19 @@
 //! to 0.
 
 use super::flat_ends::without_flat_ends;
-use super::keep_float::{is_kept, mark};
+use super::keep_float::is_kept;
+use super::read_as_floats;
 use crate::graph::{constant, from_constant, is_constant_f32, sole_producer, unclamped};
 use qc_dialects::graph::activation::Function;
 use qc_dialects::graph::quantize::quantize_tensor;
 use qc_dialects::graph::{
-    Add, AvgPool, Clamp, Constant, Conv2d, Conversion, Dequantize, Gather, GlobalAvgPool, LayerNorm, Linear, Matmul,
-    MaxPool, Mul, Observe, Quantize, Resample, Scan, Softmax,
+    Add, AvgPool, Clamp, Constant, Conv2d, Dequantize, Gather, GlobalAvgPool, LayerNorm, Linear, Matmul, MaxPool, Mul,
+    Observe, Quantize, Resample, Softmax,
 };
 use qc_dialects::phase;
 use qc_ir::{
     Attrs, Builder, Diag, DisjointSets, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy,
-    Traits, Use, ValueId,
+    Use, ValueId,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -48,8 +48,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     if ranges.is_empty() {
         return Ok(());
     }
-    keep_what_is_read_as_floats(m);
-    keep_gates(m);
+    read_as_floats::keep(m);
     // Decided on the float graph: a quantized weight is no float constant any more.
     let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
     let leading = leading_to_compute(m);
@@ -125,41 +124,6 @@ fn has_integer_kernel(m: &Module, op: OpId) -> bool {
 fn multiplies_computed(m: &Module, op: OpId) -> bool {
     let computed = |p: Matmul| !from_constant(m, p.a(m)) && !from_constant(m, p.b(m));
     Matmul::of(m, op).is_some_and(|p| computed(p) && p.bias(m).is_none() && unclamped(m, op))
-}
-
-/// Why what a softmax or a norm takes stays float.
-const READ_AS_FLOATS: &str =
-    "a softmax or a norm takes its result, which a mask or a few large numbers would leave no steps";
-
-/// Marks the ops whose results nothing but softmaxes, norms and ops like them read. What a softmax takes are exponents, and one
-/// mask of -10,000 among them makes a step of a format 39 wide; what a norm takes are sums that it adds up itself.
-fn keep_what_is_read_as_floats(m: &mut Module) {
-    let mut inside: HashSet<OpId> = HashSet::new();
-    for op in m.walk(m.body()).into_iter().rev() {
-        let reader = m.is(op, Softmax::DEF) || m.is(op, LayerNorm::DEF);
-        let passes_on = m.def(op).traits.has(Traits::ELEMENTWISE) || crate::graph::is_movement(m, op);
-        let within = |u: &Use| matches!(u, Use::Operand(user, _) if inside.contains(user));
-        let uses = m.uses(m.result(op));
-        if reader || (passes_on && !uses.is_empty() && uses.iter().all(within)) {
-            inside.insert(op);
-            if !reader {
-                mark(m, op, READ_AS_FLOATS);
-            }
-        }
-    }
-}
-
-/// Why gates stay float.
-const CARRIED: &str = "a scan carries it from step to step, where roundings would add up";
-
-/// Marks what a scan computes in its steps besides products: their operands alone are quantized.
-fn keep_gates(m: &mut Module) {
-    for op in m.walk(m.body()) {
-        let moves = crate::graph::is_movement(m, op) || Conversion::is(m, op);
-        if Scan::around(m, op).is_some() && !moves && !Linear::is(m, op) && !m.is(op, Constant::DEF) {
-            mark(m, op, CARRIED);
-        }
-    }
 }
 
 /// Whether floats are there whatever reads a value: nothing computes it in integers.

@@ -222,9 +222,14 @@ impl Calibrate {
 
 /// The samples of one file of arrays, perhaps of several, and the model at their shape.
 fn arrays_part(options: &CompileOptions, file: &ModelFile, path: &Path, several: bool) -> Outcome<Part> {
-    let arrays = arrays::read(path)?;
+    let mut arrays = arrays::read(path)?;
     let data = arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
-    let calibrator = Compiler::new(CompileOptions { data, ..options.clone() }).calibrator(file)?;
+    let mut compiler = Compiler::new(CompileOptions { data, ..options.clone() });
+    let named: Vec<_> = arrays.iter().filter_map(|(name, t)| Some((name.clone()?, t.clone()))).collect();
+    // Arrays whose values the model's shapes or branches depend on are constants of what is compiled here.
+    let constant = compiler.take_values(file, &named);
+    arrays.retain(|(name, _)| name.as_ref().is_none_or(|name| !constant.contains(name)));
+    let calibrator = compiler.calibrator(file)?;
     let tensors = arrays::assign(calibrator.inputs(), vec![(None, arrays)])?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned() + " ");
     let name = if several { name } else { String::new() };
