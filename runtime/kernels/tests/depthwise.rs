@@ -90,6 +90,10 @@ fn float_case(rng: &mut Rng, g: Geometry, variant: Variant) {
     case.f32("scale", rng.pick(&[0.05, 0.013])).f32("zero", rng.pick(&[0.0, 128.0, 77.0]));
     case.signed("lo", rng.pick(&[0, 20])).signed("hi", rng.pick(&[255, 200]));
     case.f32("clamp_lo", rng.pick(&[f32::NEG_INFINITY, 0.0])).f32("clamp_hi", rng.pick(&[f32::INFINITY, 1.0]));
+    if rng.below(3) == 0 {
+        case.f32("gate_offset", 3.0).f32("gate_bound", rng.pick(&[6.0, 2.5])).f32("gate_factor", 1.0 / 6.0);
+        case.f32("post_factor", rng.pick(&[1.0, 0.7, -2.0])).f32("post_addend", rng.pick(&[-0.0, 0.3]));
+    }
     case.check();
 }
 

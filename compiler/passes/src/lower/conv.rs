@@ -9,8 +9,9 @@ use super::Lower;
 use super::call::{At, Code, Count};
 use super::elementwise::Stored;
 use super::emit::Emit;
+use super::gate::{Gate, Gated};
 use super::grain;
-use super::linear::{Bytes, Constants, Operands, Segments, bounds_u8, float_call, integer_call, sweep_of};
+use super::linear::{Bytes, Constants, Finish, Operands, Segments, bounds_u8, float_call, integer_call, sweep_of};
 use super::matrix::{Loop, Sweep, pixel_loops};
 use super::view::{Level, View};
 use super::wide::{Weights, of_run};
@@ -214,17 +215,23 @@ impl Lower<'_> {
                 .help("export the model with its weights as initializers")
         })?;
         let name = src.name(op.weight(src)).unwrap_or("weight").to_string();
-        let (out, quant) = self.real_destination(op.out(src))?;
+        let gated = Gated::behind(src, op);
+        if let Some(gated) = &gated {
+            self.loc = self.joined_loc(op.0, &gated.ops);
+        }
+        let result = gated.as_ref().map_or(op.out(src), |gated| gated.result);
+        let gate = gated.map_or(Gate::NONE, |gated| gated.gate);
+        let (out, quant) = self.real_destination(result)?;
         let p = self.place_conv(op.input(src), out, op.residual(src), s)?;
         let clamp = [op.min(src) as f32, op.max(src) as f32];
-        let stored = Stored::of(quant.as_ref());
+        let to = Finish { stored: Stored::of(quant.as_ref()), clamp, gate };
         if s.is_depthwise() && s.weight[0] == s.groups && p.res.is_none() {
-            return self.depthwise_f32(stored, clamp, op.bias(src), &p, weight, &name);
+            return self.depthwise_f32(&to, op.bias(src), &p, weight, &name);
         }
         let shape = p.gemm_shape();
         let c = self.float_constants(weight, &name, op.bias(src), &shape, s.groups)?;
         let segments = p.segments(&shape, shape.k());
-        p.sweep(&c, &shape).emit(self.emit(), |panel| float_call(stored, clamp, &segments, panel))
+        p.sweep(&c, &shape).emit(self.emit(), |panel| float_call(&to, &segments, panel))
     }
 
     fn depthwise_u8(&mut self, w: &Weights, p: &Placed, e: &Epilogue) -> Result<(), Diag> {
@@ -263,8 +270,7 @@ impl Lower<'_> {
 
     fn depthwise_f32(
         &mut self,
-        stored: Stored,
-        [clamp_lo, clamp_hi]: [f32; 2],
+        to: &Finish,
         bias: Option<ValueId>,
         p: &Placed,
         w: Arc<HostTensor>,
@@ -277,7 +283,9 @@ impl Lower<'_> {
         let bias = pad16(&bias);
         let weight = self.shared_data(name, w, depthwise_pack(p))?;
         let bias = self.data("bias", HostTensor::f32([bias.len()], bias), vec![])?;
-        let g = Strides::of(p);
+        let (g, stored) = (Strides::of(p), to.stored);
+        let [clamp_lo, clamp_hi] = to.clamp;
+        let ([gate_offset, gate_bound, gate_factor], [post_factor, post_addend]) = (to.gate.swish, to.gate.post);
         self.depthwise_sweep(p, |a, out, rows| DwF32Call {
             variant: stored.variant(),
             a,
@@ -298,6 +306,11 @@ impl Lower<'_> {
                 step_y: g.step_y.into(),
                 out_px: g.out_px.into(),
                 out_row: g.out_row.into(),
+                gate_factor,
+                gate_offset,
+                gate_bound,
+                post_factor,
+                post_addend,
                 scale: stored.scale,
                 zero: stored.zero,
                 lo: stored.lo,

@@ -75,12 +75,14 @@ fn stores_bytes(m: &Module, x: ValueId) -> bool {
     match Conv2d::of(m, op).map(|conv| conv.shape(m)) {
         None => elementwise(m, op) || m.is(op, LayerNorm::DEF) || m.is(op, Softmax::DEF),
         // Where a conversion is next to nothing beside the sum, the sum keeps its float memory.
-        Some(Ok(s)) => s.is_depthwise() || !panels(&s).f32_sums_spill(),
+        Some(Ok(s)) => !sums_spill(&s),
         Some(Err(_)) => false,
     }
 }
 
-fn panels(s: &ConvShape) -> GemmShape {
+/// Whether the sums of a float convolution are so long that they rest in the output.
+pub(super) fn sums_spill(s: &ConvShape) -> bool {
     let [cols, channels, kh, kw] = s.weight;
-    GemmShape { cols: cols / s.groups, channels, kh, kw, taps: Taps::Split }
+    let panels = GemmShape { cols: cols / s.groups, channels, kh, kw, taps: Taps::Split };
+    !s.is_depthwise() && panels.f32_sums_spill()
 }

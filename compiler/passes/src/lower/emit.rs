@@ -18,18 +18,37 @@ pub struct Emit<'m> {
     deadline: Option<Deadline>,
     /// Whether this is inside of a step, whose thread runs all tasks of what would be steps elsewhere.
     within: bool,
+    /// The index of the loop that repeats what would be a step elsewhere.
+    repeat: Option<ValueId>,
 }
 
 impl<'m> Emit<'m> {
     /// Appends to `region` with location `loc`.
     pub fn new(m: &'m mut Module, region: RegionId, loc: LocId) -> Emit<'m> {
-        Emit { m, region, loc, macs: 0, deadline: None, within: false }
+        Emit { m, region, loc, macs: 0, deadline: None, within: false, repeat: None }
     }
 
-    /// Says that the region is inside of a step.
-    pub fn within_a_step(mut self) -> Emit<'m> {
-        self.within = true;
+    /// Says that the region is inside of a step, in a loop with this index.
+    pub fn within_a_step(mut self, index: ValueId) -> Emit<'m> {
+        (self.within, self.repeat) = (true, Some(index));
         self
+    }
+
+    /// Where `i` of `count` is in a loop that runs forwards and backwards in turn, if a loop repeats it; else `i`.
+    pub fn in_turn(&mut self, i: ValueId, count: usize) -> Result<ValueId, Diag> {
+        let Some(repeat) = self.repeat else { return Ok(i) };
+        let even = self.arith_const("div", repeat, 2)?;
+        let even = self.arith_const("mul", even, 2)?;
+        let odd = self.arith("sub", repeat, even)?;
+        // It is 0 or 1; the bounds are for whoever adds up intervals.
+        let odd = self.arith_const("min", odd, 1)?;
+        let odd = self.arith_const("max", odd, 0)?;
+        let twice = self.arith_const("mul", i, -2)?;
+        let back = self.arith_const("add", twice, count as i64 - 1)?;
+        let back = self.arith("mul", back, odd)?;
+        let at = self.arith("add", i, back)?;
+        let at = self.arith_const("max", at, 0)?;
+        self.arith_const("min", at, count as i64 - 1)
     }
 
     /// The region that code is appended to.
@@ -44,7 +63,7 @@ impl<'m> Emit<'m> {
 
     /// The same place inside of a step or loop.
     fn inside(&mut self, region: RegionId) -> Emit<'_> {
-        Emit { m: self.m, region, loc: self.loc, macs: 0, deadline: None, within: true }
+        Emit { m: self.m, region, loc: self.loc, macs: 0, deadline: None, within: true, repeat: self.repeat }
     }
 
     /// Notes the multiply-accumulates of the next step.

@@ -1,5 +1,5 @@
 //! Ops that are part of the step of an op behind them: sums and factors of a layer norm or softmax, the bias of a function,
-//! terms of a sum of embeddings.
+//! terms of a sum of embeddings. What is part of a step in front of it, see `gate.rs`.
 //!
 //! before  %s = graph.add(%x, %r)   %y = graph.layer_norm(%s)      %m = graph.mul(%q, 0.125)  %t = graph.add(%m, %mask)  %p = graph.softmax(%t)
 //! after   one step; %s has memory if others read it               one step; %m and %t have no memory
@@ -12,9 +12,10 @@
 //!
 //! Kernels round what they add and multiply as an op of its own would, so nothing changes but the memory that moves.
 
+use super::gate::Gated;
 use crate::graph::{constant, sole_producer, splat};
 use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::{Add, Clamp, Dequantize, Gather, LayerNorm, Mul, Quantize, Softmax};
+use qc_dialects::graph::{Add, Clamp, Conv2d, Dequantize, Gather, LayerNorm, Mul, Quantize, Softmax};
 use qc_dialects::quant::QEmbedding;
 use qc_ir::{Elem, Module, OpId, Use, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -232,6 +233,10 @@ impl Joined {
                 joined.nowhere.extend(ops.iter().map(|&op| m.result(op)));
                 joined.parts.extend(&ops);
                 joined.in_softmax.extend(ops);
+            } else if let Some(gated) = Conv2d::of(m, op).and_then(|conv| Gated::behind(m, conv)) {
+                joined.nowhere.insert(m.result(op));
+                joined.nowhere.extend(gated.ops.iter().map(|&op| m.result(op)).filter(|v| *v != gated.result));
+                joined.parts.extend(gated.ops);
             } else if let Some(biased) = Biased::in_front_of(m, op) {
                 joined.parts.insert(biased.add);
                 joined.nowhere.insert(m.result(biased.add));

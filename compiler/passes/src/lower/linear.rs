@@ -3,6 +3,7 @@
 use super::Lower;
 use super::call::{At, Code};
 use super::elementwise::Stored;
+use super::gate::Gate;
 use super::matrix::{Loop, Panel, Pixels, Rhs, Rows, Sweep, pixel_loops};
 use super::view::{View, levels};
 use super::wide::{Weights, of_run};
@@ -136,8 +137,26 @@ pub fn accumulator_call(s: &Segments, p: Panel) -> GemmCall<Code> {
     GemmCall { variant: Variant::I32, a, w, bias, out, seg_y, seg_x, k4, rows, outer, cols, more }
 }
 
+/// What becomes of the sums of a float kernel.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    pub stored: Stored,
+    /// Lowest and highest result.
+    pub clamp: [f32; 2],
+    pub gate: Gate,
+}
+
+impl Finish {
+    /// Without a gate.
+    pub fn plain(stored: Stored, clamp: [f32; 2]) -> Finish {
+        Finish { stored, clamp, gate: Gate::NONE }
+    }
+}
+
 /// A call of the float matrix kernel, with an activation.
-pub fn float_call(stored: Stored, [clamp_lo, clamp_hi]: [f32; 2], s: &Segments, p: Panel) -> GemmF32Call<Code> {
+pub fn float_call(to: &Finish, s: &Segments, p: Panel) -> GemmF32Call<Code> {
+    let (stored, [clamp_lo, clamp_hi]) = (to.stored, to.clamp);
+    let ([gate_offset, gate_bound, gate_factor], [post_factor, post_addend]) = (to.gate.swish, to.gate.post);
     // A factor per column is that of weights that are stored as bytes.
     let variant = if p.scale.is_some() { Variant::F32Bytes } else { stored.variant() };
     let (res_row, res_outer) = p.res.as_ref().map_or((0, 0), |r| (r.row, r.outer));
@@ -152,6 +171,11 @@ pub fn float_call(stored: Stored, [clamp_lo, clamp_hi]: [f32; 2], s: &Segments, 
         res_outer: res_outer.into(),
         seg_y_stride: s.y_stride.into(),
         seg_x_stride: s.x_stride.into(),
+        gate_factor,
+        gate_offset,
+        gate_bound,
+        post_factor,
+        post_addend,
         scale: stored.scale,
         zero: stored.zero,
         lo: stored.lo,
@@ -290,8 +314,8 @@ impl Lower<'_> {
         let name = src.name(op.b(src)).unwrap_or("weight").to_string();
         let c = self.float_constants(weight, &name, op.bias(src), &shape, 1)?;
         let clamp = [op.min(src) as f32, op.max(src) as f32];
-        let (stored, segments) = (Stored::of(quant.as_ref()), Segments::repeated(1, k));
-        self.product(&c, &shape, Sides { x: &x, out: &out, res: None }, &|p| float_call(stored, clamp, &segments, p))
+        let (to, segments) = (Finish::plain(Stored::of(quant.as_ref()), clamp), Segments::repeated(1, k));
+        self.product(&c, &shape, Sides { x: &x, out: &out, res: None }, &|p| float_call(&to, &segments, p))
     }
 
     /// A product with constant weights of `shape`.

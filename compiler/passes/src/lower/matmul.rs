@@ -8,7 +8,7 @@ use super::call::At;
 use super::elementwise::Stored;
 use super::emit::sweep;
 use super::layout::Layout;
-use super::linear::{Bytes, Segments, float_call};
+use super::linear::{Bytes, Finish, Segments, float_call};
 use super::matrix::{Loop, Panel, Rhs, Rows, Sweep};
 use super::view::{Level, View, levels};
 use qc_dialects::graph::Matmul;
@@ -140,7 +140,9 @@ impl Lower<'_> {
         self.through_rows(&result, |lower, out| {
             let sides =
                 Matrices { a: &a, w: &w, out, res: None, bias: &bias, scale: None, addend: None, row_bias: None };
-            sides.sweep(&batch, [s.m, s.k, s.n]).emit(lower.emit(), |p| float_call(stored, clamp, &segments, p))
+            sides
+                .sweep(&batch, [s.m, s.k, s.n])
+                .emit(lower.emit(), |p| float_call(&Finish::plain(stored, clamp), &segments, p))
         })
     }
 

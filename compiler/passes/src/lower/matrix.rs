@@ -229,6 +229,12 @@ impl Sweep {
         match full {
             0 => {}
             1 => body(e, whole)?,
+            // Where a scan repeats the sweep, the weights of the last panels are still in the cache: with 2 MB of them and a
+            // cache of 2 MB, passing over them in one direction would never find the next one there.
+            n if self.rhs == Rhs::Constant => e.for_count(n, |e, p| {
+                let p = e.in_turn(p, n)?;
+                body(e, whole.moved(p, &self.panels))
+            })?,
             n => e.for_count(n, |e, p| body(e, whole.moved(p, &self.panels)))?,
         }
         if tail > 0 {

@@ -22,6 +22,7 @@ mod dynamic;
 mod dynamic_conv;
 mod elementwise;
 pub mod emit;
+mod gate;
 mod gather;
 mod grain;
 mod joined;
@@ -146,9 +147,8 @@ impl Lower<'_> {
     }
 
     fn emit(&mut self) -> Emit<'_> {
-        let region = self.repeated.as_ref().map(|r| r.region);
-        let emit = match region {
-            Some(region) => Emit::new(&mut self.out, region, self.loc).within_a_step(),
+        let emit = match self.repeated {
+            Some(r) => Emit::new(&mut self.out, r.region, self.loc).within_a_step(r.index),
             None => {
                 let body = self.out.body();
                 Emit::new(&mut self.out, body, self.loc)

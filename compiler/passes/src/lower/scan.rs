@@ -23,7 +23,7 @@ pub(super) struct Repeated {
     /// The step around it.
     pub step: OpId,
     /// The index of the sequences and outputs.
-    index: ValueId,
+    pub index: ValueId,
 }
 
 impl Lower<'_> {

@@ -3,7 +3,7 @@
 use super::Lower;
 use super::call::At;
 use super::elementwise::Stored;
-use super::linear::{Constants, Segments, Sides, float_call, gemm_pack, padded_groups};
+use super::linear::{Constants, Finish, Segments, Sides, float_call, gemm_pack, padded_groups};
 use qc_dialects::quant::{QEmbedding, QFloatMatmul};
 use qc_ir::{Attr, Diag, HostTensor};
 use qc_kernels::pack::{GemmShape, Taps, round64};
@@ -36,7 +36,9 @@ impl Lower<'_> {
         };
         let clamp = [op.min(src) as f32, op.max(src) as f32];
         let (as_real, segments) = (Stored::of(None), Segments::repeated(1, k));
-        self.product(&c, &shape, Sides { x: &x, out: &out, res: None }, &|p| float_call(as_real, clamp, &segments, p))
+        self.product(&c, &shape, Sides { x: &x, out: &out, res: None }, &|p| {
+            float_call(&Finish::plain(as_real, clamp), &segments, p)
+        })
     }
 
     /// `quant.embedding`.

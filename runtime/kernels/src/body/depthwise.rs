@@ -1,6 +1,6 @@
 //! Depthwise convolution, 16 channels at a time, from the natural section of the packed weights.
 
-use super::real::Stored;
+use super::real::{Gate, Stored};
 use super::simd::{Finish, Simd, div_ceil, unroll};
 use crate::args::{DwArgs, DwF32Args};
 use crate::numbers::MAGIC;
@@ -109,8 +109,17 @@ unsafe fn pixels<S: Simd, O: Stored<S>, const P: usize>(s: S, d: &DwF32Args, a: 
             }
             let (n, bias) = ((d.channels - c).min(16), s.load(d.bias.add(c)));
             unroll!(p in 0..P => {
-                let out = out.wrapping_add(p * d.out_px + O::BYTES * c);
-                stored.store(s, [s.clamp(s.add(acc[p], bias), lo, hi)], out, n);
+                acc[p] = s.clamp(s.add(acc[p], bias), lo, hi);
+            });
+            if d.gate_factor != 0.0 {
+                let swish = [d.gate_offset, d.gate_bound, d.gate_factor];
+                let gate = Gate::new(s, swish, d.post_factor, d.post_addend);
+                unroll!(p in 0..P => {
+                    acc[p] = gate.apply(s, acc[p]);
+                });
+            }
+            unroll!(p in 0..P => {
+                stored.store(s, [acc[p]], out.wrapping_add(p * d.out_px + O::BYTES * c), n);
             });
         }
         c += 16;

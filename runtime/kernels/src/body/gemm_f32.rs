@@ -5,7 +5,7 @@
 //! Weights that are stored as bytes become floats in registers as a panel is read, so memory sees a quarter of them.
 
 use super::gemm::Dot;
-use super::real::{AsF32, Stored};
+use super::real::{AsF32, Gate, Stored};
 use super::simd::{Simd, div_ceil, unroll};
 use crate::args::GemmF32Args;
 use crate::numbers::{BLOCK_BYTES, UNCUT_BYTES};
@@ -257,6 +257,15 @@ unsafe fn tile<S: Simd + Dot<S = S>, O: Stored<S>, W: Weights<S>, const MR: usiz
                     acc[r][v] = s.clamp(acc[r][v], lo, hi);
                 });
             });
+            if g.gate_factor != 0.0 {
+                let swish = [g.gate_offset, g.gate_bound, g.gate_factor];
+                let gate = Gate::new(s, swish, g.post_factor, g.post_addend);
+                unroll!(r in 0..MR => {
+                    unroll!(v in 0..NV => {
+                        acc[r][v] = gate.apply(s, acc[r][v]);
+                    });
+                });
+            }
         }
         if !b.ends {
             unroll!(r in 0..MR => {

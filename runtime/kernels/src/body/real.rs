@@ -2,6 +2,7 @@
 
 use super::math::store_lanes;
 use super::simd::{Simd, unroll};
+use super::unary::{Function, HardSwish};
 use crate::numbers::{MAGIC, MAGIC_BITS};
 
 /// Constants of a quantization.
@@ -33,6 +34,28 @@ impl<S: Simd> Rounding<S> {
     pub fn apply(self, s: S, x: S::F) -> S::I {
         let v = s.clamp_to_number(s.div(x, self.scale), self.lo, self.hi);
         s.sub_i(s.bits(s.add(v, self.magic)), self.magic_bits)
+    }
+}
+
+/// What a convolution or product does behind its clamp: `hard_swish`, a factor and an addend.
+#[derive(Clone, Copy)]
+pub struct Gate<S: Simd> {
+    swish: [S::F; 3],
+    factor: S::F,
+    addend: S::F,
+}
+
+impl<S: Simd> Gate<S> {
+    /// By the offset, bound and factor of the gate, and what follows it.
+    #[inline(always)]
+    pub fn new(s: S, swish: [f32; 3], factor: f32, addend: f32) -> Self {
+        Gate { swish: swish.map(|x| s.splat(x)), factor: s.splat(factor), addend: s.splat(addend) }
+    }
+
+    /// The result for `x`.
+    #[inline(always)]
+    pub fn apply(self, s: S, x: S::F) -> S::F {
+        s.add(s.mul(HardSwish::apply(s, x, self.swish), self.factor), self.addend)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Convolutions and matrix products.
 
+use super::function::function;
 use super::numbers::{Residual, clamp_f32, requantize, requantize_residual, store_quantized, through_lut};
 use super::{Args, Memory, Ptr};
 use crate::numbers::fma_exact;
@@ -111,13 +112,23 @@ pub(super) fn gemm_f32<M: Memory>(variant: Variant, args: &Args, mem: &mut M) {
         if !args.ptr("res").is_null() {
             acc += mem.f32(element(args, "res", "res_row", "res_outer", o, r, 4 * n));
         }
-        let v = clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi"));
+        let v = gated(clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi")), args);
         let out = |bytes| element(args, "out", "out_row", "out_outer", o, r, n * bytes);
         match variant {
             Variant::U8 => store_quantized(v, out(1), args, mem),
             _ => mem.set_f32(out(4), v),
         }
     });
+}
+
+/// What the gate makes of a result.
+fn gated(v: f32, args: &Args) -> f32 {
+    let swish = [args.f32("gate_offset"), args.f32("gate_bound"), args.f32("gate_factor")];
+    if swish[2] == 0.0 {
+        v
+    } else {
+        function(Variant::HardSwishF32, v, swish) * args.f32("post_factor") + args.f32("post_addend")
+    }
 }
 
 /// Visits every output of a depthwise convolution with its channel, its output place and its first input place.
@@ -162,7 +173,7 @@ pub(super) fn depthwise_f32<M: Memory>(variant: Variant, args: &Args, mem: &mut 
             }
         }
         acc += mem.f32(args.ptr("bias").plus(4 * c));
-        let v = clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi"));
+        let v = gated(clamp_f32(acc, args.f32("clamp_lo"), args.f32("clamp_hi")), args);
         if quantized { store_quantized(v, out, args, mem) } else { mem.set_f32(out, v) }
     });
 }
