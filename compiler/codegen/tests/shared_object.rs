@@ -160,7 +160,7 @@ int main(void)
     CHECK(toy_create(&ctx, &options) == TOY_OK);
     toy_context_info info;
     CHECK(toy_info(ctx, &info) == 0 && info.threads == 2 && info.batch == 0 && info.profile_len == 2);
-    CHECK(toy_abi() == 6 && strcmp(toy_tier(ctx), "scalar") == 0 && toy_sha256()[31] == 0xab);
+    CHECK(toy_abi() == 7 && strcmp(toy_tier(ctx), "scalar") == 0 && toy_sha256()[31] == 0xab);
     CHECK(strstr(toy_json(), "\"generator\":\"qc test\""));
     CHECK(toy_n_inputs() == TOY_N_INPUTS && toy_n_outputs() == 1 && toy_input_info(1) == NULL);
     CHECK(strcmp(toy_input_info(0)->name, "x") == 0 && toy_output_info(0)->dims[1] == 4);
@@ -313,7 +313,7 @@ fn refusals_name_the_remedy() {
     let newer = qc_runtime::Note { format: 77, ..toy::note() };
     says(
         refusal(&path, &with_note(&newer)),
-        "has format 77, this version of qc reads format 6; compile the model again",
+        "has format 77, this version of qc reads format 7; compile the model again",
     );
     let future = qc_runtime::Note { tiers: vec!["avx9000".into()], ..toy::note() };
     says(refusal(&path, &with_note(&future)), "needs avx9000, this CPU offers ");
