@@ -210,7 +210,7 @@ fn contexts_that_cannot_be_made_say_why() {
         assert_eq!(status, Status::BadModel);
         assert!(sentence.contains(text), "{sentence:?} lacks {text:?}");
     };
-    refused(Model { abi_version: 99, ..*good }, "tables of version 99, this executor reads version 6");
+    refused(Model { abi_version: 99, ..*good }, "tables of version 99, this executor reads version 7");
     refused(Model { model_bytes: 8, ..*good }, "unexpected size");
     refused(toy::model(vec![]), "no variant");
     refused(Model { inputs: null(), ..*good }, "a list without an address");
