@@ -151,6 +151,17 @@ impl<'a, T: Clone> Walk<'a, T> {
         }
     }
 
+    /// How far the lists of errors and of nodes are.
+    pub fn mark(&self) -> [usize; 2] {
+        [self.errors.len(), self.report.len()]
+    }
+
+    /// Forgets what was found behind a mark; the errors are given back.
+    pub fn back_to(&mut self, mark: [usize; 2]) -> Vec<ImportError> {
+        self.report.truncate(mark[1]);
+        self.errors.split_off(mark[0].min(self.errors.len()))
+    }
+
     /// What a name stands for that a graph inside gives back; `None` if it failed.
     pub fn named<F: FrontEnd<'a, Tensor = T>>(&mut self, front: &F, name: &'a str) -> Option<T> {
         self.lookup(front, name, || F::undefined_output(name))

@@ -102,7 +102,9 @@ left and products of two computed sides are computed in f32, which holds the sam
 of a product its own scale, so results are the same whatever the batch is.
 
 `qc check MODEL` says whether a model can be compiled, and names all operators that cannot. Refused are, among others:
-control flow; what joins rows, or needs the number of rows, where only a run tells how many there are, as of chosen boxes;
+loops whose number of rounds only a run tells; `If` on a computed condition where its branches give different shapes or one reads
+by an index (else both are computed, and the condition chooses); what joins rows, or needs the number of rows, where only a run
+tells how many there are, as of chosen boxes;
 sequences of sequences; and quantization of activations per axis where it changes results.
 
 ## Ragged sequences

@@ -163,6 +163,8 @@ pub(crate) struct Graph {
     fold_bytes: usize,
     /// How many regions there are around `body`.
     depth: usize,
+    /// How many ops were made that end a run in which an index is out of range.
+    checks: usize,
     /// When the import has to be done; one node may become very many ops.
     pub deadline: Option<Deadline>,
 }
@@ -204,6 +206,7 @@ impl Graph {
             counted: HashMap::new(),
             fold_bytes,
             depth: 0,
+            checks: 0,
             deadline: None,
         }
     }
@@ -221,6 +224,7 @@ impl Graph {
         let (mut found, mut seen, mut left) = (Vec::new(), HashSet::from([v]), vec![v]);
         while let Some(v) = left.pop() {
             match self.m.producer(v) {
+                None if self.carried(v).is_some() => left.extend(self.carried(v).filter(|&x| seen.insert(x))),
                 None if self.m.tensor_ty(v).len() > MAX_STATED => return Vec::new(),
                 None => found.extend(self.m.name(v).map(str::to_string)),
                 Some(op) => left.extend(self.m.operands(op).iter().flatten().filter(|&&x| seen.insert(x))),
@@ -231,6 +235,28 @@ impl Graph {
         }
         found.sort();
         found
+    }
+
+    /// What an argument of a region that repeats is at first.
+    fn carried(&self, v: ValueId) -> Option<ValueId> {
+        let region = self.m.region_of(v)?;
+        let at = self.m.args(region).iter().position(|&arg| arg == v)?;
+        *self.m.operands(self.m.region_parent(region)?).get(at)?
+    }
+
+    /// Whether a tensor is computed from nothing but single integers that are inputs of the model.
+    pub fn is_of_settings(&self, v: &Value) -> bool {
+        let Value::Runtime(v) = v else { return false };
+        let names = self.inputs_behind(*v);
+        let inputs = self.m.args(self.m.body());
+        let is_setting = |name: &String| {
+            let found = inputs.iter().find(|&&v| self.m.name(v) == Some(name.as_str()));
+            found.is_some_and(|&v| {
+                let t = self.m.tensor_ty(v);
+                t.len() == 1 && matches!(t.elem, Elem::I32 | Elem::I64)
+            })
+        };
+        !names.is_empty() && names.iter().all(is_setting)
     }
 
     /// A tensor under the name of a model tensor, unless it has one.
@@ -257,6 +283,21 @@ impl Graph {
         let node = self.m.locs.add_node(name, op_type);
         self.loc = self.m.locs.at(node);
         node
+    }
+
+    /// The node from which ops come.
+    pub fn place(&self) -> LocId {
+        self.loc
+    }
+
+    /// Ops made from here on come from this node again.
+    pub fn back_at(&mut self, place: LocId) {
+        self.loc = place;
+    }
+
+    /// How many ops were made that end a run in which an index is out of range.
+    pub fn checks(&self) -> usize {
+        self.checks
     }
 
     /// How many ops were made, constants not counted.
@@ -369,6 +410,20 @@ impl Graph {
         Ok(Value::Runtime(v))
     }
 
+    /// Whether a tensor is a constant of stored integers.
+    pub fn is_stored(&self, v: &Value) -> bool {
+        matches!(v, Value::Runtime(v) if self.stored.contains_key(v))
+    }
+
+    /// A constant of stored integers once more, for the region that is being filled; `None` for anything else.
+    ///
+    /// # Errors
+    /// As [`Graph::quant_constant`].
+    pub fn stored_again(&mut self, v: &Value) -> Result<Option<Value>, Refusal> {
+        let stored = if let Value::Runtime(v) = v { self.stored.get(v).cloned() } else { None };
+        stored.map(|d| self.quant_constant(&d.name, d.stored.clone(), d.quant.clone())).transpose()
+    }
+
     /// The id of a format for tensors of `dims`.
     ///
     /// # Errors
@@ -450,6 +505,7 @@ impl Graph {
         let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc: self.loc };
         let op = b.create(def, &operands, attrs).map_err(|diag| Refusal::invalid(diag.message))?;
         self.made += 1;
+        self.checks += usize::from([graph::Index::DEF, graph::Offsets::DEF].iter().any(|d| d.name == def.name));
         let v = self.m.result(op);
         let dims = self.m.dims(v);
         if bounded(dims).is_none() || dims.contains(&0) {

@@ -1,10 +1,12 @@
 //! Regions that run once per index of an axis.
 
-use super::{Graph, Value};
+use super::{Dequantized, Graph, Value};
 use crate::elements::bounded;
 use crate::error::Refusal;
 use qc_dialects::graph;
-use qc_ir::{Builder, Insert, Type, ValueId, attrs};
+use qc_ir::{Builder, HostTensor, Insert, OpId, RegionId, Type, ValueId, attrs};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -35,14 +37,40 @@ pub(crate) struct Given {
     pub outputs: Vec<Value>,
 }
 
+/// A region that is being filled.
+pub(crate) enum Open {
+    /// The only step of a region, which needs none.
+    Once,
+    /// The op, its region, how many states it has, and what stood for constants around it.
+    Region { op: OpId, region: RegionId, outside: RegionId, states: usize, around: Around },
+}
+
+/// Constants that exist as values of the region around.
+type Around = (HashMap<*const HostTensor, ValueId>, HashMap<*const Dequantized, (Arc<Dequantized>, ValueId)>);
+
 impl Graph {
     /// Runs a region over an axis. A single step needs no region.
     ///
     /// # Errors
     /// What `body` says, and what does not fit.
     pub fn scan(&mut self, over: &Over<'_>, body: impl FnOnce(&mut Graph, Inside) -> Result<Given>) -> Result<Given> {
+        let (open, inside) = self.open_scan(over)?;
+        match body(self, inside) {
+            Ok(given) => self.close_scan(open, given),
+            Err(refusal) => {
+                self.abandon_scan(open);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Begins a region: what is made from here on is one step, until it is closed or abandoned.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn open_scan(&mut self, over: &Over<'_>) -> Result<(Open, Inside)> {
         if over.steps == 1 {
-            return self.once(over, body);
+            return Ok((Open::Once, self.once(over)?));
         }
         let operands: Vec<Value> = [over.states, over.sequences, over.same].concat();
         let values: Vec<ValueId> = operands.iter().map(|v| self.value(v)).collect();
@@ -75,19 +103,43 @@ impl Graph {
         let around = (std::mem::take(&mut self.constants), std::mem::take(&mut self.dequantized));
         let outside = std::mem::replace(&mut self.body, region);
         self.depth += 1;
-        let given = body(self, inside).map(|given| {
-            let all: Vec<ValueId> = given.states.iter().chain(&given.outputs).map(|v| self.value(v)).collect();
-            self.m.set_returns(region, &all);
-        });
+        Ok((Open::Region { op, region, outside, states, around }, inside))
+    }
+
+    /// Goes back to what is around a region, whose op is given back.
+    fn leave(&mut self, open: Open) -> Option<(OpId, usize)> {
+        let Open::Region { op, outside, states, around, .. } = open else { return None };
         self.depth -= 1;
         self.body = outside;
         (self.constants, self.dequantized) = around;
-        if let Err(refusal) = given {
+        Some((op, states))
+    }
+
+    /// Takes a region away that cannot be filled.
+    pub fn abandon_scan(&mut self, open: Open) {
+        if let Some((op, _)) = self.leave(open) {
             self.m.erase(op);
-            return Err(refusal);
         }
+    }
+
+    /// Ends a region by what one step gives.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn close_scan(&mut self, open: Open, given: Given) -> Result<Given> {
+        match &open {
+            Open::Once => return self.of_once(given),
+            Open::Region { region, .. } => {
+                let all: Vec<ValueId> = given.states.iter().chain(&given.outputs).map(|v| self.value(v)).collect();
+                self.m.set_returns(*region, &all);
+            }
+        }
+        let Some((op, states)) = self.leave(open) else { return Ok(given) };
         let mut b = Builder { m: &mut self.m, at: Insert::End(self.body), loc: self.loc };
-        b.finish(op).map_err(|diag| Refusal::invalid(diag.message))?;
+        if let Err(diag) = b.finish(op) {
+            self.m.erase(op);
+            return Err(Refusal::invalid(diag.message));
+        }
         self.made += 1;
         let results = self.m.results(op).to_vec();
         if let Some(dims) = results.iter().map(|&v| self.m.dims(v)).find(|dims| bounded(dims).is_none()) {
@@ -97,14 +149,18 @@ impl Graph {
         Ok(Given { states: results[..states].to_vec(), outputs: results[states..].to_vec() })
     }
 
-    /// The only step of a region.
-    fn once(&mut self, over: &Over<'_>, body: impl FnOnce(&mut Graph, Inside) -> Result<Given>) -> Result<Given> {
+    /// What the only step of a region reads.
+    fn once(&mut self, over: &Over<'_>) -> Result<Inside> {
         let mut items = Vec::new();
         for x in over.sequences {
             let dims = self.dims(x);
             items.push(self.reshape(x, &dims[1..])?);
         }
-        let given = body(self, Inside { states: over.states.to_vec(), items, same: over.same.to_vec() })?;
+        Ok(Inside { states: over.states.to_vec(), items, same: over.same.to_vec() })
+    }
+
+    /// The outputs of the only step of a region as those of all.
+    fn of_once(&mut self, given: Given) -> Result<Given> {
         let mut outputs = Vec::new();
         for y in &given.outputs {
             let dims: Vec<usize> = std::iter::once(1).chain(self.dims(y)).collect();

@@ -1,43 +1,28 @@
-//! `If` whose condition is known at import: the branch that is taken is part of the model, the other one is not there.
-//!
-//! What a branch reads of the graph around it counts as read by the node.
+//! `If`. Where its condition is known at import, the branch that is taken is part of the model, and the other one is not there.
+//! Where the model computes it, both branches are computed and the condition chooses between what they give; but for settings,
+//! single integers such as a sample rate, which are to be constants rather than cost a branch for nothing.
 
-use super::order::sorted;
+use super::Importer;
 use super::proto::{GraphProto, NodeProto};
-use super::{Importer, live_nodes, names_read};
 use crate::emit::Value;
-use crate::error::Refusal;
+use crate::error::{ImportError, Refusal};
 use crate::walk::{Emitted, Walk};
-use std::collections::HashSet;
 
-/// The graphs in the attributes of a node.
-pub(super) fn bodies(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
-    node.attribute.iter().filter_map(|a| a.g.as_deref())
-}
-
-/// All names that a node reads: its inputs, and what graphs in its attributes read of the graph around them.
-pub(super) fn reads(node: &NodeProto) -> Vec<&str> {
-    let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-    for body in bodies(node) {
-        let own: HashSet<&str> = own_names(body).collect();
-        let inside = body.node.iter().flat_map(reads).chain(body.output.iter().map(|o| o.name.as_str()));
-        names.extend(inside.filter(|name| !own.contains(name)));
+/// The branch of this name.
+fn named<'a>(node: &'a NodeProto, word: &str) -> Result<&'a GraphProto, Refusal> {
+    let graph = node.attribute.iter().find(|a| a.name == word).and_then(|a| a.g.as_deref());
+    let graph = graph.ok_or_else(|| Refusal::invalid(format!("it has no `{word}`")))?;
+    match graph.output.len() < node.output.len() {
+        true => Err(Refusal::invalid(format!("its `{word}` has {} outputs", graph.output.len()))),
+        false => Ok(graph),
     }
-    names
-}
-
-/// The names that a graph defines.
-fn own_names(graph: &GraphProto) -> impl Iterator<Item = &str> {
-    let nodes = graph.node.iter().flat_map(|n| &n.output).map(String::as_str);
-    let constants = graph.initializer.iter().map(|t| t.name.as_str());
-    nodes.chain(constants).chain(graph.input.iter().map(|i| i.name.as_str()))
 }
 
 impl<'a> Importer<'a> {
-    /// Lowers an `If` by the branch that its condition takes.
+    /// Lowers an `If`.
     ///
     /// # Errors
-    /// A condition that the model computes, or a branch that is not there.
+    /// Branches that are not there, and those of a computed condition between whose results it cannot choose.
     pub(super) fn branch(
         &mut self,
         walk: &mut Walk<'a, Value>,
@@ -45,41 +30,79 @@ impl<'a> Importer<'a> {
         condition: Option<Value>,
     ) -> Result<Emitted<'a, Value>, Refusal> {
         let condition = condition.ok_or_else(|| Refusal::invalid("it has no condition"))?;
+        let [yes, no] = [named(node, "then_branch"), named(node, "else_branch")];
         let known = condition.known().filter(|t| t.len() == 1).and_then(|t| t.int(0));
-        let taken = known.ok_or_else(|| {
-            Refusal::unsupported("its condition is computed by the model")
-                .remedy("export the model without control flow, or with the condition as a constant")
-                .of_computed(&condition)
-        })?;
-        let word = if taken != 0 { "then_branch" } else { "else_branch" };
-        let graph = node.attribute.iter().find(|a| a.name == word).and_then(|a| a.g.as_deref());
-        let graph = graph.ok_or_else(|| Refusal::invalid(format!("it has no `{word}`")))?;
-        if graph.output.len() < node.output.len() {
-            return Err(Refusal::invalid(format!("its `{word}` has {} outputs", graph.output.len())));
-        }
-        let order = sorted(graph).map_err(|e| Refusal::invalid(e.to_string()))?;
-        let nodes: Vec<(&NodeProto, bool)> = order.iter().copied().zip(live_nodes(graph, &order)).collect();
-        let names: Vec<&str> = own_names(graph).collect();
-        let hidden = walk.hide(&names);
-        self.read.extend(names_read(graph, &nodes));
-        let outer: Vec<_> = graph.initializer.iter().map(|t| (t, self.initializers.insert(&t.name, t))).collect();
-        self.depth += 1;
-        walk.nodes(self, &nodes);
-        let mut outputs = Vec::new();
-        for (port, name) in graph.output.iter().zip(&node.output) {
-            outputs.push((name.as_str(), walk.named(self, &port.name)));
-        }
-        self.depth -= 1;
-        for (t, outer) in outer {
-            match outer {
-                Some(outer) => self.initializers.insert(&t.name, outer),
-                None => self.initializers.remove(t.name.as_str()),
-            };
-        }
-        walk.restore(hidden);
-        let outputs = outputs.into_iter().filter(|(name, _)| !name.is_empty());
-        let outputs = outputs.map(|(name, value)| (name, value.map(|v| walk.g.named(v, name)))).collect();
+        let outputs = match known {
+            Some(taken) => {
+                let graph = if taken != 0 { yes? } else { no? };
+                self.inside(walk, graph, Vec::new())?
+            }
+            None if walk.g.is_of_settings(&condition) => {
+                return Err(Refusal::unsupported("its condition is computed from inputs that are settings")
+                    .remedy("export the model with the condition as a constant")
+                    .of_computed(&condition));
+            }
+            None => {
+                let computed = |reason: String| {
+                    Refusal::unsupported(format!("its condition is computed by the model, and {reason}"))
+                        .remedy("export the model without control flow, or with the condition as a constant")
+                        .of_computed(&condition)
+                };
+                let (yes, no) = (self.both(walk, yes?).map_err(computed)?, self.both(walk, no?).map_err(computed)?);
+                self.chosen(walk, node, &condition, [yes, no]).map_err(computed)?
+            }
+        };
+        let outputs = node.output.iter().zip(outputs).filter(|(name, _)| !name.is_empty());
+        let outputs = outputs.map(|(name, v)| (name.as_str(), v.map(|v| walk.g.named(v, name)))).collect();
         Ok(Emitted { outputs, why: "its condition is known, and so is the branch that is taken" })
+    }
+
+    /// What a branch gives that is computed whether it is taken or not.
+    fn both(&mut self, walk: &mut Walk<'a, Value>, graph: &'a GraphProto) -> Result<Vec<Option<Value>>, String> {
+        let (mark, checks) = (walk.mark(), walk.g.checks());
+        let given = self.inside(walk, graph, Vec::new()).map_err(|refusal| refusal.reason)?;
+        if walk.mark()[0] > mark[0] {
+            let first = walk.back_to(mark).into_iter().next();
+            return Err(match first {
+                Some(ImportError::Node { node, op_type, reason, .. }) => {
+                    format!("a branch has the node \"{node}\" ({op_type}): {reason}")
+                }
+                first => first.map_or_else(String::new, |e| e.to_string()),
+            });
+        }
+        match walk.g.checks() == checks {
+            true => Ok(given),
+            false => Err("a branch reads by an index that may be out of range where it is not taken".into()),
+        }
+    }
+
+    /// Of the results of two branches, those that the condition chooses.
+    fn chosen(
+        &self,
+        walk: &mut Walk<'a, Value>,
+        node: &NodeProto,
+        condition: &Value,
+        [yes, no]: [Vec<Option<Value>>; 2],
+    ) -> Result<Vec<Option<Value>>, String> {
+        let g = &mut walk.g;
+        let condition = g.reshape(condition, &[]).map_err(|_| "it is not one truth value")?;
+        let mut outputs = Vec::new();
+        for ((name, yes), no) in node.output.iter().zip(yes).zip(no) {
+            let (Some(yes), Some(no)) = (yes, no) else {
+                outputs.push(None);
+                continue;
+            };
+            if !self.read.contains(name.as_str()) {
+                outputs.push(Some(yes));
+                continue;
+            }
+            let [a, b] = [&yes, &no].map(|v| (g.dims(v), g.elem(v)));
+            if a != b {
+                return Err(format!("its branches give \"{name}\" the shapes {:?} and {:?} or other types", a.0, b.0));
+            }
+            outputs.push(Some(g.select(&condition, &yes, &no).map_err(|refusal| refusal.reason)?));
+        }
+        Ok(outputs)
     }
 }
 
@@ -125,11 +148,41 @@ mod tests {
         assert_eq!(Model { graph, ..m }.run(&[1.0, 2.0]).1, [0.0, -7.0]);
     }
 
-    #[test]
-    fn a_computed_condition_is_refused() {
+    /// A model that takes one of two branches by the sign of its input.
+    fn by_sign(branches: &[AttributeProto]) -> Model {
         let zero = floats("zero", &[1], &[0.0]);
         let m = Model::new(17, &[1]).constant(zero).node("Less", "x zero > c", &[]).node("Neg", "x > m", &[]);
-        let reason = m.node("If", "c > y", &branches()).import(&Default::default()).unwrap_err()[0].to_string();
-        assert!(reason.contains("computed by the model"), "{reason}");
+        m.node("If", "c > y", branches)
+    }
+
+    #[test]
+    fn a_computed_condition_chooses_between_results() {
+        let m = by_sign(&branches());
+        assert_eq!((m.run(&[-3.0]).1, m.run(&[3.0]).1), (vec![4.0], vec![-6.0]));
+    }
+
+    #[test]
+    fn a_setting_is_to_be_a_constant() {
+        let m = Model::new(17, &[1]).constant(super::super::tests::longs("rate", &[16000]));
+        let m = m.constant(floats("one", &[1], &[1.0])).node("Identity", "one > m", &[]);
+        let mut m = m.node("Equal", "x rate > c", &[]).node("If", "c > y", &branches());
+        m.graph.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = 7;
+        let reason = m.reasons().remove(0);
+        assert!(reason.contains("inputs that are settings") && reason.contains("`--input x=VALUE`"), "{reason}");
+    }
+
+    #[test]
+    fn results_between_which_nothing_can_choose_are_refused() {
+        let refused = |no: Model, part: &str| {
+            let [yes, _] = branches();
+            let reason = by_sign(&[yes, no.graph_attribute("else_branch", &["t"])]).reasons().remove(0);
+            assert!(reason.contains("computed by the model") && reason.contains(part), "{reason}");
+            assert!(reason.contains("`--input x=VALUE`"), "{reason}");
+        };
+        let pair = |m: &str| Model::new(17, &[2]).node("Concat", m, &[super::super::tests::int("axis", 0)]);
+        refused(pair("m m > t"), "the shapes [1] and [2]");
+        refused(Model::new(17, &[2]).node("Reshape", "m m > t", &[]), "a branch has the node \"Reshape:t\"");
+        let at = Model::new(17, &[2]).node("Cast", "x > i", &[super::super::tests::int("to", 7)]);
+        refused(at.node("Gather", "m i > t", &[]), "may be out of range");
     }
 }

@@ -2,6 +2,7 @@
 
 mod attention;
 mod blocked;
+mod body;
 mod branch;
 mod choose;
 mod detection;
@@ -24,6 +25,7 @@ mod qdq;
 mod qlinear;
 mod recurrent;
 mod reduce;
+mod repeat;
 mod resize;
 mod sample;
 mod scaled_attention;
@@ -45,7 +47,8 @@ use crate::{width, wire};
 use node::{Lower, Lowered, Node};
 use prost::Message;
 use proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use qc_ir::Elem;
+use qc_ir::{Elem, HostTensor};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -56,8 +59,12 @@ const OLDEST_OPSET: i64 = 6;
 struct Importer<'a> {
     source: &'a Source<'a>,
     constants: &'a Constants,
-    /// How many branches the walk is in: names inside are not those of the model.
+    /// How many graphs inside the walk is in: names there are not those of the model.
     depth: usize,
+    /// How many nodes were walked in graphs inside.
+    walked: usize,
+    /// Constants of graphs inside, by address: a body that repeats has them once.
+    decoded: RefCell<HashMap<*const TensorProto, Arc<HostTensor>>>,
     opset: i64,
     initializers: HashMap<&'a str, &'a TensorProto>,
     /// Names that live nodes read or the model gives back.
@@ -68,8 +75,12 @@ struct Importer<'a> {
 enum Operator {
     /// By a row of the table.
     Node(Lower),
-    /// By the branch that is taken.
+    /// `If`.
     Branch,
+    /// `Loop`.
+    Loop,
+    /// `Scan`.
+    Scan,
 }
 
 /// Imports an ONNX model.
@@ -87,7 +98,16 @@ pub(crate) fn import(source: &Source<'_>, options: &Options) -> Result<Imported,
     let declared: Vec<Declared> = ports.iter().map(|v| declare(v)).collect();
     let nodes: Vec<(&NodeProto, bool)> = nodes.iter().copied().zip(live_nodes(graph, &nodes)).collect();
     let constants = &options.constants;
-    let mut importer = Importer { source, constants, depth: 0, opset, initializers, read: names_read(graph, &nodes) };
+    let mut importer = Importer {
+        source,
+        constants,
+        depth: 0,
+        walked: 0,
+        decoded: RefCell::default(),
+        opset,
+        initializers,
+        read: names_read(graph, &nodes),
+    };
     let shapes = inputs::resolve(&declared, options).map_err(|mut list| {
         // Nothing can be lowered without shapes, but which operators are unknown can be told already.
         list.extend(walk::unknown(&importer, &nodes));
@@ -133,7 +153,7 @@ pub(crate) fn declared(source: &Source<'_>, options: &Options) -> Result<Vec<Dec
 /// How many inputs the nodes that take any number have, those in branches included.
 fn inputs_of_variadic(graph: &GraphProto) -> Vec<usize> {
     let own = graph.node.iter().filter(|n| width::is_variadic(&n.op_type)).map(|n| n.input.len());
-    own.chain(graph.node.iter().flat_map(branch::bodies).flat_map(inputs_of_variadic)).collect()
+    own.chain(graph.node.iter().flat_map(body::bodies).flat_map(inputs_of_variadic)).collect()
 }
 
 fn opset(model: &ModelProto) -> Result<i64, ImportErrors> {
@@ -196,7 +216,7 @@ fn live_nodes(graph: &GraphProto, nodes: &[&NodeProto]) -> Vec<bool> {
     for (node, live) in nodes.iter().zip(&mut live).rev() {
         *live = node.output.iter().any(|o| needed.contains(o.as_str()));
         if *live {
-            needed.extend(branch::reads(node));
+            needed.extend(body::reads(node));
         }
     }
     live
@@ -204,8 +224,25 @@ fn live_nodes(graph: &GraphProto, nodes: &[&NodeProto]) -> Vec<bool> {
 
 /// The names that live nodes read or the model gives back.
 fn names_read<'a>(graph: &'a GraphProto, nodes: &[(&'a NodeProto, bool)]) -> HashSet<&'a str> {
-    let inputs = nodes.iter().filter(|(_, live)| *live).flat_map(|(n, _)| branch::reads(n));
+    let inputs = nodes.iter().filter(|(_, live)| *live).flat_map(|(n, _)| body::reads(n));
     inputs.chain(graph.output.iter().map(|o| o.name.as_str())).collect()
+}
+
+impl Importer<'_> {
+    /// A constant of a graph inside, which `decode` makes the first time.
+    fn once(
+        &self,
+        proto: &TensorProto,
+        decode: impl FnOnce() -> Result<HostTensor, String>,
+    ) -> Result<Arc<HostTensor>, String> {
+        let at = std::ptr::from_ref(proto);
+        if let Some(known) = self.decoded.borrow().get(&at) {
+            return Ok(known.clone());
+        }
+        let tensor = Arc::new(decode()?);
+        self.decoded.borrow_mut().insert(at, tensor.clone());
+        Ok(tensor)
+    }
 }
 
 impl<'a> FrontEnd<'a> for Importer<'a> {
@@ -221,8 +258,13 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
     }
 
     fn operator(&self, node: &'a NodeProto) -> Result<Operator, Refusal> {
-        if node.op_type == "If" && matches!(&*node.domain, "" | "ai.onnx") {
-            return Ok(Operator::Branch);
+        if matches!(&*node.domain, "" | "ai.onnx") {
+            match &*node.op_type {
+                "If" => return Ok(Operator::Branch),
+                "Loop" => return Ok(Operator::Loop),
+                "Scan" => return Ok(Operator::Scan),
+                _ => {}
+            }
         }
         let found = ops::find(&node.domain, &node.op_type).ok_or_else(|| ops::unsupported(&node.domain, &node.op_type));
         found.map(Operator::Node)
@@ -241,7 +283,7 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         let decode = || tensor::read(proto, self.source.files);
         let read = match self.depth {
             0 => self.constants.read(name, decode),
-            _ => decode().map(Arc::new),
+            _ => self.once(proto, decode),
         };
         let read = read.map(|tensor| {
             g.grant(&tensor);
@@ -265,7 +307,12 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         inputs: Vec<Vec<Option<Value>>>,
     ) -> Result<Emitted<'a, Value>, Refusal> {
         let mut inputs = inputs.into_iter().flatten();
-        let Operator::Node(lower) = operator else { return self.branch(walk, proto, inputs.next().flatten()) };
+        let lower = match operator {
+            Operator::Node(lower) => lower,
+            Operator::Branch => return self.branch(walk, proto, inputs.next().flatten()),
+            Operator::Loop => return self.rounds(walk, proto, inputs.collect()),
+            Operator::Scan => return self.scan(walk, proto, inputs.collect()),
+        };
         let inputs = inputs.collect();
         let used = proto.output.iter().map(|o| self.read.contains(o.as_str())).collect();
         let node = Node { proto, inputs, used, opset: self.opset, files: self.source.files };
@@ -275,7 +322,9 @@ impl<'a> FrontEnd<'a> for Importer<'a> {
         let named = all.filter(|(name, _)| !name.is_empty());
         let is_constant = proto.op_type == "Constant";
         let kept = |name: &str, value: Value| match value {
-            Value::Known(k) if is_constant => Value::Known(Known { tensor: self.constants.keep(name, k.tensor), ..k }),
+            Value::Known(k) if is_constant && self.depth == 0 => {
+                Value::Known(Known { tensor: self.constants.keep(name, k.tensor), ..k })
+            }
             other => other,
         };
         let one =

@@ -138,6 +138,9 @@ static OPS: &[(&str, Lower)] = &[
     ("Xor", logic::xor),
 ];
 
+/// Those that have graphs inside; the importer walks them.
+const CONTROL: [&str; 3] = ["If", "Loop", "Scan"];
+
 /// Those of the domain `com.microsoft`, sorted by name.
 static MICROSOFT: &[(&str, Lower)] = &[
     ("Attention", attention::attention),
@@ -188,7 +191,8 @@ fn functions(domain: &str) -> impl Iterator<Item = (&'static str, Lower)> {
 /// The operators of a domain that are understood, sorted.
 pub(crate) fn names(domain: &str) -> Vec<&'static str> {
     let ops = table(domain).unwrap_or_default().iter().copied();
-    let mut names: Vec<&str> = ops.chain(functions(domain)).map(|(name, _)| name).collect();
+    let control = CONTROL.into_iter().filter(|_| matches!(domain, "" | "ai.onnx"));
+    let mut names: Vec<&str> = ops.chain(functions(domain)).map(|(name, _)| name).chain(control).collect();
     names.sort_unstable();
     names
 }
@@ -207,7 +211,6 @@ pub(super) fn unsupported(domain: &str, op_type: &str) -> Refusal {
             .remedy("export the model with standard ONNX operators");
     }
     let remedy = match op_type {
-        "Loop" | "Scan" => "export the model without control flow",
         _ if domain == "com.microsoft" => "export the model with standard ONNX operators",
         _ => "export the model without it, or report the need for it (README.md of qc says where)",
     };

@@ -24,7 +24,7 @@ pub(super) fn sorted(graph: &GraphProto) -> Result<Vec<&NodeProto>, ImportError>
     let writers = writers(graph)?;
     let mut state = vec![State::Waiting; graph.node.len()];
     let mut out = Vec::with_capacity(graph.node.len());
-    let reads: Vec<Vec<&str>> = graph.node.iter().map(super::branch::reads).collect();
+    let reads: Vec<Vec<&str>> = graph.node.iter().map(super::body::reads).collect();
     // Nodes being placed, with how many of their inputs were looked at.
     let mut open: Vec<(usize, usize)> = Vec::new();
     for first in 0..graph.node.len() {

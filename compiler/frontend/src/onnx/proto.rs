@@ -1,6 +1,6 @@
 //! The part of ONNX's protobuf schema that the importer reads, written by hand for `prost`.
 //!
-//! Fields that are not listed are skipped while decoding. The bodies of `If` and `Loop` are graphs in attributes; how deep
+//! Fields that are not listed are skipped while decoding. The bodies of `If`, `Loop` and `Scan` are graphs in attributes; how deep
 //! they nest is bounded by `wire`.
 
 use crate::wire::{Field, Message};
