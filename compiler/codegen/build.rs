@@ -13,7 +13,7 @@ use std::{env, fs};
 mod triple;
 
 /// A symbol the executor defines; the archive member that has it is the object.
-const ENTRY: &[u8] = b"qc_model_v6";
+const ENTRY: &[u8] = b"qc_model_v7";
 
 const FLAGS: &[&str] = &[
     "--edition=2024",

@@ -83,8 +83,8 @@ fn memory_is_never_writable_and_executable() {
     assert_eq!(value(elf::DT_FLAGS_1), Some(elf::DF_1_NOW.0));
     assert!(value(elf::DT_TEXTREL).is_none());
     let exports: Vec<_> = file.dynamic_symbols().filter(|s| s.is_definition()).map(|s| s.name().unwrap()).collect();
-    assert!(exports.contains(&"qc_model_v6") && exports.contains(&"toy_run"), "{exports:?}");
-    assert!(exports.iter().all(|name| *name == "qc_model_v6" || name.starts_with("toy_")), "{exports:?}");
+    assert!(exports.contains(&"qc_model_v7") && exports.contains(&"toy_run"), "{exports:?}");
+    assert!(exports.iter().all(|name| *name == "qc_model_v7" || name.starts_with("toy_")), "{exports:?}");
     let imports: Vec<_> = file.dynamic_symbols().filter(|s| s.is_undefined()).map(|s| s.name().unwrap()).collect();
     assert!(imports.iter().all(|name| name.is_empty() || qc_embed::sys::IMPORTS.contains(name)), "{imports:?}");
     assert!(imports.contains(&"memcpy"));

@@ -8,11 +8,11 @@
 
 use core::ffi::{c_char, c_void};
 
-/// Version of every layout in this file; the `v6` of `qc_model_v6`.
+/// Version of every layout in this file; the `v7` of `qc_model_v7`.
 pub const ABI_VERSION: u32 = 7;
 
 /// Name of the one generic symbol every model exports: `extern "C" fn() -> *const Api`.
-pub const ENTRY_SYMBOL: &str = "qc_model_v6";
+pub const ENTRY_SYMBOL: &str = "qc_model_v7";
 
 /// Readable bytes before and after the arena, and after the weights, that kernels may touch beyond a buffer.
 pub const SLACK_BYTES: usize = 128;

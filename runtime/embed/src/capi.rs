@@ -1,7 +1,7 @@
 //! The functions a shared object exports, over the one model it holds.
 //!
 //! The linker renames them: `qc_model_run` becomes `resnet50_run`, and so on (`EXPORTS` of the code generator); only
-//! `qc_model_v6` keeps its name in every artefact. They exist in the embedded build only, since they refer to the
+//! `qc_model_v7` keeps its name in every artefact. They exist in the embedded build only, since they refer to the
 //! `QC_MODEL` that the code generator defines.
 
 use crate::abi::*;
@@ -22,7 +22,7 @@ fn model() -> &'static Model {
 
 /// The function table of this model; the entry of loaders that do not know its prefix.
 #[unsafe(no_mangle)]
-pub extern "C" fn qc_model_v6() -> *const Api {
+pub extern "C" fn qc_model_v7() -> *const Api {
     &API
 }
 
