@@ -83,6 +83,16 @@ impl Graph {
         self.integers(IntFunction::Sub, &ends, &starts)
     }
 
+    /// Lengths of sequences of at most `steps`, as i32. Another number ends the run, but for a negative one, which is noted as one step
+    /// more than there are.
+    pub fn checked_lengths(&mut self, lengths: &Value, steps: usize) -> Result<Value> {
+        let (zero, beyond) =
+            (self.integer(self.elem(lengths), 0)?, self.integer(self.elem(lengths), steps as i64 + 1)?);
+        let negative = self.compare(Relation::Less, lengths, &zero)?;
+        let lengths = self.select(&negative, &beyond, lengths)?;
+        self.index(&lengths, steps + 1)
+    }
+
     /// `[rows]`, i32: the sequence of each row, which is how many sequences end at it or before.
     fn sequence_of_rows(&mut self, r: &Ragged) -> Result<Value> {
         self.charge(4 * (r.rows + 1))?;

@@ -96,8 +96,8 @@ fn read(g: &mut Graph, real: &Value, own: Format, scale: f32, shift: i32) -> Res
 /// Whether an op makes or reads bytes.
 pub(super) fn concerns(desc: &OpDesc, inputs: &[(&str, Vec<Tensor>)]) -> bool {
     let is_bytes = |t: &Tensor| matches!(t, Tensor::Bytes { .. });
-    let converts = matches!(desc.r#type.as_str(), "quantize" | "dequantize" | "requantize");
-    converts || desc.r#type == "fused_transpose" || inputs.iter().any(|(_, list)| list.iter().any(is_bytes))
+    // A transposition may make bytes of floats.
+    desc.r#type == "fused_transpose" || inputs.iter().any(|(_, list)| list.iter().any(is_bytes))
 }
 
 /// Lowers an op that makes or reads bytes; `real` lowers it as one of floats.
@@ -108,23 +108,17 @@ pub(super) fn lower<'a>(
     real: impl FnOnce(&mut Graph, &Op<'a>) -> Result<Lowered>,
 ) -> Result<Lowered> {
     let kind = op.desc.r#type.as_str();
-    let first = |slot: &str| inputs.iter().find(|(s, _)| *s == slot).and_then(|(_, list)| list.first());
-    match kind {
-        "quantize" => return quantize(g, &op),
-        "dequantize" | "requantize" => {
-            let Some(Tensor::Bytes { real, format }) = first("Input") else {
-                return Err(Refusal::invalid("its input is no quantized tensor"));
-            };
-            return if kind == "dequantize" {
-                dequantize(g, &op, real, *format)
-            } else {
-                requantize(g, &op, real, *format)
-            };
-        }
-        _ if ![COMPUTED, MOVED, READ].iter().any(|list| list.contains(&kind)) => {
-            return Err(Refusal::unsupported("it reads quantized bytes, for which it is not known"));
-        }
-        _ => {}
+    if let ("dequantize" | "requantize", [(_, tensors)]) = (kind, inputs)
+        && let [Tensor::Bytes { real, format }] = &tensors[..]
+    {
+        return if kind == "dequantize" {
+            dequantize(g, &op, real, *format)
+        } else {
+            requantize(g, &op, real, *format)
+        };
+    }
+    if !is_known(kind) {
+        return Err(Refusal::unsupported("it reads quantized bytes, for which it is not known"));
     }
     let mut formats = Vec::new();
     let mut op = op;
@@ -155,7 +149,12 @@ pub(super) fn lower<'a>(
     Ok(lowered)
 }
 
-fn quantize(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+/// What only bytes can go through.
+pub(super) fn of_floats(_: &mut Graph, _: &Op<'_>) -> Result<Lowered> {
+    Err(Refusal::invalid("its input is no quantized tensor"))
+}
+
+pub(super) fn quantize(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     if op.flag("bfloat16", false)? {
         return Err(Refusal::unsupported("it makes numbers of 16 bits").remedy("give the float program"));
     }

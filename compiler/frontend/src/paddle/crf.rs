@@ -40,8 +40,8 @@ fn padded(g: &mut Graph, op: &Op<'_>, lengths: &Value) -> Result<Lowered> {
     if count != items || !matches!(g.elem(lengths), Elem::I32 | Elem::I64) {
         return Err(Refusal::invalid(format!("its lengths have shape {:?}", g.dims(lengths))));
     }
-    let lengths = g.reshape(lengths, &[items, 1])?;
-    let lengths = g.cast(&lengths, Elem::I32)?;
+    let lengths = g.checked_lengths(lengths, steps)?;
+    let lengths = g.reshape(&lengths, &[items, 1])?;
     let step = g.along(Elem::I32, 2, 1, steps)?;
     let next = g.integers(IntFunction::Add, &step, &g.integer(Elem::I32, 1)?)?;
     let last = g.compare(Relation::Equal, &next, &lengths)?;
@@ -179,5 +179,17 @@ mod tests {
         want.push(0);
         want.extend(best(&scores[4..], &w));
         assert_eq!((y[0].dims(), y[0].as_i64()), (&[2, 4][..], Some(&want[..])));
+    }
+
+    #[test]
+    fn a_length_beyond_the_steps_is_no_length() {
+        for bad in [5, -1] {
+            let lengths = [ints("int32_values", &[3, bad]), int("dtype", 2), ints("shape", &[2])];
+            let program =
+                Program::new(&[2, 4, 3]).floats("w", &[5, 3], &[0.0; 15]).op("assign_value", "", "Out=n", &lengths);
+            let program = program.op("crf_decoding", "Emission=x Transition=w Length=n", "ViterbiPath=y", &[]);
+            let reasons = program.finish().reasons();
+            assert!(reasons[0].contains("holds 5, which is no index of a dim of 5"), "{reasons:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Fused ops of Paddle's own optimised programs.
 
 use super::elementwise::binary;
-use super::movement::with_ones;
+use super::movement::{permuted, with_ones};
 use super::nn::fused_activation;
 use super::op::{Lowered, Op};
 use crate::emit::{Arith, Graph, Norm, Value};
@@ -151,11 +151,7 @@ pub(super) fn transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
             Refusal::unsupported("another shape fused with it is not supported").remedy("save the program unoptimised")
         );
     }
-    let x = op.input("X")?;
-    let rank = g.dims(x).len();
-    let perm = op.ints("axis")?.unwrap_or_default();
-    let perm = perm.iter().map(|&p| shape::axis(p, rank)).collect::<Result<Vec<_>>>()?;
-    let mut value = g.transpose(x, &perm)?;
+    let mut value = permuted(g, op)?;
     if let Some(axes) = set("fused_unsqueeze2_axes")? {
         let dims = with_ones(g.dims(&value), &axes)?;
         value = g.reshape(&value, &dims)?;

@@ -3,8 +3,6 @@
 mod absorb;
 #[cfg(test)]
 mod cases;
-mod cells;
-mod cells_int8;
 mod choose;
 mod converted;
 mod crf;
@@ -446,8 +444,8 @@ impl<'a> Importer<'a> {
         let bytes = converted::concerns(desc, &inputs).then(|| inputs.clone());
         // Bytes are not brought into a form of their own before it is known how they are read.
         let inputs = match &bytes {
-            Some(_) if desc.r#type != "quantize" => Vec::new(),
-            _ => plain(&mut walk.g, inputs)?,
+            Some(_) => Vec::new(),
+            None => plain(&mut walk.g, inputs)?,
         };
         let is_read = |name: &String| self.readers.contains_key(name.as_str());
         let read = desc.outputs.iter().filter(|slot| slot.arguments.iter().any(is_read));

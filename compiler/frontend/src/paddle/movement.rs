@@ -86,11 +86,16 @@ pub(super) fn with_ones(mut dims: Vec<usize>, axes: &[i64]) -> Result<Vec<usize>
 }
 
 pub(super) fn transpose(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    Ok(Lowered::identity(permuted(g, op)?, "it changes no axis"))
+}
+
+/// The input with its axes in the order of `axis`.
+pub(super) fn permuted(g: &mut Graph, op: &Op<'_>) -> Result<Value> {
     let x = op.input("X")?;
     let rank = g.dims(x).len();
     let perm = op.ints("axis")?.ok_or_else(|| Refusal::invalid("it has no axis list"))?;
     let perm = perm.iter().map(|&p| shape::axis(p, rank)).collect::<Result<Vec<_>>>()?;
-    Ok(Lowered::identity(g.transpose(x, &perm)?, "it changes no axis"))
+    g.transpose(x, &perm)
 }
 
 /// The axis of a concat or split, which may come as a tensor.

@@ -1,9 +1,9 @@
 //! `rnn`: layers of cells over padded sequences, in one or both directions.
 
-use super::op::{Lowered, Op, Tensor};
 use crate::emit::recurrent::{Cell, IOFC, Kind, Sequence, Squash, Weights, lengths};
 use crate::emit::{Graph, Value};
 use crate::error::Refusal;
+use crate::paddle::op::{Lowered, Op, Tensor};
 use qc_dialects::graph::activation::Function;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -48,7 +48,7 @@ fn at(g: &mut Graph, v: &Value, i: usize) -> Result<Value> {
     g.reshape(&part, &dims[1..])
 }
 
-pub(super) fn rnn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+pub(in crate::paddle) fn rnn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let (cell, order) = cell(op.text("mode")?)?;
     let directions = if op.flag("is_bidirec", false)? { 2 } else { 1 };
     let layers = usize::try_from(op.int("num_layers")?.unwrap_or(1)).ok().filter(|n| (1..=MAX_LAYERS).contains(n));
@@ -105,7 +105,7 @@ pub(super) fn rnn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Program, int, text};
+    use crate::paddle::tests::{Program, int, text};
 
     /// A layer of one unit over two steps; `gates` are what each takes of the input.
     fn layer(mode: &'static str, gates: &[f32]) -> Program {

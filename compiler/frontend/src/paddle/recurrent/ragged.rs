@@ -3,12 +3,12 @@
 //! Rows are the steps of one scan, sequence after sequence; where one begins, the state starts anew. A cell that runs backwards does
 //! so in each sequence, so its rows are gone through from the last to the first.
 
-use super::cells_int8;
-use super::op::{Lowered, Op, Tensor};
+use super::bytes;
 use crate::emit::ragged::Ragged;
 use crate::emit::recurrent::{Cell, Kind, Sequence, Squash, Weights};
 use crate::emit::{Graph, Value};
 use crate::error::Refusal;
+use crate::paddle::op::{Lowered, Op, Tensor};
 use qc_dialects::graph::activation::Function;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -17,7 +17,7 @@ type Result<T> = std::result::Result<T, Refusal>;
 const MAX_LAYERS: usize = 64;
 
 /// The places of `i, o, f, c` where gates stand in the order `c, i, f, o`.
-pub(super) const CIFO: [usize; 4] = [1, 3, 2, 0];
+pub(in crate::paddle) const CIFO: [usize; 4] = [1, 3, 2, 0];
 
 fn squash(op: &Op<'_>, attribute: &str, default: &str) -> Result<Squash> {
     let word = op.text(attribute)?;
@@ -31,7 +31,7 @@ fn squash(op: &Op<'_>, attribute: &str, default: &str) -> Result<Squash> {
 }
 
 /// Whether gates go through sigmoids and what is new through tanh.
-pub(super) fn functions_are_usual(op: &Op<'_>) -> Result<bool> {
+pub(in crate::paddle) fn functions_are_usual(op: &Op<'_>) -> Result<bool> {
     let [sigmoid, tanh] = [Function::Sigmoid, Function::Tanh].map(Squash::Function);
     let others = ["activation", "candidate_activation", "cell_activation"];
     let mut usual = squash(op, "gate_activation", "sigmoid")? == sigmoid;
@@ -135,7 +135,7 @@ fn gated(g: &mut Graph, op: &Op<'_>, slot: &str, input: Option<&Value>, state: &
 }
 
 /// One step of a GRU, whose functions are numbers.
-pub(super) fn gru_unit(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+pub(in crate::paddle) fn gru_unit(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let function = |name: &str, default: i64| {
         Ok(match op.int(name)?.unwrap_or(default) {
             0 => Squash::Affine { alpha: 1.0, beta: 0.0 },
@@ -169,19 +169,19 @@ pub(super) fn gru_unit(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     Ok(Lowered::many(g.recurrent(&cell, &Weights { input: None, state, bias, peepholes: None }, &sequence)?.last))
 }
 
-pub(super) fn gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+pub(in crate::paddle) fn gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     gated(g, op, "Input", None, op.input("Weight")?)
 }
 
-pub(super) fn fusion_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    if cells_int8::is_int8(op) {
-        return cells_int8::fusion_gru(g, op);
+pub(in crate::paddle) fn fusion_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    if bytes::is_int8(op) {
+        return bytes::fusion_gru(g, op);
     }
     gated(g, op, "X", Some(op.input("WeightX")?), op.input("WeightH")?)
 }
 
 /// Layers of GRUs in both directions.
-pub(super) fn multi_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+pub(in crate::paddle) fn multi_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let layers = usize::try_from(op.int("layers")?.unwrap_or(1)).ok().filter(|n| (1..=MAX_LAYERS).contains(n));
     let layers = layers.ok_or_else(|| Refusal::invalid("its number of layers"))?;
     let (inputs, states, biases) = (op.all("WeightX"), op.all("WeightH"), op.all("Bias"));
@@ -189,8 +189,8 @@ pub(super) fn multi_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     if !fits {
         return Err(Refusal::invalid(format!("{layers} layers do not have {} weights", inputs.len())));
     }
-    if cells_int8::is_int8(op) {
-        return cells_int8::multi_gru(g, op, layers);
+    if bytes::is_int8(op) {
+        return bytes::multi_gru(g, op, layers);
     }
     let (cell, sequences) = (gru_cell(op)?, op.sequences("X")?);
     let mut x = op.input("X")?.clone();
@@ -244,20 +244,20 @@ fn long_short(g: &mut Graph, op: &Op<'_>, slot: &str, input: Option<&Value>, sta
     Ok(lowered)
 }
 
-pub(super) fn lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+pub(in crate::paddle) fn lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     long_short(g, op, "Input", None, op.input("Weight")?)
 }
 
-pub(super) fn fusion_lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
-    if cells_int8::is_int8(op) {
-        return cells_int8::fusion_lstm(g, op);
+pub(in crate::paddle) fn fusion_lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+    if bytes::is_int8(op) {
+        return bytes::fusion_lstm(g, op);
     }
     long_short(g, op, "X", Some(op.input("WeightX")?), op.input("WeightH")?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Program, flag};
+    use crate::paddle::tests::{Program, flag};
 
     fn sigmoid(x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())

@@ -3,12 +3,12 @@
 //! Input and hidden state are bytes `clamp(round(x * scale + shift), 0, 255)` of one scale; weights are s8 with one scale per
 //! column. Sums are exact integers, gates and the state of an LSTM's cell are f32. The state is what its byte stands for.
 
-use super::cells::{CIFO, functions_are_usual};
-use super::op::{Lowered, Op};
+use super::ragged::{CIFO, functions_are_usual};
 use crate::emit::ragged::Ragged;
 use crate::emit::scan::{Given, Inside, Over};
 use crate::emit::{Arith, Graph, Value, scalar};
 use crate::error::Refusal;
+use crate::paddle::op::{Lowered, Op};
 use qc_dialects::graph::{self, Function, IntFunction};
 use qc_ir::{Elem, HostTensor, Quant, Store, attrs};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 type Result<T> = std::result::Result<T, Refusal>;
 
 /// Whether an op is one of a converted program.
-pub(super) fn is_int8(op: &Op<'_>) -> bool {
+pub(in crate::paddle) fn is_int8(op: &Op<'_>) -> bool {
     op.text("mkldnn_data_type").is_ok_and(|word| word == "int8")
 }
 
@@ -257,7 +257,7 @@ fn given(g: &mut Graph, op: &Op<'_>, bytes: Bytes, stored: &Value, r: &Ragged) -
     Ok(Lowered::from(hidden).of(r.clone()))
 }
 
-pub(super) fn fusion_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+pub(in crate::paddle) fn fusion_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let (x, r, scales) = (op.input("X")?, op.sequences("X")?, op.floats("Scale_weights")?.unwrap_or_default());
     let cell = gru_cell(op, [op.input("WeightX")?, op.input("WeightH")?], op.optional("Bias"), &scales)?;
     let way = Way { is_lstm: false, reverse: op.flag("is_reverse", false)? };
@@ -265,7 +265,7 @@ pub(super) fn fusion_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     given(g, op, cell.bytes, &stored, r)
 }
 
-pub(super) fn fusion_lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
+pub(in crate::paddle) fn fusion_lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     let (x, r, scales) = (op.input("X")?, op.sequences("X")?, op.floats("Scale_weights")?.unwrap_or_default());
     if op.flag("use_peepholes", true)? || op.is_read("Cell") {
         return Err(Refusal::unsupported("INT8 of it has neither peepholes nor the states of cells"));
@@ -293,7 +293,7 @@ pub(super) fn fusion_lstm(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
 }
 
 /// Layers of both directions; between them the data stay bytes.
-pub(super) fn multi_gru(g: &mut Graph, op: &Op<'_>, layers: usize) -> Result<Lowered> {
+pub(in crate::paddle) fn multi_gru(g: &mut Graph, op: &Op<'_>, layers: usize) -> Result<Lowered> {
     let (r, all) = (op.sequences("X")?, op.all("Scale_weights"));
     let (inputs, states, biases) = (op.all("WeightX"), op.all("WeightH"), op.all("Bias"));
     let bytes = Bytes::of(op)?;
@@ -315,7 +315,7 @@ pub(super) fn multi_gru(g: &mut Graph, op: &Op<'_>, layers: usize) -> Result<Low
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Program, flag, float, floats, text};
+    use crate::paddle::tests::{Program, flag, float, floats, text};
 
     const SCALE: f32 = 100.0;
 
