@@ -166,6 +166,23 @@ impl Graph {
         self.slice(x, &ranges)
     }
 
+    /// Index `i` of the first dim, without it.
+    pub fn item(&mut self, x: &Value, i: usize) -> Result<Value, Refusal> {
+        let dims = self.dims(x);
+        let one = self.narrow(x, 0, i, i + 1)?;
+        self.reshape(&one, &dims[1..])
+    }
+
+    /// The inputs, which have one shape, along a new first dim.
+    pub fn stack(&mut self, inputs: &[Value]) -> Result<Value, Refusal> {
+        let mut parts = Vec::new();
+        for x in inputs {
+            let dims: Vec<usize> = std::iter::once(1).chain(self.dims(x)).collect();
+            parts.push(self.reshape(x, &dims)?);
+        }
+        self.concat(&parts, 0)
+    }
+
     /// The inputs one after the other along `axis`.
     pub fn concat(&mut self, inputs: &[Value], axis: usize) -> Result<Value, Refusal> {
         let [first, rest @ ..] = inputs else { return Err(Refusal::invalid("a concat needs an input")) };

@@ -99,8 +99,7 @@ fn of_direction(g: &mut Graph, v: &Value, d: usize, directions: usize) -> Result
     if dims.first() != Some(&directions) || dims.len() < 2 {
         return Err(Refusal::invalid(format!("an input of shape {dims:?} does not have {directions} directions")));
     }
-    let part = g.narrow(v, 0, d, d + 1)?;
-    g.reshape(&part, &dims[1..])
+    g.item(v, d)
 }
 
 fn weights(g: &mut Graph, n: &Node<'_>, kind: Kind, d: usize, directions: usize) -> Result<Weights> {

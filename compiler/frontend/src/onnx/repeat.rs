@@ -153,9 +153,7 @@ impl<'a> Importer<'a> {
             let mut given: Vec<(&'a str, Value)> = Vec::new();
             given.extend(r.states.iter().zip(&states).map(|((name, _), v)| (*name, v.clone())));
             for (name, x) in &r.sequences {
-                let dims = walk.g.dims(x);
-                let one = walk.g.narrow(x, 0, at, at + 1)?;
-                given.push((*name, walk.g.reshape(&one, &dims[1..])?));
+                given.push((*name, walk.g.item(x, at)?));
             }
             let number = || Value::from(HostTensor::i64(Vec::<usize>::new(), vec![t as i64]));
             given.extend(r.number.map(|name| (name, number())));
@@ -175,12 +173,8 @@ impl<'a> Importer<'a> {
         }
         let mut outputs = Vec::new();
         for i in 0..rounds.first().map_or(0, Vec::len) {
-            let mut parts = Vec::new();
-            for round in &rounds {
-                let dims: Vec<usize> = std::iter::once(1).chain(walk.g.dims(&round[i])).collect();
-                parts.push(walk.g.reshape(&round[i], &dims)?);
-            }
-            outputs.push(walk.g.concat(&parts, 0)?);
+            let parts: Vec<Value> = rounds.iter().map(|round| round[i].clone()).collect();
+            outputs.push(walk.g.stack(&parts)?);
         }
         Ok(Some(Given { states, outputs }))
     }
@@ -374,21 +368,17 @@ impl<'a> Importer<'a> {
         for item in 0..items {
             let mut own = Vec::new();
             for v in &given {
-                let dims = walk.g.dims(v);
-                let one = walk.g.narrow(v, 0, item, item + 1)?;
-                own.push(walk.g.reshape(&one, &dims[1..])?);
+                own.push(walk.g.item(v, item)?);
             }
             let emitted = self.scanned(walk, node, form, own)?;
             for (name, v) in emitted.outputs {
                 let Some(v) = v else { continue };
-                let dims: Vec<usize> = std::iter::once(1).chain(walk.g.dims(&v)).collect();
-                let v = walk.g.reshape(&v, &dims)?;
                 node.output.iter().position(|o| o == name).into_iter().for_each(|i| all[i].push(v.clone()));
             }
         }
         let mut outputs = Vec::new();
         for (name, parts) in node.output.iter().zip(all) {
-            let whole = if parts.len() == items { Some(walk.g.concat(&parts, 0)?) } else { None };
+            let whole = if parts.len() == items { Some(walk.g.stack(&parts)?) } else { None };
             outputs.push((name.as_str(), whole));
         }
         outputs.retain(|(name, _)| !name.is_empty());

@@ -44,8 +44,7 @@ fn at(g: &mut Graph, v: &Value, i: usize) -> Result<Value> {
     if dims.len() != 3 || i >= dims[0] {
         return Err(Refusal::invalid(format!("a first state has shape {dims:?}")));
     }
-    let part = g.narrow(v, 0, i, i + 1)?;
-    g.reshape(&part, &dims[1..])
+    g.item(v, i)
 }
 
 pub(in crate::paddle) fn rnn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
@@ -93,12 +92,8 @@ pub(in crate::paddle) fn rnn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
     }
     let mut lowered = Lowered::from(x);
     for state in 0..last[0].len() {
-        let mut parts = Vec::new();
-        for own in &last {
-            let dims: Vec<usize> = std::iter::once(1).chain(g.dims(&own[state])).collect();
-            parts.push(g.reshape(&own[state], &dims)?);
-        }
-        lowered.extra.push(("State", Tensor::Plain(g.concat(&parts, 0)?)));
+        let parts: Vec<Value> = last.iter().map(|own| own[state].clone()).collect();
+        lowered.extra.push(("State", Tensor::Plain(g.stack(&parts)?)));
     }
     Ok(lowered)
 }
