@@ -149,7 +149,95 @@ fn the_lists_of_operators_are_current() {
         }
         writeln!(text, "{line}").unwrap();
     }
+    text += &refused();
     check("models.md", &text);
+}
+
+/// Why node tests of ONNX that ONNX Runtime passes are refused, by how their refusals begin.
+const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &["BatchNormalization: it is in training", "Dropout: it is in training"],
+        "Training is not what qc is for: export the model for inference.",
+    ),
+    (
+        &[
+            "RegexFullMatch",
+            "StringConcat",
+            "StringNormalizer",
+            "StringSplit",
+            "TfIdfVectorizer",
+            "input or output \"x\": element type string",
+        ],
+        "Texts are no tensors of numbers; they are prepared in front of a network.",
+    ),
+    (
+        &["Optional", "Sequence", "SplitToSequence"],
+        "Sequences and optional values have no static shape. Exporters for inference write tensors.",
+    ),
+    (&["BitCast", "TensorScatter"], "Operators of the newest sets, which exporters do not write yet."),
+    (
+        &["DeformConv", "Det", "MaxPool: its output `Indices`", "MaxUnpool", "Unique"],
+        "Not built: no network that is known here to be deployed on CPUs has it.",
+    ),
+    (
+        &[
+            "BitwiseNot",
+            "TopK",
+            "input or output \"data_0\": element type uint",
+            "input or output \"x\": element type uint",
+        ],
+        "Integers are signed here, and of 8, 32 or 64 bits; 16 bits are kept in 32. Where the width or the sign would count, that is refused.",
+    ),
+    (
+        &[
+            "DequantizeLinear: blocked",
+            "QuantizeLinear: blocked",
+            "QuantizeLinear: integers",
+            "QuantizeLinear: the model computes",
+        ],
+        "Scales of activations are constants, one for a tensor or, of weights, one for each channel or block.",
+    ),
+    (&["MaxPool: the model multiplies"], "The limit on what a model of so few bytes may make of itself (`--limit`)."),
+    (
+        &[
+            "Reshape: cannot",
+            "Split: 1 cannot",
+            "an input has no elements",
+            "input or output \"data\": the shape",
+            "input or output \"x\": the shape",
+        ],
+        "Tensors without elements are known only where they are constants.",
+    ),
+    (&["not a model that qc reads"], "Operator sets are known from 6 on; the refusal says how to convert a model."),
+];
+
+/// The refusals of node tests, as the conformance test found them, each with its reason.
+fn refused() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/names/onnx-refused.txt");
+    let all = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<(usize, &str)> =
+        all.lines().filter_map(|l| l.split_once(' ')).map(|(count, why)| (count.parse().unwrap(), why)).collect();
+    for (_, why) in &lines {
+        let reasons = REFUSED.iter().filter(|(begins, _)| begins.iter().any(|b| why.starts_with(b))).count();
+        assert_eq!(reasons, 1, "one reason is given for: {why}");
+    }
+    let count: usize = lines.iter().map(|(count, _)| count).sum();
+    let mut text = format!(
+        "\n## Refused node tests\n\nOf the node tests of ONNX that ONNX Runtime passes, run with their arrays as `qc run` runs a model, \
+         {count} are refused. None gives another result.\n\n| tests | refusal | why |\n|---|---|---|\n"
+    );
+    for (begins, reason) in REFUSED {
+        for (i, begin) in begins.iter().enumerate() {
+            let own: Vec<_> = lines.iter().filter(|(_, why)| why.starts_with(begin)).collect();
+            let (tests, Some((_, why))) = (own.iter().map(|(count, _)| count).sum::<usize>(), own.first()) else {
+                panic!("no refusal begins with `{begin}`");
+            };
+            let why =
+                if own.len() > 1 { format!("{begin}..") } else { why.split(';').next().unwrap_or(why).to_string() };
+            writeln!(text, "| {tests} | {} | {} |", why.replace('|', "\\|"), if i == 0 { reason } else { "" }).unwrap();
+        }
+    }
+    text
 }
 
 /// For each op of the graph, the operators of a vocabulary that are made of it, as its conformance cases show.

@@ -23,6 +23,7 @@ mod resize;
 pub(crate) mod rows;
 mod sample;
 pub(crate) mod scan;
+mod spectrum;
 mod transposed;
 mod unfolded;
 mod volumes;
@@ -36,6 +37,7 @@ pub(crate) use nms::{BoxForm, Decay, Detections, Suppression};
 pub(crate) use regions::{Regions, samples_of_regions};
 pub(crate) use resize::Sums;
 pub(crate) use sample::{Between, Beyond, Sample};
+pub(crate) use spectrum::Transform;
 use transposed::Transposed;
 pub(crate) use window::Pooling;
 

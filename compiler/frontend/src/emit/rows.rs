@@ -4,6 +4,7 @@
 
 use super::{Graph, Value};
 use crate::error::Refusal;
+use qc_dialects::graph::IntFunction;
 use qc_ir::{Elem, Follow, HostTensor, Items, OpId, ValueId};
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -18,11 +19,11 @@ pub(crate) struct Rows {
     pub room: usize,
 }
 
-/// What is left when boxes were chosen: their rows and the numbers of rows, or that there is room for none.
+/// What is left when boxes or elements were chosen: their rows and the numbers of rows.
 pub(crate) struct Chosen {
     /// A row for each, as the op that chooses has it.
     pub rows: Value,
-    /// `[N]`, i32: how many there are of each picture.
+    /// `[N]`, i32: how many there are of each picture, or altogether.
     pub counts: Value,
 }
 
@@ -89,6 +90,26 @@ impl Graph {
         let rows = self.narrow(table, 0, images, rows)?;
         self.count_rows(&rows, 0, &counts);
         Ok(Some(Chosen { rows, counts }))
+    }
+
+    /// The places of what holds in a tensor of truth values, counted through it and in order: `[elements]`, i32, of which as many
+    /// as there are in the counts `[1]` are filled.
+    pub fn places_that_hold(&mut self, mask: &Value) -> Result<Chosen> {
+        let count: usize = self.dims(mask).iter().product();
+        let mask = self.reshape(mask, &[count])?;
+        let ones = self.cast(&mask, Elem::I32)?;
+        let before = self.running(&ones, 0, [true, false], false)?;
+        // What does not hold goes to a row that is cut off.
+        let beyond = self.integer(Elem::I32, count as i64)?;
+        let target = self.select(&mask, &before, &beyond)?;
+        self.charge(4 * (count + 1))?;
+        let none = HostTensor::i32([count + 1], vec![0; count + 1]).into();
+        let places = self.counted(Elem::I32, count)?;
+        let rows = self.scatter_elements(&none, [&target, &places], 0, "set")?;
+        let rows = self.narrow(&rows, 0, 0, count)?;
+        let counts = self.int_reduce(IntFunction::Add, &ones, &[0], true)?;
+        self.count_rows(&rows, 0, &counts);
+        Ok(Chosen { rows, counts })
     }
 
     /// No rows of an element type.

@@ -1,11 +1,11 @@
 //! ONNX operators that choose by indices, or make them.
 
 use super::node::{Lowered, Node};
-use crate::emit::{Graph, Relation, Value};
+use crate::emit::{Graph, Relation, Rounding, Value};
 use crate::error::Refusal;
 use crate::shape as resolve;
 use qc_dialects::graph::IntFunction;
-use qc_ir::{Elem, HostTensor, indices};
+use qc_ir::{Elem, HostTensor, indices, strides};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -101,14 +101,91 @@ pub(super) fn eye_like(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.cast(&eye.into(), elem)?.into())
 }
 
-/// The positions of what is not 0 in a known tensor, a column each.
-pub(super) fn non_zero(_: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    let t = n.known(0, "the elements whose positions are asked for")?;
-    let t = t.ok_or_else(|| Refusal::invalid("it has no input"))?;
+/// The positions of what is not 0, a column each.
+pub(super) fn non_zero(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    if let Some(t) = x.known() {
+        return Ok(positions(t).into());
+    }
+    let dims = g.dims(x);
+    let zero = g.cast(&crate::emit::scalar(0.0), g.elem(x))?;
+    let mask = g.compare(Relation::Equal, x, &zero)?;
+    let mask = g.not(&mask)?;
+    let places = held(g, &mask)?;
+    let own = strides(&dims);
+    let mut columns = Vec::new();
+    for (&size, &step) in dims.iter().zip(&own) {
+        let [size, step] = [g.integer(Elem::I32, size as i64)?, g.integer(Elem::I32, step as i64)?];
+        let column = g.quotient(Rounding::Floor, &places, &step)?;
+        columns.push(g.remainder(Rounding::Floor, &column, &size)?);
+    }
+    let rows = g.stack(&columns)?;
+    Ok(g.cast(&rows, Elem::I64)?.into())
+}
+
+/// The same of a tensor that is known.
+fn positions(t: &HostTensor) -> Value {
     let is_set = |i: usize| t.as_f32().map_or_else(|| t.int(i) != Some(0), |v| v[i] != 0.0);
     let found: Vec<Vec<usize>> = indices(t.dims()).enumerate().filter(|(i, _)| is_set(*i)).map(|(_, at)| at).collect();
     let rows = (0..t.dims().len()).flat_map(|d| found.iter().map(move |at| at[d] as i64)).collect();
-    Ok(Value::from(HostTensor::i64([t.dims().len(), found.len()], rows)).into())
+    HostTensor::i64([t.dims().len(), found.len()], rows).into()
+}
+
+/// The places of what holds in a mask: those that are known, or rows that a run counts.
+fn held(g: &mut Graph, mask: &Value) -> Result<Value> {
+    if let Some(t) = mask.known() {
+        let places: Vec<i32> = (0..t.len()).filter(|&i| t.int(i) != Some(0)).map(|i| i as i32).collect();
+        return Ok(HostTensor::i32([places.len()], places).into());
+    }
+    Ok(g.places_that_hold(mask)?.rows)
+}
+
+/// The parts along an axis, or the elements, for which a condition holds. What it does not reach is left out.
+pub(super) fn compress(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let (mut x, condition) = (n.input(0)?.clone(), n.input(1)?);
+    let axis = match n.int("axis")? {
+        Some(axis) => resolve::axis(axis, g.dims(&x).len())?,
+        None => {
+            let count = g.dims(&x).iter().product();
+            x = g.reshape(&x, &[count])?;
+            0
+        }
+    };
+    let &[count] = &g.dims(condition)[..] else { return Err(Refusal::invalid("its condition is no list")) };
+    let condition = g.narrow(condition, 0, 0, count.min(g.dims(&x)[axis]))?;
+    let places = held(g, &condition)?;
+    Ok(g.gather(&x, &places, axis)?.into())
+}
+
+/// The first `lengths[b]` steps of each item of a batch from the last to the first; those behind stay.
+pub(super) fn reverse_sequence(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let (time, batch) = (n.int("time_axis")?.unwrap_or(0), n.int("batch_axis")?.unwrap_or(1));
+    if dims.len() < 2 || !matches!((time, batch), (0, 1) | (1, 0)) {
+        return Err(Refusal::invalid(format!("time along dim {time} and batch along dim {batch} of {dims:?}")));
+    }
+    let (time, batch) = (time as usize, batch as usize);
+    let (steps, items) = (dims[time], dims[batch]);
+    let lengths = g.reshape(n.input(1)?, &[items])?;
+    let lengths = g.checked_lengths(&lengths, steps)?;
+    let mut column = vec![1; 2];
+    column[batch] = items;
+    let lengths = g.reshape(&lengths, &column)?;
+    let step = g.along(Elem::I32, 2, time, steps)?;
+    let inside = g.compare(Relation::Less, &step, &lengths)?;
+    let last = g.integers(IntFunction::Sub, &lengths, &g.integer(Elem::I32, 1)?)?;
+    let mirrored = g.integers(IntFunction::Sub, &last, &step)?;
+    let from = g.select(&inside, &mirrored, &step)?;
+    // Rows of `x` are its steps of items, whichever come first.
+    let item = g.along(Elem::I32, 2, batch, items)?;
+    let [of_step, of_item] = if time == 0 { [items, 1] } else { [1, steps] };
+    let from = g.integers(IntFunction::Mul, &from, &g.integer(Elem::I32, of_step as i64)?)?;
+    let item = g.integers(IntFunction::Mul, &item, &g.integer(Elem::I32, of_item as i64)?)?;
+    let from = g.integers(IntFunction::Add, &from, &item)?;
+    let rows: Vec<usize> = std::iter::once(steps * items).chain(dims[2..].iter().copied()).collect();
+    let x = g.reshape(x, &rows)?;
+    Ok(g.gather(&x, &from, 0)?.into())
 }
 
 /// `values[1]` where a class is, `values[0]` elsewhere, along a new axis of `depth`.
@@ -135,8 +212,9 @@ pub(super) fn one_hot(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Model, bytes, floats, int};
-    use qc_ir::Store;
+    use super::super::tests::{Model, bytes, floats, int, longs};
+    use crate::Options;
+    use qc_ir::{HostTensor, Store, indices};
 
     #[test]
     fn tables_of_signed_bytes_are_read_as_activations_are() {
@@ -152,5 +230,45 @@ mod tests {
         let formats = m.ops(m.body()).iter().flat_map(|&op| m.results(op)).filter_map(|&v| m.quant_of(v));
         let stores: Vec<Store> = formats.map(|q| q.store).collect();
         assert_eq!(stores, [Store::U8, Store::U8]);
+    }
+
+    /// The rows of an output that a run counts, cut by their number.
+    fn filled(model: &Model, x: &[f32]) -> (Vec<usize>, Vec<i64>) {
+        let imported = model.import(&Options::default()).unwrap();
+        let counted = imported.outputs[0].counted.expect("its rows are counted");
+        let x = HostTensor::f32(imported.inputs[0].dims.clone(), x.to_vec());
+        let out = qc_dialects::interpret(&imported.module, &[x]).unwrap();
+        let count = out[counted.by].int(0).unwrap() as usize;
+        let mut dims = out[0].dims().to_vec();
+        let kept = |at: &[usize]| at[counted.axis] < count;
+        let ints =
+            (0..out[0].len()).zip(indices(&dims)).filter(|(_, at)| kept(at)).map(|(i, _)| out[0].int(i).unwrap());
+        let ints = ints.collect();
+        dims[counted.axis] = count;
+        (dims, ints)
+    }
+
+    #[test]
+    fn positions_of_what_a_run_computes_are_counted() {
+        let model = Model::new(13, &[2, 3]).node("NonZero", "x > y", &[]);
+        let some = filled(&model, &[0.0, 2.0, 0.0, f32::NAN, 0.0, -1.0]);
+        assert_eq!(some, (vec![2, 3], vec![0, 1, 1, 1, 0, 2]));
+        assert_eq!(filled(&model, &[0.0; 6]), (vec![2, 0], vec![]));
+        assert_eq!(filled(&model, &[1.0; 6]), (vec![2, 6], vec![0, 0, 0, 1, 1, 1, 0, 1, 2, 0, 1, 2]));
+    }
+
+    #[test]
+    fn rows_for_which_a_condition_holds_are_kept() {
+        let ones = Model::new(13, &[4, 2]).constant(floats("one", &[1], &[1.0])).constant(longs("columns", &[0]));
+        let model = ones
+            .node("Gather", "x columns > first", &[int("axis", 1)])
+            .node("Squeeze", "first columns1 > list", &[])
+            .constant(longs("columns1", &[1]))
+            .node("Greater", "list one > keep", &[])
+            .node("Cast", "x > whole", &[int("to", 7)])
+            .node("Compress", "whole keep > y", &[int("axis", 0)]);
+        let rows = [2.0, 3.0, 0.0, 5.0, 1.0, 7.0, 9.0, 8.0];
+        assert_eq!(filled(&model, &rows), (vec![2, 2], vec![2, 3, 9, 8]));
+        assert_eq!(filled(&model, &[0.0; 8]), (vec![0, 2], vec![]));
     }
 }

@@ -30,6 +30,7 @@ mod resize;
 mod sample;
 mod scaled_attention;
 mod shapes;
+mod signal;
 #[cfg(test)]
 mod tails;
 pub(crate) mod tensor;

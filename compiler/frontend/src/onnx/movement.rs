@@ -162,6 +162,36 @@ pub(super) fn pad(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     Ok(g.quantize(&padded, format)?.into())
 }
 
+/// The middle of a tensor, or the tensor in the middle of zeros, by axis; of an odd rest the smaller half lies in front.
+pub(super) fn center_crop_pad(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let dims = g.dims(x);
+    let wanted = n.known_ints(1, "the shape")?.ok_or_else(|| Refusal::invalid("it has no shape"))?;
+    let axes = match n.ints("axes")? {
+        Some(list) => list.iter().map(|&a| shape::axis(a, dims.len())).collect::<Result<Vec<_>>>()?,
+        None => (0..dims.len()).collect(),
+    };
+    if wanted.len() != axes.len() {
+        return Err(Refusal::invalid(format!("{} sizes for {} axes", wanted.len(), axes.len())));
+    }
+    let (mut y, mut pads) = (x.clone(), vec![0; 2 * dims.len()]);
+    for (&axis, &size) in axes.iter().zip(&wanted) {
+        let (own, size) = (dims[axis], usize::try_from(size).unwrap_or(0));
+        if size == 0 {
+            return Err(Refusal::invalid(format!("the size {size} of dim {axis}")));
+        }
+        if size < own {
+            let front = (own - size) / 2;
+            y = g.narrow(&y, axis, front, front + size)?;
+        } else {
+            let front = (size - own) / 2;
+            (pads[axis], pads[dims.len() + axis]) = (front as i64, (size - own - front) as i64);
+        }
+    }
+    shape::checked_pads(&pads)?;
+    Ok(Lowered::identity(g.pad(&y, &pads, Padding::Constant(0.0))?, SAME_SHAPE))
+}
+
 pub(super) fn cast(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let to = n.int("to")?.ok_or_else(|| Refusal::invalid("it has no target type"))?;
     let stored = i32::try_from(to).map_err(|_| format!("type number {to}")).and_then(tensor::stored_type);

@@ -4,6 +4,7 @@ use super::node::{Lowered, Node};
 use crate::emit::{Arith, Count, Graph, Pooling, Value};
 use crate::error::Refusal;
 use crate::shape::{self, Side, checked_pads, per_dim};
+use qc_ir::{Elem, HostTensor};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -73,6 +74,43 @@ pub(super) fn conv_transpose(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
         }
     }
     Ok(g.conv_transposed([x, w], n.optional(2), &sides, &output, groups)?.into())
+}
+
+/// Sums of overlapping blocks: a transposed convolution whose taps are the rows of each channel.
+pub(super) fn col2im(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    let x = n.input(0)?;
+    let ints = |i, what| n.known_ints(i, what)?.ok_or_else(|| Refusal::invalid(format!("it has no {what}")));
+    let (image, block) = (ints(1, "image shape")?, ints(2, "block shape")?);
+    let rank = block.len();
+    let per = |name, one: i64| n.ints(name)?.map_or(Ok(vec![one; rank]), |v| per_dim(name, v, rank));
+    let (strides, dilations) = (per("strides", 1)?, per("dilations", 1)?);
+    let pads = n.ints("pads")?.map_or(vec![0; 2 * rank], <[i64]>::to_vec);
+    let dims = g.dims(x);
+    let (&[batch, rows, columns], true) = (&dims[..], rank == image.len() && pads.len() == 2 * rank) else {
+        return Err(Refusal::invalid(format!("blocks {block:?} of {dims:?} in an image {image:?}")));
+    };
+    let mut sides = Vec::new();
+    for d in 0..rank {
+        let pads = [pads[d], pads[rank + d]];
+        let (kernel, stride, dilation) = (block[d], strides[d], dilations[d]);
+        let side = Side { input: 1, kernel, stride, dilation, pads }.checked()?;
+        let room = image[d].saturating_add(pads[0] + pads[1]) - (dilation * (kernel - 1) + 1);
+        let input = usize::try_from(room).map_err(|_| Refusal::invalid(format!("blocks {block:?} in {image:?}")))?;
+        sides.push(Side { input: input / stride as usize + 1, ..side });
+    }
+    let taps: usize = block.iter().map(|&k| k as usize).product();
+    let places: usize = sides.iter().map(|s| s.input).product();
+    if places != columns || !rows.is_multiple_of(taps) {
+        return Err(Refusal::invalid(format!("{places} blocks of {taps} elements in an input of shape {dims:?}")));
+    }
+    g.charge(rows.saturating_mul(taps).saturating_mul(4))?;
+    let sizes =
+        |dims: [usize; 2], more: &mut dyn Iterator<Item = usize>| dims.into_iter().chain(more).collect::<Vec<_>>();
+    let weight = sizes([rows, 1], &mut block.iter().map(|&k| k as usize));
+    let one = |i: usize| if i / taps % taps == i % taps { 1.0 } else { 0.0 };
+    let weight = HostTensor::f32(weight, (0..rows * taps).map(one).collect()).into();
+    let x = g.reshape(x, &sizes([batch, rows], &mut sides.iter().map(|s| s.input)))?;
+    Ok(g.conv_transposed([&x, &weight], None, &sides, &image, (rows / taps) as i64)?.into())
 }
 
 pub(super) fn matmul(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
@@ -155,7 +193,14 @@ fn pool(g: &Graph, n: &Node<'_>) -> Result<(Vec<Side>, Vec<i64>)> {
 pub(super) fn max_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     n.expect_unused(1, "Indices")?;
     let (sides, _) = pool(g, n)?;
-    Ok(g.pool(n.input(0)?, &sides, false, &Pooling::Max)?.into())
+    let (x, elem) = (n.input(0)?, g.elem(n.input(0)?));
+    // Floats have every number of 8 bits.
+    if matches!(elem, Elem::I8 | Elem::U8) {
+        let floats = g.cast(x, Elem::F32)?;
+        let largest = g.pool(&floats, &sides, false, &Pooling::Max)?;
+        return Ok(g.cast(&largest, elem)?.into());
+    }
+    Ok(g.pool(x, &sides, false, &Pooling::Max)?.into())
 }
 
 pub(super) fn average_pool(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {

@@ -97,7 +97,7 @@ impl<'a> Node<'a> {
     pub fn known(&self, i: usize, what: &str) -> Result<Option<&HostTensor>, Refusal> {
         let Some(v) = self.optional(i) else { return Ok(None) };
         v.known().map(Some).ok_or_else(|| {
-            Refusal::unsupported(format!("{what} are computed by the model; they must be constant"))
+            Refusal::unsupported(format!("the model computes {what}, which must be constant"))
                 .remedy("export the model with constant shapes and attributes, or simplify it first")
                 .of_computed(v)
         })
@@ -223,10 +223,6 @@ mod tests {
             model.reasons().join(" ")
         };
         assert!(reason(3).contains("with `--input x=VALUE`, or"), "{}", reason(3));
-        assert!(
-            reason(5000).contains("computed by the model") && !reason(5000).contains("--input"),
-            "{}",
-            reason(5000)
-        );
+        assert!(reason(5000).contains("the model computes") && !reason(5000).contains("--input"), "{}", reason(5000));
     }
 }
