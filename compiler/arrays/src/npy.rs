@@ -95,13 +95,15 @@ fn data_of(header: &Header, bytes: &[u8]) -> Result<Data, String> {
         "f8" => Data::F32(elements.each(|b| f64::from_le_bytes(b) as f32)),
         "u1" => Data::U8(elements.bytes.to_vec()),
         "i1" => Data::I8(elements.each(i8::from_le_bytes)),
+        "u2" => Data::I32(elements.each(|b| u16::from_le_bytes(b).into())),
+        "i2" => Data::I32(elements.each(|b| i16::from_le_bytes(b).into())),
         "i4" => Data::I32(elements.each(i32::from_le_bytes)),
         "i8" => Data::I64(elements.each(i64::from_le_bytes)),
         "b1" => Data::Bool(elements.each(|[b]: [u8; 1]| b != 0)),
         _ => {
             let ty = &header.descr;
             return Err(format!(
-                "element type {ty} is not supported; use float32, float16, uint8, int8, int32, int64 or bool"
+                "element type {ty} is not supported; use float32, float16, uint8, int8, uint16, int16, int32, int64 or bool"
             ));
         }
     })
@@ -239,6 +241,14 @@ mod tests {
 
     fn refusal(header: &str) -> String {
         read(&npy(header, &[0; 16])).unwrap_err()
+    }
+
+    #[test]
+    fn integers_of_16_bits_become_those_of_32() {
+        let ints = |descr: &str| read(&npy(&header(descr, "False", "2,"), &[0xfe, 0xff, 1, 0])).unwrap();
+        assert_eq!(ints("<i2"), HostTensor::i32([2], vec![-2, 1]));
+        assert_eq!(ints("<u2"), HostTensor::i32([2], vec![65534, 1]));
+        assert_eq!(ints(">u2"), HostTensor::i32([2], vec![65279, 256]));
     }
 
     #[test]

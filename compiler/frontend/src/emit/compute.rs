@@ -210,6 +210,9 @@ impl Graph {
     /// Batch normalisation; parameters are scale, bias, mean and variance.
     pub fn batch_norm(&mut self, x: &Value, params: [&Value; 4], epsilon: f32) -> Result<Value, Refusal> {
         let [scale, bias, mean, var] = params;
+        if params.iter().any(|p| p.known().is_none()) {
+            return self.computed_batch_norm(x, params, epsilon);
+        }
         let operands = [Some(x), Some(scale), Some(bias), Some(mean), Some(var)];
         self.emit_f32(graph::BatchNorm::DEF, &operands, attrs! { epsilon: epsilon })
     }

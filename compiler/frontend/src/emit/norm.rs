@@ -55,4 +55,26 @@ impl Graph {
         }
         Ok(x)
     }
+
+    /// Batch normalisation with parameters that a run computes: `(x - mean) / sqrt(var + epsilon) * scale + bias`.
+    pub(super) fn computed_batch_norm(&mut self, x: &Value, params: [&Value; 4], epsilon: f32) -> Result<Value> {
+        let dims = self.dims(x);
+        let channels = dims.get(1).copied().ok_or_else(|| Refusal::invalid("its input has no channels"))?;
+        if params.iter().any(|p| self.dims(p) != [channels]) {
+            return Err(Refusal::invalid(format!("its parameters are not one number for each of {channels} channels")));
+        }
+        let mut column = vec![1; dims.len()];
+        column[1] = channels;
+        let mut columns = Vec::new();
+        for p in params {
+            columns.push(self.reshape(p, &column)?);
+        }
+        let deviation = self.plus(&columns[3], epsilon)?;
+        let deviation = self.function(Function::Sqrt, &deviation)?;
+        let mut y = self.arith(Arith::Sub, x, &columns[2])?;
+        for (op, by) in [(Arith::Div, &deviation), (Arith::Mul, &columns[0]), (Arith::Add, &columns[1])] {
+            y = self.arith(op, &y, by)?;
+        }
+        Ok(y)
+    }
 }

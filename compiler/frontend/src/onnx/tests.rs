@@ -500,6 +500,24 @@ fn old_broadcasting_begins_at_an_axis() {
     assert_eq!(slopes.run(&[-2.0, 2.0, -2.0, 2.0]).1, [-1.0, 2.0, -4.0, 2.0]);
 }
 
+/// `y = (x - m) / sqrt(v + e) * s + b`, where `s` is computed.
+#[test]
+fn statistics_may_be_computed() {
+    let half = |name: &str, values: [f32; 2]| floats(name, &[2], &values);
+    let model = Model::new(9, &[1, 2, 2, 1])
+        .constant(half("k", [2.0, 3.0]))
+        .constant(half("b", [1.0, -1.0]))
+        .constant(half("m", [0.5, 1.0]))
+        .constant(half("v", [0.25, 4.0]))
+        .node("GlobalMaxPool", "x > p", &[])
+        .node("Flatten", "p > q", &[])
+        .node("Squeeze", "q > r", &[ints("axes", &[0])])
+        .node("Mul", "r k > s", &[])
+        .node("BatchNormalization", "x s b m v > y", &[float("epsilon", 0.0)]);
+    let want = [4.0 * 1.0 + 1.0, 4.0 * 3.0 + 1.0, 9.0 * 1.0 - 1.0, -1.0];
+    assert_eq!(model.run(&[1.0, 2.0, 3.0, 1.0]).1, want);
+}
+
 /// ONNX's defaults of the bounds are the lowest and the largest number.
 #[test]
 fn a_clip_without_a_bound_stops_infinities() {
