@@ -205,6 +205,31 @@ impl Graph {
         self.rows_at(x, &from)
     }
 
+    /// The first `lengths[i]` steps of each item of `x`, whose first two dims are time and batch in some order, from the last to the
+    /// first; those behind stay.
+    pub fn reversed_steps(&mut self, x: &Value, lengths: &Value, [time, batch]: [usize; 2]) -> Result<Value> {
+        let dims = self.dims(x);
+        let (steps, items) = (dims[time], dims[batch]);
+        let mut column = vec![1; 2];
+        column[batch] = items;
+        let lengths = self.checked_lengths(lengths, steps)?;
+        let lengths = self.reshape(&lengths, &column)?;
+        let step = self.along(Elem::I32, 2, time, steps)?;
+        let inside = self.compare(Relation::Less, &step, &lengths)?;
+        let last = self.integers(IntFunction::Sub, &lengths, &self.integer(Elem::I32, 1)?)?;
+        let mirrored = self.integers(IntFunction::Sub, &last, &step)?;
+        let from = self.select(&inside, &mirrored, &step)?;
+        // Rows are the steps of items, whichever come first.
+        let item = self.along(Elem::I32, 2, batch, items)?;
+        let [of_step, of_item] = if time == 0 { [items, 1] } else { [1, steps] };
+        let from = self.integers(IntFunction::Mul, &from, &self.integer(Elem::I32, of_step as i64)?)?;
+        let item = self.integers(IntFunction::Mul, &item, &self.integer(Elem::I32, of_item as i64)?)?;
+        let from = self.integers(IntFunction::Add, &from, &item)?;
+        let rows: Vec<usize> = std::iter::once(steps * items).chain(dims[2..].iter().copied()).collect();
+        let x = self.reshape(x, &rows)?;
+        self.gather(&x, &from, 0)
+    }
+
     /// For each row the row `by` places further in its sequence, and 0 where there is none.
     pub fn shifted_in_sequences(&mut self, r: &Ragged, x: &Value, by: i64) -> Result<Value> {
         let mut column = vec![1; self.dims(x).len()];

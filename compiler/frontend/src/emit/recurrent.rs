@@ -70,12 +70,17 @@ pub(crate) struct Cell {
     pub clip: Option<f32>,
 }
 
+/// The product of a state `[items, units]` with all weights of a cell: `[items, rows]`.
+pub(crate) type Product<'a> = &'a dyn Fn(&mut Graph, &Value) -> Result<Value>;
+
 /// Weights of a cell in one direction; rows are gates times units.
-pub(crate) struct Weights {
+pub(crate) struct Weights<'a> {
     /// `[rows, inputs]`; none if the input is their product already.
     pub input: Option<Value>,
     /// `[rows, units]`.
     pub state: Value,
+    /// How the state is multiplied with its weights, if not as floats are.
+    pub product: Option<Product<'a>>,
     /// `[rows]`, of the input's product and of the state's, where they have one.
     pub bias: [Option<Value>; 2],
     /// `[3 * units]` factors of the cell's state: of `i`, `o` and `f`.
@@ -140,7 +145,7 @@ impl Graph {
     ///
     /// # Errors
     /// What does not fit.
-    pub fn recurrent(&mut self, cell: &Cell, w: &Weights, s: &Sequence<'_>) -> Result<Ran> {
+    pub fn recurrent(&mut self, cell: &Cell, w: &Weights<'_>, s: &Sequence<'_>) -> Result<Ran> {
         let (dims, rows) = (self.dims(s.x), self.dims(&w.state));
         let (&[steps, items, inputs], &[_, units]) = (&dims[..], &rows[..]) else {
             return Err(Refusal::invalid(format!("its input has shape {dims:?}, its weights {rows:?}")));
@@ -182,7 +187,7 @@ impl Graph {
             let [Some(state), bias, peepholes] = parts.map(&mut own) else {
                 return Err(Refusal::invalid("it has no weights"));
             };
-            Step { cell, units, state, bias, peepholes }.run(g, &inside, s)
+            Step { cell, units, state, by: w.product, bias, peepholes }.run(g, &inside, s)
         })?;
         let mut last = given.states;
         if let Some(lengths) = s.lengths.filter(|_| !s.keeps_first) {
@@ -207,7 +212,7 @@ impl Graph {
     }
 
     /// What is added to the product of the input, and to that of the state.
-    fn biases(&mut self, cell: &Cell, w: &Weights, units: usize) -> Result<[Option<Value>; 2]> {
+    fn biases(&mut self, cell: &Cell, w: &Weights<'_>, units: usize) -> Result<[Option<Value>; 2]> {
         let (input, state) = match &w.bias {
             [Some(input), Some(state)] => (input, state),
             [input, None] => return Ok([input.clone(), None]),
@@ -246,6 +251,7 @@ struct Step<'c> {
     cell: &'c Cell,
     units: usize,
     state: Value,
+    by: Option<Product<'c>>,
     bias: Option<Value>,
     peepholes: Option<Value>,
 }
@@ -287,10 +293,22 @@ impl Step<'_> {
 
     /// The product of a state with the weights of gates `from..to`.
     fn product(&self, g: &mut Graph, h: &Value, from: usize, to: usize) -> Result<Value> {
+        if let Some(product) = self.by {
+            return self.product_by(g, h, product, [from, to]);
+        }
         let rows = [from * self.units, to * self.units];
         let part = |g: &mut Graph, v: &Value| g.narrow(v, 0, rows[0], rows[1]);
         let (w, bias) = (part(g, &self.state)?, self.bias.as_ref().map(|b| part(g, b)).transpose()?);
         g.matmul(h, &w, bias.as_ref(), [false, true])
+    }
+
+    /// The same by a product of its own, which is that of all gates.
+    fn product_by(&self, g: &mut Graph, h: &Value, product: Product<'_>, [from, to]: [usize; 2]) -> Result<Value> {
+        let mut all = product(g, h)?;
+        if let Some(bias) = &self.bias {
+            all = g.arith(Arith::Add, &all, bias)?;
+        }
+        self.gates(g, &all, from, to)
     }
 
     /// Gates `from..to` of a matrix of gates.

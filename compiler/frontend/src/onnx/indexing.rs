@@ -165,27 +165,11 @@ pub(super) fn reverse_sequence(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     if dims.len() < 2 || !matches!((time, batch), (0, 1) | (1, 0)) {
         return Err(Refusal::invalid(format!("time along dim {time} and batch along dim {batch} of {dims:?}")));
     }
-    let (time, batch) = (time as usize, batch as usize);
-    let (steps, items) = (dims[time], dims[batch]);
-    let lengths = g.reshape(n.input(1)?, &[items])?;
-    let lengths = g.checked_lengths(&lengths, steps)?;
-    let mut column = vec![1; 2];
-    column[batch] = items;
-    let lengths = g.reshape(&lengths, &column)?;
-    let step = g.along(Elem::I32, 2, time, steps)?;
-    let inside = g.compare(Relation::Less, &step, &lengths)?;
-    let last = g.integers(IntFunction::Sub, &lengths, &g.integer(Elem::I32, 1)?)?;
-    let mirrored = g.integers(IntFunction::Sub, &last, &step)?;
-    let from = g.select(&inside, &mirrored, &step)?;
-    // Rows of `x` are its steps of items, whichever come first.
-    let item = g.along(Elem::I32, 2, batch, items)?;
-    let [of_step, of_item] = if time == 0 { [items, 1] } else { [1, steps] };
-    let from = g.integers(IntFunction::Mul, &from, &g.integer(Elem::I32, of_step as i64)?)?;
-    let item = g.integers(IntFunction::Mul, &item, &g.integer(Elem::I32, of_item as i64)?)?;
-    let from = g.integers(IntFunction::Add, &from, &item)?;
-    let rows: Vec<usize> = std::iter::once(steps * items).chain(dims[2..].iter().copied()).collect();
-    let x = g.reshape(x, &rows)?;
-    Ok(g.gather(&x, &from, 0)?.into())
+    let lengths = n.input(1)?;
+    if g.dims(lengths) != [dims[batch as usize]] {
+        return Err(Refusal::invalid(format!("its lengths have shape {:?}", g.dims(lengths))));
+    }
+    Ok(g.reversed_steps(x, lengths, [time as usize, batch as usize])?.into())
 }
 
 /// `values[1]` where a class is, `values[0]` elsewhere, along a new axis of `depth`.

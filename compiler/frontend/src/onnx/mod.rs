@@ -6,6 +6,7 @@ mod body;
 mod branch;
 mod choose;
 mod detection;
+mod dynamic_lstm;
 mod einsum;
 mod elementwise;
 mod functions;
@@ -31,11 +32,11 @@ mod sample;
 mod scaled_attention;
 mod shapes;
 mod signal;
-#[cfg(test)]
-mod tails;
 pub(crate) mod tensor;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod vectors;
 
 use crate::constants::Constants;
 use crate::elements::Stored;

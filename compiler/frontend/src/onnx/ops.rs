@@ -2,8 +2,8 @@
 
 use super::node::Lower;
 use super::{
-    attention, choose, detection, einsum, elementwise, fused, indexing, integer, logic, losses, movement, nn, norm,
-    qdq, qlinear, recurrent, reduce, resize, sample, scaled_attention, shapes, signal,
+    attention, choose, detection, dynamic_lstm, einsum, elementwise, fused, indexing, integer, logic, losses, movement,
+    nn, norm, qdq, qlinear, recurrent, reduce, resize, sample, scaled_attention, shapes, signal,
 };
 use crate::error::Refusal;
 use crate::functions::FUNCTIONS;
@@ -156,6 +156,7 @@ static MICROSOFT: &[(&str, Lower)] = &[
     ("Attention", attention::attention),
     ("BiasGelu", fused::gelu),
     ("DequantizeLinear", qdq::dequantize_linear),
+    ("DynamicQuantizeLSTM", dynamic_lstm::dynamic_quantize_lstm),
     ("DynamicQuantizeMatMul", fused::dynamic_quantize_matmul),
     ("EmbedLayerNormalization", attention::embed_layer_norm),
     ("FastGelu", fused::fast_gelu),

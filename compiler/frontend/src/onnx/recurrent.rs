@@ -94,7 +94,7 @@ fn operands<'n>(g: &mut Graph, n: &'n Node<'_>, batch_first: bool) -> Result<Ope
 }
 
 /// Direction `d` of an input, without that dim.
-fn of_direction(g: &mut Graph, v: &Value, d: usize, directions: usize) -> Result<Value> {
+pub(super) fn of_direction(g: &mut Graph, v: &Value, d: usize, directions: usize) -> Result<Value> {
     let dims = g.dims(v);
     if dims.first() != Some(&directions) || dims.len() < 2 {
         return Err(Refusal::invalid(format!("an input of shape {dims:?} does not have {directions} directions")));
@@ -102,9 +102,18 @@ fn of_direction(g: &mut Graph, v: &Value, d: usize, directions: usize) -> Result
     g.item(v, d)
 }
 
-fn weights(g: &mut Graph, n: &Node<'_>, kind: Kind, d: usize, directions: usize) -> Result<Weights> {
-    let input = of_direction(g, n.input(1)?, d, directions)?;
-    let state = of_direction(g, n.input(2)?, d, directions)?;
+/// Direction `d` of `directions` of a node.
+pub(super) type Direction = [usize; 2];
+
+/// Weights of a direction, which are these, with the bias and the peepholes of the node.
+pub(super) fn weights(
+    g: &mut Graph,
+    n: &Node<'_>,
+    kind: Kind,
+    [input, state]: [Option<Value>; 2],
+    [d, directions]: Direction,
+) -> Result<Weights<'static>> {
+    let state = state.ok_or_else(|| Refusal::invalid("it has no weights"))?;
     let rows = g.dims(&state).first().copied().unwrap_or(0);
     if rows % kind.gates() != 0 || n.int("hidden_size")?.is_some_and(|h| h != (rows / kind.gates()) as i64) {
         return Err(Refusal::invalid(format!("its weights have {rows} rows")));
@@ -127,10 +136,22 @@ fn weights(g: &mut Graph, n: &Node<'_>, kind: Kind, d: usize, directions: usize)
         (Kind::Lstm { .. }, Some(p)) => Some(vector(g, p, 3 * (rows / kind.gates()))?),
         _ => None,
     };
-    Ok(Weights { input: Some(input), state, bias, peepholes })
+    Ok(Weights { input, state, product: None, bias, peepholes })
 }
 
-fn recurrent(g: &mut Graph, n: &Node<'_>, kind: Kind, usual: &[Squash]) -> Result<Lowered> {
+/// How a direction of a node is run.
+pub(super) type Run = fn(&mut Graph, &Node<'_>, &Cell, &Sequence<'_>, Direction) -> Result<Ran>;
+
+/// By the products of floats.
+fn as_floats(g: &mut Graph, n: &Node<'_>, cell: &Cell, s: &Sequence<'_>, at: Direction) -> Result<Ran> {
+    let [d, directions] = at;
+    let [input, state] = [1, 2].map(|i| n.input(i).and_then(|v| of_direction(g, v, d, directions)));
+    let w = weights(g, n, cell.kind, [Some(input?), Some(state?)], at)?;
+    g.recurrent(cell, &w, s)
+}
+
+/// The results of a node whose cells have these functions where it names none.
+fn recurrent(g: &mut Graph, n: &Node<'_>, kind: Kind, usual: &[Squash], run: Run) -> Result<Lowered> {
     let (directions, backwards) = match n.text("direction")?.unwrap_or("forward") {
         "forward" => (1, false),
         "reverse" => (1, true),
@@ -151,7 +172,6 @@ fn recurrent(g: &mut Graph, n: &Node<'_>, kind: Kind, usual: &[Squash]) -> Resul
     let mut ran = Vec::new();
     for (d, functions) in functions.into_iter().enumerate() {
         let cell = Cell { kind, functions, clip };
-        let w = weights(g, n, kind, d, directions)?;
         let mut first = [None, None];
         for (slot, given) in first.iter_mut().zip(&own.first) {
             *slot = given.as_ref().map(|v| of_direction(g, v, d, directions)).transpose()?;
@@ -161,7 +181,7 @@ fn recurrent(g: &mut Graph, n: &Node<'_>, kind: Kind, usual: &[Squash]) -> Resul
         let first = [h.as_ref(), c.as_ref()];
         let (x, lengths) = (&own.x, own.lengths);
         let sequence = Sequence { x, lengths, restarts: None, first, keeps_first: false, reverse, all };
-        ran.push(g.recurrent(&cell, &w, &sequence)?);
+        ran.push(run(g, n, &cell, &sequence, [d, directions])?);
     }
     results(g, &own.x, &ran, batch_first)
 }
@@ -194,17 +214,21 @@ fn results(g: &mut Graph, x: &Value, ran: &[Ran], batch_first: bool) -> Result<L
 }
 
 pub(super) fn rnn(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
-    recurrent(g, n, Kind::Plain, &[TANH])
+    recurrent(g, n, Kind::Plain, &[TANH], as_floats)
 }
 
 pub(super) fn gru(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
     let reset_after = n.flag("linear_before_reset", false)?;
-    recurrent(g, n, Kind::Gru { reset_after, renews: false }, &[SIGMOID, TANH])
+    recurrent(g, n, Kind::Gru { reset_after, renews: false }, &[SIGMOID, TANH], as_floats)
 }
 
 pub(super) fn lstm(g: &mut Graph, n: &Node<'_>) -> Result<Lowered> {
+    lstm_by(g, n, as_floats)
+}
+
+pub(super) fn lstm_by(g: &mut Graph, n: &Node<'_>, run: Run) -> Result<Lowered> {
     let coupled = n.flag("input_forget", false)?;
-    recurrent(g, n, Kind::Lstm { coupled, places: IOFC }, &[SIGMOID, TANH, TANH])
+    recurrent(g, n, Kind::Lstm { coupled, places: IOFC }, &[SIGMOID, TANH, TANH], run)
 }
 
 #[cfg(test)]

@@ -84,7 +84,8 @@ pub(in crate::paddle) fn rnn(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
                 reverse: d == 1,
                 all: 1,
             };
-            let ran = g.recurrent(&cell, &Weights { input: Some(input), state, bias, peepholes: None }, &s)?;
+            let ran =
+                g.recurrent(&cell, &Weights { input: Some(input), state, bias, product: None, peepholes: None }, &s)?;
             all.extend(ran.all);
             last.push(ran.last);
         }

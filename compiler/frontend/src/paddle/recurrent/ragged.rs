@@ -77,7 +77,7 @@ struct Over<'a> {
 }
 
 /// The states of all rows.
-fn run(g: &mut Graph, cell: &Cell, w: &Weights, over: &Over<'_>) -> Result<Vec<Value>> {
+fn run(g: &mut Graph, cell: &Cell, w: &Weights<'_>, over: &Over<'_>) -> Result<Vec<Value>> {
     let r = over.sequences;
     let steps = |g: &mut Graph, v: &Value| {
         let dims = g.dims(v);
@@ -128,7 +128,13 @@ fn gru_cell(op: &Op<'_>) -> Result<Cell> {
 fn gated(g: &mut Graph, op: &Op<'_>, slot: &str, input: Option<&Value>, state: &Value) -> Result<Lowered> {
     let (cell, sequences) = (gru_cell(op)?, op.sequences(slot)?);
     let input = input.map(|w| turned(g, w)).transpose()?;
-    let w = Weights { input, state: packed(g, state)?, bias: [flat(g, op.optional("Bias"))?, None], peepholes: None };
+    let w = Weights {
+        input,
+        state: packed(g, state)?,
+        bias: [flat(g, op.optional("Bias"))?, None],
+        product: None,
+        peepholes: None,
+    };
     let first = [op.optional("H0"), None];
     let over = Over { x: op.input(slot)?, sequences, first, reverse: op.flag("is_reverse", false)?, all: 1 };
     Ok(Lowered::many(run(g, &cell, &w, &over)?).of(sequences.clone()))
@@ -166,7 +172,9 @@ pub(in crate::paddle) fn gru_unit(g: &mut Graph, op: &Op<'_>) -> Result<Lowered>
         reverse: false,
         all: 0,
     };
-    Ok(Lowered::many(g.recurrent(&cell, &Weights { input: None, state, bias, peepholes: None }, &sequence)?.last))
+    Ok(Lowered::many(
+        g.recurrent(&cell, &Weights { input: None, state, bias, product: None, peepholes: None }, &sequence)?.last,
+    ))
 }
 
 pub(in crate::paddle) fn gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered> {
@@ -198,8 +206,13 @@ pub(in crate::paddle) fn multi_gru(g: &mut Graph, op: &Op<'_>) -> Result<Lowered
         let mut sides = Vec::new();
         for n in [2 * layer, 2 * layer + 1] {
             let bias = [flat(g, biases.get(n))?, None];
-            let w =
-                Weights { input: Some(turned(g, &inputs[n])?), state: packed(g, &states[n])?, bias, peepholes: None };
+            let w = Weights {
+                input: Some(turned(g, &inputs[n])?),
+                state: packed(g, &states[n])?,
+                bias,
+                product: None,
+                peepholes: None,
+            };
             let over = Over { x: &x, sequences, first: [None; 2], reverse: n % 2 == 1, all: 1 };
             sides.extend(run(g, &cell, &w, &over)?);
         }
@@ -233,7 +246,7 @@ fn long_short(g: &mut Graph, op: &Op<'_>, slot: &str, input: Option<&Value>, sta
         bias => (bias, None),
     };
     let input = input.map(|w| turned(g, w)).transpose()?;
-    let w = Weights { input, state, bias: [bias, None], peepholes };
+    let w = Weights { input, state, product: None, bias: [bias, None], peepholes };
     let first = [op.optional("H0"), op.optional("C0")];
     let all = if op.is_read("Cell") { 2 } else { 1 };
     let over = Over { x: op.input(slot)?, sequences, first, reverse: op.flag("is_reverse", false)?, all };
