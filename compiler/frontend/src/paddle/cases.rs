@@ -237,3 +237,31 @@ fn recurrent_operators_of_bytes() {
     }
     assert_eq!(equal, 41);
 }
+
+/// What oneDNN interpolates, of floats and of bytes, which it copies.
+#[test]
+fn interpolations_of_onednn() {
+    let Some(dir) = shared("spec/models/int8_kernels_more") else { return };
+    let cases = std::fs::read(dir.join("interp_onednn.json")).unwrap();
+    let cases: BTreeMap<String, Json> = serde_json::from_slice(&cases).unwrap();
+    let bytes = std::fs::read(dir.join("interp_onednn.npz")).unwrap();
+    let mut archive = qc_arrays::Archive::new(&bytes).unwrap();
+    let mut tally = Tally::default();
+    for (case, attrs) in &cases {
+        let [op, elem, _] = case.split('|').collect::<Vec<_>>()[..] else { panic!("{case}") };
+        // There is no kernel of oneDNN for linear interpolation of bytes; the plain one cuts off what it should round.
+        if op.starts_with("bilinear") && elem != "float32" {
+            tally.leave_out();
+            continue;
+        }
+        let mut get = |name: &str| archive.get(name).unwrap();
+        let (x, out) = (get(&format!("in|{elem}")), get(case));
+        let inputs = BTreeMap::from([(("X".to_string(), 0), x.clone())]);
+        let outputs = BTreeMap::from([(("Out".to_string(), 0), out.clone())]);
+        let arrays = Arrays { inputs, outputs, ..Arrays::default() };
+        let result =
+            judge(&program(op, attrs, &arrays, 2_006_000), &[("X0".to_string(), x)].into(), &[("Out0".into(), out)]);
+        tally.note(case, op, result, &[]);
+    }
+    tally.finish("int8_kernels_more", 40);
+}
