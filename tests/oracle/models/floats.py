@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto
 
-from models import batch, elementwise, encoders, fused, integers, linear, movement, norms, recurrent, windows
+from models import batch, counted, elementwise, encoders, fused, integers, linear, loops, movement, norms, recurrent, signals, windows
 from models.net import BATCH, Model, Net, Sample, Value, normal
 
 Maker = Callable[[Net, Value], Value | None]
@@ -22,6 +22,8 @@ FAMILIES: list[tuple[int, list[Maker]]] = [
     (6, integers.MAKERS),
     (3, fused.MAKERS),
     (2, recurrent.MAKERS),
+    (2, signals.MAKERS),
+    (1, loops.MAKERS),
 ]
 #: Largest number of elements of an item, and elements of a large plane.
 MOST, PLANE = 4000, (400, 300)
@@ -108,6 +110,16 @@ def not_finite(net: Net) -> Model:
     return net.finish([y if y != x else net.op("Relu", x)])
 
 
+def of_counted_rows(net: Net) -> Model:
+    """Results the number of whose rows only a run tells."""
+    net.batch = net.pick([1, 2, 3])
+    x = body(net, net.input(shape(net)), net.integer(0, 2))
+    x = net.op("Relu", x) if x in net.inputs else x
+    if x.rank < 2 or not x.known:
+        return net.finish([x])
+    return net.finish(net.pick(counted.MAKERS)(net, x))
+
+
 def large(net: Net) -> Model:
     """Means and norms over many elements that lie far from 0."""
     net.batch = 1
@@ -134,7 +146,7 @@ def make(rng: np.random.Generator) -> Model:
     net = Net(rng, opset=int(rng.choice([13, 14, 17, 17, 18, 20, 21, 23])))
     if net.chance(0.15):
         net.batch = net.pick([1, 1, 2, 4])
-    kind = net.pick([usual] * 14 + [meeting] * 5 + [not_finite] * 2 + [encoder] * 4 + [large] * (1 if net.chance(0.5) else 0))
+    kind = net.pick([usual] * 14 + [meeting] * 5 + [of_counted_rows] * 2 + [not_finite] * 2 + [encoder] * 4 + [large] * (1 if net.chance(0.5) else 0))
     if kind is large:
         net.opset = 17
     return kind(net)

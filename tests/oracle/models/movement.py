@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx import TensorProto
 
-from models.net import Net, Value
+from models.net import Net, Sample, Value
 
 
 def ints(net: Net, values: list[int]) -> Value:
@@ -199,5 +200,43 @@ def shape_arithmetic(net: Net, x: Value) -> Value | None:
     return net.ops("Reshape", x, target, like=Value("", (x.shape[0], int(np.prod(x.rest)))))[0]
 
 
+def center(net: Net, x: Value) -> Value | None:
+    """The middle of some axes, or zeros around them."""
+    if not x.known or x.rank < 2 or net.opset < 18:
+        return None
+    axes = [a for a in range(1, x.rank) if net.chance(0.6)] or [1]
+    sizes = [max(1, x.rest[a - 1] + net.integer(-3, 3)) for a in axes]
+    shape = list(x.shape)
+    for axis, size in zip(axes, sizes, strict=True):
+        shape[axis] = size
+    return net.ops("CenterCropPad", x, ints(net, sizes), like=Value("", tuple(shape)), axes=axes)[0]
+
+
+def backwards(net: Net, x: Value) -> Value | None:
+    """The first steps of each item from the last to the first."""
+    if not x.known or x.rank < 2:
+        return None
+    steps = x.rest[0]
+    draw = Sample(lambda rng, shape: rng.integers(1, steps + 1, shape).astype(np.int64))
+    lengths = net.input((), draw, TensorProto.INT64)
+    return net.ops("ReverseSequence", x, lengths, like=x, batch_axis=0, time_axis=1)[0]
+
+
+def stored(net: Net, x: Value) -> Value | None:
+    """Rows of a constant stored where indices say."""
+    if not x.known or x.rank != 2 or net.opset < 16:
+        return None
+    d, count = x.rest[0], net.integer(1, 3)
+    turned = net.op("Transpose", x, perm=[1, 0])
+    places = net.rng.permutation(d)[:count].reshape(-1, 1)
+    if len(places) < count:
+        return None
+    updates = net.op("Transpose", net.op("Slice", x, ints(net, [0]), ints(net, [count]), ints(net, [1])), perm=[1, 0])
+    updates = net.op("Tanh", updates)
+    reduction = net.pick(["none", "add", "mul"])
+    y = net.ops("ScatterND", turned, net.const(places, np.int64), updates, like=turned, reduction=reduction)[0]
+    return net.op("Transpose", y, perm=[1, 0])
+
+
 MAKERS = [reshape, transpose, slice_, concat, concat, split, pad, shape_of_one, flatten, flatten, depth, expand, tile]
-MAKERS += [gather, shuffle, shape_arithmetic, pad, resize, resize]
+MAKERS += [gather, shuffle, shape_arithmetic, pad, resize, resize, center, backwards, stored]

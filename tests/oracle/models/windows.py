@@ -68,4 +68,29 @@ def conv3d(net: Net, x: Value) -> Value | None:
     return net.op("Conv", x, net.weight(out, c // groups, *kernel), *bias, **attributes)
 
 
-MAKERS = [volume, pool, pool, pool, global_pool]
+def norm_pool(net: Net, x: Value) -> Value | None:
+    """Norms under windows or of whole planes."""
+    if x.rank != 4 or not x.known or net.opset < 18:
+        return None
+    if net.chance(0.4):
+        return net.op("GlobalLpPool", x, p=net.pick([1, 2, 3]))
+    kernel = [net.integer(1, min(3, d)) for d in x.rest[1:]]
+    return net.op("LpPool", x, kernel_shape=kernel, strides=[net.pick([1, 2]) for _ in kernel], p=net.pick([1, 2, 3]))
+
+
+def blocks(net: Net, x: Value) -> Value | None:
+    """Overlapping blocks joined to an image."""
+    if not x.known or x.rank < 2 or net.opset < 18:
+        return None
+    (kh, kw), (h, w) = [net.integer(1, 3) for _ in range(2)], [net.integer(3, 6) for _ in range(2)]
+    places = (h - kh + 1) * (w - kw + 1)
+    values = int(np.prod(x.rest))
+    channels = min(3, values)
+    flat = net.op("Reshape", x, net.const([-1, values], np.int64))
+    rows = net.op("MatMul", flat, net.weight(values, channels * kh * kw * places))
+    columns = net.op("Reshape", rows, net.const([-1, channels * kh * kw, places], np.int64))
+    sizes = [net.const(v, np.int64) for v in ([h, w], [kh, kw])]
+    return net.ops("Col2Im", columns, *sizes, like=Value("", (x.shape[0], channels, h, w)))[0]
+
+
+MAKERS = [volume, pool, pool, pool, global_pool, norm_pool, blocks]
