@@ -40,7 +40,9 @@ def dft(net: Net, x: Value, axis: int, length: int | None, onesided: int = 0, in
 
 def window(net: Net, size: int) -> Value | None:
     """Weights of a frame: none, a window that an operator makes, or numbers."""
-    kind = net.pick([None, "HannWindow", "HammingWindow", "BlackmanWindow", "numbers"])
+    kinds = [None, "numbers", "HammingWindow"]
+    # The ends of the others are 0 but for rounding, and a short window has nothing else.
+    kind = net.pick([*kinds, "HannWindow", "BlackmanWindow"] if size >= 4 else kinds)
     if kind is None:
         return None
     if kind == "numbers":
