@@ -6,6 +6,7 @@ mod cases;
 mod choose;
 mod converted;
 mod crf;
+mod ctc;
 mod detection;
 mod elementwise;
 mod flow;

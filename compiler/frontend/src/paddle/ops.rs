@@ -4,7 +4,7 @@ use super::op::{Lower, Row};
 use super::program::OpDesc;
 use super::recurrent::{padded, ragged};
 use super::{
-    choose, converted, crf, detection, elementwise, fused, indexing, logic, movement, nn, priors, quant, resize,
+    choose, converted, crf, ctc, detection, elementwise, fused, indexing, logic, movement, nn, priors, quant, resize,
     sequence, shapes,
 };
 use crate::error::Refusal;
@@ -56,6 +56,7 @@ static OPS: &[Row] = &[
     row("conv3d", "Output", nn::conv),
     row("conv3d_transpose", "Output", nn::conv_transpose),
     row("crf_decoding", "ViterbiPath", crf::decode),
+    row("ctc_align", "Output", ctc::align),
     row("cumprod", "Out", choose::running_product),
     row("cumsum", "Out", logic::cumsum),
     row("density_prior_box", "Boxes", priors::density_prior_box),
@@ -297,10 +298,9 @@ pub(super) fn unsupported(op_type: &str) -> Refusal {
 
 /// Ops whose meaning depends on the lengths of sequences.
 fn is_ragged(word: &str) -> bool {
-    const OTHERS: [&str; 9] = [
+    const OTHERS: [&str; 8] = [
         "beam_search",
         "beam_search_decode",
-        "ctc_align",
         "dynamic_gru",
         "dynamic_lstm",
         "lstmp",
