@@ -4,7 +4,7 @@
 //! after   %c = graph.conv2d(%x, %w, %bias) {pads}          %r = graph.relu(%c)
 //!
 //! Constants move to the right of commutative ops; additions and products of constants behind a convolution or matrix
-//! product go into its bias and weights; what does nothing is removed, activations included whose operand is known to lie
+//! product, or behind movement of its result (`behind_movement.rs`), go into its bias and weights; what does nothing is removed, activations included whose operand is known to lie
 //! within their bounds (`bounds.rs`); two activations in a row are one; means over planes become global pools.
 
 use super::{add_f32, constant_f32, per_channel, sole_producer, splat, unclamped};
@@ -26,7 +26,7 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    let patterns = super::bounds::with_own([
+    let mut patterns = super::bounds::with_own([
         Pattern { name: "constant-to-the-right", root: Add::DEF, apply: constant_to_the_right },
         Pattern { name: "constant-to-the-right", root: Mul::DEF, apply: constant_to_the_right },
         Pattern { name: "sub-to-add", root: Sub::DEF, apply: sub_to_add },
@@ -45,6 +45,7 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         Pattern { name: "mean-to-pool", root: ReduceMean::DEF, apply: mean_to_pool },
         Pattern { name: "adaptive-to-global", root: AdaptiveAvgPool::DEF, apply: adaptive_to_global },
     ]);
+    patterns.extend(super::behind_movement::PATTERNS);
     cx.rewrite(m, &patterns)?;
     if m.phase == phase::IMPORTED {
         m.phase = phase::CANONICAL;

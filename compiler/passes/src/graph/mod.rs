@@ -1,5 +1,6 @@
 //! Passes on float graphs.
 
+mod behind_movement;
 pub mod bounds;
 pub mod canonicalize;
 pub mod const_fold;
