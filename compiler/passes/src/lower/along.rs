@@ -9,6 +9,7 @@ use super::elementwise::Stored;
 use super::emit::Emit;
 use super::grain;
 use super::layout::Layout;
+use super::repeat::Repeated;
 use super::view::{Level, View, levels};
 use qc_dialects::graph::resample::Axis;
 use qc_dialects::graph::{Resample, Take};
@@ -78,6 +79,11 @@ impl Lower<'_> {
     /// `graph.take`.
     pub fn take(&mut self, op: Take) -> Result<(), Diag> {
         let src = self.src;
+        if let Some(repeated) = Repeated::of(src, op) {
+            self.loc = self.joined_loc(op.0, &repeated.before);
+            let (x, out) = (self.view(repeated.source)?, self.destination(op.out(src))?);
+            return self.copy_repeated(&repeated, &x, &out);
+        }
         let (axis, places) = op.along(src).map_err(Diag::bug)?;
         let places = self.data("places", HostTensor::i32([places.len()], places.to_vec()), vec![])?;
         let (x, out) = (self.view(op.x(src))?, self.destination(op.out(src))?);
@@ -105,6 +111,13 @@ impl Lower<'_> {
                 },
             })
         })
+    }
+
+    /// Copies elements of `x` as often as they are repeated.
+    pub(super) fn copy_repeated(&mut self, repeated: &Repeated, x: &View, out: &View) -> Result<(), Diag> {
+        let from = repeated.view(x);
+        let out = out.reshaped(&from.dims).ok_or_else(|| Diag::bug("a dim of a result cannot be cut"))?;
+        self.copy(&from, &out)
     }
 
     /// `graph.resample`.

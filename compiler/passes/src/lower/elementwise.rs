@@ -7,16 +7,14 @@
 use super::Lower;
 use super::call::{At, Code, Count};
 use super::emit::{Operand, sweep};
-use super::joined::Biased;
 use super::view::{Level, View, levels};
-use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::{Clamp, Dequantize, Quantize};
+use qc_dialects::graph::{Dequantize, Quantize};
 use qc_dialects::quant::{QBinary, QLut};
 use qc_ir::{Diag, HostTensor, OpId, Quant, ValueId};
 use qc_kernels::Variant;
 use qc_kernels::args::{
-    BinaryF32Call, BinaryF32More, BinaryU8Call, BinaryU8More, DequantizeCall, DequantizeMore, KernelCall, QuantizeCall,
-    QuantizeMore, UnaryCall, UnaryMore,
+    BinaryU8Call, BinaryU8More, DequantizeCall, DequantizeMore, KernelCall, QuantizeCall, QuantizeMore, UnaryCall,
+    UnaryMore,
 };
 
 impl Lower<'_> {
@@ -42,48 +40,12 @@ impl Lower<'_> {
 
     /// The operands of a binary op, the first of which must have the result's dims; only the second may repeat within a
     /// row. Those of a commutative op are swapped for it.
-    fn operands(&self, op: OpId, out: &View, commutes: bool) -> Result<[ValueId; 2], Diag> {
+    pub(super) fn operands(&self, op: OpId, out: &View, commutes: bool) -> Result<[ValueId; 2], Diag> {
         let (Some(a), Some(b)) = (self.src.operand(op, 0), self.src.operand(op, 1)) else {
             return Err(Diag::bug("an operand is missing"));
         };
         let swap = commutes && self.src.dims(a) != out.dims;
         Ok(if swap { [b, a] } else { [a, b] })
-    }
-
-    /// `graph.add`, `sub`, `mul`, `div`, `max`, `min`, `pow`, `rem`.
-    pub fn binary_f32(&mut self, op: OpId) -> Result<(), Diag> {
-        let def = self.src.def(op);
-        let word = def.name.trim_start_matches("graph.");
-        let variant = Variant::from_name(&format!("{word}_f32")).ok_or_else(|| Diag::bug("no such kernel"))?;
-        let commutes = def.traits.has(qc_ir::Traits::COMMUTATIVE) && !matches!(word, "max" | "min");
-        let (out, quant) = self.real_destination(self.src.result(op))?;
-        let stored = Stored::of(quant.as_ref());
-        let [a, b] = self.operands(op, &out, commutes)?;
-        let ((a, read_a), (b, read_b)) = (self.real_operand(a), self.real_operand(b));
-        self.binary_sweep([a, b], &out, |b_scalar, [n, rows], [a, b, out]| BinaryF32Call {
-            variant,
-            a: a.at,
-            b: b.at,
-            out: out.at,
-            rows,
-            n,
-            clamp_lo: f32::NEG_INFINITY,
-            clamp_hi: f32::INFINITY,
-            more: BinaryF32More {
-                a_row: a.by[1],
-                b_row: b.by[1],
-                out_row: out.by[1],
-                b_scalar,
-                a_scale: read_a.scale,
-                a_zero: read_a.zero,
-                b_scale: read_b.scale,
-                b_zero: read_b.zero,
-                scale: stored.scale.unwrap_or(0.0),
-                zero: stored.zero,
-                lo: stored.lo,
-                hi: stored.hi,
-            },
-        })
     }
 
     /// `quant.add`, `quant.mul`.
@@ -118,73 +80,19 @@ impl Lower<'_> {
         })
     }
 
-    /// Sweeps one operand, and what is added to it, in the order of the result's memory; `fields` are those that do not say
-    /// where it lies.
-    fn unary_sweep(
-        &mut self,
-        [x, addend]: [Option<ValueId>; 2],
-        out: &View,
-        variant: Variant,
-        fields: &UnaryMore<Code>,
-    ) -> Result<(), Diag> {
-        let mut operand = |v: Option<ValueId>| v.map(|v| self.operand_like(v, out, false)).transpose();
-        let (a, b) = (operand(x)?.ok_or_else(|| Diag::bug("no operand"))?, operand(addend)?);
-        let (has_addend, b) = (b.is_some(), b.unwrap_or_else(|| a.clone()));
-        let all = contiguous(levels(&out.dims, &[&a, &b, out], 2), 2, out.elem_bytes());
-        sweep(&mut self.emit(), [&a, &b, out], all, |[n, rows], [a, b, out]| {
-            let addend_row = if has_addend { b.by[1] } else { 0usize.into() };
-            let (addend, a_row, out_row) = (has_addend.then_some(b.at), a.by[1], out.by[1]);
-            let more = UnaryMore { a_row, addend, addend_row, out_row, ..fields.clone() };
-            UnaryCall { variant, a: a.at, out: out.at, rows, n, more }
-        })
-    }
-
-    /// A function of single real numbers.
-    fn real_unary(&mut self, op: OpId, variant: Variant, [p0, p1, p2]: [f32; 3]) -> Result<(), Diag> {
-        let biased = Biased::in_front_of(self.src, op);
-        if let Some(biased) = biased {
-            self.loc = self.joined_loc(op, &[biased.add]);
-        }
-        let x = biased.map(|biased| biased.x).or_else(|| self.src.operand(op, 0));
-        let x = x.ok_or_else(|| Diag::bug("no operand"))?;
-        let (out, quant) = self.real_destination(self.src.result(op))?;
-        let stored = Stored::of(quant.as_ref());
-        let (x, read) = self.real_operand(x);
-        let fields = UnaryMore {
-            p0: Some(p0),
-            p1: Some(p1),
-            p2,
-            a_scale: read.scale,
-            a_zero: read.zero,
-            scale: stored.scale.unwrap_or(0.0),
-            zero: stored.zero,
-            lo: stored.lo,
-            hi: stored.hi,
-            ..Default::default()
-        };
-        self.unary_sweep([Some(x), biased.map(|biased| biased.addend)], &out, variant, &fields)
-    }
-
-    /// One of the functions of `graph::activation`.
-    pub fn function(&mut self, op: OpId) -> Result<(), Diag> {
-        let (variant, parameters) = Function::of(self.src, op).ok_or_else(|| Diag::bug("no function"))?.kernel();
-        self.real_unary(op, variant, parameters)
-    }
-
-    /// `graph.relu`, `graph.clip`.
-    pub fn clamp(&mut self, clamp: Clamp) -> Result<(), Diag> {
-        let [lo, hi] = clamp.bounds(self.src);
-        self.real_unary(clamp.op(), Variant::ClampF32, [lo, hi, 0.0])
-    }
-
     /// `quant.lut`.
     pub fn lut(&mut self, op: QLut) -> Result<(), Diag> {
         let table = self.src.consts.get(op.table(self.src)).tensor.clone();
         let table: HostTensor = (*table).clone();
         let data = self.data("table", table, vec![])?;
         let out = self.destination(op.out(self.src))?;
-        let fields = UnaryMore { lut: Some(At::start(data)), ..Default::default() };
-        self.unary_sweep([Some(op.x(self.src)), None], &out, Variant::LutU8, &fields)
+        let x = self.operand_like(op.x(self.src), &out, false)?;
+        let all = contiguous(levels(&out.dims, &[&x, &out], 1), 1, 1);
+        sweep(&mut self.emit(), [&x, &out], all, |[n, rows], [a, out]| {
+            let (a_row, out_row, lut) = (a.by[1], out.by[1], Some(At::start(data)));
+            let more = UnaryMore { lut, a_row, out_row, ..Default::default() };
+            UnaryCall { variant: Variant::LutU8, a: a.at, out: out.at, rows, n, more }
+        })
     }
 
     /// `graph.quantize` to one u8 format.
@@ -229,7 +137,7 @@ pub(super) struct Read {
 }
 
 impl Read {
-    fn of(format: Option<&Quant>) -> Read {
+    pub fn of(format: Option<&Quant>) -> Read {
         format.map_or(Read { scale: 0.0, zero: 0.0 }, |q| Read { scale: q.scale(0), zero: q.zero(0) as f32 })
     }
 }

@@ -220,19 +220,33 @@ pub struct Operand<const D: usize> {
     pub by: [Count; D],
 }
 
-fn moved<const N: usize, const D: usize>(all: &[Operand<D>; N], index: ValueId, level: &Level) -> [Operand<D>; N] {
-    from_fn(|k| Operand { at: all[k].at.clone().moved(index, level.strides[k]), by: all[k].by })
+fn moved<const D: usize>(all: &[Operand<D>], index: ValueId, level: &Level) -> Vec<Operand<D>> {
+    let by = |(operand, stride): (&Operand<D>, &i64)| Operand {
+        at: operand.at.clone().moved(index, *stride),
+        by: operand.by,
+    };
+    all.iter().zip(&level.strides).map(by).collect()
 }
 
 /// One step that sweeps `views` over `levels` (outermost first) with one kernel, whose call `call` makes from the counts
 /// of its levels, innermost first, and its operands.
-///
-/// The outermost level is split into tasks; levels beyond what the kernel sweeps itself become loops.
 pub fn sweep<const N: usize, const D: usize, C: KernelCall<Code>>(
     e: &mut Emit<'_>,
     views: [&View; N],
-    mut levels: Vec<Level>,
+    levels: Vec<Level>,
     call: impl Fn([Count; D], [Operand<D>; N]) -> C,
+) -> Result<(), Diag> {
+    sweep_each(e, &views, levels, &|e, counts, all: &[Operand<D>]| e.call(&call(counts, from_fn(|k| all[k].clone()))))
+}
+
+/// As [`sweep`], with any number of views and kernels, whose calls `body` emits.
+///
+/// The outermost level is split into tasks; levels beyond what the kernels sweep themselves become loops.
+pub fn sweep_each<const D: usize>(
+    e: &mut Emit<'_>,
+    views: &[&View],
+    mut levels: Vec<Level>,
+    body: Calls<'_, D>,
 ) -> Result<(), Diag> {
     let work: usize = levels.iter().map(|l| l.count).product();
     split_single(&mut levels, work);
@@ -240,36 +254,69 @@ pub fn sweep<const N: usize, const D: usize, C: KernelCall<Code>>(
     let outer = levels.len() - inner;
     let level = |depth: usize| (depth < inner).then(|| &levels[levels.len() - 1 - depth]);
     let mut counts: [Count; D] = from_fn(|depth| level(depth).map_or(1, |l| l.count).into());
-    let operands: [Operand<D>; N] = from_fn(|k| Operand {
+    let operand = |k: usize| Operand {
         at: views[k].into(),
         by: from_fn(|depth| level(depth).map_or(0, |l| l.strides[k]).into()),
-    });
+    };
+    let operands: Vec<Operand<D>> = (0..views.len()).map(operand).collect();
     let tasks = e.tasks(work >= grain::ELEMENTS && !levels.is_empty(), levels.first().map_or(1, |l| l.count));
     e.step(tasks, |e, begin, end| {
         if tasks == 1 {
-            return nest(e, counts, &operands, &levels[..outer], &call);
+            return nest(e, counts, &operands, &levels[..outer], body);
         }
         if outer > 0 {
             return e.for_range(begin, end, |e, i| {
-                nest(e, counts, &moved(&operands, i, &levels[0]), &levels[1..outer], &call)
+                nest(e, counts, &moved(&operands, i, &levels[0]), &levels[1..outer], body)
             });
         }
         counts[inner - 1] = e.arith("sub", end, begin)?.into();
-        e.call(&call(counts, moved(&operands, begin, &levels[0])))
+        body(e, counts, &moved(&operands, begin, &levels[0]))
     })
 }
 
-fn nest<const N: usize, const D: usize, C: KernelCall<Code>>(
+/// Emits the calls of kernels that sweep `D` levels, from the counts of the levels, innermost first, and the operands.
+pub type Calls<'c, const D: usize> = &'c dyn Fn(&mut Emit<'_>, [Count; D], &[Operand<D>]) -> Result<(), Diag>;
+
+fn nest<const D: usize>(
     e: &mut Emit<'_>,
     counts: [Count; D],
-    operands: &[Operand<D>; N],
+    operands: &[Operand<D>],
     levels: &[Level],
-    call: &impl Fn([Count; D], [Operand<D>; N]) -> C,
+    body: Calls<'_, D>,
 ) -> Result<(), Diag> {
     match levels {
-        [] => e.call(&call(counts, operands.clone())),
-        [first, rest @ ..] => e.for_count(first.count, |e, i| nest(e, counts, &moved(operands, i, first), rest, call)),
+        [] => body(e, counts, operands),
+        [first, rest @ ..] => e.for_count(first.count, |e, i| nest(e, counts, &moved(operands, i, first), rest, body)),
     }
+}
+
+/// Brings a longer level to where kernels sweep rows themselves; the outermost one, which is split into tasks, stays.
+pub fn lengthen_rows(levels: &mut [Level]) {
+    if let [_, .., third, second, _] = levels
+        && third.count > second.count
+    {
+        std::mem::swap(third, second);
+    }
+}
+
+/// Cuts levels so that what the two innermost ones hold is a piece of at most `most` elements, where they divide.
+pub fn cut_into_pieces(levels: &mut Vec<Level>, most: usize) {
+    let Some(Level { count, strides }) = levels.pop() else { return };
+    let times = |strides: &[i64], n: usize| strides.iter().map(|s| s * n as i64).collect();
+    if count > most {
+        let part = (1..=most).rev().find(|part| count.is_multiple_of(*part)).unwrap_or(1);
+        levels.push(Level { count: count / part, strides: times(&strides, part) });
+        // Kernels sweep this level, too, which is there to keep them from the one around.
+        levels.push(Level { count: 1, strides: vec![0; strides.len()] });
+        levels.push(Level { count: part, strides });
+        return;
+    }
+    if let Some(rows) = levels.pop_if(|rows| rows.count * count > most) {
+        let part = (1..=most / count).rev().find(|part| rows.count.is_multiple_of(*part)).unwrap_or(1);
+        levels.push(Level { count: rows.count / part, strides: times(&rows.strides, part) });
+        levels.push(Level { count: part, strides: rows.strides });
+    }
+    levels.push(Level { count, strides });
 }
 
 /// Cuts one long level into two, so that there is something to split over threads.

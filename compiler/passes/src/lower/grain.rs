@@ -27,6 +27,10 @@ pub const ROWS: usize = 8;
 /// Elements of a piece of one long run that is cut for threads: at least this many, so that calls cost nothing beside them.
 pub const PIECE: usize = 1024;
 
+/// Elements of a piece that a row of element-wise kernels passes over one after the other: with three operands of floats it fills
+/// the first-level cache of 48 kB, and calls cost nothing beside it.
+pub const CACHED: usize = 4096;
+
 /// Pixels of a row block: small enough that a block's input stays in L1/L2 while all panels pass over it.
 pub const BLOCK_PIXELS: usize = 800;
 

@@ -1,5 +1,5 @@
 //! Ops that are part of the step of an op behind them: sums and factors of a layer norm or softmax, the bias of a function,
-//! terms of a sum of embeddings. What is part of a step in front of it, see `gate.rs`.
+//! terms of a sum of embeddings, and element-wise ops in a row. What is part of a step in front of it, see `gate.rs`.
 //!
 //! before  %s = graph.add(%x, %r)   %y = graph.layer_norm(%s)      %m = graph.mul(%q, 0.125)  %t = graph.add(%m, %mask)  %p = graph.softmax(%t)
 //! after   one step; %s has memory if others read it               one step; %m and %t have no memory
@@ -10,12 +10,16 @@
 //! before  %a = graph.gather(@words, %i)  %b = graph.gather(@types, %j)  %s = graph.add(%a, %b)
 //! after   one step; %a and %b have no memory
 //!
+//! before  %p = graph.mul(%x, %g)  %s = graph.add(%p, %x)  %y = graph.relu(%s)
+//! after   one step, by `chain.rs`; %p and %s have no memory
+//!
 //! Kernels round what they add and multiply as an op of its own would, so nothing changes but the memory that moves.
 
 use super::gate::Gated;
+use super::repeat::Repeated;
 use crate::graph::{constant, sole_producer, splat};
 use qc_dialects::graph::activation::Function;
-use qc_dialects::graph::{Add, Clamp, Conv2d, Dequantize, Gather, LayerNorm, Mul, Quantize, Softmax};
+use qc_dialects::graph::{Add, Binary, Clamp, Conv2d, Dequantize, Gather, LayerNorm, Mul, Quantize, Softmax, Take};
 use qc_dialects::quant::QEmbedding;
 use qc_ir::{Elem, Module, OpId, Use, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -24,6 +28,9 @@ use std::collections::{HashMap, HashSet};
 const LOOKED_AT: usize = 32;
 /// Embeddings of one step, at most.
 const MOST_EMBEDDINGS: usize = 16;
+
+/// Element-wise ops of one step, at most: what machine code is made for at once stays small.
+const MOST_IN_A_ROW: usize = 16;
 
 /// A sum of embeddings: rows of tables, added in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -211,6 +218,10 @@ pub struct Joined {
     norms: HashMap<OpId, LayerNorm>,
     /// By last addition.
     sums: HashMap<OpId, Embeddings>,
+    /// By last op: element-wise ops of floats, each the only reader of the one before.
+    rows: HashMap<OpId, Vec<OpId>>,
+    /// What element-wise ops read as repeated elements of other tensors.
+    repeated: HashMap<ValueId, Repeated>,
 }
 
 impl Joined {
@@ -246,7 +257,78 @@ impl Joined {
                 joined.sums.insert(op, sum);
             }
         }
+        joined.put_rows(m);
+        joined.put_repeated(m);
         joined
+    }
+
+    /// Element-wise ops in a row, of those that are no part of other steps.
+    fn put_rows(&mut self, m: &Module) {
+        for op in m.walk(m.body()).into_iter().filter(|&op| Joined::is_real(m, op)) {
+            let v = m.result(op);
+            // A result that is stored as bytes is no place for what comes before.
+            let quantized = m.only_user(v).is_some_and(|user| m.is(user, Quantize::DEF));
+            if quantized || self.is_elsewhere(m, op) {
+                continue;
+            }
+            let before = m.operands(op).iter().flatten().find_map(|&x| {
+                let before = sole_producer(m, x, op).filter(|&p| Joined::is_real(m, p) && m.dims(x) == m.dims(v))?;
+                let short = self.rows.get(&before).is_none_or(|row| row.len() < MOST_IN_A_ROW);
+                (short && !self.is_elsewhere(m, before)).then_some(before)
+            });
+            if let Some(before) = before {
+                let mut row = self.rows.remove(&before).unwrap_or_else(|| vec![before]);
+                row.push(op);
+                self.parts.insert(before);
+                self.nowhere.insert(m.result(before));
+                self.rows.insert(op, row);
+            }
+        }
+    }
+
+    /// Takes that repeat elements: those that read one another, and what one element-wise op reads.
+    fn put_repeated(&mut self, m: &Module) {
+        let last_of = self.rows.iter().flat_map(|(&last, row)| row.iter().map(move |&op| (op, last)));
+        let last_of: HashMap<OpId, OpId> = last_of.collect();
+        // The loops of a step have the dims of one such tensor.
+        let mut steps = HashSet::new();
+        for op in m.walk(m.body()) {
+            let Some(repeated) = Take::of(m, op).and_then(|take| Repeated::of(m, take)) else { continue };
+            let v = m.result(op);
+            self.parts.extend(&repeated.before);
+            self.nowhere.extend(repeated.before.iter().map(|&op| m.result(op)));
+            let reader = m.only_user(v).filter(|&user| Binary::is(m, user) && m.dims(m.result(user)) == m.dims(v));
+            let in_row = |user: &OpId| last_of.contains_key(user) || !self.is_elsewhere(m, *user);
+            let step = reader.filter(in_row).map(|user| last_of.get(&user).copied().unwrap_or(user));
+            // Images have the channels of a pixel together, so that rows of repeated elements are runs in memory.
+            let in_runs = m.dims(v).len() == 4 && repeated.keeps_channels() && m.tensor_ty(v).elem == Elem::F32;
+            if in_runs && step.is_some_and(|step| steps.insert(step)) {
+                self.parts.insert(op);
+                self.nowhere.insert(v);
+                self.repeated.insert(v, repeated);
+            }
+        }
+    }
+
+    /// How an element-wise op reads `v`, if that has no memory since it repeats elements of another tensor.
+    pub fn repeated(&self, v: ValueId) -> Option<&Repeated> {
+        self.repeated.get(&v)
+    }
+
+    /// Whether an op is computed by the kernels of one or two operands of real numbers.
+    fn is_real(m: &Module, op: OpId) -> bool {
+        Binary::is(m, op) || Clamp::is(m, op) || Function::of(m, op).is_some()
+    }
+
+    /// Whether an op is part of another step than that of a row, or has one with others.
+    fn is_elsewhere(&self, m: &Module, op: OpId) -> bool {
+        let with_others = self.norms.contains_key(&op) || self.sums.contains_key(&op);
+        self.parts.contains(&op) || with_others || Biased::in_front_of(m, op).is_some()
+    }
+
+    /// The element-wise ops that are computed together with the last of them.
+    pub fn row(&self, last: OpId) -> Option<&[OpId]> {
+        self.rows.get(&last).map(Vec::as_slice)
     }
 
     /// Whether an op is part of the step of another.

@@ -14,6 +14,7 @@
 mod along;
 mod batch_matmul;
 pub mod call;
+mod chain;
 mod choose;
 mod conv;
 pub mod conversions;
@@ -35,6 +36,7 @@ mod nms;
 mod norm;
 mod pool;
 mod reduce;
+mod repeat;
 mod rules;
 mod scalar;
 mod scan;

@@ -56,10 +56,10 @@ const RULES: &[(&[&OpDef], Rule)] = &[
     (&[QBatchMatmul::DEF], |l, op| l.batch_matmul(QBatchMatmul(op))),
     (&[MaxPool::DEF, AvgPool::DEF, QMaxPool::DEF, QAvgPool::DEF], |l, op| l.pool(op)),
     (&[GlobalMaxPool::DEF, GlobalAvgPool::DEF, AdaptiveAvgPool::DEF], |l, op| l.pool(op)),
-    (Binary::DEFS, |l, op| l.binary_f32(op)),
+    (Binary::DEFS, |l, op| l.real_ops(&[op])),
     (QBinary::DEFS, |l, op| QBinary::of(l.src, op).map_or_else(|| Err(lost(op)), |view| l.binary_u8(view))),
-    (Clamp::DEFS, |l, op| Clamp::of(l.src, op).map_or_else(|| Err(lost(op)), |view| l.clamp(view))),
-    (ACTIVATION, |l, op| l.function(op)),
+    (Clamp::DEFS, |l, op| l.real_ops(&[op])),
+    (ACTIVATION, |l, op| l.real_ops(&[op])),
     (&[QLut::DEF], |l, op| l.lut(QLut(op))),
     (Conversion::DEFS, |l, op| l.conversion(op)),
     (&[Softmax::DEF], |l, op| l.softmax(Softmax(op))),
@@ -91,6 +91,9 @@ impl Lower<'_> {
         }
         if let Some(sum) = joined.embeddings(op) {
             return self.sum_of_embeddings(&sum.clone(), Add(op));
+        }
+        if let Some(row) = joined.row(op).map(<[OpId]>::to_vec) {
+            return self.real_ops(&row);
         }
         if let Some(norm) = joined.norm_with(op) {
             return self.layer_norm(norm);

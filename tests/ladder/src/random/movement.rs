@@ -1,7 +1,7 @@
 //! Steps that move elements.
 
 use super::build::{Graph, MAX_ELEMENTS};
-use qc_dialects::graph::{Concat, Expand, Pad, Resample, Slice, Take, Transpose};
+use qc_dialects::graph::{Concat, Expand, Pad, Relu, Resample, Slice, Sub, Take, Tanh, Transpose};
 use qc_ir::{Attrs, HostTensor, ValueId};
 
 /// Values one after the other: of one format or several, sometimes twice the same.
@@ -108,6 +108,9 @@ pub fn pad(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
 /// Places of one dim in any order, some of them twice, as resizing and padding by elements choose them.
 pub fn take(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     let dims = g.dims(x);
+    if dims.len() == 4 && p[4].is_multiple_of(3) {
+        return nearest(g, x, p);
+    }
     let axis = 1 + p[0] as usize % (dims.len() - 1);
     let count = 1 + p[1] as usize % (2 * dims[axis] + 2);
     (g.elements(x) / dims[axis] * count <= MAX_ELEMENTS).then_some(())?;
@@ -118,6 +121,28 @@ pub fn take(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
     };
     let places = g.stored(HostTensor::i32([count], (0..count).map(|i| place(i) as i32).collect()));
     Some(g.op(Take::DEF, &[x], Attrs::new().with("axis", axis).with("places", places)))
+}
+
+/// Pixels that are repeated, as a resize to a multiple of the size does, together with what is computed from them.
+fn nearest(g: &mut Graph, x: ValueId, p: &[u32]) -> Option<ValueId> {
+    let times = [1 + p[0] as usize % 3, 1 + p[1] as usize % 3];
+    (g.elements(x) * times[0] * times[1] <= MAX_ELEMENTS).then_some(())?;
+    let repeated = |g: &mut Graph, x: ValueId| {
+        [2, 3].into_iter().zip(times).fold(x, |x, (axis, times)| {
+            let count = g.dims(x)[axis] * times;
+            let places = g.stored(HostTensor::i32([count], (0..count).map(|i| (i / times) as i32).collect()));
+            g.op(Take::DEF, &[x], Attrs::new().with("axis", axis).with("places", places))
+        })
+    };
+    let pixels = repeated(g, x);
+    if p[2].is_multiple_of(3) {
+        return Some(pixels);
+    }
+    let other = g.op(Relu::DEF, &[x], Attrs::new());
+    let other = repeated(g, other);
+    let other = g.op(Tanh::DEF, &[other], Attrs::new());
+    let sides = if p[3].is_multiple_of(2) { [pixels, other] } else { [other, pixels] };
+    Some(g.op(Sub::DEF, &sides, Attrs::new()))
 }
 
 /// Weighted sums of neighbours along one dim or two.

@@ -37,8 +37,9 @@ fn padded(padding: [usize; 4]) -> Layout {
 
 #[test]
 fn inputs_are_in_rows_and_planes_channels_last() {
-    let m = module("%a = graph.relu(%x)\n%b = graph.exp(%a)", "%b");
-    assert_eq!(layouts(&m, &["x", "a", "b"]), [Layout::Rows, PLANES, PLANES]);
+    let m = module("%a = graph.relu(%x)\n%b = graph.exp(%a)\n%c = graph.add(%a, %b)", "%c");
+    let in_a_row = "only the next op reads it, in the same step";
+    assert_eq!(layouts(&m, &["x", "a", "b", "c"]), [Layout::Rows, PLANES, Layout::None, PLANES], "{in_a_row}");
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn conversions_pass_rows_on() {
     // Where a conversion has no step its float side has no memory, and the other side is laid out in its place.
     let body =
         "%p = graph.matmul(%x, %x)\n%e = graph.exp(%p)\n%q = graph.quantize(%e) {quant = !q}\n%d = graph.dequantize(%q)
-        %f = graph.exp(%d)\n%g = graph.tanh(%f)";
+        %f = graph.exp(%d)\n%g = graph.softmax(%f) {axis = 3}";
     let m = module(body, "%g");
     let rows = Layout::Rows;
     assert_eq!(layouts(&m, &["p", "e", "q", "d", "f"]), [rows, Layout::None, rows, Layout::None, rows]);
