@@ -78,7 +78,7 @@ fn run() -> Outcome {
     let (args, files) = config::with_files(&command, std::env::args_os().collect())?;
     let parsed = command.try_get_matches_from_mut(args);
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
-    let (cli, matches) = match parsed {
+    let (mut cli, matches) = match parsed {
         Ok(parsed) => parsed,
         Err(e) => {
             // The parser has printed all there is to say.
@@ -88,6 +88,7 @@ fn run() -> Outcome {
         }
     };
     signals::take();
+    cli.command.bind_numbers();
     let ui = Ui { quiet: cli.quiet, verbose: cli.verbose };
     if ui.verbose {
         files.iter().for_each(|path| ui.note(&format!("options  from {}", path.display())));

@@ -55,6 +55,17 @@ fn an_input_is_bound_at_compile_time() {
 }
 
 #[test]
+fn numbers_are_given_to_a_run_as_to_a_compilation() {
+    let shell = shell();
+    assert!(shell.ok("run m.onnx -i x.npy --input s=3,2").contains("[3, 2]"));
+    assert!(shell.ok("run m.onnx -i x:x.npy -i s=6,1").contains("[6, 1]"));
+    shell.ok("bench m.onnx -i x.npy -i s=3,2 -t 0.01");
+    shell.ok("compile m.onnx -o m.so --input s=3,2 -q");
+    let refused = shell.qc("run m.so -i x.npy -i s=3,2");
+    assert!(refused.status == 2 && refused.err.contains("--constant are for models"), "{}", refused.err);
+}
+
+#[test]
 fn arrays_that_shapes_depend_on_are_constants_of_the_run() {
     let shell = shell();
     assert!(shell.ok("run m.onnx -i x:x.npy -i s:s.npy").contains("[3, 2]"));

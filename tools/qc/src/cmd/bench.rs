@@ -41,7 +41,7 @@ pub struct Bench {
     time: Duration,
     /// Data of inputs, as for `qc run`; by default the same random numbers every time
     #[arg(short, long, value_name = "[NAME:]FILE", value_parser = InputArg::parse)]
-    input: Vec<InputArg>,
+    pub input: Vec<InputArg>,
     /// Show the time of every step, in order of execution or from the longest
     #[arg(long, value_name = "ORDER", num_args = 0..=1, require_equals = true, default_missing_value = "order",
           value_parser = ["order", "sort"])]
@@ -50,7 +50,7 @@ pub struct Bench {
     #[arg(long, value_name = "FILE")]
     export_trace: Option<PathBuf>,
     #[command(flatten)]
-    options: ModelArgs,
+    pub options: ModelArgs,
     #[command(flatten)]
     json: JsonArgs,
 }

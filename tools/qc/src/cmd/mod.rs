@@ -51,6 +51,16 @@ pub enum Command {
 }
 
 impl Command {
+    /// Numbers among the inputs of a run are constants of the model, as those of a compilation are.
+    pub fn bind_numbers(&mut self) {
+        let (input, options) = match self {
+            Command::Run(c) => (&mut c.input, &mut c.options),
+            Command::Bench(c) => (&mut c.input, &mut c.options),
+            _ => return,
+        };
+        run::InputArg::into_constants(input, options);
+    }
+
     /// What the command reads and writes.
     pub fn paths(&self) -> Paths {
         match self {

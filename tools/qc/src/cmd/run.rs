@@ -1,6 +1,6 @@
 //! `qc run`: a model on arrays, or on one picture.
 
-use crate::args::ModelArgs;
+use crate::args::{InputValue, ModelArgs};
 use crate::arrays::{self, Named};
 use crate::failure::{Failure, Outcome};
 use crate::model::{Model, classes, is_folder, is_shared_object, jit_tier, open, open_for, top};
@@ -14,6 +14,7 @@ use qc_ir::HostTensor;
 use qc_runtime::{Context, ContextOptions};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Run a model on NumPy arrays or on one picture.
 #[derive(Args, Debug)]
@@ -26,9 +27,9 @@ pub struct Run {
     /// A model, compiled in this process, or a compiled .so
     model: PathBuf,
     /// Data of an input: NAME:FILE.npy, FILE.npy for the only one left, FILE.npz with arrays named as inputs, or a folder of
-    /// such files, of which each is run by itself, whatever its shape
+    /// such files, of which each is run by itself, whatever its shape; NAME=VALUE is a constant of a model, as --constant has it
     #[arg(short, long = "input", value_name = "[NAME:]FILE", value_parser = InputArg::parse)]
-    input: Vec<InputArg>,
+    pub input: Vec<InputArg>,
     /// Write the outputs as arrays of their names; for a folder of data, a folder with an .npz file for each of its files
     #[arg(short, long, value_name = "OUT.npz")]
     out: Option<PathBuf>,
@@ -47,7 +48,7 @@ pub struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Option<u32>,
     #[command(flatten)]
-    options: ModelArgs,
+    pub options: ModelArgs,
     #[command(flatten)]
     json: JsonArgs,
 }
@@ -59,18 +60,31 @@ pub struct InputArg {
     pub name: Option<String>,
     /// The file.
     pub path: PathBuf,
+    /// Numbers instead of a file.
+    pub value: Option<InputValue>,
 }
 
 impl InputArg {
-    /// Reads `NAME:FILE` or `FILE`. Names may hold colons, and so may a file that exists.
+    /// Reads `NAME:FILE`, `FILE` or `NAME=VALUE`. Names may hold colons, and so may a file that exists.
     pub fn parse(text: &str) -> Result<InputArg, String> {
-        match text.rsplit_once(':') {
-            Some((name, path)) if !PathBuf::from(text).exists() => match name.is_empty() || path.is_empty() {
-                true => Err("expected NAME:FILE.npy".into()),
-                false => Ok(InputArg { name: Some(name.into()), path: path.into() }),
-            },
-            _ => Ok(InputArg { name: None, path: text.into() }),
+        let exists = PathBuf::from(text).exists();
+        if let Some(value) = InputValue::from_str(text).ok().filter(|_| !exists) {
+            return Ok(InputArg { name: None, path: PathBuf::new(), value: Some(value) });
         }
+        let file = |name, path: &str| InputArg { name, path: path.into(), value: None };
+        match text.rsplit_once(':') {
+            Some((name, path)) if !exists => match name.is_empty() || path.is_empty() {
+                true => Err("expected NAME:FILE.npy".into()),
+                false => Ok(file(Some(name.into()), path)),
+            },
+            _ => Ok(file(None, text)),
+        }
+    }
+
+    /// Takes the numbers out of the arguments: they are constants of the model.
+    pub fn into_constants(all: &mut Vec<InputArg>, options: &mut ModelArgs) {
+        options.constant.extend(all.iter().filter_map(|input| input.value.clone()));
+        all.retain(|input| input.value.is_none());
     }
 
     /// Reads the files of all arguments.
@@ -89,7 +103,7 @@ impl Run {
 
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
-        if let [InputArg { name: None, path }] = &self.input[..]
+        if let [InputArg { name: None, path, .. }] = &self.input[..]
             && is_folder(path)?
         {
             return self.folder(path, ui);
