@@ -3,6 +3,7 @@
 pub mod activations_to_u8;
 pub mod drop_float_qdq;
 pub mod drop_inner_qdq;
+mod even_rounding;
 mod flat_ends;
 pub mod float_islands;
 pub mod hoist_quantize;

@@ -6,9 +6,9 @@
 //!
 //! A tensor is quantized when an op that has an integer kernel reads it. Activations get one scale: the observed range,
 //! widened to hold 0 exactly; of what only a function reads, the part that the function tells apart. Tensors that only movement,
-//! max pooling or interpolation separates share a range. Weights get one scale
-//! per output channel, `max |w| / 127`. The edge between a convolution and the activation or residual addition of its
-//! epilogue stays float, and so does what `read_as_floats.rs` names. Without observed ranges the pass changes nothing.
+//! max pooling or interpolation separates share a range. Weights get one scale per output channel, `max |w| / 127`, and are
+//! rounded so that their errors add up to nothing (`even_rounding.rs`). The edge between a convolution and the activation
+//! or residual addition of its epilogue stays float, and so does what `read_as_floats.rs` names. Without observed ranges the pass changes nothing.
 //!
 //! A tensor that was 0 in every sample has no range: it says nothing about the values of other samples, and any scale
 //! would be made up. A small one would cut them off, a large one would make the accumulators that it enters too coarse
@@ -16,6 +16,7 @@
 //! writes into the ranges file changes that. A tensor that was another number all the time does have a range, from there
 //! to 0.
 
+use super::even_rounding::even_out;
 use super::flat_ends::without_flat_ends;
 use super::keep_float::is_kept;
 use super::read_as_floats;
@@ -28,7 +29,7 @@ use qc_dialects::graph::{
 };
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, Diag, DisjointSets, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy,
+    Attrs, Builder, Data, Diag, DisjointSets, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy,
     Use, ValueId,
 };
 use std::collections::{HashMap, HashSet};
@@ -293,8 +294,11 @@ pub(super) fn quantized(real: &HostTensor, dims: &[usize], axis: usize) -> Resul
         return Ok(Vec::new());
     }
     let scales = weight_scales(values, dims, axis);
-    let tensor = quantize_tensor(&format_of(axis, scales.clone()), real)?;
-    Ok(vec![HostTensor::f32([scales.len()], scales), tensor])
+    let nearest = quantize_tensor(&format_of(axis, scales.clone()), real)?;
+    let Data::I8(stored) = nearest.data() else { return Err("weights are s8".into()) };
+    let mut stored = stored.clone();
+    even_out(&mut stored, values, &scales, dims[axis + 1..].iter().product());
+    Ok(vec![HostTensor::f32([scales.len()], scales), HostTensor::i8(dims, stored)])
 }
 
 /// Weights this small, compared with the largest of their tensor, are 0: what they add is lost in the first digit of
