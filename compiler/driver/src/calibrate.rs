@@ -1,4 +1,5 @@
-//! Calibration: runs the float model on samples and keeps the smallest and largest value of every tensor.
+//! Calibration: runs the float model on samples and keeps the smallest and largest value of every tensor, and how much of its
+//! signal 8 bits between them hold.
 //!
 //! The model is compiled in its canonical form with every float tensor as an output, so observing costs little more
 //! than running. Each thread has an [`Observer`] of its own; what they saw is merged in the end.
@@ -17,16 +18,23 @@
 //! ```
 
 use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
+use crate::seen::Seen;
 use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, pipeline, ports};
 use qc_codegen::image::Port;
 use qc_dialects::graph::{Constant, Linear, Scan};
 use qc_frontend::Shapes;
 use qc_ir::{Elem, Memo, Module, NoSink, RegionId, TensorTy, Type, Use, ValueId};
+use qc_passes::quant::noise;
 use qc_runtime::{Context, ContextOptions, IoInfo, Predictor, RunError};
+use std::collections::BTreeMap;
 
 /// A float model whose tensors can be watched.
 pub struct Calibrator {
     predictor: Predictor,
+    /// The model in its canonical form.
+    model: Module,
+    /// The dims under which products see its tensors, by name.
+    seen_as: BTreeMap<String, Vec<usize>>,
     sha256: [u8; 32],
     inputs: Vec<String>,
     /// Ranges that no sample changes: those of constants that data is combined with.
@@ -37,7 +45,7 @@ pub struct Calibrator {
 pub struct Observer<'c> {
     calibrator: &'c Calibrator,
     context: Context,
-    seen: MinMax,
+    seen: Seen,
 }
 
 impl Compiler {
@@ -92,7 +100,7 @@ impl Compiler {
                 ),
             });
         }
-        let constants = constants(&m);
+        let (constants, model, seen_as) = (constants(&m), m.clone(), seen_as(&m));
         let args: Vec<Option<String>> = m.args(m.body()).iter().map(|&v| m.name(v).map(str::to_string)).collect();
         let outputs = watch(&mut m);
         compiler.run(&mut m, &pipeline::plain(pipeline::INT8), &mut NoSink)?;
@@ -122,7 +130,7 @@ impl Compiler {
             record: Default::default(),
             limits: compiler.options.limits.clone(),
         };
-        Ok(Calibrator { predictor: compiled.jit()?, sha256: file.sha256(), inputs: names, constants })
+        Ok(Calibrator { predictor: compiled.jit()?, model, seen_as, sha256: file.sha256(), inputs: names, constants })
     }
 }
 
@@ -135,6 +143,15 @@ fn computed(m: &Module, region: RegionId) -> Vec<ValueId> {
 
 fn is_watched(m: &Module, v: ValueId) -> bool {
     m.ty(v).tensor().is_some_and(|t| t.elem == Elem::F32) && m.name(v).is_some()
+}
+
+/// The dims under which products see the named tensors of a module; those of a scan are the ones of a step.
+fn seen_as(m: &Module) -> BTreeMap<String, Vec<usize>> {
+    let seen = noise::Seen::of(m);
+    let regions = m.regions_in(m.body());
+    let results = |region: RegionId| m.ops(region).iter().flat_map(|&op| m.results(op)).copied();
+    let values = regions.into_iter().flat_map(|region| m.args(region).iter().copied().chain(results(region)));
+    values.filter_map(|v| Some((m.name(v)?.to_string(), seen.dims(v).to_vec()))).collect()
 }
 
 /// Makes what a scan computes and carries, in all steps, results of it, under the same names.
@@ -218,12 +235,17 @@ impl Calibrator {
     /// When memory is short or the environment caps the instruction set below what was compiled.
     pub fn observer(&self) -> Result<Observer<'_>, RunError> {
         let options = ContextOptions { threads: Some(1), ..ContextOptions::default() };
-        Ok(Observer { calibrator: self, context: self.predictor.context(&options)?, seen: MinMax::default() })
+        Ok(Observer { calibrator: self, context: self.predictor.context(&options)?, seen: Seen::default() })
     }
 
     /// The ranges file of what was seen over `samples` samples; `preprocess` says how they were made.
-    pub fn ranges(&self, mut seen: MinMax, samples: usize, preprocess: Option<String>) -> Ranges {
-        seen.merge(&self.constants);
+    pub fn ranges(&self, mut seen: Seen, samples: usize, preprocess: Option<String>) -> Ranges {
+        seen.ranges.merge(&self.constants);
+        let snr = seen.ratios(&self.model);
+        let mut tensors = seen.ranges.into_tensors();
+        for (name, range) in &mut tensors {
+            range.snr = snr.get(name).copied();
+        }
         Ranges {
             schema: SCHEMA.into(),
             generator: format!("qc {}", env!("CARGO_PKG_VERSION")),
@@ -231,7 +253,7 @@ impl Calibrator {
             method: "minmax".into(),
             preprocess,
             samples,
-            tensors: seen.into_tensors(),
+            tensors,
         }
     }
 }
@@ -257,21 +279,25 @@ impl Observer<'_> {
     pub fn observe(&mut self) -> Result<(), RunError> {
         self.context.run()?;
         for i in 0..self.context.outputs().len() {
-            let range = range_of(self.context.output::<f32>(i)?);
-            self.seen.widen(&self.context.outputs()[i].name, range);
+            let values = self.context.output::<f32>(i)?;
+            let io = &self.context.outputs()[i];
+            let dims = self.calibrator.seen_as.get(&io.name).unwrap_or(&io.shape);
+            self.seen.observe(&io.name, dims, values, range_of(values));
         }
         // Only now: asking for an input's buffer discards the results.
         for (i, name) in self.calibrator.inputs.iter().enumerate() {
             if self.context.inputs()[i].elem == qc_runtime::Elem::F32 {
-                let range = range_of(self.context.input_mut::<f32>(i, 1)?);
-                self.seen.widen(name, range);
+                let dims = self.calibrator.seen_as.get(name).map_or(&[][..], |dims| dims);
+                let values = self.context.input_mut::<f32>(i, 1)?;
+                let range = range_of(values);
+                self.seen.observe(name, dims, values, range);
             }
         }
         Ok(())
     }
 
     /// What was seen so far.
-    pub fn seen(self) -> MinMax {
+    pub fn seen(self) -> Seen {
         self.seen
     }
 }
@@ -290,9 +316,9 @@ fn range_of(values: &[f32]) -> Option<Range> {
     let min = lo.iter().chain(rest).fold(f32::INFINITY, |m, x| m.min(*x));
     let max = hi.iter().chain(rest).fold(f32::NEG_INFINITY, |m, x| m.max(*x));
     if min.is_finite() && max.is_finite() {
-        return Some(Range { min, max });
+        return Some(Range::new(min, max));
     }
     let finite = || values.iter().copied().filter(|x| x.is_finite());
     let (min, max) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
-    (min <= max).then_some(Range { min, max })
+    (min <= max).then_some(Range::new(min, max))
 }

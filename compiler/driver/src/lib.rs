@@ -26,6 +26,7 @@ pub mod output;
 pub mod pipeline;
 pub mod ranges;
 pub mod report;
+pub mod seen;
 mod source;
 mod variants;
 

@@ -14,6 +14,17 @@ pub struct Range {
     pub min: f32,
     /// Largest value seen.
     pub max: f32,
+    /// Decibels between the signal and the noise of 8 bits over this range, as the ops behind see it; where it is left
+    /// out, the tensor is quantized whatever its noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snr: Option<f32>,
+}
+
+impl Range {
+    /// A range of which nothing but its ends is known.
+    pub fn new(min: f32, max: f32) -> Range {
+        Range { min, max, snr: None }
+    }
 }
 
 /// Ranges by tensor name, and how they were found.
@@ -84,6 +95,10 @@ impl Ranges {
             return Err(format!("has format `{}`, this version reads `{SCHEMA}`", ranges.schema));
         }
         let bad = |r: &Range| !(r.min.is_finite() && r.max.is_finite() && r.min <= r.max);
+        let no_ratio = |r: &Range| r.snr.is_some_and(|snr| !snr.is_finite());
+        if let Some((name, _)) = ranges.tensors.iter().find(|(_, r)| no_ratio(r)) {
+            return Err(format!("the `snr` of \"{name}\" is no finite number of decibels"));
+        }
         match ranges.tensors.iter().find(|(_, r)| bad(r)) {
             Some((name, r)) => Err(format!("the range {}..{} of \"{name}\" is no interval", r.min, r.max)),
             None => Ok(ranges),
@@ -111,14 +126,14 @@ impl MinMax {
             lo = lo.min(x);
             hi = hi.max(x);
         }
-        self.widen(name, (lo <= hi).then_some(Range { min: lo, max: hi }));
+        self.widen(name, (lo <= hi).then_some(Range::new(lo, hi)));
     }
 
     /// Takes in the range of one tensor, if it has one.
     pub fn widen(&mut self, name: &str, range: Option<Range>) {
         if let Some(o) = range {
             let r = self.seen.entry(name.to_string()).or_insert(o);
-            *r = Range { min: r.min.min(o.min), max: r.max.max(o.max) };
+            *r = Range::new(r.min.min(o.min), r.max.max(o.max));
         }
     }
 
@@ -127,6 +142,11 @@ impl MinMax {
         for (name, o) in &other.seen {
             self.widen(name, Some(*o));
         }
+    }
+
+    /// The range of a tensor.
+    pub fn get(&self, name: &str) -> Option<Range> {
+        self.seen.get(name).copied()
     }
 
     /// The ranges.
@@ -174,6 +194,7 @@ pub fn attach(m: &mut Module, ranges: &Ranges) -> Result<usize, Diag> {
         let Some(next) = next else { continue };
         let uses: Vec<Use> = m.uses(v).to_vec();
         let attrs = Attrs::new().with("min", range.min).with("max", range.max);
+        let attrs = range.snr.map_or(attrs.clone(), |snr| attrs.with("snr", snr));
         let observed = Observe::build(&mut Builder::before(m, next), &[Some(v)], attrs)?.out(m);
         for u in uses {
             if let Use::Operand(op, i) = u {

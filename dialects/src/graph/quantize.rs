@@ -13,9 +13,10 @@ qc_ir::ops! { dialect QUANTIZE = "graph";
     /// `(q - zero) * scale`.
     op Dequantize = "graph.dequantize"(q: Quantized) -> (out) {} [PURE] infer(infer_dequantize) eval(eval_dequantize)
         items(items_dequantize);
-    /// The input itself. Says that calibration saw values from `min` to `max` here.
-    op Observe = "graph.observe"(x: F32) -> (out) { min: Float, max: Float } [PURE] infer(infer_observe) eval(eval_observe)
-        items(pass);
+    /// The input itself. Says that calibration saw values from `min` to `max` here, and that `snr` decibels lie between the
+    /// signal and the noise of 8 bits over that range; infinity says nothing of noise.
+    op Observe = "graph.observe"(x: F32) -> (out) { min: Float, max: Float, snr: Float = f64::INFINITY } [PURE]
+        infer(infer_observe) eval(eval_observe) items(pass);
 }
 
 qc_ir::interface! {

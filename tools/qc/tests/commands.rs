@@ -324,3 +324,29 @@ fn a_tensor_that_was_always_zero_is_not_quantized_and_the_table_says_so() {
     };
     assert!((right("dead.json") - right("ranges.json")).abs() < 1.0, "{} {}", right("dead.json"), right("ranges.json"));
 }
+
+#[test]
+fn a_tensor_of_which_8_bits_hold_too_little_is_not_quantized_and_the_table_says_so() {
+    let shell = Shell::new();
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -o ranges.json -q --threads 1");
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -o same.json -q --threads 3");
+    assert_eq!(shell.read("ranges.json"), shell.read("same.json"), "threads change no ratio");
+    let mut ranges: serde_json::Value = serde_json::from_slice(&shell.read("ranges.json")).unwrap();
+    let own = ranges["tensors"]["image"]["snr"].as_f64().unwrap();
+    assert!((25.0..60.0).contains(&own), "{own}");
+    let mut compile = |snr: serde_json::Value| {
+        ranges["tensors"]["image"]["snr"] = snr;
+        shell.write("other.json", ranges.to_string().as_bytes());
+        shell.ok("compile D/digits.onnx --ranges other.json -o model.so")
+    };
+    let text = compile(serde_json::json!(19.9));
+    assert!(text.contains("8 bits hold too little of \"image\""), "{text}");
+    let before = shell.ok("compile D/digits.onnx --ranges ranges.json -o model.so");
+    assert!(!before.contains("8 bits hold too little"), "{before}");
+    let unknown = compile(serde_json::Value::Null);
+    assert!(!unknown.contains("8 bits hold too little"), "{unknown}");
+    ranges["tensors"]["image"]["snr"] = serde_json::json!(1e39);
+    shell.write("other.json", ranges.to_string().as_bytes());
+    let refused = shell.qc("compile D/digits.onnx --ranges other.json -o no.so");
+    assert!(refused.err.contains("the `snr` of \"image\" is no finite number"), "{}", refused.err);
+}

@@ -1,6 +1,7 @@
 //! Passes that bring quantization in, move it, and turn it into integer ops.
 
 pub mod activations_to_u8;
+pub mod channels;
 pub mod drop_float_qdq;
 pub mod drop_inner_qdq;
 mod even_rounding;
@@ -10,6 +11,7 @@ pub mod hoist_quantize;
 pub mod keep_float;
 pub mod lower_to_quant;
 pub mod masks;
+pub mod noise;
 pub mod pairs_as_written;
 pub mod quantize;
 pub mod quantize_dynamic;

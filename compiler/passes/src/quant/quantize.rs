@@ -15,6 +15,9 @@
 //! for their biases. So it is not quantized, its readers stay float, and the report says why; a range that the user
 //! writes into the ranges file changes that. A tensor that was another number all the time does have a range, from there
 //! to 0.
+//!
+//! Where calibration says how much of a tensor's signal 8 bits hold (`noise.rs`), one of which they hold too little is not
+//! quantized either.
 
 use super::even_rounding::even_out;
 use super::flat_ends::without_flat_ends;
@@ -29,8 +32,8 @@ use qc_dialects::graph::{
 };
 use qc_dialects::phase;
 use qc_ir::{
-    Attrs, Builder, Data, Diag, DisjointSets, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store, TensorTy,
-    Use, ValueId,
+    Attrs, Builder, Data, Diag, DisjointSets, Elem, HostTensor, Keeps, Module, OpId, Pass, PassCx, Quant, Store,
+    TensorTy, Use, ValueId,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -70,18 +73,22 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
                 quantize_edge(m, v, &format)?;
                 cx.count("quantized");
             }
-            None => say_why(m, v, ranges[&v], cx),
+            None => say_why(m, v, &ranges[&v], cx),
         }
     }
     Ok(())
 }
 
 /// Tells the readers of a value why its range gives no format.
-fn say_why(m: &Module, v: ValueId, (lo, hi): (f32, f32), cx: &mut PassCx) {
+fn say_why(m: &Module, v: ValueId, observed: &Observed, cx: &mut PassCx) {
     let name = m.name(v).unwrap_or("its input");
-    let why = match lo == 0.0 && hi == 0.0 {
-        true => format!("\"{name}\" was 0 in every sample, so it has no range"),
-        false => format!("the range {lo:e}..{hi:e} of \"{name}\" is too small for a scale"),
+    let (lo, hi) = observed.range;
+    let why = match activation_format(observed.range) {
+        Some(_) => format!(
+            "8 bits hold too little of \"{name}\" over {lo}..{hi}: its signal is less than {LEAST_SNR} dB above their noise"
+        ),
+        None if lo == 0.0 && hi == 0.0 => format!("\"{name}\" was 0 in every sample, so it has no range"),
+        None => format!("the range {lo:e}..{hi:e} of \"{name}\" is too small for a scale"),
     };
     for u in m.uses(v) {
         if let Use::Operand(op, _) = u {
@@ -91,13 +98,33 @@ fn say_why(m: &Module, v: ValueId, (lo, hi): (f32, f32), cx: &mut PassCx) {
     cx.count("without range");
 }
 
+/// What the signal of a tensor has to be above the noise of its roundings, in decibels: a hundred times its power. One
+/// tensor then takes a percent at most of what the next product makes, and most tensors take a thousandth or less.
+const LEAST_SNR: f64 = 20.0;
+
+/// What calibration observed of a value.
+struct Observed {
+    range: (f32, f32),
+    /// Decibels between signal and noise in the format of this range.
+    snr: f64,
+}
+
+impl Observed {
+    /// Decibels between signal and noise in another format: noise is as large as steps are.
+    fn snr_in(&self, format: &Quant) -> f64 {
+        let own = activation_format(self.range).map_or(1.0, |own| f64::from(own.scale(0)));
+        self.snr - 20.0 * (f64::from(format.scale(0)) / own).log10()
+    }
+}
+
 /// Removes the observations and returns what they say about each value.
-fn take_ranges(m: &mut Module) -> HashMap<ValueId, (f32, f32)> {
+fn take_ranges(m: &mut Module) -> HashMap<ValueId, Observed> {
     let mut ranges = HashMap::new();
     for op in m.walk(m.body()) {
         if let Some(observe) = Observe::of(m, op) {
             let (x, out) = (observe.x(m), observe.out(m));
-            ranges.insert(x, (observe.min(m) as f32, observe.max(m) as f32));
+            let range = (observe.min(m) as f32, observe.max(m) as f32);
+            ranges.insert(x, Observed { range, snr: observe.snr(m) });
             m.replace_uses(out, x);
             m.erase(op);
         }
@@ -190,7 +217,7 @@ fn inside_epilogue(m: &Module, v: ValueId) -> bool {
 }
 
 /// A format per value, if its range gives one: values joined by movement share the union of their ranges.
-fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId, Option<Quant>> {
+fn formats(m: &Module, ranges: &HashMap<ValueId, Observed>) -> HashMap<ValueId, Option<Quant>> {
     let mut groups = DisjointSets::default();
     for op in m.walk(m.body()) {
         // Sums of neighbours are as large as these, and in their format nothing is rounded but the sums.
@@ -203,19 +230,19 @@ fn formats(m: &Module, ranges: &HashMap<ValueId, (f32, f32)>) -> HashMap<ValueId
     let mut joined: HashMap<ValueId, (f32, f32)> = HashMap::new();
     let mut values: Vec<_> = ranges.iter().collect();
     values.sort_by_key(|(v, _)| **v);
-    for (v, (lo, hi)) in &values {
+    for (v, Observed { range: (lo, hi), .. }) in &values {
         let slot = joined.entry(groups.root(**v)).or_insert((0.0f32, 0.0f32));
         *slot = (slot.0.min(*lo), slot.1.max(*hi));
     }
     let range = |v: &ValueId, groups: &mut DisjointSets<ValueId>| joined.get(&groups.root(*v)).copied();
-    let one = |(v, _): &(&ValueId, &(f32, f32))| {
+    let one = |(v, observed): &(&ValueId, &Observed)| {
         let mut all = joined[&groups.root(**v)];
         if let Some((function, result)) = only_function(m, **v)
             && let Some(format) = range(&result, &mut groups).and_then(activation_format)
         {
             all = without_flat_ends(function, all, format.scale(0));
         }
-        (**v, activation_format(all))
+        (**v, activation_format(all).filter(|format| observed.snr_in(format) >= LEAST_SNR))
     };
     values.iter().map(one).collect()
 }

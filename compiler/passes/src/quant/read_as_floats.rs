@@ -11,6 +11,7 @@ use std::collections::HashSet;
 pub(super) fn keep(m: &mut Module) {
     keep_exponents(m);
     keep_squares(m);
+    keep_logarithms(m);
     keep_gates(m);
 }
 
@@ -64,6 +65,20 @@ fn keep_squares(m: &mut Module) {
         if leads || (ends(m, op) && reads(m, op, &squares)) {
             inside.insert(op);
             mark(m, op, SQUARES);
+        }
+    }
+}
+
+/// Why logarithms stay float.
+const RATIOS: &str =
+    "a logarithm tells numbers apart by their ratio, and steps of one width hold no small ratios of small numbers";
+
+/// Marks logarithms, whose slope has no bound: 256 numbers from 0 on hold half of one decade of ratios to a tenth.
+fn keep_logarithms(m: &mut Module) {
+    use Function::{Log, Log2, Log10};
+    for op in m.walk(m.body()) {
+        if matches!(Function::of(m, op), Some(Log | Log2 | Log10)) {
+            mark(m, op, RATIOS);
         }
     }
 }

@@ -243,10 +243,10 @@ pub fn ranges_of(tensors: BTreeMap<String, Range>) -> Ranges {
 /// What other samples, or the hand of a user, can make of a range: mostly nothing; else a single number, one that says
 /// nothing at all, one too small for a scale, or one that is much too small or too large.
 fn other_range(r: Range, n: &mut Numbers) -> Range {
-    let times = |factor: f32| Range { min: r.min * factor, max: r.max * factor };
+    let times = |factor: f32| Range::new(r.min * factor, r.max * factor);
     match n.below(16) {
-        0 => Range { min: 0.0, max: 0.0 },
-        1 => Range { min: r.max, max: r.max },
+        0 => Range::new(0.0, 0.0),
+        1 => Range::new(r.max, r.max),
         2 => times(1e-40),
         3 => times(1e-6),
         4 => times(1e3),

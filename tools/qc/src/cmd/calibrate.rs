@@ -10,7 +10,7 @@ use crate::pictures::{
 use crate::quality::{self, Sample};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
-use qc_compiler::ranges::MinMax;
+use qc_compiler::seen::Seen;
 use qc_compiler::{Calibrator, CompileOptions, Compiler, ModelFile, Observer, Ranges, ShapeSpec};
 use qc_ir::HostTensor;
 use qc_runtime::Elem;
@@ -136,7 +136,7 @@ impl Calibrate {
     }
 
     fn observe(&self, parts: &[Part], ui: Ui) -> Outcome<Found> {
-        let mut seen = MinMax::default();
+        let mut seen = Seen::default();
         let (mut samples, mut shapes, mut filled_up) = (0, 0, false);
         let (mut looked, mut names) = (Vec::new(), Vec::new());
         let limit = self.n.map_or(usize::MAX, |n| n as usize);
@@ -148,7 +148,7 @@ impl Calibrate {
             looked.extend(self.observe_part(part, (samples, n), &mut seen, ui)?);
             names.extend((0..n).map(|i| part.samples.name(i)));
             filled_up |= n.div_ceil(part.rows()) * part.rows() > n;
-            seen.merge(part.calibrator.constants());
+            seen.ranges.merge(part.calibrator.constants());
             (samples, shapes) = (samples + n, shapes + 1);
         }
         let warnings = quality::warnings(&looked, |i| names.get(i).cloned().unwrap_or_default());
@@ -161,7 +161,7 @@ impl Calibrate {
     }
 
     /// Runs the model on `n` samples of a part, of which the first is number `from` of all; returns what they are like.
-    fn observe_part(&self, part: &Part, (from, n): (usize, usize), seen: &mut MinMax, ui: Ui) -> Outcome<Vec<Sample>> {
+    fn observe_part(&self, part: &Part, (from, n): (usize, usize), seen: &mut Seen, ui: Ui) -> Outcome<Vec<Sample>> {
         let rows = part.rows();
         let bar = ui.progress(n, "calibrate");
         let threads = self.threads.map_or_else(default_threads, usize::from);

@@ -1,0 +1,148 @@
+//! What the channels of a tensor are like over all samples of a calibration: their means and mean squares.
+//!
+//! Samples are added up in integers of a fixed unit, so what several threads saw can be merged in any order and is the same
+//! number in the last bit.
+
+/// Means of one tensor's channels. A sample counts once, whatever its size.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Channels {
+    samples: u64,
+    /// Per channel, sums over samples, in units of 2^-60.
+    means: Vec<i128>,
+    squares: Vec<i128>,
+    /// Whether nothing can be said: shapes with other numbers of channels, or numbers that are not in the unit's range.
+    mixed: bool,
+}
+
+/// Amplitudes of 1e-9 leave a trace in a mean square.
+const UNIT: f64 = (1u64 << 60) as f64;
+/// The largest mean square, that of amplitudes of 3e6: 2^24 samples of it fit.
+const LARGEST: f64 = (1u64 << 43) as f64;
+
+/// The axis of a tensor's channels: the second of images, the last of everything else.
+pub fn axis(rank: usize) -> Option<usize> {
+    if rank == 4 { Some(1) } else { rank.checked_sub(1) }
+}
+
+/// How many channels a tensor has.
+pub fn count(dims: &[usize]) -> usize {
+    axis(dims.len()).map_or(1, |axis| dims[axis])
+}
+
+impl Channels {
+    /// Takes in a tensor of one sample.
+    pub fn observe(&mut self, dims: &[usize], values: &[f32]) {
+        let channels = count(dims);
+        let behind: usize = axis(dims.len()).map_or(1, |axis| dims[axis + 1..].iter().product());
+        if values.is_empty() {
+            return;
+        }
+        let mut sums = vec![(0.0f64, 0.0f64); channels];
+        match behind {
+            1 => {
+                for row in values.chunks(channels) {
+                    for (sum, &x) in sums.iter_mut().zip(row) {
+                        let x = f64::from(x);
+                        *sum = (sum.0 + x, sum.1 + x * x);
+                    }
+                }
+            }
+            _ => {
+                for (i, plane) in values.chunks(behind).enumerate() {
+                    let (sum, own) = (&mut sums[i % channels], sums_of(plane));
+                    *sum = (sum.0 + own.0, sum.1 + own.1);
+                }
+            }
+        }
+        let n = (values.len() / channels) as f64;
+        let one = sums.iter().map(|(sum, squares)| (sum / n, squares / n));
+        let fits = one.clone().all(|(_, square)| square < LARGEST);
+        let fixed = |x: f64| (x * UNIT) as i128;
+        let (means, squares) = one.map(|(mean, square)| (fixed(mean), fixed(square))).unzip();
+        self.merge(&Channels { samples: 1, means, squares, mixed: !fits });
+    }
+
+    /// Takes in what another observer saw.
+    pub fn merge(&mut self, other: &Channels) {
+        if other.samples == 0 {
+            return;
+        }
+        if self.samples == 0 {
+            *self = other.clone();
+            return;
+        }
+        self.mixed |= other.mixed || self.means.len() != other.means.len();
+        self.samples = self.samples.saturating_add(other.samples);
+        let add = |to: &mut [i128], from: &[i128]| to.iter_mut().zip(from).for_each(|(a, b)| *a = a.saturating_add(*b));
+        add(&mut self.means, &other.means);
+        add(&mut self.squares, &other.squares);
+    }
+
+    /// Mean and mean square of each channel, if they are known.
+    pub fn moments(&self) -> Option<Vec<(f64, f64)>> {
+        let real = |x: i128| x as f64 / UNIT / self.samples as f64;
+        let both = || self.means.iter().zip(&self.squares).map(|(&mean, &square)| (real(mean), real(square)));
+        (self.samples > 0 && !self.mixed).then(|| both().collect())
+    }
+}
+
+/// The sum of numbers, and that of their squares.
+fn sums_of(values: &[f32]) -> (f64, f64) {
+    const LANES: usize = 8;
+    let (mut sums, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            let x = f64::from(chunk[i]);
+            sums[i] += x;
+            squares[i] += x * x;
+        }
+    }
+    let rest = rest.iter().map(|&x| f64::from(x)).fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
+    (sums.iter().sum::<f64>() + rest.0, squares.iter().sum::<f64>() + rest.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_their_channels_second_and_others_last() {
+        let mut seen = Channels::default();
+        seen.observe(&[1, 2, 1, 2], &[1.0, 3.0, -1.0, 1.0]);
+        assert_eq!(seen.moments(), Some(vec![(2.0, 5.0), (0.0, 1.0)]));
+        let mut seen = Channels::default();
+        seen.observe(&[2, 2], &[1.0, 3.0, -1.0, 1.0]);
+        assert_eq!(seen.moments(), Some(vec![(0.0, 1.0), (2.0, 5.0)]));
+    }
+
+    #[test]
+    fn the_order_of_samples_changes_no_bit() {
+        let samples: Vec<Vec<f32>> = (0..40).map(|i| vec![0.1 * i as f32, 1e-5 / (i + 1) as f32, 3e3]).collect();
+        let all = |order: &[usize]| {
+            let mut halves = [Channels::default(), Channels::default()];
+            for (i, &at) in order.iter().enumerate() {
+                halves[i % 2].observe(&[1, 3], &samples[at]);
+            }
+            let [mut a, b] = halves;
+            a.merge(&b);
+            a
+        };
+        let forth: Vec<usize> = (0..40).collect();
+        let back: Vec<usize> = (0..40).rev().collect();
+        assert_eq!(all(&forth), all(&back));
+        assert!(all(&forth).moments().is_some());
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_cannot_be_added_up() {
+        let mut seen = Channels::default();
+        seen.observe(&[1, 2], &[1.0, f32::INFINITY]);
+        assert_eq!(seen.moments(), None);
+        let mut seen = Channels::default();
+        seen.observe(&[1, 2], &[1.0, 2.0]);
+        seen.observe(&[1, 3], &[1.0, 2.0, 3.0]);
+        assert_eq!(seen.moments(), None);
+        assert_eq!(Channels::default().moments(), None);
+    }
+}
