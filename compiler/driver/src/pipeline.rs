@@ -4,7 +4,9 @@ use crate::options::{CompileOptions, Guard, Precision, Quantize};
 use qc_dialects::phase;
 use qc_ir::{Pass, Step};
 use qc_kernels::Tier;
-use qc_passes::graph::{canonicalize, const_fold, cse, fold_batch_norm, fuse_activation, raise_functions, raise_norms};
+use qc_passes::graph::{
+    canonicalize, const_fold, cse, fold_batch_norm, fuse_activation, raise_functions, raise_norms, sum_depthwise,
+};
 use qc_passes::loops::{pack_weights, plan_memory, select_kernels};
 use qc_passes::quant::{
     activations_to_u8, drop_float_qdq, drop_inner_qdq, float_islands, hoist_quantize, keep_float, lower_to_quant,
@@ -48,6 +50,7 @@ pub const INT8: &[Pass] = &[
     lower_to_quant::PASS,
     raise_dynamic::PASS,
     drop_float_qdq::PASS,
+    sum_depthwise::PASS,
     fuse_activation::PASS,
     cse::PASS,
 ];

@@ -9,6 +9,7 @@ pub mod fold_batch_norm;
 pub mod fuse_activation;
 pub mod raise_functions;
 pub mod raise_norms;
+pub mod sum_depthwise;
 
 use qc_dialects::graph::Constant;
 use qc_ir::{Attrs, Elem, HostTensor, Module, OpId, Rewriter, TensorTy, Traits, ValueId};
