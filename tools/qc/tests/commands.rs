@@ -339,7 +339,7 @@ fn a_tensor_of_which_8_bits_hold_too_little_is_not_quantized_and_the_table_says_
         shell.write("other.json", ranges.to_string().as_bytes());
         shell.ok("compile D/digits.onnx --ranges other.json -o model.so")
     };
-    let text = compile(serde_json::json!(19.9));
+    let text = compile(serde_json::json!(5.9));
     assert!(text.contains("8 bits hold too little of \"image\""), "{text}");
     let before = shell.ok("compile D/digits.onnx --ranges ranges.json -o model.so");
     assert!(!before.contains("8 bits hold too little"), "{before}");
