@@ -5,7 +5,8 @@ use qc_dialects::phase;
 use qc_ir::{Pass, Step};
 use qc_kernels::Tier;
 use qc_passes::graph::{
-    canonicalize, const_fold, cse, fold_batch_norm, fuse_activation, raise_functions, raise_norms, sum_depthwise,
+    canonicalize, const_fold, cse, fold_batch_norm, fuse_activation, name_operands, raise_functions, raise_norms,
+    sum_depthwise,
 };
 use qc_passes::loops::{pack_weights, plan_memory, select_kernels};
 use qc_passes::quant::{
@@ -24,6 +25,7 @@ pub const FLOAT: &[Pass] = &[
     raise_norms::PASS,
     raise_functions::PASS,
     cse::PASS,
+    name_operands::PASS,
 ];
 
 /// Removes quantization.

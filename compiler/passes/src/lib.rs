@@ -31,6 +31,7 @@ pub static ALL: &[Pass] = &[
     quant::quantize_dynamic::PASS,
     quant::quantize_weights::PASS,
     graph::fuse_activation::PASS,
+    graph::name_operands::PASS,
     graph::sum_depthwise::PASS,
     lower::PASS,
     loops::pack_weights::PASS,

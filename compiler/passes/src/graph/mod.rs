@@ -7,6 +7,7 @@ pub mod const_fold;
 pub mod cse;
 pub mod fold_batch_norm;
 pub mod fuse_activation;
+pub mod name_operands;
 pub mod raise_functions;
 pub mod raise_norms;
 pub mod sum_depthwise;

@@ -48,7 +48,8 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    let ranges = take_ranges(m);
+    let mut ranges = take_ranges(m);
+    spread(m, &mut ranges);
     if ranges.is_empty() {
         return Ok(());
     }
@@ -104,6 +105,7 @@ fn say_why(m: &Module, v: ValueId, observed: &Observed, cx: &mut PassCx) {
 const LEAST_SNR: f64 = 6.0;
 
 /// What calibration observed of a value.
+#[derive(Clone, Copy)]
 struct Observed {
     range: (f32, f32),
     /// Decibels between signal and noise in the format of this range.
@@ -131,6 +133,27 @@ fn take_ranges(m: &mut Module) -> HashMap<ValueId, Observed> {
         }
     }
     ranges
+}
+
+/// Gives what movement makes of observed tensors the range of these. Calibration observes tensors with a name; those that lie between,
+/// such as the sequence that became an image for a convolution, have none.
+fn spread(m: &Module, ranges: &mut HashMap<ValueId, Observed>) {
+    for op in m.walk(m.body()) {
+        let &[result] = m.results(op) else { continue };
+        if !is_movement(m, op) || ranges.contains_key(&result) {
+            continue;
+        }
+        let mut moved = m.operands(op).iter().flatten().map(|v| ranges.get(v));
+        let Some(Some(first)) = moved.next() else { continue };
+        let joined = moved.try_fold(*first, |all, other| {
+            let other = other?;
+            let range = (all.range.0.min(other.range.0), all.range.1.max(other.range.1));
+            Some(Observed { range, snr: all.snr.min(other.snr) })
+        });
+        if let Some(joined) = joined {
+            ranges.insert(result, joined);
+        }
+    }
 }
 
 /// Whether integer kernels exist for an op, given quantized operands, and it is not to stay float.
