@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from judge.cells import GRU, LSTM, RNN
 from models.net import Array
 from onnx.reference.op_run import OpRun
 
@@ -196,3 +197,4 @@ class EmbedLayerNormalization(OpRun):
 
 DEFINITIONS: list[type[OpRun]] = [LRN, BatchNormalization, BiasGelu, Gelu, FastGelu, QuickGelu, FusedMatMul, FusedGemm]
 DEFINITIONS += [Attention, MultiHeadAttention, SkipLayerNormalization, EmbedLayerNormalization]
+DEFINITIONS += [RNN, GRU, LSTM]

@@ -13,6 +13,9 @@ from models.net import Array
 
 ort.set_default_logger_severity(4)
 
+#: Operators that make floats of numbers that they say the type of; of f32 unless they say otherwise.
+MADE = {"HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"}
+
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
@@ -54,6 +57,8 @@ def double(model: onnx.ModelProto, feed: dict[str, Array]) -> dict[str, Array] |
     for t in wide.graph.initializer:
         widen(t)
     for node in wide.graph.node:
+        if node.op_type in MADE:
+            node.attribute.append(onnx.helper.make_attribute("output_datatype", TensorProto.DOUBLE))
         for a in node.attribute:
             widen(a.t)
             if node.op_type == "Cast" and a.name == "to" and a.i == TensorProto.FLOAT:

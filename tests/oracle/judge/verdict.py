@@ -111,6 +111,11 @@ class Expectation:
         return any("Quantize" in n.op_type or n.op_type.startswith(("QLinear", "QGemm")) for n in self.model.graph.node)
 
     @cached_property
+    def jumps(self) -> bool:
+        """Whether results jump at a threshold, which they do in few neighbours only."""
+        return any(n.op_type in JUMPS for n in self.model.graph.node)
+
+    @cached_property
     def same_bytes(self) -> bool:
         """Whether all operators are of integers, and of those that are computed as ONNX Runtime computes them."""
         kinds = {n.op_type for n in self.model.graph.node}
@@ -149,15 +154,13 @@ class Expectation:
         def make(share: float) -> onnx.ModelProto:
             return variants.quantization_noise(self.pairs, self.values, rng, steps, share)
 
-        if any(n.op_type in JUMPS for n in self.model.graph.node):
-            # What jumps at a threshold differs in few neighbours.
-            clamps = [*clamps] * 4
+        clamps = [*clamps] * (4 if self.jumps else 1)
         return self.spread(self.literal, (make(share) for share in clamps))
 
     @cached_property
     def floats(self) -> dict[str, Spread]:
         rng = np.random.default_rng(self.seed)
-        noisy = (variants.float_noise(self.pairs, self.values, rng) for _ in range(2))
+        noisy = (variants.float_noise(self.pairs, self.values, rng) for _ in range(8 if self.jumps else 2))
         return self.spread(self.literal, noisy)
 
     @cached_property
