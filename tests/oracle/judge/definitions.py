@@ -8,6 +8,7 @@ import numpy as np
 from judge.cells import GRU, LSTM, RNN
 from models.net import Array
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_grid_sample import GridSample as AsOf20
 
 
 class LRN(OpRun):
@@ -35,6 +36,13 @@ class BatchNormalization(OpRun):
             return v.reshape(-1, *[1] * (x.ndim - 2))
 
         return ((wide(scale) * (x - wide(mean)) / np.sqrt(wide(var) + epsilon) + wide(bias)).astype(x.dtype),)
+
+
+class GridSample(AsOf20):
+    """The evaluator's own does not know the names of modes before operator set 20."""
+
+    def _run(self, x: Array, grid: Array, mode: str | None = None, **rest: object) -> tuple[Array]:
+        return super()._run(x, grid, mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode or "", mode), **rest)
 
 
 FUSED = "com.microsoft"
@@ -197,4 +205,4 @@ class EmbedLayerNormalization(OpRun):
 
 DEFINITIONS: list[type[OpRun]] = [LRN, BatchNormalization, BiasGelu, Gelu, FastGelu, QuickGelu, FusedMatMul, FusedGemm]
 DEFINITIONS += [Attention, MultiHeadAttention, SkipLayerNormalization, EmbedLayerNormalization]
-DEFINITIONS += [RNN, GRU, LSTM]
+DEFINITIONS += [GridSample, RNN, GRU, LSTM]
