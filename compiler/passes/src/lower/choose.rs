@@ -2,23 +2,18 @@
 
 use super::call::{At, Count};
 use super::layout::Layout;
-use super::view::{View, row_major};
+use super::view::row_major;
 use super::{Lower, grain};
 use qc_dialects::graph::{Scatter, TopK};
-use qc_ir::{Diag, Elem, ValueId};
+use qc_ir::{Diag, Elem};
 use qc_kernels::Variant;
 use qc_kernels::args::{ScatterCall, ScatterMore, TopKCall, TopKMore};
 
 impl Lower<'_> {
-    pub(super) fn in_rows(&mut self, v: ValueId) -> Result<View, Diag> {
-        let view = self.view(v)?;
-        if view.is_row_major() || view.dims.len() < 2 { Ok(view) } else { self.row_major_copy("rows", &view) }
-    }
-
     /// `graph.top_k`: a task takes some of the rows.
     pub fn top_k(&mut self, op: TopK) -> Result<(), Diag> {
         let src = self.src;
-        let (x, to) = (self.in_rows(op.x(src))?, self.destination(op.out(src))?);
+        let (x, to) = (self.in_order(op.x(src), "rows")?, self.destination(op.out(src))?);
         let (n, k) = (x.dims.last().copied().unwrap_or(1), op.k(src) as usize);
         let rows = x.elements() / n.max(1);
         let plain = to.strides == row_major(&to.dims, to.elem);
@@ -47,7 +42,8 @@ impl Lower<'_> {
     /// `graph.scatter`: a copy, and one task that joins rows in their order.
     pub fn scatter(&mut self, op: Scatter) -> Result<(), Diag> {
         let src = self.src;
-        let (indices, updates) = (self.in_rows(op.indices(src))?, self.in_rows(op.updates(src))?);
+        let (indices, updates) =
+            (self.in_order(op.indices(src), "indices")?, self.in_order(op.updates(src), "updates")?);
         let (x, to) = (self.view(op.x(src))?, self.destination(op.out(src))?);
         let plain = to.strides == row_major(&to.dims, to.elem);
         let out = if plain { to.clone() } else { self.alloc("joined", to.elem, &to.dims, Layout::Rows)? };

@@ -36,6 +36,12 @@ impl Lower<'_> {
         if view.has_rows() { Ok(view) } else { self.row_major_copy("rows", &view) }
     }
 
+    /// `v`, or a copy of it, with elements in the order of their indices, one behind the other.
+    pub fn in_order(&mut self, v: ValueId, name: &str) -> Result<View, Diag> {
+        let view = self.view(v)?;
+        if view.is_in_order() { Ok(view) } else { self.row_major_copy(name, &view) }
+    }
+
     /// A row-major copy.
     pub fn row_major_copy(&mut self, name: &str, view: &View) -> Result<View, Diag> {
         let copy = self.alloc(name, view.elem, &view.dims, Layout::Rows)?;

@@ -154,8 +154,7 @@ impl Lower<'_> {
             && view.dims.len() == 4
             && view.is_channels_last()
             && packed.buffer(view.elem, &view.dims).strides.iter().zip(&view.strides).all(|(a, b)| *a as i64 == *b);
-        let in_order = channels_last || view.is_row_major() || view.dims.len() < 2;
-        let view = if in_order { view } else { self.row_major_copy("rows", &view)? };
+        let view = if channels_last { view } else { self.in_order(x, "rows")? };
         let layout = if channels_last { packed } else { Layout::Rows };
         let q = self.alloc("quantized", Elem::U8, &view.dims, layout)?;
         let mut of_rows = view.dims.clone();

@@ -115,20 +115,14 @@ impl Lower<'_> {
             });
         }
         let first = match sum.first {
-            Some(v) => {
-                let view = self.view(v)?;
-                Some(if view.is_row_major() { view } else { self.row_major_copy("first", &view)? })
-            }
+            Some(v) => Some(self.in_order(v, "first")?),
             None => None,
         };
         self.gathered_sum(&choices, first.as_ref(), add.out(src))
     }
 
     fn choice(&mut self, [x, indices]: [ValueId; 2], axis: usize, scale: Option<At>) -> Result<Choice, Diag> {
-        let x = self.view(x)?;
-        let x = if x.is_row_major() || x.dims.len() < 2 { x } else { self.row_major_copy("table", &x)? };
-        let indices = self.view(indices)?;
-        let indices = if indices.is_row_major() { indices } else { self.row_major_copy("indices", &indices)? };
+        let (x, indices) = (self.in_order(x, "table")?, self.in_order(indices, "indices")?);
         Ok(Choice { x, indices, axis, scale })
     }
 

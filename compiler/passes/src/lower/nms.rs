@@ -25,7 +25,8 @@ impl Lower<'_> {
 
     fn chosen_boxes(&mut self, op: OpId, [boxes, scores]: [ValueId; 2], out: ValueId) -> Result<(), Diag> {
         let spec = Spec::of(self.src, op).map_err(Diag::bug)?;
-        let (boxes, scores, to) = (self.in_rows(boxes)?, self.in_rows(scores)?, self.destination(out)?);
+        let (boxes, scores, to) =
+            (self.in_order(boxes, "boxes")?, self.in_order(scores, "scores")?, self.destination(out)?);
         let plain = to.strides == row_major(&to.dims, to.elem);
         let rows = if plain { to.clone() } else { self.alloc("chosen", to.elem, &to.dims, Layout::Rows)? };
         let room = |n: usize| [n.max(1)];

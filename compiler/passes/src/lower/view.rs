@@ -104,7 +104,14 @@ impl<B: Copy> View<B> {
         channels && w > 0 && h > 0 && w >= self.elem_bytes() * self.dims[1] as i64
     }
 
-    /// Whether elements lie in the order of their indices, one behind the other, and not channels-last as well.
+    /// Whether elements lie in the order of their indices, one behind the other.
+    pub fn is_in_order(&self) -> bool {
+        let packed = row_major(&self.dims, self.elem);
+        // Where a dim has one index, its stride is not used.
+        self.dims.iter().zip(self.strides.iter().zip(&packed)).all(|(&dim, (own, packed))| dim == 1 || own == packed)
+    }
+
+    /// The same, where it is not channels-last as well.
     pub fn is_row_major(&self) -> bool {
         !self.is_channels_last() && self.strides == row_major(&self.dims, self.elem)
     }
