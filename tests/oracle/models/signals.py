@@ -21,10 +21,17 @@ def transform(net: Net, x: Value) -> Value | None:
     real = net.op("Unsqueeze", x, net.const([x.rank], np.int64))
     axis = net.integer(1, x.rank - 1)
     length = net.pick([None, None, x.rest[axis - 1] + net.integer(1, 4), max(1, x.rest[axis - 1] - 1)])
-    spectrum = dft(net, real, axis, length, onesided=int(net.chance(0.5)))
+    onesided = net.chance(0.5)
+    spectrum = dft(net, real, axis, length, onesided=int(onesided))
     if spectrum is None or spectrum.rest[axis - 1] < 2 or net.chance(0.6):
         return spectrum
-    return dft(net, spectrum, axis, None, inverse=1)
+    signal = dft(net, spectrum, axis, None, inverse=1)
+    if signal is None or onesided:
+        return signal
+    # Back from a whole spectrum come the samples. What else comes is 0 but for rounding: imaginary parts, and padding.
+    count = min(x.rest[axis - 1], signal.rest[axis - 1])
+    starts, ends, axes = (net.const(v, np.int64) for v in ([0, 0], [count, 1], [axis, -1]))
+    return net.op("Slice", signal, starts, ends, axes)
 
 
 def dft(net: Net, x: Value, axis: int, length: int | None, onesided: int = 0, inverse: int = 0) -> Value | None:
