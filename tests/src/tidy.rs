@@ -29,6 +29,7 @@ const UNSAFE: &[&str] = &[
 pub const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("qc-ir", Some(&[])),
     ("qc-arrays", Some(&["qc-ir"])),
+    ("qc-calibration", Some(&[])),
     ("qc-kernels", Some(&[])),
     ("qc-embed", Some(&["qc-kernels"])),
     ("qc-runtime", Some(&["qc-embed", "qc-kernels"])),
@@ -39,6 +40,7 @@ pub const ARROWS: &[(&str, Option<&[&str]>)] = &[
     (
         "qc-compiler",
         Some(&[
+            "qc-calibration",
             "qc-codegen",
             "qc-dialects",
             "qc-embed",
