@@ -9,14 +9,26 @@ const BINS: usize = 8192;
 /// Ranges that clip more than this share are no candidates for a divergence, which may drop what lies far out for nothing.
 const CLIPPED: f64 = 0.01;
 
-/// Counts and means of bins that hold something.
+/// Counts and means of bins that hold something, and sums of them before each bin.
 struct Bins {
     counts: Vec<f64>,
     means: Vec<f64>,
-    /// Counts before each bin, and of all.
-    before: Vec<f64>,
+    before: Vec<Sums>,
     low: f64,
     high: f64,
+}
+
+/// Sums over bins, with which what a level does to all of its bins is known at once.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    bins: f64,
+    /// Values.
+    n: f64,
+    /// `Σ x` and `Σ x^2`.
+    x: f64,
+    squares: f64,
+    /// `Σ n ln n` over bins.
+    n_ln_n: f64,
 }
 
 /// A range that is tried.
@@ -37,7 +49,7 @@ impl Bins {
         if low == high || !per_unit.is_finite() {
             return None;
         }
-        let mut bins = Bins { counts: Vec::new(), means: Vec::new(), before: vec![0.0], low, high };
+        let mut bins = Bins { counts: Vec::new(), means: Vec::new(), before: Vec::new(), low, high };
         let mut last = None;
         for (x, n) in points.iter() {
             let bin = (((x - low) * per_unit) as usize).min(BINS - 1);
@@ -51,16 +63,34 @@ impl Bins {
             bins.means[at] += x * n as f64;
         }
         bins.means.iter_mut().zip(&bins.counts).for_each(|(sum, n)| *sum /= n);
-        let mut sum = 0.0;
-        for n in &bins.counts {
-            sum += n;
-            bins.before.push(sum);
+        let mut sums = Sums::default();
+        bins.before.push(sums);
+        for (&n, &x) in bins.counts.iter().zip(&bins.means) {
+            sums.bins += 1.0;
+            sums.n += n;
+            sums.x += n * x;
+            sums.squares += n * x * x;
+            sums.n_ln_n += n * n.ln();
+            bins.before.push(sums);
         }
         Some(bins)
     }
 
-    fn total(&self) -> f64 {
+    /// Sums over all bins.
+    fn all(&self) -> Sums {
         self.before[self.counts.len()]
+    }
+
+    /// Sums over bins `from..to`.
+    fn sums(&self, from: usize, to: usize) -> Sums {
+        let (a, b) = (self.before[from], self.before[to]);
+        Sums {
+            bins: b.bins - a.bins,
+            n: b.n - a.n,
+            x: b.x - a.x,
+            squares: b.squares - a.squares,
+            n_ln_n: b.n_ln_n - a.n_ln_n,
+        }
     }
 
     fn candidate(&self, low: f64, high: f64) -> Option<Candidate> {
@@ -70,15 +100,33 @@ impl Bins {
         (to > from && scale > 0.0).then_some(Candidate { from, to, scale, zero })
     }
 
-    /// The candidate with the least cost.
-    fn least(&self, cost: impl Fn(&Candidate) -> f64) -> Interval {
+    /// The bins of `from..to` that a level takes, level by level: the value that is stored for them, and their sums.
+    fn levels(&self, c: &Candidate, (from, to): (usize, usize), mut each: impl FnMut(f64, Sums)) {
+        let mut at = from;
+        while at < to {
+            let level = c.level(self.means[at]);
+            let mut end = at + 1;
+            // Twice as far each time, then back by halves.
+            let mut step = 1;
+            while end < to && c.level(self.means[end]) == level {
+                end = (end + step).min(to);
+                step *= 2;
+            }
+            let end = at + self.means[at..end].partition_point(|x| c.level(*x) == level);
+            each((level - c.zero) * c.scale, self.sums(at, end));
+            at = end;
+        }
+    }
+
+    /// The candidate with the least cost. Of costs that differ by less than sums are exact the first, which is the wider one, is taken.
+    fn least(&self, exact: f64, cost: impl Fn(&Candidate) -> f64) -> Interval {
         let parts = |end: f64| (0..if end == 0.0 { 1 } else { 41 }).map(move |k| end * 2f64.powf(f64::from(k) / -8.0));
         let mut best: Option<(f64, f64, f64)> = None;
         for low in parts(self.low) {
             for high in parts(self.high) {
                 let Some(candidate) = self.candidate(low, high) else { continue };
                 let own = cost(&candidate);
-                if best.is_none_or(|(least, ..)| own < least) {
+                if best.is_none_or(|(least, ..)| own < least - exact) {
                     best = Some((own, low, high));
                 }
             }
@@ -99,33 +147,43 @@ impl Candidate {
 /// The range with the least mean square of differences between values and what is stored of them.
 pub fn least_squares(points: &Points) -> Option<Interval> {
     let bins = Bins::of(points)?;
-    Some(bins.least(|c| {
-        let values = bins.counts.iter().zip(&bins.means);
-        values.map(|(n, x)| n * ((c.level(*x) - c.zero) * c.scale - x).powi(2)).sum()
+    Some(bins.least(1e-12 * bins.all().squares, |c| {
+        let mut cost = 0.0;
+        bins.levels(c, (0, bins.counts.len()), |stored, sums| {
+            cost += sums.squares - 2.0 * stored * sums.x + stored * stored * sums.n;
+        });
+        cost
     }))
 }
 
 /// The range in which counts, merged into the levels of the format and spread again, diverge least from the counts.
 pub fn entropy(points: &Points) -> Option<Interval> {
     let bins = Bins::of(points)?;
-    Some(bins.least(|c| {
-        let clipped = (bins.before[c.from] + bins.total() - bins.before[c.to]) / bins.total();
-        if clipped > CLIPPED {
+    let all = bins.all();
+    Some(bins.least(1e-12, |c| {
+        let (below, above) = (bins.before[c.from].n, all.n - bins.before[c.to].n);
+        if below + above > CLIPPED * all.n {
             return f64::INFINITY;
         }
-        let (counts, means) = (&bins.counts[c.from..c.to], &bins.means[c.from..c.to]);
-        let mut own = counts.to_vec();
-        own[0] += bins.before[c.from];
-        own[counts.len() - 1] += bins.total() - bins.before[c.to];
-        let levels: Vec<usize> = means.iter().map(|x| c.level(*x) as usize).collect();
-        let (mut sums, mut filled) = ([0.0; 256], [0.0; 256]);
-        for (level, n) in levels.iter().zip(counts) {
-            sums[*level] += n;
-            filled[*level] += 1.0;
+        // Σ p ln(p / q), where what is clipped is part of the ends' p, and q is the mean of a level's counts.
+        let inside = bins.sums(c.from, c.to);
+        let (first, last) = (c.from, c.to - 1);
+        let added = |bin: usize| if bin == first { below } else { 0.0 } + if bin == last { above } else { 0.0 };
+        let mut own = inside.n_ln_n;
+        let ends = if first == last { vec![first] } else { vec![first, last] };
+        for &bin in &ends {
+            let n = bins.counts[bin];
+            own += (n + added(bin)) * (n + added(bin)).ln() - n * n.ln();
         }
-        let merged: Vec<f64> = levels.iter().map(|&level| sums[level] / filled[level]).collect();
-        let (of_own, of_merged): (f64, f64) = (own.iter().sum(), merged.iter().sum());
-        own.iter().zip(&merged).map(|(p, q)| p / of_own * ((p / of_own) / (q / of_merged)).ln()).sum()
+        let mut merged = 0.0;
+        let mut at = c.from;
+        bins.levels(c, (c.from, c.to), |_, sums| {
+            let end = at + sums.bins as usize;
+            let clipped: f64 = ends.iter().filter(|bin| (at..end).contains(bin)).map(|&bin| added(bin)).sum();
+            merged += (sums.n + clipped) * (sums.n / sums.bins).ln();
+            at = end;
+        });
+        (own - merged) / all.n + (inside.n / all.n).ln()
     }))
 }
 

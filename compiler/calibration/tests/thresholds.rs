@@ -73,7 +73,8 @@ fn the_order_of_samples_and_who_saw_them_is_no_matter() {
     let samples = samples();
     for row in qc_calibration::METHODS {
         let method: Method = row.name.parse().unwrap();
-        for (tensor, batches) in &samples {
+        for tensor in ["sym", "relu", "ragged", "zerofirst"] {
+            let batches = &samples[tensor];
             let one = seen(method, batches, &[0, 1, 2, 3], 1);
             for (order, parts) in [([3, 1, 0, 2], 1), ([0, 1, 2, 3], 2), ([2, 3, 1, 0], 3)] {
                 let other = seen(method, batches, &order, parts);

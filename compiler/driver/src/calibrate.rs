@@ -1,5 +1,5 @@
-//! Calibration: runs the float model on samples and keeps the smallest and largest value of every tensor, and how much of its
-//! signal 8 bits between them hold.
+//! Calibration: runs the float model on samples and keeps what a method has to know of every tensor's values, and how much of its
+//! signal 8 bits in the range that comes out hold.
 //!
 //! The model is compiled in its canonical form with every float tensor as an output, so observing costs little more
 //! than running. Each thread has an [`Observer`] of its own; what they saw is merged in the end.
@@ -9,17 +9,18 @@
 //! use qc_compiler::{Compiler, ModelFile};
 //! let file = ModelFile::open("resnet50.onnx".as_ref(), None)?;
 //! let calibrator = Compiler::default().calibrator(&file)?;
-//! let mut observer = calibrator.observer()?;
+//! let mut observer = calibrator.observer(Default::default())?;
 //! observer.input_mut(0)?.fill(0.5);
-//! observer.observe()?;
+//! observer.observe(0)?;
 //! let ranges = calibrator.ranges(observer.seen(), 1, None);
 //! std::fs::write("ranges.json", ranges.to_json())?;
 //! # Ok(()) }
 //! ```
 
 use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
-use crate::seen::Seen;
+use crate::seen::{Run, Seen};
 use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Precision, Program, pipeline, ports};
+use qc_calibration::Method;
 use qc_codegen::image::Port;
 use qc_dialects::graph::{Constant, Linear, Scan};
 use qc_frontend::Shapes;
@@ -224,25 +225,30 @@ impl Calibrator {
         &self.constants
     }
 
+    /// Samples in a run.
+    pub fn samples(&self) -> usize {
+        self.predictor.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1)
+    }
+
     /// Number of tensors that are watched.
     pub fn tensors(&self) -> usize {
         self.predictor.outputs().len() + self.inputs.len()
     }
 
-    /// A caller for one thread.
+    /// A caller for one thread, which keeps what `method` has to know.
     ///
     /// # Errors
     /// When memory is short or the environment caps the instruction set below what was compiled.
-    pub fn observer(&self) -> Result<Observer<'_>, RunError> {
+    pub fn observer(&self, method: Method) -> Result<Observer<'_>, RunError> {
         let options = ContextOptions { threads: Some(1), ..ContextOptions::default() };
-        Ok(Observer { calibrator: self, context: self.predictor.context(&options)?, seen: Seen::default() })
+        Ok(Observer { calibrator: self, context: self.predictor.context(&options)?, seen: Seen::of(method) })
     }
 
     /// The ranges file of what was seen over `samples` samples; `preprocess` says how they were made.
     pub fn ranges(&self, mut seen: Seen, samples: usize, preprocess: Option<String>) -> Ranges {
         seen.ranges.merge(&self.constants);
-        let snr = seen.ratios(&self.model);
-        let mut tensors = seen.ranges.into_tensors();
+        let mut tensors = seen.found();
+        let snr = seen.ratios(&self.model, &tensors);
         for (name, range) in &mut tensors {
             range.snr = snr.get(name).copied();
         }
@@ -250,7 +256,7 @@ impl Calibrator {
             schema: SCHEMA.into(),
             generator: format!("qc {}", env!("CARGO_PKG_VERSION")),
             model_sha256: self.sha256.iter().map(|b| format!("{b:02x}")).collect(),
-            method: "minmax".into(),
+            method: seen.method().to_string(),
             preprocess,
             samples,
             tensors,
@@ -272,17 +278,18 @@ impl Observer<'_> {
         &mut self.context
     }
 
-    /// Runs the model on the inputs and takes in all its tensors.
+    /// Runs the model on the inputs and takes in all its tensors; `number` is that of the run among all.
     ///
     /// # Errors
     /// When an input has no data.
-    pub fn observe(&mut self) -> Result<(), RunError> {
+    pub fn observe(&mut self, number: usize) -> Result<(), RunError> {
         self.context.run()?;
+        let run = Run { number, samples: self.calibrator.samples() };
         for i in 0..self.context.outputs().len() {
             let values = self.context.output::<f32>(i)?;
             let io = &self.context.outputs()[i];
             let dims = self.calibrator.seen_as.get(&io.name).unwrap_or(&io.shape);
-            self.seen.observe(&io.name, dims, values, range_of(values));
+            self.seen.observe(&io.name, dims, values, range_of(values), run);
         }
         // Only now: asking for an input's buffer discards the results.
         for (i, name) in self.calibrator.inputs.iter().enumerate() {
@@ -290,7 +297,7 @@ impl Observer<'_> {
                 let dims = self.calibrator.seen_as.get(name).map_or(&[][..], |dims| dims);
                 let values = self.context.input_mut::<f32>(i, 1)?;
                 let range = range_of(values);
-                self.seen.observe(name, dims, values, range);
+                self.seen.observe(name, dims, values, range, run);
             }
         }
         Ok(())

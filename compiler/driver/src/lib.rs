@@ -36,6 +36,7 @@ pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
 pub use options::{CompileOptions, Guard, Precision, Quantize, TargetCpu};
 pub use output::{check_output, write_together, write_whole};
+pub use qc_calibration::{METHODS, Method};
 pub use qc_dialects::{REGISTRY, interpret};
 pub use qc_frontend::{DimSpec, ImportError, ImportErrors, ShapeSpec, Shapes};
 pub use qc_runtime::{Context, ContextOptions, Predictor};

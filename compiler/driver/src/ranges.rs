@@ -10,20 +10,23 @@ use std::path::Path;
 /// The range of one tensor.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Range {
-    /// Smallest value seen.
+    /// Smallest value that is told from smaller ones.
     pub min: f32,
-    /// Largest value seen.
+    /// Largest value that is told from larger ones.
     pub max: f32,
     /// Decibels between the signal and the noise of 8 bits over this range, as the ops behind see it; where it is left
     /// out, the tensor is quantized whatever its noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snr: Option<f32>,
+    /// Smallest and largest value seen, where the range leaves some of them out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<[f32; 2]>,
 }
 
 impl Range {
     /// A range of which nothing but its ends is known.
     pub fn new(min: f32, max: f32) -> Range {
-        Range { min, max, snr: None }
+        Range { min, max, snr: None, seen: None }
     }
 }
 

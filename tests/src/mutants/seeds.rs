@@ -90,9 +90,9 @@ pub fn seeds() -> Vec<Seed> {
 /// Ranges of all tensors of the example, as calibration writes them.
 fn ranges(file: &ModelFile) -> Vec<u8> {
     let calibrator = Compiler::default().calibrator(file).expect("the example is a float model");
-    let mut observer = calibrator.observer().expect("a caller");
+    let mut observer = calibrator.observer(Default::default()).expect("a caller");
     observer.input_mut(0).expect("it has one input").fill(0.5);
-    observer.observe().expect("it runs");
+    observer.observe(0).expect("it runs");
     calibrator.ranges(observer.seen(), 1, None).to_json().into_bytes()
 }
 

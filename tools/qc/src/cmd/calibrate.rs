@@ -10,6 +10,8 @@ use crate::pictures::{
 use crate::quality::{self, Sample};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
+use qc_compiler::Method;
+use qc_compiler::ranges::Range;
 use qc_compiler::seen::Seen;
 use qc_compiler::{Calibrator, CompileOptions, Compiler, ModelFile, Observer, Ranges, ShapeSpec};
 use qc_ir::HostTensor;
@@ -42,6 +44,9 @@ pub struct Calibrate {
     /// The folder a list's files are in; the list's own by default
     #[arg(long, value_name = "DIR", alias = "images")]
     image_dir: Option<PathBuf>,
+    /// How ranges are made of values; `hist`, `percentile` and `percentile-ends` take a percentage, as `percentile:99.9`
+    #[arg(long, value_name = "NAME", default_value = "minmax", value_parser = Method::from_str)]
+    method: Method,
     /// Use the first N samples only
     #[arg(short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     n: Option<u32>,
@@ -124,8 +129,11 @@ impl Calibrate {
             let (n, rate) = (ranges.samples, ranges.samples as f64 / seconds.max(1e-9));
             let out = self.out.display();
             let of = if shapes > 1 { format!(" of {shapes} shapes") } else { String::new() };
-            let mut text =
-                format!("ranges   {} tensors over {n} samples{of} ({rate:.0}/s), min-max\n", ranges.tensors.len());
+            let mut text = format!(
+                "ranges   {} tensors over {n} samples{of} ({rate:.0}/s), {}\n",
+                ranges.tensors.len(),
+                ranges.method
+            );
             if filled_up {
                 text += "note     the last run was filled up with samples seen before\n";
             }
@@ -136,7 +144,7 @@ impl Calibrate {
     }
 
     fn observe(&self, parts: &[Part], ui: Ui) -> Outcome<Found> {
-        let mut seen = Seen::default();
+        let mut seen = Seen::of(self.method);
         let (mut samples, mut shapes, mut filled_up) = (0, 0, false);
         let (mut looked, mut names) = (Vec::new(), Vec::new());
         let limit = self.n.map_or(usize::MAX, |n| n as usize);
@@ -168,11 +176,11 @@ impl Calibrate {
         let work = |observer: &mut Observer<'_>, run: usize| {
             part.samples.fill(observer, run, rows)?;
             let seen = look(observer, from + run * rows, rows)?;
-            observer.observe()?;
+            observer.observe(from / rows + run)?;
             bar.inc(rows as u64);
             Ok(seen)
         };
-        let make = || Ok(part.calibrator.observer()?);
+        let make = || Ok(part.calibrator.observer(self.method)?);
         let (looked, observers) = in_parallel(n.div_ceil(rows), threads, make, work)?;
         bar.finish_and_clear();
         observers.into_iter().for_each(|o| seen.merge(&o.seen()));
@@ -250,7 +258,7 @@ fn picture_size(calibrator: &Calibrator, preset: &Preset) -> Outcome<Size> {
 impl Part {
     /// Samples per run.
     fn rows(&self) -> usize {
-        self.calibrator.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1)
+        self.calibrator.samples()
     }
 
     /// How many samples there are.
@@ -272,12 +280,24 @@ fn notes(ranges: &Ranges) -> String {
     if ranges.tensors.is_empty() {
         return "note     the model has no float tensors; it compiles with or without this file\n".into();
     }
+    let text = clipped(ranges);
     let names = match &always_zero(ranges)[..] {
-        [] => return String::new(),
+        [] => return text,
         [first, second, rest @ ..] if rest.len() > 1 => format!("{first}, {second} and {} more", rest.len()),
         few => few.join(", "),
     };
-    format!("note     0 in every sample: {names}; ops that read it stay f32, unless the file gets a range for it\n")
+    text + &format!(
+        "note     0 in every sample: {names}; ops that read it stay f32, unless the file gets a range for it\n"
+    )
+}
+
+/// The tensors of which a range leaves values out, in words.
+fn clipped(ranges: &Ranges) -> String {
+    let share = |r: &Range| r.seen.map(|[low, high]| (r.max - r.min) / (high - low));
+    let parts = ranges.tensors.iter().filter_map(|(name, r)| Some((share(r)?, name)));
+    let Some((least, name)) = parts.clone().min_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
+    let (n, percent) = (parts.count(), least * 100.0);
+    format!("clipped  {n} tensors; most of all {name}, whose range is {percent:.0} % of what was seen\n")
 }
 
 /// Runs that the arrays give: the same for every input.

@@ -1,0 +1,89 @@
+//! What methods of calibration make of samples, from the command line.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::Value;
+use support::{Shell, digits};
+
+/// The training pictures of the digits network, as an .npy file; `change` may change the values of sample 7.
+fn pictures(shell: &Shell, name: &str, change: fn(f32) -> f32) {
+    let arrays = qc_arrays::parse(&std::fs::read(digits().join("train.npz")).unwrap()).unwrap();
+    let (_, x) = arrays.into_iter().find(|(_, t)| t.dims().len() == 4).unwrap();
+    let mut values = x.as_f32().unwrap().to_vec();
+    values[7 * 64..8 * 64].iter_mut().for_each(|x| *x = change(*x));
+    let dims: String = x.dims().iter().map(|d| format!("{d}, ")).collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    shell.write(name, &support::npy("<f4", &format!("({dims})"), &bytes));
+}
+
+fn top1(shell: &Shell, ranges: &str) -> f64 {
+    shell.ok(&format!("compile D/digits.onnx --ranges {ranges} -o m.so -q"));
+    shell.json("accuracy m.so --data D/test.npz")["top1"].as_f64().unwrap()
+}
+
+#[test]
+fn one_sample_out_of_proportion_does_not_take_all() {
+    let shell = Shell::new();
+    pictures(&shell, "good.npy", |x| x);
+    pictures(&shell, "bad.npy", |x| x * 300.0);
+    shell.ok("calibrate D/digits.onnx --data good.npy -o good.json -q");
+    let right = top1(&shell, "good.json");
+    let with = |method: &str| {
+        shell.ok(&format!("calibrate D/digits.onnx --data bad.npy -o {method}.json -q --method {method}"));
+        top1(&shell, &format!("{method}.json"))
+    };
+    assert!(with("minmax") < right - 5.0);
+    for method in ["percentile:99", "hist:99", "avg", "mse"] {
+        assert!(with(method) > right - 2.0, "{method}");
+    }
+}
+
+#[test]
+fn a_file_says_how_it_was_made_and_what_it_leaves_out() {
+    let shell = Shell::new();
+    let said = shell.ok("calibrate D/digits.onnx --data D/train.npz -o r.json --method percentile:99.5");
+    assert!(said.contains("percentile:99.5") && said.contains("clipped  "), "{said}");
+    let file: Value = serde_json::from_slice(&shell.read("r.json")).unwrap();
+    assert_eq!(file["method"], "percentile:99.5");
+    let tensors = file["tensors"].as_object().unwrap();
+    let clipped: Vec<&Value> = tensors.values().filter(|t| !t["seen"].is_null()).collect();
+    assert!(!clipped.is_empty());
+    for t in clipped {
+        let [low, high] = [0, 1].map(|i| t["seen"][i].as_f64().unwrap());
+        assert!(t["min"].as_f64() >= Some(low) && t["max"].as_f64() <= Some(high), "{t}");
+    }
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -o all.json -q");
+    assert!(!String::from_utf8(shell.read("all.json")).unwrap().contains("seen"));
+}
+
+#[test]
+fn methods_are_the_same_for_all_threads() {
+    let shell = Shell::new();
+    for row in qc_compiler::METHODS {
+        let make = |file: &str, threads: usize| {
+            let name = row.name;
+            shell.ok(&format!(
+                "calibrate D/digits.onnx --data D/train.npz -n 40 -o {file} -q --method {name} --threads {threads}"
+            ));
+            shell.read(file)
+        };
+        assert_eq!(make("one.json", 1), make("three.json", 3), "{}", row.name);
+    }
+}
+
+#[test]
+fn unknown_methods_and_percentages_are_refused() {
+    let shell = Shell::new();
+    for (method, why) in [
+        ("best", "methods are minmax, "),
+        ("minmax:99", "minmax takes no percentage"),
+        ("percentile:101", "`101` is no percentage of 50 to 100"),
+    ] {
+        let ran = shell.qc(&format!("calibrate D/digits.onnx --data D/train.npz -o r.json --method {method}"));
+        assert_eq!(ran.status, 2, "{}", ran.err);
+        assert!(ran.err.contains(why), "{}", ran.err);
+        assert!(!shell.path("r.json").exists());
+    }
+}
