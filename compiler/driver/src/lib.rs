@@ -19,8 +19,10 @@ pub mod any_shape;
 mod artefact;
 pub mod batch;
 pub mod calibrate;
+pub mod compare;
 mod demands;
 mod error;
+pub mod inside;
 pub mod options;
 pub mod output;
 pub mod pipeline;
@@ -34,6 +36,7 @@ pub use any_shape::{AnyShape, AnyShapeOptions};
 pub use artefact::{check_artefact, write_artefact};
 pub use calibrate::{Calibrator, Observer};
 pub use error::CompileError;
+pub use inside::Inside;
 pub use options::{CompileOptions, Guard, Precision, Quantize, TargetCpu};
 pub use output::{check_output, write_together, write_whole};
 pub use qc_calibration::{METHODS, Method};
@@ -241,21 +244,7 @@ impl Compiler {
         let mut m = imported.module;
         let work = report::Work::in_module(&m);
         let mut passes = self.run(&mut m, &pipeline::float(&self.options), sink)?;
-        if let Some(ranges) = &self.options.ranges
-            && self.options.precision != Precision::Fp32
-        {
-            if ranges::is_quantized(&m) {
-                let text = "the model is quantized already, and ranges are for float models; leave --ranges out";
-                return Err(CompileError::Option(text.into()));
-            }
-            let known = ranges::attach(&mut m, ranges).map_err(|d| CompileError::from_diag(&d, &m))?;
-            // A model without float tensors has a file without ranges.
-            if known == 0 && !ranges.tensors.is_empty() {
-                return Err(CompileError::Option(
-                    "the ranges file names no tensor of this model; calibrate this very model".into(),
-                ));
-            }
-        }
+        self.attach(&mut m)?;
         let coarse = coarse_scores(&m);
         passes.extend(self.run(&mut m, &pipeline::int8(&self.options), sink)?);
         let all_float = match (self.options.precision, self.options.exact_qdq) {

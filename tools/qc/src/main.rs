@@ -10,6 +10,7 @@ mod model;
 mod paths;
 mod pictures;
 mod quality;
+mod samples;
 mod signals;
 mod sink;
 mod table;

@@ -5,6 +5,7 @@ mod bench;
 mod bound;
 mod calibrate;
 mod check;
+mod compare;
 mod compile;
 mod completions;
 mod doctor;
@@ -36,6 +37,8 @@ pub enum Command {
     Bench(Box<bench::Bench>),
     /// Measure top-1 and top-5 accuracy over labelled pictures
     Accuracy(Box<accuracy::Accuracy>),
+    /// Say which ops of a model lose how much in INT8, tensor by tensor
+    Compare(Box<compare::Compare>),
     /// Run passes over a model or a module in text form
     Opt(Box<opt::Opt>),
     /// Show what a model or .so is, without executing it
@@ -70,6 +73,7 @@ impl Command {
             Command::Run(c) => c.paths(),
             Command::Bench(c) => c.paths(),
             Command::Accuracy(c) => c.paths(),
+            Command::Compare(c) => c.paths(),
             Command::Opt(c) => c.paths(),
             Command::Inspect(c) => c.paths(),
             Command::Doctor(c) => c.paths(),
@@ -87,6 +91,7 @@ impl Command {
             Command::Run(c) => c.run(ui),
             Command::Bench(c) => c.run(ui),
             Command::Accuracy(c) => c.run(ui),
+            Command::Compare(c) => c.run(ui),
             Command::Opt(c) => c.run(ui),
             Command::Inspect(c) => c.run(ui),
             Command::Doctor(c) => c.run(ui),

@@ -1,0 +1,214 @@
+//! Samples for commands that run a model on data: arrays or pictures, a run at a time, and programs for their shapes.
+
+use crate::arrays::{self, batch_of, feed_rows};
+use crate::failure::{Failure, Outcome, USAGE};
+use crate::pictures::{Listed, PresetArg, default_threads, folder, folder_of_list, is_numpy, numpy_files, read_list};
+use crate::quality;
+use crate::ui::Ui;
+use clap::Args;
+use qc_compiler::{CompileOptions, Compiler, Context, ModelFile, Shapes};
+use qc_ir::HostTensor;
+use qc_runtime::pictures::{Preset, Size};
+use qc_runtime::{Elem, IoInfo};
+use std::path::{Path, PathBuf};
+
+/// Which samples a command runs a model on.
+#[derive(Args, Clone, Debug)]
+pub struct SampleArgs {
+    /// Samples: .npy or .npz (arrays named as inputs), a folder of such files, each of its own shape, or of pictures, or a
+    /// list with lines of `<file> [<class>]`
+    #[arg(long, value_name = "SRC")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub preset: PresetArg,
+    /// The folder a list's files are in; the list's own by default
+    #[arg(long, value_name = "DIR", alias = "images")]
+    pub image_dir: Option<PathBuf>,
+    /// Use the first N samples only
+    #[arg(short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub n: Option<u32>,
+    /// Samples worked on at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+}
+
+/// Samples of one shape.
+pub enum Samples {
+    /// One tensor per input; items of the leading dimension are samples.
+    Arrays { tensors: Vec<HostTensor>, name: String },
+    /// Files.
+    Pictures { list: Vec<Listed>, dir: PathBuf, preset: &'static Preset, size: Size },
+}
+
+/// What runs samples of one shape.
+pub trait Program: Sized {
+    /// Compiles it for one shape of a model.
+    ///
+    /// # Errors
+    /// As the compiler.
+    fn make(compiler: &Compiler, file: &ModelFile, at: &Shapes) -> Outcome<Self>;
+
+    /// Its inputs, which a run fills.
+    fn inputs(&self) -> &[IoInfo];
+}
+
+/// Samples of one shape of the model, and the program for it.
+pub struct Part<P> {
+    pub program: P,
+    pub samples: Samples,
+}
+
+impl SampleArgs {
+    /// The limit on samples.
+    pub fn limit(&self) -> usize {
+        self.n.map_or(usize::MAX, |n| n as usize)
+    }
+
+    /// Threads that work on samples.
+    pub fn threads(&self) -> usize {
+        self.threads.map_or_else(default_threads, usize::from)
+    }
+
+    /// The samples by shape of the model, each with the model compiled for it.
+    ///
+    /// # Errors
+    /// I/O, data of another kind than the model takes, and what keeps the model from being compiled.
+    pub fn parts<P: Program>(&self, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Vec<Part<P>>> {
+        let is_dir = std::fs::metadata(&self.data).map_err(|e| Failure::io(&self.data, &e))?.is_dir();
+        let arrays = match is_dir {
+            true => numpy_files(&self.data)?,
+            false if is_numpy(&self.data)? => vec![self.data.clone()],
+            false => Vec::new(),
+        };
+        if !arrays.is_empty() && self.preset.preset.is_none() {
+            return arrays.iter().map(|path| arrays_part(options, file, path, is_dir)).collect();
+        }
+        if !arrays.is_empty() && !is_dir {
+            return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
+        }
+        let Some(preset) = self.preset.preset else {
+            return Err(Failure::usage("pictures need --preprocess: how they become numbers; -h lists presets"));
+        };
+        let (list, dir) = match is_dir {
+            true => {
+                let (list, others) = folder(&self.data)?;
+                quality::skipped(&others).iter().for_each(|text| ui.warn(text));
+                (list, self.data.clone())
+            }
+            false => {
+                let dir = self.image_dir.clone().unwrap_or_else(|| folder_of_list(&self.data));
+                (read_list(&self.data)?, dir)
+            }
+        };
+        let compiler = Compiler::new(options.clone());
+        let shapes = compiler.shapes(file)?;
+        let one = |(i, at): (usize, &Shapes)| {
+            let program = P::make(&compiler, file, at)?;
+            let size = picture_size(program.inputs(), preset)?;
+            // Shapes take turns; where there are more of them than pictures, each still gets one.
+            let turn = list.iter().skip(i).step_by(shapes.len()).cloned().collect::<Vec<Listed>>();
+            let list = if turn.is_empty() { list.iter().cycle().skip(i).take(1).cloned().collect() } else { turn };
+            Ok(Part { program, samples: Samples::Pictures { list, dir: dir.clone(), preset, size } })
+        };
+        shapes.iter().enumerate().map(one).collect()
+    }
+}
+
+/// The samples of one file of arrays, perhaps of several, and the model at their shape.
+fn arrays_part<P: Program>(options: &CompileOptions, file: &ModelFile, path: &Path, several: bool) -> Outcome<Part<P>> {
+    let mut arrays = arrays::read(path)?;
+    let data = arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
+    let mut compiler = Compiler::new(CompileOptions { data, ..options.clone() });
+    let named: Vec<_> = arrays.iter().filter_map(|(name, t)| Some((name.clone()?, t.clone()))).collect();
+    // Arrays whose values the model's shapes or branches depend on are constants of what is compiled here.
+    let constant = compiler.take_values(file, &named);
+    arrays.retain(|(name, _)| name.as_ref().is_none_or(|name| !constant.contains(name)));
+    let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
+    let program = P::make(&compiler, file, &at)?;
+    let tensors = arrays::assign(program.inputs(), vec![(None, arrays)])?;
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned() + " ");
+    let name = if several { name } else { String::new() };
+    Ok(Part { program, samples: Samples::Arrays { tensors, name } })
+}
+
+/// The size of the pictures that a model takes.
+fn picture_size(inputs: &[IoInfo], preset: &Preset) -> Outcome<Size> {
+    let [io] = inputs else {
+        return Err(Failure::usage("the model has several inputs; give their samples as an .npz file"));
+    };
+    if io.elem != Elem::F32 {
+        return Err(Failure::new(USAGE, format!("input '{}' is {io}; pictures need f32", io.name)));
+    }
+    Ok(preset.size_of(&io.shape)?)
+}
+
+impl<P: Program> Part<P> {
+    /// Samples per run.
+    pub fn rows(&self) -> usize {
+        self.program.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1)
+    }
+
+    /// How many samples there are.
+    ///
+    /// # Errors
+    /// Arrays that do not fit the model, or each other.
+    pub fn count(&self) -> Outcome<usize> {
+        Ok(match &self.samples {
+            Samples::Arrays { tensors, .. } => runs(self.program.inputs(), tensors)? * self.rows(),
+            Samples::Pictures { list, .. } => list.len(),
+        })
+    }
+}
+
+/// Runs that the arrays give: the same for every input.
+fn runs(inputs: &[IoInfo], tensors: &[HostTensor]) -> Outcome<usize> {
+    let mut all: Option<usize> = None;
+    for (io, tensor) in inputs.iter().zip(tensors) {
+        let n = batch_of(io, tensor)?;
+        if io.batched && *all.get_or_insert(n) != n {
+            return Err(Failure::usage("the arrays of the inputs hold different numbers of samples"));
+        }
+    }
+    Ok(all.unwrap_or(1))
+}
+
+impl Samples {
+    /// What sample `i` is called.
+    pub fn name(&self, i: usize) -> String {
+        match self {
+            Samples::Arrays { name, .. } => format!("{name}#{i}"),
+            Samples::Pictures { list, .. } => list[i % list.len()].file.clone(),
+        }
+    }
+
+    /// How pictures become numbers; nothing for arrays.
+    pub fn preprocess(&self) -> Option<String> {
+        match self {
+            Samples::Arrays { .. } => None,
+            Samples::Pictures { preset, .. } => Some(preset.to_string()),
+        }
+    }
+
+    /// Fills the inputs for one run of `rows` samples.
+    ///
+    /// # Errors
+    /// A picture that cannot be read, or an element type that does not fit.
+    pub fn fill(&self, context: &mut Context, run: usize, rows: usize) -> Outcome {
+        match self {
+            Samples::Arrays { tensors, .. } => {
+                for (i, tensor) in tensors.iter().enumerate() {
+                    feed_rows(context, i, tensor, run, 1)?;
+                }
+                Ok(())
+            }
+            Samples::Pictures { list, dir, preset, size } => {
+                let buffer = context.input_mut::<f32>(0, 1)?;
+                for (row, to) in buffer.chunks_exact_mut(preset.values(*size)).enumerate() {
+                    let listed = &list[(run * rows + row) % list.len()];
+                    preset.load(&dir.join(&listed.file), *size, to)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
