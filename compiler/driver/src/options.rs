@@ -183,6 +183,7 @@ impl CompileOptions {
         }
         if let Some(r) = &self.ranges {
             record.insert("ranges".into(), format!("{} over {} samples", r.method, r.samples));
+            record.extend(r.preprocess.iter().map(|recipe| ("preprocess".into(), recipe.clone())));
         }
         record
     }

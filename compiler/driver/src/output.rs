@@ -6,14 +6,17 @@
 
 use crate::CompileError;
 use std::fs::{FileType, Permissions};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::{Builder, NamedTempFile, TempPath};
 
 /// Held while files take their places.
 static WRITING: Mutex<()> = Mutex::new(());
+
+/// Files that are written piece by piece.
+static STREAMED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// How names of files that are not ready begin.
 const UNREADY: &str = ".qc-";
@@ -65,6 +68,43 @@ pub fn write_together(files: &[(&Path, &[u8])]) -> Result<(), CompileError> {
         undo.push((path, before));
     }
     Ok(())
+}
+
+/// Writes one file piece by piece, whole or not at all, as `write` does. A program that is told to end removes what there is.
+///
+/// # Errors
+/// As [`check_output`], and I/O; the outcome of `write` is inside.
+pub fn write_streamed<T, E>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<Result<T, E>, CompileError> {
+    let mut file = {
+        let _held = hold();
+        fits(path)?;
+        let file = unready(path)?;
+        STREAMED.lock().unwrap_or_else(PoisonError::into_inner).push(file.path().to_path_buf());
+        file
+    };
+    let mut buffered = BufWriter::new(file.as_file_mut());
+    let done = write(&mut buffered);
+    let flushed = buffered.flush();
+    drop(buffered);
+    let _held = hold();
+    STREAMED.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != file.path());
+    let done = match done {
+        Ok(done) => done,
+        Err(e) => return Ok(Err(e)),
+    };
+    flushed.map_err(io(path))?;
+    file.persist(path).map_err(|e| io(path)(e.error))?;
+    Ok(Ok(done))
+}
+
+/// Removes files that are written piece by piece and not ready: for a program that ends now.
+pub fn discard() {
+    for path in STREAMED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> CompileError + '_ {
@@ -190,6 +230,27 @@ mod tests {
         write_together(&[(&a, b"1"), (&b, b"2")]).unwrap();
         assert_eq!((std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap()), (b"1".to_vec(), b"2".to_vec()));
         assert_eq!(names(dir.path()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_is_streamed_is_there_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let during = |out: &mut dyn Write| {
+            out.write_all(b"new").unwrap();
+            names(dir.path()).len()
+        };
+        let ran = write_streamed(&path, |out| Ok::<usize, ()>(during(out)));
+        assert_eq!((ran.unwrap(), std::fs::read(&path).unwrap()), (Ok(1), b"new".to_vec()));
+        let ran = write_streamed(&path, |out| Err::<(), usize>(during(out)));
+        assert_eq!((ran.unwrap(), std::fs::read(&path).unwrap()), (Err(2), b"new".to_vec()));
+        assert_eq!(names(dir.path()), ["a"]);
+        let left = write_streamed(&path, |_| {
+            discard();
+            Ok::<_, ()>(names(dir.path()))
+        });
+        assert!(left.is_err(), "the file was taken away");
+        assert_eq!(names(dir.path()), ["a"]);
     }
 
     #[test]

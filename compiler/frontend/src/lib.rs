@@ -54,6 +54,14 @@ pub fn names_in_paddle_3(op_type: &str) -> Vec<&'static str> {
     paddle::pir::ops::names_of(op_type)
 }
 
+/// Reads a tensor that ONNX stores in a file of its own, with its name if it has one.
+///
+/// # Errors
+/// A sentence: no such file, an element type that no model has, or elements that do not fit the shape.
+pub fn onnx_tensor(bytes: Bytes) -> Result<(Option<String>, qc_ir::HostTensor), String> {
+    onnx::tensor_file(bytes)
+}
+
 /// The shapes to compile a model for: every combination of the sizes that `stated` gives its inputs and named dims. Shapes
 /// of which nothing is stated are left out. Of `options`, the limits are used.
 ///

@@ -5,24 +5,18 @@
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use qc_runtime::pictures::{Channels, Fit, Preset, Size};
+use qc_runtime::pictures::{Picture, Preset, Size};
 
 /// Pixels as they are, at the model's size.
-const RAW: Preset = Preset {
-    name: "raw",
-    summary: "",
-    channels: Channels::Rgb,
-    fit: Fit::Stretch,
-    divide: 1.0,
-    mean: [0.0; 3],
-    std: [1.0; 3],
-};
+fn raw() -> Preset {
+    Preset::named("none").unwrap().clone()
+}
 
 /// The planes of a picture, which has this size.
 fn planes(bytes: &[u8], width: usize, height: usize) -> Vec<f32> {
     let size = Size { height, width };
-    let mut out = vec![0.0; RAW.values(size)];
-    RAW.load_bytes(bytes, size, &mut out).unwrap();
+    let mut out = vec![0.0; raw().values(size)];
+    raw().load_bytes(bytes, size, &mut out).unwrap();
     out
 }
 
@@ -112,20 +106,20 @@ fn four_colours_become_three() {
 #[test]
 fn what_is_no_picture_is_refused() {
     let size = Size { height: 8, width: 8 };
-    let mut out = vec![0.0; RAW.values(size)];
+    let mut out = vec![0.0; raw().values(size)];
     for bytes in [&b""[..], b"\xff\xd8", b"\xff\xd8\xff\xe0", b"GIF89a", b"BM", b"\x89PNG\r\n\x1a\n"] {
-        assert!(RAW.load_bytes(bytes, size, &mut out).is_err(), "{bytes:?}");
+        assert!(raw().load_bytes(bytes, size, &mut out).is_err(), "{bytes:?}");
     }
     let mut large = cmyk([240, 40, 200, 230]);
     let at = large.windows(2).position(|w| w == [0xff, 0xc0]).unwrap() + 5;
     large[at..at + 4].fill(0xff);
-    let reason = RAW.load_bytes(&large, size, &mut out).unwrap_err();
+    let reason = raw().load_bytes(&large, size, &mut out).unwrap_err();
     assert!(reason.contains("65535 x 65535 pixels are too many"), "{reason}");
 }
 
 #[test]
 fn strips_that_would_be_scaled_to_millions_of_pixels_are_refused() {
-    let cropped = Preset { fit: Fit::CenterCrop, ..RAW };
+    let cropped = Preset::named("imagenet").unwrap();
     let size = Size { height: 224, width: 224 };
     let mut out = vec![0.0; cropped.values(size)];
     let mut strip = |width: u32| {
@@ -136,4 +130,48 @@ fn strips_that_would_be_scaled_to_millions_of_pixels_are_refused() {
     };
     assert_eq!(strip(40), Ok(()));
     assert_eq!(strip(400), Err("400 x 2 pixels are too narrow a strip to be scaled".into()));
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let mut files = vec![std::fs::read(folder.join("pictures/h_cmyk_60x80.jpg")).unwrap()];
+    for name in ["progressive_420", "restart_422"] {
+        files.push(std::fs::read(folder.join("jpeg").join(format!("{name}.jpg"))).unwrap());
+    }
+    let mut state = 7u32;
+    let mut random = |n: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % n
+    };
+    let size = Size { height: 8, width: 8 };
+    let (mut decoded, mut out) = (0, vec![0.0; raw().values(size)]);
+    for round in 0..3000 {
+        let mut bytes = files[round % files.len()].clone();
+        // Half of the edits are among the markers.
+        let end = if round % 2 == 0 { bytes.len() } else { 700.min(bytes.len()) };
+        for _ in 0..=random(4) {
+            let at = random(end);
+            bytes[at] = [0, 1, 0x11, 0x44, 0xff, random(256) as u8][random(6)];
+        }
+        if random(4) == 0 {
+            bytes.truncate(random(bytes.len()));
+        }
+        decoded += usize::from(raw().load_bytes(&bytes, size, &mut out).is_ok());
+    }
+    assert!((100..2900).contains(&decoded), "{decoded}");
+}
+
+#[test]
+fn every_kind_of_jpeg_is_the_same_as_by_libjpeg_turbo() {
+    use sha2::{Digest, Sha256};
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/jpeg");
+    let list = std::fs::read_to_string(folder.join("expected.txt")).unwrap();
+    assert!(list.lines().count() >= 8);
+    for line in list.lines() {
+        let (name, expected) = line.split_once(' ').unwrap();
+        let picture = Picture::decode(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+        let hash: String = Sha256::digest(&picture.pixels.data).iter().take(12).map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hash, expected, "{name}");
+    }
 }

@@ -1,19 +1,34 @@
 //! NumPy files as inputs and outputs.
 
 use crate::failure::{Failure, Outcome};
+use crate::pictures::ArraySet;
 use qc_ir::{Data, HostTensor};
 use qc_runtime::{Context, Elem, IoInfo};
 use std::path::Path;
 
 pub use qc_arrays::Named;
 
-/// Reads all arrays of a `.npy` or `.npz` file, whichever its bytes are.
+/// Reads all arrays of a `.npy` or `.npz` file, whichever its bytes are, or the tensor of a `.pb` file.
 ///
 /// # Errors
 /// I/O, a file of another kind, or an element type that no model has.
 pub fn read(path: &Path) -> Outcome<Vec<Named>> {
     let bytes = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
+    if path.extension().is_some_and(|e| e == "pb") {
+        let tensor = qc_frontend::onnx_tensor(bytes.into());
+        let text = |reason| Failure::content(path, format!("no tensor of ONNX: {reason}"));
+        return tensor.map(|tensor| vec![tensor]).map_err(text);
+    }
     qc_arrays::parse(&bytes).map_err(|reason| Failure::content(path, reason))
+}
+
+/// Reads the arrays of files that belong together.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_set(set: &ArraySet) -> Outcome<Vec<Named>> {
+    let all: Vec<Vec<Named>> = set.files.iter().map(|path| read(path)).collect::<Outcome<_>>()?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// Writes arrays as an uncompressed `.npz` file, whole or not at all.

@@ -2,25 +2,9 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::model::is_folder;
-use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use qc_runtime::pictures::{PRESETS, Preset};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// `--preprocess`.
-#[derive(Args, Clone, Debug, Default)]
-pub struct PresetArg {
-    /// How pictures become numbers
-    #[arg(long = "preprocess", id = "preprocess", value_name = "PRESET", value_parser = presets())]
-    pub preset: Option<&'static Preset>,
-}
-
-fn presets() -> impl TypedValueParser<Value = &'static Preset> {
-    let values = PRESETS.iter().map(|p| PossibleValue::new(p.name).help(p.summary));
-    PossibleValuesParser::new(values).map(|name| Preset::named(&name).unwrap_or(&PRESETS[0]))
-}
 
 /// A picture of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,8 +26,8 @@ fn read_lines(path: &Path) -> Outcome<Vec<String>> {
     Ok(text.lines().map(|l| l.trim().to_string()).collect())
 }
 
-/// Whether a file is an array or an archive of arrays.
-pub fn is_numpy(path: &Path) -> Outcome<bool> {
+/// Whether a file is an array, an archive of arrays, or is called like a tensor of ONNX.
+pub fn is_array(path: &Path) -> Outcome<bool> {
     use std::io::Read;
     if is_folder(path)? {
         return Ok(false);
@@ -51,24 +35,69 @@ pub fn is_numpy(path: &Path) -> Outcome<bool> {
     let mut head = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| Failure::io(path, &e))?;
     file.take(6).read_to_end(&mut head).map_err(|e| Failure::io(path, &e))?;
-    Ok(head == b"\x93NUMPY" || head.starts_with(b"PK"))
+    Ok(head == b"\x93NUMPY" || head.starts_with(b"PK") || path.extension().is_some_and(|e| e == "pb"))
 }
 
-/// The files of arrays in a folder, by name.
+/// Files whose arrays belong together: one of NumPy, or one for each input of a model, `input_0.pb`, `input_1.pb`, ...
+pub struct ArraySet {
+    /// The file's name, or that of the folder.
+    pub name: String,
+    /// The files, in the order of inputs.
+    pub files: Vec<PathBuf>,
+}
+
+/// The sets of arrays in a folder, by name: its files of NumPy, its own inputs as ONNX stores test data, and those of each
+/// folder in it.
 ///
 /// # Errors
 /// I/O.
-pub fn numpy_files(dir: &Path) -> Outcome<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).map_err(|e| Failure::io(dir, &e))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| Failure::io(dir, &e))?.path();
-        if path.extension().is_some_and(|e| e == "npy" || e == "npz") && is_numpy(&path)? {
-            found.push(path);
+pub fn array_sets(dir: &Path) -> Outcome<Vec<ArraySet>> {
+    let mut found: Vec<ArraySet> = inputs_in(dir)?.into_iter().collect();
+    for path in entries(dir)? {
+        if path.is_dir() {
+            found.extend(inputs_in(&path)?);
+        } else if path.extension().is_some_and(|e| e == "npy" || e == "npz") && is_array(&path)? {
+            found.push(ArraySet { name: file_name(&path), files: vec![path] });
         }
     }
-    found.sort();
     Ok(found)
+}
+
+/// The inputs of one run in a folder of ONNX test data.
+fn inputs_in(dir: &Path) -> Outcome<Option<ArraySet>> {
+    let number = |path: &PathBuf| file_name(path).strip_prefix("input_")?.strip_suffix(".pb")?.parse::<usize>().ok();
+    let mut files: Vec<(usize, PathBuf)> =
+        entries(dir)?.into_iter().filter_map(|path| Some((number(&path)?, path))).collect();
+    files.sort();
+    let files: Vec<PathBuf> = files.into_iter().map(|(_, path)| path).collect();
+    Ok((!files.is_empty()).then(|| ArraySet { name: file_name(dir), files }))
+}
+
+/// What is in a folder, by name.
+fn entries(dir: &Path) -> Outcome<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).map_err(|e| Failure::io(dir, &e))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(|e| Failure::io(dir, &e))?.path()));
+    let mut paths = paths.collect::<Outcome<Vec<PathBuf>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// Gives each picture of a folder the number of the folder that it is in as its class, if all are in one; returns the
+/// folders' names, in order.
+pub fn class_folders(list: &mut [Listed]) -> Vec<String> {
+    let of = |listed: &Listed| listed.file.split_once('/').map(|(folder, _)| folder.to_string());
+    let Some(folders) = list.iter().map(of).collect::<Option<Vec<String>>>() else { return Vec::new() };
+    let mut names = folders.clone();
+    names.sort();
+    names.dedup();
+    for (listed, folder) in list.iter_mut().zip(&folders) {
+        listed.label = names.binary_search(folder).ok().map(|i| i as i64);
+    }
+    names
 }
 
 /// Names of classes, one a line.

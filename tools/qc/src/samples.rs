@@ -2,7 +2,9 @@
 
 use crate::arrays::{self, batch_of, feed_rows};
 use crate::failure::{Failure, Outcome, USAGE};
-use crate::pictures::{Listed, PresetArg, default_threads, folder, folder_of_list, is_numpy, numpy_files, read_list};
+use crate::paddle_bin::{PaddleBin, is_named_bin};
+use crate::pictures::{ArraySet, Listed, array_sets, default_threads, folder, folder_of_list, is_array, read_list};
+use crate::preprocess::PresetArg;
 use crate::quality;
 use crate::ui::Ui;
 use clap::Args;
@@ -10,13 +12,13 @@ use qc_compiler::{CompileOptions, Compiler, Context, ModelFile, Shapes};
 use qc_ir::HostTensor;
 use qc_runtime::pictures::{Preset, Size};
 use qc_runtime::{Elem, IoInfo};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Which samples a command runs a model on.
 #[derive(Args, Clone, Debug)]
 pub struct SampleArgs {
-    /// Samples: .npy or .npz (arrays named as inputs), a folder of such files, each of its own shape, or of pictures, or a
-    /// list with lines of `<file> [<class>]`
+    /// Samples: .npy, .npz or .pb (arrays named as inputs), Paddle's .bin, a folder of such files, each of its own shape, or
+    /// of ONNX test data or pictures, or a list with lines of `<file> [<class>]`
     #[arg(long, value_name = "SRC")]
     pub data: PathBuf,
     #[command(flatten)]
@@ -36,8 +38,10 @@ pub struct SampleArgs {
 pub enum Samples {
     /// One tensor per input; items of the leading dimension are samples.
     Arrays { tensors: Vec<HostTensor>, name: String },
+    /// Paddle's binary form.
+    Bin(PaddleBin),
     /// Files.
-    Pictures { list: Vec<Listed>, dir: PathBuf, preset: &'static Preset, size: Size },
+    Pictures { list: Vec<Listed>, dir: PathBuf, preset: Box<Preset>, size: Size },
 }
 
 /// What runs samples of one shape.
@@ -76,17 +80,21 @@ impl SampleArgs {
     pub fn parts<P: Program>(&self, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Vec<Part<P>>> {
         let is_dir = std::fs::metadata(&self.data).map_err(|e| Failure::io(&self.data, &e))?.is_dir();
         let arrays = match is_dir {
-            true => numpy_files(&self.data)?,
-            false if is_numpy(&self.data)? => vec![self.data.clone()],
+            true => array_sets(&self.data)?,
+            false if is_array(&self.data)? => vec![ArraySet { name: String::new(), files: vec![self.data.clone()] }],
             false => Vec::new(),
         };
-        if !arrays.is_empty() && self.preset.preset.is_none() {
-            return arrays.iter().map(|path| arrays_part(options, file, path, is_dir)).collect();
+        if !arrays.is_empty() && !self.preset.is_given() {
+            return arrays.iter().map(|set| arrays_part(options, file, set)).collect();
         }
-        if !arrays.is_empty() && !is_dir {
+        let is_bin = !is_dir && is_named_bin(&self.data);
+        if is_bin && !self.preset.is_given() {
+            return Ok(vec![bin_part(options, file, PaddleBin::open(&self.data)?)?]);
+        }
+        if (!arrays.is_empty() || is_bin) && !is_dir {
             return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
         }
-        let Some(preset) = self.preset.preset else {
+        let Some(preset) = self.preset.get()? else {
             return Err(Failure::usage("pictures need --preprocess: how they become numbers; -h lists presets"));
         };
         let (list, dir) = match is_dir {
@@ -104,7 +112,8 @@ impl SampleArgs {
         let shapes = compiler.shapes(file)?;
         let one = |(i, at): (usize, &Shapes)| {
             let program = P::make(&compiler, file, at)?;
-            let size = picture_size(program.inputs(), preset)?;
+            let size = preset.size_of(&only_input(program.inputs())?.shape)?;
+            let preset = Box::new(preset.clone());
             // Shapes take turns; where there are more of them than pictures, each still gets one.
             let turn = list.iter().skip(i).step_by(shapes.len()).cloned().collect::<Vec<Listed>>();
             let list = if turn.is_empty() { list.iter().cycle().skip(i).take(1).cloned().collect() } else { turn };
@@ -114,9 +123,9 @@ impl SampleArgs {
     }
 }
 
-/// The samples of one file of arrays, perhaps of several, and the model at their shape.
-fn arrays_part<P: Program>(options: &CompileOptions, file: &ModelFile, path: &Path, several: bool) -> Outcome<Part<P>> {
-    let mut arrays = arrays::read(path)?;
+/// The samples of one set of arrays, perhaps of several, and the model at their shape.
+fn arrays_part<P: Program>(options: &CompileOptions, file: &ModelFile, set: &ArraySet) -> Outcome<Part<P>> {
+    let mut arrays = arrays::read_set(set)?;
     let data = arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
     let mut compiler = Compiler::new(CompileOptions { data, ..options.clone() });
     let named: Vec<_> = arrays.iter().filter_map(|(name, t)| Some((name.clone()?, t.clone()))).collect();
@@ -126,20 +135,29 @@ fn arrays_part<P: Program>(options: &CompileOptions, file: &ModelFile, path: &Pa
     let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
     let program = P::make(&compiler, file, &at)?;
     let tensors = arrays::assign(program.inputs(), vec![(None, arrays)])?;
-    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned() + " ");
-    let name = if several { name } else { String::new() };
+    let name = if set.name.is_empty() { String::new() } else { format!("{} ", set.name) };
     Ok(Part { program, samples: Samples::Arrays { tensors, name } })
 }
 
-/// The size of the pictures that a model takes.
-fn picture_size(inputs: &[IoInfo], preset: &Preset) -> Outcome<Size> {
+/// The pictures of Paddle's binary form, and the model at their shape.
+fn bin_part<P: Program>(options: &CompileOptions, file: &ModelFile, bin: PaddleBin) -> Outcome<Part<P>> {
+    let data = vec![(None, [1].into_iter().chain(bin.dims()?).collect())];
+    let compiler = Compiler::new(CompileOptions { data, ..options.clone() });
+    let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
+    let program = P::make(&compiler, file, &at)?;
+    bin.fits(only_input(program.inputs())?)?;
+    Ok(Part { program, samples: Samples::Bin(bin) })
+}
+
+/// The input of a model that takes pictures.
+fn only_input(inputs: &[IoInfo]) -> Outcome<&IoInfo> {
     let [io] = inputs else {
         return Err(Failure::usage("the model has several inputs; give their samples as an .npz file"));
     };
     if io.elem != Elem::F32 {
         return Err(Failure::new(USAGE, format!("input '{}' is {io}; pictures need f32", io.name)));
     }
-    Ok(preset.size_of(&io.shape)?)
+    Ok(io)
 }
 
 impl<P: Program> Part<P> {
@@ -155,6 +173,7 @@ impl<P: Program> Part<P> {
     pub fn count(&self) -> Outcome<usize> {
         Ok(match &self.samples {
             Samples::Arrays { tensors, .. } => runs(self.program.inputs(), tensors)? * self.rows(),
+            Samples::Bin(bin) => bin.count,
             Samples::Pictures { list, .. } => list.len(),
         })
     }
@@ -177,14 +196,15 @@ impl Samples {
     pub fn name(&self, i: usize) -> String {
         match self {
             Samples::Arrays { name, .. } => format!("{name}#{i}"),
+            Samples::Bin(_) => format!("#{i}"),
             Samples::Pictures { list, .. } => list[i % list.len()].file.clone(),
         }
     }
 
-    /// How pictures become numbers; nothing for arrays.
+    /// How pictures become numbers; nothing for numbers.
     pub fn preprocess(&self) -> Option<String> {
         match self {
-            Samples::Arrays { .. } => None,
+            Samples::Arrays { .. } | Samples::Bin(_) => None,
             Samples::Pictures { preset, .. } => Some(preset.to_string()),
         }
     }
@@ -200,6 +220,11 @@ impl Samples {
                     feed_rows(context, i, tensor, run, 1)?;
                 }
                 Ok(())
+            }
+            Samples::Bin(bin) => {
+                let buffer = context.input_mut::<f32>(0, 1)?;
+                let mut pictures = buffer.chunks_exact_mut(bin.values).enumerate();
+                pictures.try_for_each(|(row, to)| bin.load((run * rows + row) % bin.count, to))
             }
             Samples::Pictures { list, dir, preset, size } => {
                 let buffer = context.input_mut::<f32>(0, 1)?;

@@ -146,7 +146,7 @@ fn ranges_hold_every_tensor_and_how_they_were_made() {
     shell.ok("calibrate D/digits.onnx --data D/pictures/list.txt --preprocess digits -o list.json -q");
     let (folder, list) = (shell.read("folder.json"), shell.read("list.json"));
     assert_eq!(folder, list, "the list names every picture of the folder");
-    assert!(String::from_utf8(list).unwrap().contains("digits: Gray"));
+    assert!(String::from_utf8(list).unwrap().contains("digits: Upright Gray"));
 }
 
 #[test]

@@ -130,8 +130,8 @@ const USAGE: &[(&str, &str)] = &[
     ("compile D/digits.onnx -o x.so --batch 0", "--batch"),
     ("compile D/digits.onnx -o x.so --shape image:1x?x8x8", "only the first dimension, the batch, can be open"),
     ("compile D/digits.onnx -o x.so --precision int4", "[possible values: auto, int8, fp32]"),
-    ("run model.so --image D/pictures/one.png", "--preprocess <PRESET>"),
-    ("run model.so --image D/pictures/one.png --preprocess bogus", "imagenet, imagenet-tf, caffe-bgr, cifar10"),
+    ("run model.so --image D/pictures/one.png", "--preprocess <PRESET|FILE.toml>"),
+    ("run model.so --image D/pictures/one.png --preprocess bogus", "imagenet-tf, caffe-bgr, keras-tf"),
     ("bench model.so -t 0", "give more than 0"),
     ("accuracy model.so", "--data <SRC>"),
 ];

@@ -85,7 +85,7 @@ fn a_folder_is_run_file_by_file() {
     assert_eq!(refused.status, 2);
     assert!(refused.err.starts_with("error: 5.npy: input 'x' is f32 [n, {3,7}, 4]"), "{}", refused.err);
     std::fs::create_dir(shell.path("empty")).unwrap();
-    shell.qc("run m.onnx -i empty").fails(4, "error: empty: the folder holds no .npy or .npz file");
+    shell.qc("run m.onnx -i empty").fails(4, "error: empty: the folder holds no .npy or .npz file and no input_0.pb");
 }
 
 #[test]

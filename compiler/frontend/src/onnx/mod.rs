@@ -132,6 +132,14 @@ fn decode(source: &Source<'_>, options: &Options) -> Result<ModelProto, ImportEr
     ModelProto::decode(source.model.clone()).map_err(|e| broken(e.to_string()))
 }
 
+/// The tensor of a file of its own, and its name if it has one.
+pub(crate) fn tensor_file(bytes: crate::Bytes) -> Result<(Option<String>, HostTensor), String> {
+    wire::check(&bytes, &proto::TENSOR).map_err(|e| e.to_string())?;
+    let proto = TensorProto::decode(bytes).map_err(|e| e.to_string())?;
+    let tensor = tensor::read(&proto, &crate::NoFiles)?;
+    Ok((Some(proto.name).filter(|name| !name.is_empty()), tensor))
+}
+
 fn graph_of(model: &ModelProto) -> Result<&GraphProto, ImportErrors> {
     let broken = || ImportErrors::from(ImportError::Broken { reason: "the model has no graph".into() });
     model.graph.as_ref().ok_or_else(broken)

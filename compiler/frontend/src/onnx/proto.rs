@@ -257,7 +257,7 @@ static ATTRIBUTE: Message = Message {
     ],
 };
 
-static TENSOR: Message = Message {
+pub(crate) static TENSOR: Message = Message {
     name: "TensorProto",
     bytes: size_of::<TensorProto>(),
     fields: &[

@@ -1,13 +1,14 @@
 //! `qc accuracy`: top-1 and top-5 over a list of labelled pictures.
 
 use crate::args::ModelArgs;
-use crate::arrays;
+use crate::arrays::{self, Named};
 use crate::failure::{CHECK, Failure, Outcome};
+use crate::given::{Given, Pictures};
 use crate::model::{Model, classes, open, top};
+use crate::paddle_bin::PaddleBin;
 use crate::paths::Paths;
-use crate::pictures::{
-    Listed, PresetArg, default_threads, folder_of_list, in_parallel, is_numpy, read_list, read_text,
-};
+use crate::pictures::{Listed, default_threads, in_parallel, read_text};
+use crate::preprocess::{self, PresetArg};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_ir::HostTensor;
@@ -27,12 +28,13 @@ const KEPT: usize = 5;
 Examples:
   qc accuracy resnet50.so --data val_list.txt --image-dir val/ --preprocess imagenet
   qc accuracy digits.so --data test.npz
+  qc accuracy resnet50.so --data int8_full_val.bin
   qc accuracy int8.so --data val/list.txt --preprocess imagenet --compare float.txt --min-top1 76")]
 pub struct Accuracy {
     /// A model, compiled in this process, or a compiled .so
     model: PathBuf,
-    /// Samples with their classes: a list of pictures, lines of `<file> <class>`, or an .npz file with arrays named as
-    /// inputs and one of classes
+    /// Samples with their classes: a list of pictures, lines of `<file> <class>`, a folder with one of pictures for each class,
+    /// Paddle's .bin, or an .npz file with arrays named as inputs and one of classes
     #[arg(long, value_name = "SRC", alias = "labels")]
     data: PathBuf,
     /// The folder a list's files are in; the list's own by default
@@ -115,7 +117,7 @@ impl Accuracy {
     pub fn run(&self, ui: Ui) -> Outcome {
         let baseline = self.compare.as_deref().map(read_predictions).transpose()?;
         let model = open(&self.model, &self.options, usize::from(self.batch), Vec::new())?;
-        let (list, source) = self.source(&model)?;
+        let (list, source) = self.source(&model, ui)?;
         self.check_classes(&model, &list)?;
         let start = Instant::now();
         let best = self.predict(&model, &source, &list, ui)?;
@@ -128,13 +130,15 @@ impl Accuracy {
     }
 
     /// What is to be classified, and how it gets into the model.
-    fn source(&self, model: &Model) -> Outcome<(Vec<Listed>, Source)> {
-        let (mut list, source) = match is_numpy(&self.data)? {
-            true if self.preset.preset.is_some() => {
-                return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
-            }
-            true => self.arrays(model, &self.data)?,
-            false => self.pictures(model, &self.data)?,
+    fn source(&self, model: &Model, ui: Ui) -> Outcome<(Vec<Listed>, Source)> {
+        let given = Given::open(&self.data, self.image_dir.as_deref())?;
+        if self.preset.is_given() && !matches!(given, Given::Pictures(_)) {
+            return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
+        }
+        let (mut list, source) = match given {
+            Given::Arrays(arrays) => self.arrays(model, &self.data, arrays)?,
+            Given::Bin(bin) => of_bin(model, bin)?,
+            Given::Pictures(Pictures { list, dir, .. }) => self.pictures(model, list, dir, ui)?,
         };
         list.truncate(self.n.map_or(usize::MAX, |n| n as usize));
         Ok((list, source))
@@ -152,23 +156,18 @@ impl Accuracy {
         Err(Failure::content(&self.data, format!("{text}; --class-offset says where they begin")))
     }
 
-    fn pictures(&self, model: &Model, labels: &Path) -> Outcome<(Vec<Listed>, Source)> {
-        let Some(preset) = self.preset.preset else {
-            return Err(Failure::usage(
-                "--preprocess is missing: how the model's pictures are prepared; -h lists presets",
-            ));
-        };
-        let list = read_list(labels)?;
+    fn pictures(&self, model: &Model, list: Vec<Listed>, dir: PathBuf, ui: Ui) -> Outcome<(Vec<Listed>, Source)> {
+        let preset = self.preset.get()?.ok_or_else(unprepared)?;
+        let labels = &self.data;
         if let Some(bad) = list.iter().find(|l| l.label.is_none()) {
             return Err(Failure::content(labels, format!("`{}` has no class; lines are `<file> <class>`", bad.file)));
         }
+        preprocess::compare(&model.note, &preset, ui);
         let size = preset.size_of(&model.picture_input()?.shape)?;
-        let dir = self.image_dir.clone().unwrap_or_else(|| folder_of_list(labels));
         Ok((list, Source::Pictures { preset, size, dir }))
     }
 
-    fn arrays(&self, model: &Model, data: &Path) -> Outcome<(Vec<Listed>, Source)> {
-        let mut arrays = arrays::read(data)?;
+    fn arrays(&self, model: &Model, data: &Path, mut arrays: Vec<Named>) -> Outcome<(Vec<Listed>, Source)> {
         let at = arrays.iter().position(|(name, _)| name.as_deref() == Some(&self.label_array));
         let at =
             at.ok_or_else(|| Failure::content(data, format!("holds no array '{}' of classes", self.label_array)))?;
@@ -250,10 +249,25 @@ impl Accuracy {
     }
 }
 
+/// The refusal of pictures without a preset.
+fn unprepared() -> Failure {
+    Failure::usage("--preprocess is missing: how the model's pictures are prepared; -h lists presets")
+}
+
+/// The pictures of Paddle's binary form.
+fn of_bin(model: &Model, bin: PaddleBin) -> Outcome<(Vec<Listed>, Source)> {
+    bin.fits(model.picture_input()?)?;
+    let labels = bin.labels()?.into_iter().enumerate();
+    let list = labels.map(|(i, label)| Listed { file: format!("#{i}"), label: Some(label) }).collect();
+    Ok((list, Source::Bin(bin)))
+}
+
 /// Where samples come from.
 enum Source {
     /// Files.
-    Pictures { preset: &'static Preset, size: Size, dir: PathBuf },
+    Pictures { preset: Preset, size: Size, dir: PathBuf },
+    /// Paddle's binary form.
+    Bin(PaddleBin),
     /// One tensor per input.
     Arrays(Vec<HostTensor>),
 }
@@ -277,6 +291,12 @@ impl Job<'_> {
                 let buffer = context.input_mut::<f32>(0, batch)?;
                 for (listed, to) in part.iter().zip(buffer.chunks_exact_mut(preset.values(*size))) {
                     preset.load(&dir.join(&listed.file), *size, to)?;
+                }
+            }
+            Source::Bin(bin) => {
+                let buffer = context.input_mut::<f32>(0, batch)?;
+                for (i, to) in buffer.chunks_exact_mut(bin.values).take(part.len()).enumerate() {
+                    bin.load(from + i, to)?;
                 }
             }
             Source::Arrays(tensors) => {

@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod compile;
 mod completions;
+mod data;
 mod doctor;
 mod fuzz;
 mod inspect;
@@ -39,6 +40,8 @@ pub enum Command {
     Accuracy(Box<accuracy::Accuracy>),
     /// Say which ops of a model lose how much in INT8, tensor by tensor
     Compare(Box<compare::Compare>),
+    /// Convert pictures and arrays, and say what files of them hold
+    Data(data::Data),
     /// Run passes over a model or a module in text form
     Opt(Box<opt::Opt>),
     /// Show what a model or .so is, without executing it
@@ -74,6 +77,7 @@ impl Command {
             Command::Bench(c) => c.paths(),
             Command::Accuracy(c) => c.paths(),
             Command::Compare(c) => c.paths(),
+            Command::Data(c) => c.paths(),
             Command::Opt(c) => c.paths(),
             Command::Inspect(c) => c.paths(),
             Command::Doctor(c) => c.paths(),
@@ -92,6 +96,7 @@ impl Command {
             Command::Bench(c) => c.run(ui),
             Command::Accuracy(c) => c.run(ui),
             Command::Compare(c) => c.run(ui),
+            Command::Data(c) => c.run(ui),
             Command::Opt(c) => c.run(ui),
             Command::Inspect(c) => c.run(ui),
             Command::Doctor(c) => c.run(ui),

@@ -5,7 +5,8 @@ use crate::arrays::{self, Named};
 use crate::failure::{Failure, Outcome};
 use crate::model::{Model, classes, is_folder, is_shared_object, jit_tier, open, open_for, top};
 use crate::paths::Paths;
-use crate::pictures::{PresetArg, numpy_files, read_names};
+use crate::pictures::{array_sets, read_names};
+use crate::preprocess::{self, PresetArg};
 use crate::table::table;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
@@ -127,7 +128,7 @@ impl Run {
             ui.note(&format!("constant {}: compiled for their values", constant.join(", ")));
         }
         let outputs = match &self.image {
-            Some(_) => self.picture(&model)?,
+            Some(_) => self.picture(&model, ui)?,
             None => self.arrays(&model, given)?,
         };
         if let Some(out) = &self.out {
@@ -151,19 +152,19 @@ impl Run {
 
     /// Runs every file of a folder.
     fn folder(&self, dir: &Path, ui: Ui) -> Outcome {
-        let files = numpy_files(dir)?;
+        let files = array_sets(dir)?;
         if files.is_empty() {
-            return Err(Failure::content(dir, "the folder holds no .npy or .npz file"));
+            return Err(Failure::content(dir, "the folder holds no .npy or .npz file and no input_0.pb"));
         }
         if let Some(out) = &self.out {
             std::fs::create_dir_all(out).map_err(|e| Failure::io(out, &e))?;
         }
         let mut runner = Runner::open(&self.model, &self.options, self.threads)?;
         let mut texts = Vec::new();
-        for path in &files {
-            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        for set in &files {
+            let name = &set.name;
             let named = |e: Failure| Failure::new(e.status, format!("{name}: {}", e.text));
-            let outputs = runner.run(arrays::read(path)?).map_err(named)?;
+            let outputs = runner.run(arrays::read_set(set)?).map_err(named)?;
             if let Some(out) = &self.out {
                 arrays::write_npz(&out.join(format!("{name}.npz")), &outputs)?;
             }
@@ -182,10 +183,11 @@ impl Run {
         ui.result(&self.json, json, || texts.iter().map(|(_, text)| text.as_str()).collect())
     }
 
-    fn picture(&self, model: &Model) -> Outcome<Vec<(String, HostTensor)>> {
-        let (Some(path), Some(preset)) = (&self.image, self.preset.preset) else {
+    fn picture(&self, model: &Model, ui: Ui) -> Outcome<Vec<(String, HostTensor)>> {
+        let (Some(path), Some(preset)) = (&self.image, self.preset.get()?) else {
             return Err(Failure::usage("--image needs --preprocess"));
         };
+        preprocess::compare(&model.note, &preset, ui);
         let io = model.picture_input()?;
         let size = preset.size_of(&io.shape)?;
         let mut context = model.context(self.threads)?;
