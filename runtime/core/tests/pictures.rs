@@ -130,6 +130,11 @@ fn strips_that_would_be_scaled_to_millions_of_pixels_are_refused() {
     };
     assert_eq!(strip(40), Ok(()));
     assert_eq!(strip(400), Err("400 x 2 pixels are too narrow a strip to be scaled".into()));
+    // The result is small, but not what lies between columns and rows.
+    let (mut png, size) = (Vec::new(), Size { height: 8, width: 1000 });
+    PngEncoder::new(&mut png).write_image(&[9; 20_000], 1, 20_000, ExtendedColorType::L8).unwrap();
+    let refused = raw().load_bytes(&png, size, &mut vec![0.0; raw().values(size)]);
+    assert_eq!(refused, Err("1 x 20000 pixels are too narrow a strip to be scaled".into()));
 }
 
 #[test]
@@ -174,4 +179,32 @@ fn every_kind_of_jpeg_is_the_same_as_by_libjpeg_turbo() {
         let hash: String = Sha256::digest(&picture.pixels.data).iter().take(12).map(|b| format!("{b:02x}")).collect();
         assert_eq!(hash, expected, "{name}");
     }
+}
+
+#[test]
+fn what_decoders_guess_is_refused() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/jpeg");
+    let bytes = std::fs::read(folder.join("progressive_420.jpg")).unwrap();
+    let scans: Vec<usize> = (0..bytes.len() - 1).filter(|i| bytes[*i..*i + 2] == [0xff, 0xda]).collect();
+    let reason = |bytes: &[u8]| Picture::decode(bytes).unwrap_err();
+    let (head, last) = bytes.split_at(*scans.last().unwrap());
+    let twice = [head, &last[..last.len() - 2], last].concat();
+    assert_eq!(reason(&twice), "a scan is of coefficients that others have had, or of none");
+    let without = [&bytes[..scans[1]], b"\xff\xd9"].concat();
+    assert_eq!(reason(&without), "scans are missing");
+    assert_eq!(reason(&bytes[..scans[0] + 20]), "it ends too early");
+    // The end of the file alone may be missing.
+    assert!(Picture::decode(&bytes[..bytes.len() - 2]).is_ok());
+    let bytes = std::fs::read(folder.join("restart_422.jpg")).unwrap();
+    let restart = (0..bytes.len()).find(|i| bytes[*i] == 0xff && bytes[*i + 1] == 0xd0).unwrap();
+    assert_eq!(reason(&[&bytes[..restart], &bytes[restart + 2..]].concat()), "it ends too early");
+    let mut cut = bytes.clone();
+    cut[restart + 1] = 0xd9;
+    assert_eq!(reason(&cut), "a restart is missing");
+    let twelve = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    let (mut deep, mut arithmetic) = (bytes.clone(), bytes);
+    deep[twelve + 4] = 12;
+    assert_eq!(reason(&deep), "its samples have 12 bits, not 8");
+    arithmetic[twelve + 1] = 0xc9;
+    assert_eq!(reason(&arithmetic), "it is lossless, hierarchical or coded arithmetically");
 }

@@ -7,7 +7,7 @@ use image::{DynamicImage, ImageDecoder};
 use std::io::Cursor;
 
 /// Most pixels of a picture that is decoded.
-pub(super) const MAX_PIXELS: usize = 1 << 27;
+const MAX_PIXELS: usize = 1 << 27;
 /// Most pixels for every byte of a PNG file: one of one bit per pixel that is all black has some 8000.
 const PNG_PIXELS_PER_BYTE: usize = 10_000;
 /// Most pixels for every byte of a JPEG file: the first coefficient of 64 pixels takes a bit, whatever the others take.

@@ -1,7 +1,7 @@
 //! Carries a preset out: sizes and cuts, then numbers.
 
 use super::Size;
-use super::decode::{MAX_PIXELS, Picture, to_gray, to_rgb};
+use super::decode::{Picture, to_gray, to_rgb};
 use super::pixels::{Mode, Pixels};
 use super::preset::{Bounded, Channels, Crop, Fit, Layout, Preset, Reading, Resampling, Scale, Short, Sides};
 use super::{opencv, pillow, tensorflow};
@@ -212,7 +212,7 @@ impl Preset {
             Resampling::Pillow(_, order) => pixels(pillow::between(from, plan.scaled, order)),
             _ => 0,
         };
-        if pixels(plan.scaled) > MAX_SCALED_PIXELS.max(w * h) || between > MAX_PIXELS {
+        if pixels(plan.scaled).max(between) > MAX_SCALED_PIXELS.max(w * h) {
             return Err(format!("{w} x {h} pixels are too narrow a strip to be scaled"));
         }
         match pixels(plan.scaled) {

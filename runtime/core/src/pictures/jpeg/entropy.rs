@@ -219,7 +219,9 @@ impl Scan {
     fn note_bits(&self, components: &mut [Component]) -> Result<(), String> {
         for (at, ..) in &self.parts {
             for missing in &mut components[*at].missing[self.first..=self.last] {
-                if self.progressive && self.refines != (*missing != 255) || !self.progressive && *missing != 255 {
+                // Bits come one after the other, from the highest: so a coefficient is in as many scans at most.
+                let before = if self.refines { self.low as u8 + 1 } else { 255 };
+                if *missing != before {
                     return Err("a scan is of coefficients that others have had, or of none".into());
                 }
                 *missing = self.low as u8;
