@@ -14,7 +14,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// The option of a compilation that records the recipe.
-pub const RECORDED: &str = "preprocess";
+const RECORDED: &str = "preprocess";
 
 /// Readings by name.
 const READINGS: &[(&str, Reading)] = &[
@@ -178,10 +178,15 @@ fn read_file(path: &Path) -> Outcome<Preset> {
     preset.map_err(|text| Failure::content(path, text))
 }
 
-/// Tells if a model was made for pictures that are prepared in another way.
-pub fn compare(note: &Note, preset: &Preset, ui: Ui) {
+/// The recipe that a compiled model records.
+pub fn recorded(note: &Note) -> Option<&str> {
+    note.options.get(RECORDED).map(String::as_str)
+}
+
+/// Tells if ranges are of pictures that are prepared in another way, as `recorded` with them.
+pub fn compare(recorded: Option<&str>, preset: &Preset, ui: Ui) {
     let recipe = |text: &str| text.split_once(": ").map_or(text, |(_, recipe)| recipe).to_string();
-    if let Some(recorded) = note.options.get(RECORDED)
+    if let Some(recorded) = recorded
         && recipe(recorded) != recipe(&preset.to_string())
     {
         ui.warn(&format!(

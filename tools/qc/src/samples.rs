@@ -4,7 +4,7 @@ use crate::arrays::{self, batch_of, feed_rows};
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::paddle_bin::{PaddleBin, is_named_bin};
 use crate::pictures::{ArraySet, Listed, array_sets, default_threads, folder, folder_of_list, is_array, read_list};
-use crate::preprocess::PresetArg;
+use crate::preprocess::{self, PresetArg};
 use crate::quality;
 use crate::ui::Ui;
 use clap::Args;
@@ -97,6 +97,8 @@ impl SampleArgs {
         let Some(preset) = self.preset.get()? else {
             return Err(Failure::usage("pictures need --preprocess: how they become numbers; -h lists presets"));
         };
+        let recorded = options.ranges.as_ref().and_then(|ranges| ranges.preprocess.as_deref());
+        preprocess::compare(recorded, &preset, ui);
         let (list, dir) = match is_dir {
             true => {
                 let (list, others) = folder(&self.data)?;

@@ -279,6 +279,9 @@ fn the_recipe_is_recorded_and_another_one_is_told() {
                     input by Pillow Bilinear, (x / 255 - [0.0]) / [1.0], Chw\n  here   mnist: Upright Gray, scaled to the input \
                     by Pillow Bilinear, (x / 1 - [0.0]) / [1.0], Chw\n";
     assert_eq!(told, expected);
+    let line = "compare D/digits.onnx --ranges r.json --data D/pictures --preprocess";
+    assert!(shell.qc(&format!("{line} mnist")).err.starts_with("warning: the model's ranges are of pictures prepared"));
+    assert!(!shell.qc(&format!("{line} digits")).err.contains("prepared otherwise"));
     let ran = shell.qc("accuracy m.so --data D/pictures/list.txt --preprocess digits --mean 0.5");
     assert!(ran.status == 0 && ran.err.contains("  here   digits*: "), "{}", ran.err);
     shell.write("p.toml", b"preset = \"digits\"\n");

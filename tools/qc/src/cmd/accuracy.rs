@@ -162,7 +162,7 @@ impl Accuracy {
         if let Some(bad) = list.iter().find(|l| l.label.is_none()) {
             return Err(Failure::content(labels, format!("`{}` has no class; lines are `<file> <class>`", bad.file)));
         }
-        preprocess::compare(&model.note, &preset, ui);
+        preprocess::compare(preprocess::recorded(&model.note), &preset, ui);
         let size = preset.size_of(&model.picture_input()?.shape)?;
         Ok((list, Source::Pictures { preset, size, dir }))
     }

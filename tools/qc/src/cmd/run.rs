@@ -187,7 +187,7 @@ impl Run {
         let (Some(path), Some(preset)) = (&self.image, self.preset.get()?) else {
             return Err(Failure::usage("--image needs --preprocess"));
         };
-        preprocess::compare(&model.note, &preset, ui);
+        preprocess::compare(preprocess::recorded(&model.note), &preset, ui);
         let io = model.picture_input()?;
         let size = preset.size_of(&io.shape)?;
         let mut context = model.context(self.threads)?;

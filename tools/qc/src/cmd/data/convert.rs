@@ -214,7 +214,7 @@ impl Convert {
         };
         let samples = arrays.swap_remove(at).1;
         let count = samples.dims().first().copied().unwrap_or(0);
-        if samples.len() == 0 {
+        if samples.is_empty() {
             return Err(Failure::content(source, "holds no samples; give an array whose first dim counts them"));
         }
         if let Some(labels) = labels.as_ref().filter(|l| l.len() != count) {
