@@ -83,6 +83,24 @@ fn paddles_tool_is_spelt_as_there_and_writes_its_bytes() {
 }
 
 #[test]
+fn files_of_paddles_tool_are_the_same_byte_for_byte() {
+    let shared = std::env::var_os("QC_SHARED").map(|dir| PathBuf::from(dir).join("spec/models"));
+    let Some(shared) = shared.filter(|dir| dir.is_dir()) else {
+        println!("SKIPPED 2: files that Paddle's script wrote are not on this machine (QC_SHARED)");
+        return;
+    };
+    let shell = Shell::new();
+    for (folder, file) in [("preprocess", "paddle.bin"), ("val_bin", "imagenet_small.bin")] {
+        let dir = shared.join(folder);
+        let out = shell.path(file);
+        // Paths that are absolute are not in the folder.
+        let options = format!("--data_dir {} --output_file {}", dir.display(), out.display());
+        shell.ok(&format!("data convert --local {options}"));
+        assert!(shell.read(file) == std::fs::read(dir.join(file)).unwrap(), "{file}");
+    }
+}
+
+#[test]
 fn data_goes_from_form_to_form() {
     let shell = classes();
     let small = "--preprocess none --size 2";
@@ -201,7 +219,11 @@ fn bad_data_gets_a_sentence_and_no_result() {
             4,
             "short.bin: 3 bytes hold no count of pictures; make it again with `qc data convert`",
         ),
-        (&format!("data convert missing.txt {small}"), 4, "val/a/nine.png: No such file or directory"),
+        (
+            &format!("data convert missing.txt {small}"),
+            4,
+            "val/a/nine.png: there is no such file; --image-dir says where a list's files are, or take its line out",
+        ),
         (
             &format!("data convert bad.txt {small}"),
             4,

@@ -11,7 +11,7 @@ use crate::quality;
 use crate::ui::Ui;
 use clap::Args;
 use qc_ir::{Data, HostTensor};
-use qc_runtime::pictures::{Layout, Preset, Size};
+use qc_runtime::pictures::{Layout, PictureError, Preset, Size};
 use std::path::{Path, PathBuf};
 
 /// Samples that each thread prepares before they are written.
@@ -327,7 +327,14 @@ impl Samples {
     fn read(&self, i: usize) -> Outcome<(Vec<usize>, Vec<f32>)> {
         match self {
             Samples::Pictures(pictures, preset, size) => {
-                let prepared = preset.read(&pictures.dir.join(&pictures.list[i].file), *size)?;
+                let prepared = preset.read(&pictures.dir.join(&pictures.list[i].file), *size).map_err(|e| match e {
+                    PictureError::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                        let text =
+                            "there is no such file; --image-dir says where a list's files are, or take its line out";
+                        Failure::content(&path, text)
+                    }
+                    e => e.into(),
+                })?;
                 let (h, w, n) = (prepared.size.height, prepared.size.width, preset.channels.count());
                 let dims = if preset.layout == Layout::Chw { [n, h, w] } else { [h, w, n] };
                 Ok((dims.to_vec(), prepared.values))
