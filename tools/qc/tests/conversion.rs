@@ -184,6 +184,73 @@ fn holes_are_told_and_never_counted() {
     assert_eq!(shell.qc("data convert val.bin -n 1 -o out.npz").status, 0);
 }
 
+/// Lines on bad data, the exit status, and what is said; `SMALL` stands for options that fit most of them.
+const BAD: &[(&str, i32, &str)] = &[
+    ("data convert empty --preprocess none -o out.npz", 4, "empty: the folder holds no .jpg, .jpeg or .png file"),
+    ("data convert empty.txt --preprocess none -o out.npz", 4, "empty.txt: the list has no line `<file> <label>`"),
+    (
+        "data convert cut.bin -o out.npz",
+        4,
+        "cut.bin: 3 pictures of one size do not take its 64 bytes (of 3 x 224 x 224 they take 1806368): it is cut off or \
+             no such file; make it again with `qc data convert`",
+    ),
+    ("data info none.bin", 4, "none.bin: the count of pictures is 0; make it again with `qc data convert`"),
+    ("data info short.bin", 4, "short.bin: 3 bytes hold no count of pictures; make it again with `qc data convert`"),
+    (
+        "data convert missing.txt SMALL",
+        4,
+        "val/a/nine.png: there is no such file; --image-dir says where a list's files are, or take its line out",
+    ),
+    (
+        "data convert bad.txt SMALL",
+        4,
+        "val/bad.png is no picture that can be read: its first bytes are of no JPEG or PNG file; JPEG and PNG can",
+    ),
+    (
+        "data convert unlabelled.txt SMALL",
+        4,
+        "unlabelled.txt: has no classes, which a .bin needs; give a list of `<file> <class>`, or write .npz",
+    ),
+    (
+        "data convert list.txt --classes 3 SMALL",
+        4,
+        "list.txt: `b/three.png` is of class 3; classes are 0 to 2; correct its class",
+    ),
+    (
+        "data convert list.txt --image-dir val -o out.npz",
+        2,
+        "pictures need --preprocess: how they become numbers; -h lists presets",
+    ),
+    (
+        "data convert list.txt --image-dir val --preprocess none -o out.npz",
+        4,
+        "val/a/one.png cannot be prepared: preset none has no size of its own; give one",
+    ),
+    (
+        "data convert list.txt --image-dir val --preprocess gray --size 2 -o out.bin",
+        4,
+        "list.txt: a .bin holds pictures of 3 x D x D numbers, not [1, 2, 2]; write .npz",
+    ),
+    (
+        "data convert gray16.txt --image-dir val --preprocess imagenet -o out.bin",
+        4,
+        "val/gray16.png cannot be prepared: it is gray of 16 bits, of which Pillow would keep the values below 256 only; \
+             save it with 8 bits, or use a preset that reads as OpenCV does",
+    ),
+    ("data convert empty.npy -o out.npz", 4, "empty.npy: holds no samples; give an array whose first dim counts them"),
+    ("data convert list.txt --preprocess none -o out.txt", 2, "out.txt: results are called .npz or .bin"),
+    (
+        "data convert odd.npy -o out.npz --preprocess none",
+        2,
+        "--preprocess is for pictures; numbers are taken as they are",
+    ),
+    (
+        "data convert odd.npy -o out.bin",
+        4,
+        "odd.npy: has no classes, which a .bin needs; give a list of `<file> <class>`, or write .npz",
+    ),
+];
+
 #[test]
 fn bad_data_gets_a_sentence_and_no_result() {
     let shell = classes();
@@ -204,80 +271,9 @@ fn bad_data_gets_a_sentence_and_no_result() {
     std::fs::copy(gray, shell.path("val/gray16.png")).unwrap();
     shell.write("gray16.txt", b"gray16.png 0\n");
     let small = "--image-dir val --preprocess none --size 2 -o out.bin";
-    for (line, status, text) in [
-        ("data convert empty --preprocess none -o out.npz", 4, "empty: the folder holds no .jpg, .jpeg or .png file"),
-        ("data convert empty.txt --preprocess none -o out.npz", 4, "empty.txt: the list has no line `<file> <label>`"),
-        (
-            "data convert cut.bin -o out.npz",
-            4,
-            "cut.bin: 3 pictures of one size do not take its 64 bytes (of 3 x 224 x 224 they take 1806368): it is cut off or \
-             no such file; make it again with `qc data convert`",
-        ),
-        ("data info none.bin", 4, "none.bin: the count of pictures is 0; make it again with `qc data convert`"),
-        (
-            "data info short.bin",
-            4,
-            "short.bin: 3 bytes hold no count of pictures; make it again with `qc data convert`",
-        ),
-        (
-            &format!("data convert missing.txt {small}"),
-            4,
-            "val/a/nine.png: there is no such file; --image-dir says where a list's files are, or take its line out",
-        ),
-        (
-            &format!("data convert bad.txt {small}"),
-            4,
-            "val/bad.png is no picture that can be read: its first bytes are of no JPEG or PNG file; JPEG and PNG can",
-        ),
-        (
-            &format!("data convert unlabelled.txt {small}"),
-            4,
-            "unlabelled.txt: has no classes, which a .bin needs; give a list of `<file> <class>`, or write .npz",
-        ),
-        (
-            &format!("data convert list.txt --classes 3 {small}"),
-            4,
-            "list.txt: `b/three.png` is of class 3; classes are 0 to 2; correct its class",
-        ),
-        (
-            "data convert list.txt --image-dir val -o out.npz",
-            2,
-            "pictures need --preprocess: how they become numbers; -h lists presets",
-        ),
-        (
-            "data convert list.txt --image-dir val --preprocess none -o out.npz",
-            4,
-            "val/a/one.png cannot be prepared: preset none has no size of its own; give one",
-        ),
-        (
-            "data convert list.txt --image-dir val --preprocess gray --size 2 -o out.bin",
-            4,
-            "list.txt: a .bin holds pictures of 3 x D x D numbers, not [1, 2, 2]; write .npz",
-        ),
-        (
-            "data convert gray16.txt --image-dir val --preprocess imagenet -o out.bin",
-            4,
-            "val/gray16.png cannot be prepared: it is gray of 16 bits, of which Pillow would keep the values below 256 only; \
-             save it with 8 bits, or use a preset that reads as OpenCV does",
-        ),
-        (
-            "data convert empty.npy -o out.npz",
-            4,
-            "empty.npy: holds no samples; give an array whose first dim counts them",
-        ),
-        ("data convert list.txt --preprocess none -o out.txt", 2, "out.txt: results are called .npz or .bin"),
-        (
-            "data convert odd.npy -o out.npz --preprocess none",
-            2,
-            "--preprocess is for pictures; numbers are taken as they are",
-        ),
-        (
-            "data convert odd.npy -o out.bin",
-            4,
-            "odd.npy: has no classes, which a .bin needs; give a list of `<file> <class>`, or write .npz",
-        ),
-    ] {
-        shell.qc(line).fails(status, &format!("error: {text}"));
+    for (line, status, text) in BAD {
+        let line = &line.replace("SMALL", small);
+        shell.qc(line).fails(*status, &format!("error: {text}"));
         assert!(!shell.path("out.npz").exists() && !shell.path("out.bin").exists(), "{line}");
     }
     let ran = shell.qc("data convert bad.pb -o out.npz");
