@@ -167,6 +167,7 @@ impl Calibrator {
             method: seen.method().to_string(),
             preprocess,
             samples,
+            keep_fp32: Vec::new(),
             tensors,
         }
     }

@@ -23,6 +23,7 @@ pub mod compare;
 mod demands;
 mod error;
 pub mod inside;
+pub mod mixed;
 pub mod options;
 pub mod output;
 pub mod pipeline;
@@ -191,6 +192,17 @@ impl Compiler {
         let shapes = timed.shapes(file)?;
         let import = |shape: usize, batch| timed.import_at(file, &shapes[shape], batch);
         timed.compile_variants(&file.stem(), file.sha256(), (&import, shapes.len()), sink)
+    }
+
+    /// Compiles a model at one of the shapes of [`Compiler::shapes`], for runs of the batch that it was made for, or 1.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn jit_at(&self, file: &ModelFile, at: &Shapes) -> Result<Predictor, CompileError> {
+        let options = CompileOptions { data: Default::default(), batches: vec![1], ..self.options.clone() };
+        let compiler = Compiler::new(options);
+        let import = |batch| compiler.import_at(file, at, batch);
+        compiler.compile_imported(&file.stem(), file.sha256(), &import, &mut NoSink)?.jit()
     }
 
     /// This compiler with a deadline, unless it has one.

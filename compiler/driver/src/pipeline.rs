@@ -120,9 +120,11 @@ pub fn around_fusing(steps: &[Step]) -> (&[Step], &[Step], &[Step]) {
     (&steps[..at], &steps[at..behind], &steps[behind..])
 }
 
-/// The pass that marks what the options want in f32.
+/// The pass that marks what the options and the ranges want in f32.
 fn keep_float(options: &CompileOptions) -> Option<Step> {
-    let (types, nodes): (Vec<&String>, Vec<&String>) = options.keep_fp32.iter().partition(|k| k.starts_with("op:"));
+    let of_ranges = options.ranges.iter().flat_map(|ranges| &ranges.keep_fp32);
+    let kept = options.keep_fp32.iter().chain(of_ranges);
+    let (types, nodes): (Vec<&String>, Vec<&String>) = kept.partition(|k| k.starts_with("op:"));
     let types: Vec<String> = types.into_iter().map(|t| t.trim_start_matches("op:").to_string()).collect();
     let nodes: Vec<String> = nodes.into_iter().cloned().collect();
     let all = [("nodes", &nodes), ("types", &types), ("only", &options.quantize_ops)];

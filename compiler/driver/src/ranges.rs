@@ -46,6 +46,9 @@ pub struct Ranges {
     pub preprocess: Option<String>,
     /// Number of samples.
     pub samples: usize,
+    /// Nodes that stay in f32, as `--keep-fp32` takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_fp32: Vec<String>,
     /// The ranges.
     pub tensors: BTreeMap<String, Range>,
 }

@@ -7,6 +7,7 @@ mod config;
 mod crash;
 mod failure;
 mod given;
+mod mixed;
 mod model;
 mod paddle_bin;
 mod paths;

@@ -87,3 +87,33 @@ fn unknown_methods_and_percentages_are_refused() {
         assert!(!shell.path("r.json").exists());
     }
 }
+
+#[test]
+fn the_fewest_ops_that_have_to_be_floats_are_found_and_kept() {
+    let shell = Shell::new();
+    let line = "calibrate D/digits.onnx --data D/train.npz -n 40 -o r.json";
+    let plain = shell.json(&format!("{line} --target-snr 10"));
+    let without = plain["score_without"].as_f64().unwrap();
+    assert_eq!(plain["keep_fp32"].as_array().unwrap().len(), 0);
+    let target = without + 3.0;
+    let found = shell.json(&format!("{line} --target-snr {target}"));
+    let kept = found["keep_fp32"].as_array().unwrap().len();
+    assert!((1..6).contains(&kept) && found["score"].as_f64().unwrap() >= target, "{found}");
+    // The file says so, and what is compiled with it is that model.
+    let file: Value = serde_json::from_slice(&shell.read("r.json")).unwrap();
+    assert_eq!(file["keep_fp32"], found["keep_fp32"]);
+    let text = shell.ok("compile D/digits.onnx --ranges r.json -o m.so");
+    assert!(text.contains("--keep-fp32"), "{text}");
+    let compared = shell.json("compare D/digits.onnx --ranges r.json --data D/train.npz -n 40");
+    assert!(compared["outputs"][0]["sqnr"].as_f64().unwrap() >= target - 0.1, "{compared}");
+}
+
+#[test]
+fn a_target_that_no_float_reaches_is_said() {
+    let shell = Shell::new();
+    let said = shell.ok("calibrate D/digits.onnx --data D/train.npz -n 8 -o r.json --target-snr 500");
+    assert!(said.contains("note     500.00 dB was not reached"), "{said}");
+    let ran = shell.qc("calibrate D/digits.onnx --data D/train.npz -n 8 -o s.json --target-drop 1% --metric snr");
+    assert_eq!(ran.status, 2, "{}", ran.err);
+    assert!(!shell.path("s.json").exists());
+}

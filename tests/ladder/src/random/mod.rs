@@ -236,6 +236,7 @@ pub fn ranges_of(tensors: BTreeMap<String, Range>) -> Ranges {
         method: "min-max".into(),
         preprocess: None,
         samples: 1,
+        keep_fp32: Vec::new(),
         tensors,
     }
 }

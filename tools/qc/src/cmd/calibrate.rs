@@ -1,7 +1,9 @@
 //! `qc calibrate`: ranges of a float model's tensors on samples.
 
+use super::compare;
 use crate::args::{LimitArgs, ModelArgs};
 use crate::failure::{Failure, Outcome};
+use crate::mixed::MixedArgs;
 use crate::paths::Paths;
 use crate::pictures::in_parallel;
 use crate::quality::{self, Sample};
@@ -10,7 +12,9 @@ use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_compiler::ranges::Range;
 use qc_compiler::seen::Seen;
-use qc_compiler::{Calibrator, Compiler, Method, ModelFile, Observer, Ranges, ShapeSpec, Shapes};
+use qc_compiler::{
+    Calibrator, CompileOptions, Compiler, Method, ModelFile, Observer, Ranges, ShapeSpec, Shapes, mixed,
+};
 use qc_runtime::{Elem, IoInfo};
 use serde_json::json;
 use std::path::PathBuf;
@@ -23,7 +27,8 @@ use std::time::Instant;
 Examples:
   qc calibrate resnet50.onnx --data pictures/ --preprocess imagenet -n 200 -o ranges.json
   qc calibrate model.pdmodel --data samples.npz -o ranges.json
-  qc calibrate encoder.onnx --data lengths/ -o ranges.json        (a file of samples for each length)")]
+  qc calibrate encoder.onnx --data lengths/ -o ranges.json        (a file of samples for each length)
+  qc calibrate detector.onnx --data samples/ -o ranges.json --target-drop 1%     (and which ops have to stay in f32)")]
 pub struct Calibrate {
     /// A float model
     model: PathBuf,
@@ -41,6 +46,8 @@ pub struct Calibrate {
     /// Shape of an input, as for `qc compile`
     #[arg(long, value_name = "NAME[DIMS]", value_parser = ShapeSpec::from_str)]
     shape: Vec<ShapeSpec>,
+    #[command(flatten)]
+    mixed: MixedArgs,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -75,7 +82,8 @@ impl Calibrate {
         let parts = self.samples.parts(&options, &file, ui)?;
         self.paths().reads(&file.files_read()).check()?;
         let start = Instant::now();
-        let Found { ranges, warnings, shapes, filled_up } = self.observe(&parts, ui)?;
+        let Found { mut ranges, warnings, shapes, filled_up } = self.observe(&parts, ui)?;
+        let mixed = if self.mixed.any() { Some(self.search(&mut ranges, &options, &file, ui)?) } else { None };
         qc_compiler::write_whole(&self.out, ranges.to_json().as_bytes())?;
         let seconds = start.elapsed().as_secs_f64();
         warnings.iter().for_each(|text| ui.warn(text));
@@ -89,6 +97,10 @@ impl Calibrate {
                 "method": ranges.method,
                 "preprocess": ranges.preprocess,
                 "always_zero": always_zero(&ranges),
+                "keep_fp32": ranges.keep_fp32,
+                "score": mixed.as_ref().map(|found| found.score),
+                "score_without": mixed.as_ref().map(|found| found.without),
+                "target_reached": mixed.as_ref().map(|found| found.reached),
                 "warnings": warnings,
                 "seconds": seconds,
             })
@@ -106,9 +118,19 @@ impl Calibrate {
                 text += "note     the last run was filled up with samples seen before\n";
             }
             text += &notes(&ranges);
+            text += &mixed.as_ref().map_or(String::new(), |found| self.mixed.text(found));
             text += &format!("wrote    {out}\nnext     qc compile {} -o OUT.so --ranges {out}\n", self.model.display());
             text
         })
+    }
+
+    /// Finds which ops have to be floats, and notes them with the ranges.
+    fn search(&self, ranges: &mut Ranges, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<mixed::Found> {
+        let options = CompileOptions { ranges: Some(ranges.clone()), ..options.clone() };
+        let choices = compare::choices(&self.samples, &options, file, ui)?;
+        let found = self.mixed.search(&self.samples, &options, file, &choices, ui)?;
+        ranges.keep_fp32.clone_from(&found.kept);
+        Ok(found)
     }
 
     fn observe(&self, parts: &[Part<Calibrator>], ui: Ui) -> Outcome<Found> {

@@ -9,7 +9,8 @@ use crate::table::{cut, table};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
 use qc_compiler::compare::{Difference, Differences, isolated};
-use qc_compiler::{Compiler, Context, ContextOptions, Inside, ModelFile, Shapes};
+use qc_compiler::mixed::Choice;
+use qc_compiler::{CompileOptions, Compiler, Context, ContextOptions, Inside, ModelFile, Shapes};
 use qc_ir::{HostTensor, ValueId};
 use qc_runtime::{Elem, IoInfo};
 use serde_json::json;
@@ -150,22 +151,8 @@ impl Compare {
     pub fn run(&self, ui: Ui) -> Outcome {
         let options = self.options.options()?;
         let file = self.options.open(&self.model, &options)?;
-        let parts: Vec<Part<Pair>> = self.samples.parts(&options, &file, ui)?;
+        let Compared { samples, outputs, lines } = compared(&self.samples, self.alone, &options, &file, ui)?;
         self.paths().reads(&file.files_read()).check()?;
-        let mut found = Looked { all: Differences::new(), alone: Differences::new() };
-        let (mut samples, mut runs) = (0, 0);
-        for part in &parts {
-            let n = part.count()?.min(self.samples.limit() - samples);
-            for looked in self.look(part, n, runs, ui)? {
-                merge(&mut found.all, &looked.all);
-                merge(&mut found.alone, &looked.alone);
-                runs += 1;
-            }
-            samples += n;
-        }
-        let first = parts.first().filter(|_| samples > 0);
-        let first = first.ok_or_else(|| Failure::content(&self.samples.data, "holds no samples"))?;
-        let (outputs, lines) = report(&first.program, &found);
         let value = || {
             let one = |line: &Line| line.json();
             json!({
@@ -178,22 +165,65 @@ impl Compare {
         };
         ui.report(&self.json, value, || text(&outputs, &lines, samples, ui.verbose))
     }
+}
 
-    /// Runs both on the first `n` samples of a part; `done` runs were before.
-    fn look(&self, part: &Part<Pair>, n: usize, done: usize, ui: Ui) -> Outcome<Vec<Looked>> {
-        let rows = part.rows();
-        let bar = ui.progress(n, "compare");
-        let work = |contexts: &mut Contexts, run: usize| {
-            part.samples.fill(&mut contexts.floats, run, rows)?;
-            part.samples.fill(&mut contexts.integers, run, rows)?;
-            let looked = part.program.look(contexts, done + run < self.alone)?;
-            bar.inc(rows as u64);
-            Ok(looked)
-        };
-        let (looked, _) = in_parallel(n.div_ceil(rows), self.samples.threads(), || part.program.contexts(), work)?;
-        bar.finish_and_clear();
-        Ok(looked)
+/// What a comparison found.
+struct Compared {
+    samples: usize,
+    outputs: Vec<Line>,
+    /// All tensors, from the one whose op loses most.
+    lines: Vec<Line>,
+}
+
+/// Compares on samples; of the first `alone` runs what each op loses alone.
+fn compared(data: &SampleArgs, alone: usize, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Compared> {
+    let parts: Vec<Part<Pair>> = data.parts(options, file, ui)?;
+    let mut found = Looked { all: Differences::new(), alone: Differences::new() };
+    let (mut samples, mut runs) = (0, 0);
+    for part in &parts {
+        let n = part.count()?.min(data.limit() - samples);
+        for looked in look(data, part, (n, alone.saturating_sub(runs)), ui)? {
+            merge(&mut found.all, &looked.all);
+            merge(&mut found.alone, &looked.alone);
+            runs += 1;
+        }
+        samples += n;
     }
+    let first = parts.first().filter(|_| samples > 0);
+    let first = first.ok_or_else(|| Failure::content(&data.data, "holds no samples"))?;
+    let (outputs, lines) = report(&first.program, &found);
+    Ok(Compared { samples, outputs, lines })
+}
+
+/// Runs both on the first `n` samples of a part, and on the first `alone` runs each op for itself.
+fn look(data: &SampleArgs, part: &Part<Pair>, (n, alone): (usize, usize), ui: Ui) -> Outcome<Vec<Looked>> {
+    let rows = part.rows();
+    let bar = ui.progress(n, "compare");
+    let work = |contexts: &mut Contexts, run: usize| {
+        part.samples.fill(&mut contexts.floats, run, rows)?;
+        part.samples.fill(&mut contexts.integers, run, rows)?;
+        let looked = part.program.look(contexts, run < alone)?;
+        bar.inc(rows as u64);
+        Ok(looked)
+    };
+    let (looked, _) = in_parallel(n.div_ceil(rows), data.threads(), || part.program.contexts(), work)?;
+    bar.finish_and_clear();
+    Ok(looked)
+}
+
+/// Ops of the model in integers and what they lose alone, on one run: what a search for those that have to be floats begins with.
+///
+/// # Errors
+/// As a comparison.
+pub fn choices(data: &SampleArgs, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Vec<Choice>> {
+    let one = SampleArgs { n: Some(1), ..data.clone() };
+    let lines = compared(&one, 1, options, file, ui)?.lines;
+    let mut seen = BTreeSet::new();
+    let lossy = lines.iter().filter_map(|line| {
+        let alone = line.alone?.sqnr();
+        Some(Choice { node: line.nodes.first()?.clone(), alone }).filter(|choice| choice.alone.is_finite())
+    });
+    Ok(lossy.filter(|choice| seen.insert(choice.node.clone())).collect())
 }
 
 fn merge(all: &mut Differences, of: &Differences) {
