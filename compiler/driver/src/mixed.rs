@@ -9,8 +9,8 @@ use std::time::Instant;
 /// An op that may stay in f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
-    /// The node that names it.
-    pub node: String,
+    /// The nodes of the model that it stands for.
+    pub nodes: Vec<String>,
     /// Decibels between signal and error that it makes alone.
     pub alone: f64,
 }
@@ -20,6 +20,8 @@ pub struct Choice {
 pub struct Found {
     /// Nodes that stay in f32, in the order of the choices.
     pub kept: Vec<String>,
+    /// How many ops they are.
+    pub ops: usize,
     /// What was measured with them.
     pub score: f64,
     /// What was measured with none.
@@ -72,7 +74,8 @@ pub fn search<E>(
     let (mut kept, score) = search.best;
     kept.sort_unstable();
     Ok(Found {
-        kept: kept.into_iter().map(|i| choices[i].node.clone()).collect(),
+        ops: kept.len(),
+        kept: kept.into_iter().flat_map(|i| choices[i].nodes.clone()).collect(),
         score,
         without,
         reached: score >= goal.least,
@@ -90,7 +93,7 @@ impl<E> Search<'_, E> {
         }
         let mut sorted = set.to_vec();
         sorted.sort_unstable();
-        let nodes: Vec<String> = sorted.iter().map(|&i| self.choices[i].node.clone()).collect();
+        let nodes: Vec<String> = sorted.iter().flat_map(|&i| self.choices[i].nodes.clone()).collect();
         let score = (self.measure)(&nodes)?;
         self.measured += 1;
         let (good, had) = (score >= self.goal.least, self.best.1 >= self.goal.least);
@@ -158,7 +161,7 @@ mod tests {
     use std::time::Duration;
 
     fn choices(alone: &[f64]) -> Vec<Choice> {
-        let one = |(i, &alone): (usize, &f64)| Choice { node: format!("n{i}"), alone };
+        let one = |(i, &alone): (usize, &f64)| Choice { nodes: vec![format!("n{i}")], alone };
         alone.iter().enumerate().map(one).collect()
     }
 

@@ -116,7 +116,7 @@ impl MixedArgs {
         };
         let mut text = format!("{name:<9}{:.2}{unit} with everything in INT8", found.without);
         if !found.kept.is_empty() {
-            text += &format!(", {:.2}{unit} with {} ops in f32", found.score, found.kept.len());
+            text += &format!(", {:.2}{unit} with {} ops in f32", found.score, found.ops);
         }
         text += &format!("; {} tries\n", found.measured);
         if !found.kept.is_empty() {

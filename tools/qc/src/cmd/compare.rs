@@ -218,12 +218,17 @@ fn look(data: &SampleArgs, part: &Part<Pair>, (n, alone): (usize, usize), ui: Ui
 pub fn choices(data: &SampleArgs, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Vec<Choice>> {
     let one = SampleArgs { n: Some(1), ..data.clone() };
     let lines = compared(&one, 1, options, file, ui)?.lines;
+    // An op also stands for the conversions that its readers had in front; these are named after the readers.
+    let first: BTreeSet<&String> = lines.iter().filter_map(|line| line.nodes.first()).collect();
     let mut seen = BTreeSet::new();
-    let lossy = lines.iter().filter_map(|line| {
-        let alone = line.alone?.sqnr();
-        Some(Choice { node: line.nodes.first()?.clone(), alone }).filter(|choice| choice.alone.is_finite())
-    });
-    Ok(lossy.filter(|choice| seen.insert(choice.node.clone())).collect())
+    let mut choices = Vec::new();
+    for line in lines.iter().filter(|line| line.nodes.first().is_some_and(|node| seen.insert(node))) {
+        let own = |(i, node): &(usize, &String)| *i == 0 || !first.contains(node);
+        let nodes = line.nodes.iter().enumerate().filter(own).map(|(_, node)| node.clone()).collect();
+        let alone = line.alone.map_or(f64::INFINITY, |alone| alone.sqnr());
+        choices.push(Choice { nodes, alone });
+    }
+    Ok(choices)
 }
 
 fn merge(all: &mut Differences, of: &Differences) {
