@@ -16,8 +16,10 @@ pub fn check_artefact(out: &Path) -> Result<PathBuf, CompileError> {
     let refuse = |path: &Path, reason: String| Err(CompileError::Output { path: path.into(), reason });
     if out.extension().is_none_or(|extension| extension != SUFFIX) {
         let instead = out.with_extension(SUFFIX);
-        let text =
-            format!("what is compiled is a shared object, whose name must end in .so; write {}", instead.display());
+        let text = format!(
+            "what is compiled is a shared object, whose name must end in .so; write {}, or an .onnx file by `qc quantize`",
+            instead.display()
+        );
         return Err(CompileError::Option(format!("{}: {text}", out.display())));
     }
     let header = out.with_extension("h");

@@ -88,6 +88,16 @@ pub enum Quantize {
     Weights,
 }
 
+/// What a residual addition takes of a convolution or product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sums {
+    /// What it has before it is rounded.
+    #[default]
+    Fused,
+    /// 8 bits, as other engines do that run the pairs of a file.
+    Rounded,
+}
+
 /// How a model is compiled.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
@@ -101,6 +111,8 @@ pub struct CompileOptions {
     pub target: TargetCpu,
     /// Compute every quantize/dequantize pair as written, with floats between them: for comparison with a reference.
     pub exact_qdq: bool,
+    /// What residual additions take.
+    pub sums: Sums,
     /// What stays f32: patterns with `*` and `?` on names of nodes, or `op:TYPE` for all nodes of a type.
     pub keep_fp32: Vec<String>,
     /// Types of ops that are quantized; empty for all.
@@ -163,6 +175,9 @@ impl CompileOptions {
             Quantize::Weights => {
                 record.insert("quantize".into(), "weights".into());
             }
+        }
+        if self.sums == Sums::Rounded {
+            record.insert("sums".into(), "rounded".into());
         }
         if self.exact_qdq {
             record.insert("exact-qdq".into(), "true".into());

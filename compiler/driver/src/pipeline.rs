@@ -1,6 +1,6 @@
 //! The pipelines: lists of passes.
 
-use crate::options::{CompileOptions, Guard, Precision, Quantize};
+use crate::options::{CompileOptions, Guard, Precision, Quantize, Sums};
 use qc_dialects::phase;
 use qc_ir::{Pass, Step};
 use qc_kernels::Tier;
@@ -11,8 +11,8 @@ use qc_passes::graph::{
 use qc_passes::loops::{pack_weights, plan_memory, select_kernels};
 use qc_passes::quant::{
     activations_to_u8, drop_float_qdq, drop_inner_qdq, float_islands, hoist_quantize, keep_float, lower_to_quant,
-    pairs_as_written, quantize, quantize_dynamic, quantize_weights, raise_dynamic, sink_dequantize, strip_dynamic,
-    strip_qdq,
+    pairs_as_written, portable_qdq, quantize, quantize_dynamic, quantize_weights, raise_dynamic, sink_dequantize,
+    strip_dynamic, strip_qdq,
 };
 
 /// Brings an imported graph into one form; names of tensors in ranges files are those of its result.
@@ -67,6 +67,9 @@ pub const AS_WRITTEN: &[Pass] = &[
     cse::PASS,
 ];
 
+/// From a canonical graph to pairs that other engines run as integers.
+pub const PORTABLE: &[Pass] = &[quantize::PASS, activations_to_u8::PASS, portable_qdq::PASS, cse::PASS];
+
 /// From integer ops to planned loop code.
 pub const LOOPS: &[Pass] = &[qc_passes::lower::PASS, pack_weights::PASS, plan_memory::PASS];
 
@@ -91,6 +94,9 @@ pub fn int8(options: &CompileOptions) -> Vec<Step> {
     let guarded = options.guard == Guard::NeverSlower && !options.strict_int8;
     let mut steps = plain(INT8);
     steps.retain(|step| guarded || step.pass.name != float_islands::PASS.name);
+    if options.sums == Sums::Rounded {
+        round_sums(&mut steps);
+    }
     let asked = match options.quantize {
         Quantize::Given => None,
         Quantize::Dynamic => Some(quantize_dynamic::PASS),
@@ -101,6 +107,20 @@ pub fn int8(options: &CompileOptions) -> Vec<Step> {
         steps.splice(behind..behind, plain(&[pass]));
     }
     keep_float(options).into_iter().chain(steps).collect()
+}
+
+/// The part up to what is written for other engines, which need pairs on both sides of a sum.
+pub fn portable(options: &CompileOptions) -> Vec<Step> {
+    let mut steps = plain(PORTABLE);
+    round_sums(&mut steps);
+    keep_float(options).into_iter().chain(steps).collect()
+}
+
+/// Lets the passes that decide about pairs in front of sums have them.
+fn round_sums(steps: &mut [Step]) {
+    let decide = [quantize::PASS.name, drop_inner_qdq::PASS.name];
+    let those = steps.iter_mut().filter(|step| decide.contains(&step.pass.name));
+    those.for_each(|step| step.options.push(("sums".into(), "true".into())));
 }
 
 /// The part from integer ops to planned loop code.
@@ -161,6 +181,13 @@ mod tests {
             assert_eq!([names(before), names(fusing), names(behind)].concat(), names(&steps));
         }
         assert_eq!(names(around_fusing(&loops()).0), names(&loops()));
+    }
+
+    #[test]
+    fn sums_are_rounded_where_passes_decide_about_them() {
+        let text = qc_ir::print_pipeline(&int8(&CompileOptions { sums: Sums::Rounded, ..Default::default() }));
+        assert!(text.starts_with("quantize{sums=true},") && text.contains(",drop-inner-qdq{sums=true},"), "{text}");
+        assert!(qc_ir::print_pipeline(&portable(&Default::default())).starts_with("quantize{sums=true},"));
     }
 
     #[test]

@@ -25,15 +25,15 @@ pub(crate) struct Program {
 /// Imports a model for one shape and one batch size, or for its own with `None`.
 pub(crate) type Import<'a> = dyn Fn(usize, Option<usize>) -> Result<Imported, CompileError> + 'a;
 /// As [`Import`], of one shape.
-type ImportShape<'a> = dyn Fn(Option<usize>) -> Result<Imported, CompileError> + 'a;
+pub(crate) type ImportShape<'a> = dyn Fn(Option<usize>) -> Result<Imported, CompileError> + 'a;
 
 /// What is compiled of one shape.
-struct Plan {
+pub(crate) struct Plan {
     /// The batch of `first`.
-    own: usize,
-    first: Imported,
+    pub own: usize,
+    pub first: Imported,
     /// Why only whole batches can be computed, if so.
-    whole: Option<String>,
+    pub whole: Option<String>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     /// The batch of the data that the model is going to be run with.
@@ -92,7 +92,7 @@ impl Compiler {
     }
 
     /// Looks at one shape: which batches can be run.
-    fn plan(&self, import: &ImportShape<'_>) -> Result<Plan, CompileError> {
+    pub(crate) fn plan(&self, import: &ImportShape<'_>) -> Result<Plan, CompileError> {
         let (own, first) = self.first_import(import)?;
         let data = batch::of_data(&first.inputs, own, &self.options.data);
         let (whole, has_items) = self.items(import, own, &first)?;

@@ -33,6 +33,7 @@ mod wire;
 pub use constants::Constants;
 pub use error::{ImportError, ImportErrors};
 pub use files::{FileError, Files, NoFiles, PathError, check_external_path};
+pub use onnx::write::{Interface, Unwritten, Written, write as write_onnx};
 pub use options::{Disposition, Imported, NodeReport, Options, Port, Source};
 pub use prost::bytes::Bytes;
 pub use sniff::{Format, sniff};

@@ -27,6 +27,7 @@ pub static ALL: &[Pass] = &[
     quant::lower_to_quant::PASS,
     quant::drop_float_qdq::PASS,
     quant::pairs_as_written::PASS,
+    quant::portable_qdq::PASS,
     quant::raise_dynamic::PASS,
     quant::quantize_dynamic::PASS,
     quant::quantize_weights::PASS,

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use clap::{Args, ValueEnum};
-use qc_compiler::{CompileOptions, Guard, ModelFile, Precision, Quantize, Ranges, ShapeSpec};
+use qc_compiler::{CompileOptions, Guard, ModelFile, Precision, Quantize, Ranges, ShapeSpec, Sums};
 use qc_ir::{HostTensor, Limits, ManagerOptions, Select};
 use qc_runtime::Check;
 use std::path::PathBuf;
@@ -70,6 +70,16 @@ pub enum QuantizeArg {
     Weights,
 }
 
+/// What a residual addition takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum SumsArg {
+    /// What the convolution or product in front has before it is rounded
+    #[default]
+    Fused,
+    /// 8 bits
+    Rounded,
+}
+
 /// Whether integers must pay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum GuardArg {
@@ -107,6 +117,10 @@ pub struct ModelArgs {
     /// reference computes, at the speed of floats
     #[arg(long)]
     pub exact_qdq: bool,
+    /// What a residual addition takes of the convolution or product in front: `rounded` is what ONNX Runtime and OpenVINO
+    /// compute of the file that `qc quantize` writes
+    #[arg(long, value_enum, default_value_t)]
+    pub sums: SumsArg,
     /// Keep nodes in f32: a pattern with * and ? on names of nodes, op:TYPE for all nodes of a type, or @FILE with one a
     /// line
     #[arg(long, value_name = "GLOB|op:TYPE", alias = "skip-nodes")]
@@ -188,6 +202,7 @@ impl ModelArgs {
             || self.precision != none.precision
             || self.quantize != none.quantize
             || self.exact_qdq
+            || self.sums != none.sums
             || !self.keep_fp32.is_empty()
             || !self.quantize_ops.is_empty()
             || self.guard != none.guard
@@ -206,11 +221,29 @@ impl ModelArgs {
     /// Refuses options of the compiler for a model that is compiled already.
     pub fn none_for(&self, compiled: &std::path::Path) -> Outcome {
         if self.any() {
-            let text = "is compiled already; --ranges, --precision, --quantize, --exact-qdq, --keep-fp32, --quantize-ops, --guard, \
+            let text = "is compiled already; --ranges, --precision, --quantize, --exact-qdq, --sums, --keep-fp32, --quantize-ops, --guard, \
                         --strict-int8, --min-int8-macs, --params, --shape and --constant are for models";
             return Err(Failure::usage(format!("{} {text}", compiled.display())));
         }
         Ok(())
+    }
+
+    /// Refuses what decides how pairs are computed, for a command that writes them.
+    pub fn none_that_compile(&self) -> Outcome {
+        let choices = [
+            ("--quantize", self.quantize != QuantizeArg::default()),
+            ("--exact-qdq", self.exact_qdq),
+            ("--sums", self.sums != SumsArg::default()),
+            ("--guard", self.guard != GuardArg::default()),
+            ("--strict-int8", self.strict_int8),
+            ("--min-int8-macs", self.min_int8_macs.is_some()),
+        ];
+        match choices.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Failure::usage(format!(
+                "{name} says how a model is computed, and this command writes it; leave it out"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Refuses what decides between integers and floats beside `--exact-qdq`, under which every op computes in floats.
@@ -219,6 +252,7 @@ impl ModelArgs {
             ("--ranges", self.ranges.is_some()),
             ("--precision", self.precision != PrecisionArg::Auto),
             ("--quantize", self.quantize != QuantizeArg::default()),
+            ("--sums", self.sums != SumsArg::default()),
             ("--keep-fp32", !self.keep_fp32.is_empty()),
             ("--quantize-ops", !self.quantize_ops.is_empty()),
             ("--guard", self.guard != GuardArg::default()),
@@ -275,6 +309,10 @@ impl ModelArgs {
                 QuantizeArg::Weights => Quantize::Weights,
             },
             exact_qdq: self.exact_qdq,
+            sums: match self.sums {
+                SumsArg::Fused => Sums::Fused,
+                SumsArg::Rounded => Sums::Rounded,
+            },
             keep_fp32: kept(&self.keep_fp32)?,
             quantize_ops: self.quantize_ops.clone(),
             guard: match self.guard {

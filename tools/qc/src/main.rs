@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 fn run() -> Outcome {
     let mut command = Cli::command();
     // Where no option gives data to inputs, the name is free.
-    for name in ["accuracy", "check", "compile", "inspect"] {
+    for name in ["accuracy", "check", "compile", "inspect", "quantize"] {
         command = command.mut_subcommand(name, |c| c.mut_arg("constant", |a| a.visible_alias("input")));
     }
     command.build();

@@ -63,7 +63,7 @@ const TRANSCRIPTS: &[(&str, i32, &str)] = &[
     (
         "run model.so -i D/test.npz --precision fp32",
         2,
-        "error: model.so is compiled already; --ranges, --precision, --quantize, --exact-qdq, --keep-fp32, --quantize-ops, --guard, --strict-int8, --min-int8-macs, --params, --shape and --constant are for models",
+        "error: model.so is compiled already; --ranges, --precision, --quantize, --exact-qdq, --sums, --keep-fp32, --quantize-ops, --guard, --strict-int8, --min-int8-macs, --params, --shape and --constant are for models",
     ),
     ("run model.so", 2, "error: input 'image' f32 [n, 1, 8, 8] has no data; give it with -i image:FILE.npy"),
     ("run model.so -i text", 4, "error: text: this is neither a .npy nor a .npz file of NumPy"),

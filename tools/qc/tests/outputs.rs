@@ -68,7 +68,7 @@ fn paths_are_looked_at_before_the_work() {
         (
             "compile none.onnx -o a.onnx",
             2,
-            "a.onnx: what is compiled is a shared object, whose name must end in .so; write a.so",
+            "a.onnx: what is compiled is a shared object, whose name must end in .so; write a.so, or an .onnx file by `qc quantize`",
         ),
     ] {
         shell.qc(line).fails(status, &format!("error: {text}"));

@@ -37,6 +37,7 @@ pub(crate) mod tensor;
 pub(crate) mod tests;
 #[cfg(test)]
 mod vectors;
+pub(crate) mod write;
 
 use crate::constants::Constants;
 use crate::elements::Stored;

@@ -7,7 +7,7 @@
 //! residual addition or the activation that becomes part of its epilogue. The kernel holds the accumulator there, so
 //! rounding it to 8 bits would only cost accuracy. The clamp of the pair stays, and becomes part of the epilogue too. The
 //! sum must be quantized itself, its other side too. Of two convolutions that meet in an addition, the later one takes
-//! it. `--exact-qdq` keeps all pairs (`pairs_as_written.rs`).
+//! it. With the option `sums` pairs in front of additions stay. `--exact-qdq` keeps all pairs (`pairs_as_written.rs`).
 
 use super::keep_float::is_kept;
 use crate::graph::bounds::{Pair, with_own};
@@ -26,11 +26,13 @@ pub const PASS: Pass = Pass {
 };
 
 fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
-    let patterns = with_own([
+    let mut patterns = with_own([
         Pattern { name: "before-add", root: Add::DEF, apply: before_add },
         Pattern { name: "before-relu", root: Relu::DEF, apply: before_activation },
         Pattern { name: "before-clip", root: Clip::DEF, apply: before_activation },
     ]);
+    let sums = cx.flag("sums");
+    patterns.retain(|pattern| !sums || pattern.root != Add::DEF);
     cx.rewrite(m, &patterns)
 }
 

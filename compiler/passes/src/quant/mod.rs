@@ -13,6 +13,7 @@ pub mod lower_to_quant;
 pub mod masks;
 pub mod noise;
 pub mod pairs_as_written;
+pub mod portable_qdq;
 pub mod quantize;
 pub mod quantize_dynamic;
 pub mod quantize_weights;

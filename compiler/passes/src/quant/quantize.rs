@@ -9,6 +9,7 @@
 //! max pooling or interpolation separates share a range. Weights get one scale per output channel, `max |w| / 127`, and are
 //! rounded so that their errors add up to nothing (`even_rounding.rs`). The edge between a convolution and the activation
 //! or residual addition of its epilogue stays float, and so does what `read_as_floats.rs` names. Without observed ranges the pass changes nothing.
+//! With the option `sums` what a residual addition reads is quantized, too: engines that read pairs want them there.
 //!
 //! A tensor that was 0 in every sample has no range: it says nothing about the values of other samples, and any scale
 //! would be made up. A small one would cut them off, a large one would make the accumulators that it enters too coarse
@@ -57,7 +58,8 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     // Decided on the float graph: a quantized weight is no float constant any more.
     let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
     let leading = leading_to_compute(m);
-    wanted.retain(|(v, _)| wants_format(m, *v, &leading));
+    let sums = cx.flag("sums");
+    wanted.retain(|(v, _)| wants_format(m, *v, &leading) && !inside_epilogue(m, *v, sums));
     wanted.sort_by_key(|(v, _)| *v);
     let known: HashSet<ValueId> = wanted.iter().filter(|(_, format)| format.is_some()).map(|(v, _)| *v).collect();
     for op in m.walk(m.body()) {
@@ -189,7 +191,7 @@ fn is_movement(m: &Module, op: OpId) -> bool {
     !is_kept(m, op) && (crate::graph::is_movement(m, op) || m.is(op, MaxPool::DEF))
 }
 
-/// Whether a value should be quantized: read by an op with an integer kernel, and not inside an epilogue.
+/// Whether a value should be quantized: read by an op with an integer kernel.
 fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
     let is_constant = is_constant_f32(m, v);
     let reads = |u: &Use| match u {
@@ -201,7 +203,7 @@ fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
         }
         Use::Return(..) => false,
     };
-    m.uses(v).iter().any(reads) && !inside_epilogue(m, v) && m.tensor_ty(v).elem == Elem::F32
+    m.uses(v).iter().any(reads) && m.tensor_ty(v).elem == Elem::F32
 }
 
 /// The results of movement that end, moved further or not, at an op that computes with them, rather than at the model's
@@ -222,15 +224,15 @@ fn leading_to_compute(m: &Module) -> HashSet<ValueId> {
     leading
 }
 
-/// Whether `v` is an accumulator whose only user becomes part of its kernel's epilogue.
-fn inside_epilogue(m: &Module, v: ValueId) -> bool {
+/// Whether `v` is an accumulator whose only user becomes part of its kernel's epilogue, an addition only without `sums`.
+fn inside_epilogue(m: &Module, v: ValueId, sums: bool) -> bool {
     let Some(user) = m.only_user(v) else { return false };
     let Some(producer) = m.producer(v) else { return false };
     let linear = has_integer_kernel(m, producer) && Linear::is(m, producer);
     if Clamp::is(m, user) {
         return linear || m.is(producer, Add::DEF);
     }
-    if !linear || !m.is(user, Add::DEF) || !unclamped(m, producer) {
+    if sums || !linear || !m.is(user, Add::DEF) || !unclamped(m, producer) {
         return false;
     }
     let other = if m.operand(user, 0) == Some(v) { m.operand(user, 1) } else { m.operand(user, 0) };

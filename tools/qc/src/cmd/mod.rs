@@ -15,6 +15,7 @@ mod inspect;
 mod man;
 mod opt;
 mod profile;
+mod quantize;
 mod run;
 mod trace;
 
@@ -32,6 +33,8 @@ pub enum Command {
     Check(Box<check::Check>),
     /// Find the ranges of a float model's tensors on sample data
     Calibrate(Box<calibrate::Calibrate>),
+    /// Write a model as ONNX with quantize/dequantize pairs, or its optimized floats, for other engines
+    Quantize(Box<quantize::Quantize>),
     /// Run a model on arrays or a picture
     Run(Box<run::Run>),
     /// Measure latency and throughput
@@ -73,6 +76,7 @@ impl Command {
             Command::Compile(c) => c.paths(),
             Command::Check(c) => c.paths(),
             Command::Calibrate(c) => c.paths(),
+            Command::Quantize(c) => c.paths(),
             Command::Run(c) => c.paths(),
             Command::Bench(c) => c.paths(),
             Command::Accuracy(c) => c.paths(),
@@ -92,6 +96,7 @@ impl Command {
             Command::Compile(c) => c.run(ui),
             Command::Check(c) => c.run(ui),
             Command::Calibrate(c) => c.run(ui),
+            Command::Quantize(c) => c.run(ui),
             Command::Run(c) => c.run(ui),
             Command::Bench(c) => c.run(ui),
             Command::Accuracy(c) => c.run(ui),
