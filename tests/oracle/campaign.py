@@ -93,7 +93,8 @@ def ways(model: onnx.ModelProto, quantized: bool, rng: np.random.Generator) -> l
         cpu = str(rng.choice(TIERS)) if rng.random() < 0.3 else None
         batches = str(rng.choice(["1", "1,4", "2,8", "3"])) if shared and rng.random() < 0.3 else None
         found.append(Options(flags, cpu, int(rng.choice([1, 1, 2])), shared, batches))
-    return found
+    floats = not quantized or rng.random() < 0.3
+    return [*found, Options(("--precision", "fp32") if floats else (), written=True)]
 
 
 def examine(kind: str, seed: int, engine: Engine, keep: Path, make_small: bool) -> Result:

@@ -1,4 +1,4 @@
-"""Runs a model by qc, compiled in the process of `qc run` or to a shared object first."""
+"""Runs a model by qc, compiled in the process of `qc run` or to a shared object first, or what qc writes of it by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 
+from judge import reference
 from models.net import Array
 
 #: Seconds after which a run counts as hanging; models here take milliseconds.
@@ -26,9 +28,13 @@ class Options:
     shared_object: bool = False
     #: Batches with code of their own in a shared object.
     batches: str | None = None
+    #: Whether qc writes the model as ONNX, which ONNX Runtime runs.
+    written: bool = False
 
     def commands(self) -> list[list[str]]:
         """The arguments of qc for `model.onnx` and `in.npz`, command by command."""
+        if self.written:
+            return [["quantize", "model.onnx", "-q", "-o", "written.onnx", *self.flags]]
         run = ["-q", "-i", "in.npz", "-o", "out.npz", "--threads", str(self.threads)]
         if not self.shared_object:
             return [["run", "model.onnx", *run, *self.flags]]
@@ -86,12 +92,34 @@ class Engine:
             status, said = self.command(options, *command)
             if status:
                 return refusal(status, said)
+        if options.written:
+            return self.run_written(feed, options)
         try:
             with np.load(self.folder / "out.npz") as arrays:
                 own = [name for name in arrays.files if not name.endswith(".rows")]
                 return Outcome("answer", said, {name: arrays[name] for name in own})
         except (OSError, ValueError) as e:
             return Outcome("broken", f"exit 0 without readable outputs: {e}")
+
+    def run_written(self, feed: dict[str, Array], options: Options) -> Outcome:
+        """What ONNX Runtime computes of the file, written again for one batch where it is for another one."""
+        path = self.folder / "written.onnx"
+        model = onnx.load(path)
+        for port in model.graph.input:
+            sizes = [d.dim_value or None for d in port.type.tensor_type.shape.dim]
+            if sizes and sizes[0] not in (None, feed[port.name].shape[0]):
+                more = ("--batch", str(feed[port.name].shape[0] // sizes[0]))
+                status, said = self.command(options, *options.commands()[0], *more)
+                if status:
+                    return refusal(status, said)
+                model = onnx.load(path)
+                break
+        try:
+            onnx.checker.check_model(model, full_check=True)
+            given = {port.name: feed[port.name] for port in model.graph.input}
+            return Outcome("answer", "", reference.run(model, given))
+        except Exception as e:  # noqa: BLE001 - whatever is wrong with it, the file is qc's
+            return Outcome("broken", f"what is written is no model: {e}")
 
 
 def refusal(status: int, said: str) -> Outcome:
