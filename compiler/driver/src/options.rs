@@ -94,7 +94,7 @@ pub enum Sums {
     /// What it has before it is rounded.
     #[default]
     Fused,
-    /// 8 bits, as other engines do that run the pairs of a file.
+    /// 8 bits, as other engines do that run the pairs of a file; biases are rounded as in the file, too.
     Rounded,
 }
 

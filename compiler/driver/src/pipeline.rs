@@ -96,6 +96,9 @@ pub fn int8(options: &CompileOptions) -> Vec<Step> {
     steps.retain(|step| guarded || step.pass.name != float_islands::PASS.name);
     if options.sums == Sums::Rounded {
         round_sums(&mut steps);
+        let behind =
+            steps.iter().position(|step| step.pass.name == activations_to_u8::PASS.name).map_or(0, |at| at + 1);
+        steps.splice(behind..behind, plain(&[portable_qdq::PASS]));
     }
     let asked = match options.quantize {
         Quantize::Given => None,
@@ -186,7 +189,11 @@ mod tests {
     #[test]
     fn sums_are_rounded_where_passes_decide_about_them() {
         let text = qc_ir::print_pipeline(&int8(&CompileOptions { sums: Sums::Rounded, ..Default::default() }));
-        assert!(text.starts_with("quantize{sums=true},") && text.contains(",drop-inner-qdq{sums=true},"), "{text}");
+        assert!(
+            text.starts_with("quantize{sums=true},activations-to-u8,portable-qdq,")
+                && text.contains(",drop-inner-qdq{sums=true},"),
+            "{text}"
+        );
         assert!(qc_ir::print_pipeline(&portable(&Default::default())).starts_with("quantize{sums=true},"));
     }
 

@@ -76,7 +76,7 @@ pub enum SumsArg {
     /// What the convolution or product in front has before it is rounded
     #[default]
     Fused,
-    /// 8 bits
+    /// 8 bits; biases are rounded to units of the accumulator, too
     Rounded,
 }
 
