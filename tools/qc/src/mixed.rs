@@ -176,7 +176,7 @@ impl<'a> Judge<'a> {
         let parts: Vec<Part<Whole>> = samples.parts(&floats, file, ui)?;
         let mut judge = Judge { args, samples, options, file, parts, right: Vec::new() };
         for part in &judge.parts {
-            let right = judge.run(&part.program.predictor, part, |context| outputs(context))?;
+            let right = judge.run(&part.program.predictor, part, outputs)?;
             judge.right.push(right);
         }
         Ok(judge)
@@ -207,7 +207,7 @@ impl<'a> Judge<'a> {
         let (mut differences, mut same, mut rows) = (Differences::new(), 0, 0);
         for (part, right) in self.parts.iter().zip(&self.right) {
             let whole = Whole::make(&Compiler::new(options.clone()), self.file, &part.program.at)?;
-            for (got, right) in self.run(&whole.predictor, part, |context| outputs(context))?.iter().zip(right) {
+            for (got, right) in self.run(&whole.predictor, part, outputs)?.iter().zip(right) {
                 for (i, (right, got)) in right.iter().zip(got).enumerate() {
                     let name = format!("{i}");
                     differences.entry(name).or_insert_with(Difference::default).observe(right, got);
