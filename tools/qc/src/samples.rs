@@ -13,6 +13,7 @@ use qc_ir::HostTensor;
 use qc_runtime::pictures::{Preset, Size};
 use qc_runtime::{Elem, IoInfo};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Which samples a command runs a model on.
 #[derive(Args, Clone, Debug)]
@@ -58,7 +59,8 @@ pub trait Program: Sized {
 
 /// Samples of one shape of the model, and the program for it.
 pub struct Part<P> {
-    pub program: P,
+    /// Parts of one shape share it.
+    pub program: Arc<P>,
     pub samples: Samples,
 }
 
@@ -85,7 +87,8 @@ impl SampleArgs {
             false => Vec::new(),
         };
         if !arrays.is_empty() && !self.preset.is_given() {
-            return arrays.iter().map(|set| arrays_part(options, file, set)).collect();
+            let mut made = Vec::new();
+            return arrays.iter().map(|set| arrays_part(options, file, set, &mut made)).collect();
         }
         let is_bin = !is_dir && is_named_bin(&self.data);
         if is_bin && !self.preset.is_given() {
@@ -113,7 +116,7 @@ impl SampleArgs {
         let compiler = Compiler::new(options.clone());
         let shapes = compiler.shapes(file)?;
         let one = |(i, at): (usize, &Shapes)| {
-            let program = P::make(&compiler, file, at)?;
+            let program = Arc::new(P::make(&compiler, file, at)?);
             let size = preset.size_of(&only_input(program.inputs())?.shape)?;
             let preset = Box::new(preset.clone());
             // Shapes take turns; where there are more of them than pictures, each still gets one.
@@ -125,8 +128,20 @@ impl SampleArgs {
     }
 }
 
-/// The samples of one set of arrays, perhaps of several, and the model at their shape.
-fn arrays_part<P: Program>(options: &CompileOptions, file: &ModelFile, set: &ArraySet) -> Outcome<Part<P>> {
+/// A program with what it was made for: shapes, and inputs that are constants of it.
+struct Made<P> {
+    at: Shapes,
+    values: Vec<(String, HostTensor)>,
+    program: Arc<P>,
+}
+
+/// The samples of one set of arrays, perhaps of several, and the model at their shape; that of an earlier set if it fits.
+fn arrays_part<P: Program>(
+    options: &CompileOptions,
+    file: &ModelFile,
+    set: &ArraySet,
+    made: &mut Vec<Made<P>>,
+) -> Outcome<Part<P>> {
     let mut arrays = arrays::read_set(set)?;
     let data = arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
     let mut compiler = Compiler::new(CompileOptions { data, ..options.clone() });
@@ -135,7 +150,15 @@ fn arrays_part<P: Program>(options: &CompileOptions, file: &ModelFile, set: &Arr
     let constant = compiler.take_values(file, &named);
     arrays.retain(|(name, _)| name.as_ref().is_none_or(|name| !constant.contains(name)));
     let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
-    let program = P::make(&compiler, file, &at)?;
+    let values: Vec<_> = named.into_iter().filter(|(name, _)| constant.contains(name)).collect();
+    let program = match made.iter().find(|m| m.at == at && m.values == values) {
+        Some(found) => found.program.clone(),
+        None => {
+            let program = Arc::new(P::make(&compiler, file, &at)?);
+            made.push(Made { at, values, program: program.clone() });
+            program
+        }
+    };
     let tensors = arrays::assign(program.inputs(), vec![(None, arrays)])?;
     let name = if set.name.is_empty() { String::new() } else { format!("{} ", set.name) };
     Ok(Part { program, samples: Samples::Arrays { tensors, name } })
@@ -146,7 +169,7 @@ fn bin_part<P: Program>(options: &CompileOptions, file: &ModelFile, bin: PaddleB
     let data = vec![(None, [1].into_iter().chain(bin.dims()?).collect())];
     let compiler = Compiler::new(CompileOptions { data, ..options.clone() });
     let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
-    let program = P::make(&compiler, file, &at)?;
+    let program = Arc::new(P::make(&compiler, file, &at)?);
     bin.fits(only_input(program.inputs())?)?;
     Ok(Part { program, samples: Samples::Bin(bin) })
 }

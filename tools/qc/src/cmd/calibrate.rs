@@ -19,6 +19,7 @@ use qc_runtime::{Elem, IoInfo};
 use serde_json::json;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Find the ranges of a float model's tensors on sample data.
@@ -137,7 +138,7 @@ impl Calibrate {
         let mut seen = Seen::of(self.method);
         let (mut samples, mut shapes, mut filled_up) = (0, 0, false);
         let (mut looked, mut names) = (Vec::new(), Vec::new());
-        for part in parts {
+        for (i, part) in parts.iter().enumerate() {
             let n = part.count()?.min(self.samples.limit() - samples);
             if n == 0 {
                 continue;
@@ -146,7 +147,8 @@ impl Calibrate {
             names.extend((0..n).map(|i| part.samples.name(i)));
             filled_up |= n.div_ceil(part.rows()) * part.rows() > n;
             seen.ranges.merge(part.program.constants());
-            (samples, shapes) = (samples + n, shapes + 1);
+            let first_of_its_shape = parts[..i].iter().all(|other| !Arc::ptr_eq(&other.program, &part.program));
+            (samples, shapes) = (samples + n, shapes + usize::from(first_of_its_shape));
         }
         let warnings = quality::warnings(&looked, |i| names.get(i).cloned().unwrap_or_default());
         let first = parts.first().ok_or_else(|| Failure::content(&self.samples.data, "holds no samples"))?;
