@@ -117,7 +117,9 @@ class Engine:
         try:
             onnx.checker.check_model(model, full_check=True)
             given = {port.name: feed[port.name] for port in model.graph.input}
-            return Outcome("answer", "", reference.run(model, given))
+            results = reference.run(model, given)
+            # Truth values as qc itself gives them.
+            return Outcome("answer", "", {k: v.astype(np.uint8) if v.dtype == bool else v for k, v in results.items()})
         except Exception as e:  # noqa: BLE001 - whatever is wrong with it, the file is qc's
             return Outcome("broken", f"what is written is no model: {e}")
 
