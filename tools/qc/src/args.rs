@@ -90,7 +90,8 @@ pub enum GuardArg {
     None,
 }
 
-fn percentage(text: &str) -> Result<f64, String> {
+/// Reads `0.5` or `0.5%`.
+pub fn percentage(text: &str) -> Result<f64, String> {
     let value: Option<f64> = text.trim_end_matches('%').parse().ok();
     value.filter(|p| (0.0..=100.0).contains(p)).ok_or_else(|| format!("`{text}` is no percentage from 0 to 100"))
 }

@@ -1,5 +1,6 @@
 //! Which ops have to be floats so that a model in INT8 is as good as it is asked to be: measured on samples, against its own floats.
 
+use crate::args::percentage;
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::pictures::in_parallel;
 use crate::samples::{Part, Program, SampleArgs, Samples};
@@ -28,7 +29,7 @@ pub enum Metric {
 #[command(next_help_heading = "Mixed precision")]
 pub struct MixedArgs {
     /// Keep the fewest ops in f32 with which the metric is at most PCT percent below that of the floats
-    #[arg(long, value_name = "PCT", value_parser = percent)]
+    #[arg(long, value_name = "PCT", value_parser = percentage)]
     pub target_drop: Option<f64>,
     /// Keep the fewest ops in f32 with which outputs have DB decibels between signal and error
     #[arg(long, value_name = "DB", conflicts_with = "target_drop")]
@@ -39,11 +40,6 @@ pub struct MixedArgs {
     /// How long to search; what is best then is taken
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub budget: Duration,
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    let value: Option<f64> = text.trim_end_matches('%').parse().ok();
-    value.filter(|p| (0.0..=100.0).contains(p)).ok_or_else(|| format!("`{text}` is no percentage from 0 to 100"))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
