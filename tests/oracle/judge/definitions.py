@@ -45,6 +45,53 @@ class GridSample(AsOf20):
         return super()._run(x, grid, mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode or "", mode), **rest)
 
 
+class ConvTranspose(OpRun):
+    """The evaluator's own knows no groups beside a given shape of the output."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+        auto_pad: str | None = None,
+        dilations: list[int] | None = None,
+        group: int | None = None,
+        kernel_shape: list[int] | None = None,
+        output_padding: list[int] | None = None,
+        output_shape: list[int] | None = None,
+        pads: list[int] | None = None,
+        strides: list[int] | None = None,
+    ) -> tuple[Array]:
+        window, sides, groups = weight.shape[2:], x.shape[2:], group or 1
+        rank = len(window)
+        stride, dilation = strides or [1] * rank, dilations or [1] * rank
+        more = output_padding or [0] * rank
+        reach = [s * (n - 1) + d * (k - 1) + 1 for s, n, d, k in zip(stride, sides, dilation, window, strict=True)]
+        if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+            output_shape = [min(s * n, r) for s, n, r in zip(stride, sides, reach, strict=True)]
+        if output_shape:
+            out = list(output_shape[-rank:])
+            total = [max(r + m - o, 0) for r, m, o in zip(reach, more, out, strict=True)]
+            begin = [t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in total]
+        else:
+            begin, end = (pads or [0] * 2 * rank)[:rank], (pads or [0] * 2 * rank)[rank:]
+            out = [r + m - b - e for r, m, b, e in zip(reach, more, begin, end, strict=True)]
+        wide = [max(r, b + o) for r, b, o in zip(reach, begin, out, strict=True)]
+        xs = x.reshape(x.shape[0], groups, -1, *sides)
+        ws = weight.reshape(groups, -1, *weight.shape[1:])
+        y = np.zeros((x.shape[0], groups, weight.shape[1], *wide), x.dtype)
+        for at in np.ndindex(*window):
+            part = np.einsum("ngc...,gcm->ngm...", xs, ws[(slice(None), slice(None), slice(None), *at)])
+            first = [a * d for a, d in zip(at, dilation, strict=True)]
+            where = [slice(f, f + s * (n - 1) + 1, s) for f, s, n in zip(first, stride, sides, strict=True)]
+            y[(slice(None), slice(None), slice(None), *where)] += part
+        y = y[(slice(None), slice(None), slice(None), *[slice(b, b + o) for b, o in zip(begin, out, strict=True)])]
+        y = y.reshape(x.shape[0], -1, *out)
+        return (y if bias is None else y + bias.reshape(-1, *[1] * rank),)
+
+
 FUSED = "com.microsoft"
 
 
@@ -205,4 +252,4 @@ class EmbedLayerNormalization(OpRun):
 
 DEFINITIONS: list[type[OpRun]] = [LRN, BatchNormalization, BiasGelu, Gelu, FastGelu, QuickGelu, FusedMatMul, FusedGemm]
 DEFINITIONS += [Attention, MultiHeadAttention, SkipLayerNormalization, EmbedLayerNormalization]
-DEFINITIONS += [GridSample, RNN, GRU, LSTM]
+DEFINITIONS += [ConvTranspose, GridSample, RNN, GRU, LSTM]
