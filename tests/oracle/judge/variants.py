@@ -20,6 +20,9 @@ from models.net import Array
 #: Noise of float values, relative: the spacing of f32 above 1.
 FLOAT_NOISE = 2.0**-23
 
+#: Operators that make spectra.
+TRANSFORMS = {"DFT", "STFT"}
+
 #: Part of a step of 16 bits that float arithmetic in another order may make.
 WIDE_STEPS = 0.05
 
@@ -74,8 +77,12 @@ class Rewriter:
 
 
 def float_noise(model: onnx.ModelProto, values: dict[str, Array], rng: np.random.Generator) -> onnx.ModelProto:
-    """The model with every float value that a node reads multiplied by `1 + e`."""
+    """The model with every float value that a node reads multiplied by `1 + e`; to spectra a share of their largest is added.
+
+    A transform's sums cancel out: what is 0 in them comes as rounding of their terms.
+    """
     r = Rewriter(model, values, rng)
+    spectra = {o for node in r.model.graph.node if node.op_type in TRANSFORMS for o in node.output}
     noisy: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
     for node in r.model.graph.node:
@@ -91,6 +98,10 @@ def float_noise(model: onnx.ModelProto, values: dict[str, Array], rng: np.random
                 added = r.node("Mul", name, r.constant(e.astype(np.float32)))
                 nodes.append(added)
                 noisy[name] = added.output[0]
+                if name in spectra:
+                    e = FLOAT_NOISE * np.abs(array).max() * rng.choice([-1.0, 0.0, 1.0], size=array.shape)
+                    nodes.append(r.node("Add", noisy[name], r.constant(e.astype(np.float32))))
+                    noisy[name] = nodes[-1].output[0]
             node.input[i] = noisy[name]
         nodes.append(node)
     r.set_nodes(nodes)
