@@ -10,7 +10,8 @@ fn bombs_are_refused_fast() {
         let start = Instant::now();
         let source = Source { name: "bomb".into(), model: model.into(), params: None, files: &NoFiles };
         assert!(import(&source, &Options::default()).is_err());
-        assert!(start.elapsed() < Duration::from_secs(2));
+        // Milliseconds on an idle machine; a bomb that goes off takes minutes, or all memory.
+        assert!(start.elapsed() < Duration::from_secs(60));
     };
     // Nesting: graphs in attributes, groups in groups, a program of ever deeper messages.
     let mut nested = Vec::new();
