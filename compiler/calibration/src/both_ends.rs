@@ -4,8 +4,13 @@
 //! bins with their means, so what repeats is exact. Of equal candidates the wider wins.
 
 use crate::{Interval, Points};
+use std::cell::Cell;
 
 const BINS: usize = 8192;
+/// Eighths of an octave that an end may move inwards.
+const STEPS: i32 = 40;
+/// The same where a single sample may be a thousand times as large as others.
+const MANY_STEPS: i32 = 96;
 /// Ranges that clip more than this share are no candidates for a divergence, which may drop what lies far out for nothing.
 const CLIPPED: f64 = 0.01;
 
@@ -43,10 +48,14 @@ struct Candidate {
 impl Bins {
     /// Nothing if no value is other than 0.
     fn of(points: &Points) -> Option<Bins> {
-        let (low, high) = points.ends()?;
+        Bins::within(points, points.ends()?)
+    }
+
+    /// As [`Bins::of`], of values that were seen between `low` and `high`, some of which are not among the points.
+    fn within(points: &Points, (low, high): (f64, f64)) -> Option<Bins> {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let per_unit = BINS as f64 / (high - low);
-        if low == high || !per_unit.is_finite() {
+        if points.total() == 0 || low == high || !per_unit.is_finite() {
             return None;
         }
         let mut bins = Bins { counts: Vec::new(), means: Vec::new(), before: Vec::new(), low, high };
@@ -100,6 +109,11 @@ impl Bins {
         (to > from && scale > 0.0).then_some(Candidate { from, to, scale, zero })
     }
 
+    /// How many bins lie below `x`.
+    fn up_to(&self, x: f64) -> usize {
+        self.means.partition_point(|mean| *mean < x)
+    }
+
     /// The bins of `from..to` that a level takes, level by level: the value that is stored for them, and their sums.
     fn levels(&self, c: &Candidate, (from, to): (usize, usize), mut each: impl FnMut(f64, Sums)) {
         let mut at = from;
@@ -119,8 +133,9 @@ impl Bins {
     }
 
     /// The candidate with the least cost. Of costs that differ by less than sums are exact the first, which is the wider one, is taken.
-    fn least(&self, exact: f64, cost: impl Fn(&Candidate) -> f64) -> Interval {
-        let parts = |end: f64| (0..if end == 0.0 { 1 } else { 41 }).map(move |k| end * 2f64.powf(f64::from(k) / -8.0));
+    fn least(&self, steps: i32, exact: f64, cost: impl Fn(&Candidate) -> f64) -> Interval {
+        let parts =
+            |end: f64| (0..=if end == 0.0 { 0 } else { steps }).map(move |k| end * 2f64.powf(f64::from(k) / -8.0));
         let mut best: Option<(f64, f64, f64)> = None;
         for low in parts(self.low) {
             for high in parts(self.high) {
@@ -146,21 +161,39 @@ impl Candidate {
 
 /// The range with the least mean square of differences between values and what is stored of them.
 pub fn least_squares(points: &Points) -> Option<Interval> {
-    let bins = Bins::of(points)?;
-    Some(bins.least(1e-12 * bins.all().squares, |c| {
+    Some(least_squares_of(&Bins::of(points)?, STEPS))
+}
+
+/// The same among the ranges within `low..=high`.
+pub fn least_squares_within(points: &Points, (low, high): (f64, f64)) -> Interval {
+    match Bins::within(points, (low, high)) {
+        Some(bins) => least_squares_of(&bins, MANY_STEPS),
+        None => Interval { low: low as f32, high: high as f32 },
+    }
+}
+
+fn least_squares_of(bins: &Bins, steps: i32) -> Interval {
+    let least = Cell::new(f64::INFINITY);
+    bins.least(steps, 1e-12 * bins.all().squares, |c| {
+        // What is clipped costs at least this, and most candidates clip too much.
+        let clipped = |sums: Sums, end: f64| sums.squares - 2.0 * end * sums.x + end * end * sums.n;
+        let (low, high) = (-c.zero * c.scale, (255.0 - c.zero) * c.scale);
+        let (below, above) = (bins.sums(0, bins.up_to(low)), bins.sums(bins.up_to(high), bins.counts.len()));
+        if clipped(below, low) + clipped(above, high) > least.get() * (1.0 + 1e-9) {
+            return f64::INFINITY;
+        }
         let mut cost = 0.0;
-        bins.levels(c, (0, bins.counts.len()), |stored, sums| {
-            cost += sums.squares - 2.0 * stored * sums.x + stored * stored * sums.n;
-        });
+        bins.levels(c, (0, bins.counts.len()), |stored, sums| cost += clipped(sums, stored));
+        least.set(least.get().min(cost));
         cost
-    }))
+    })
 }
 
 /// The range in which counts, merged into the levels of the format and spread again, diverge least from the counts.
 pub fn entropy(points: &Points) -> Option<Interval> {
     let bins = Bins::of(points)?;
     let all = bins.all();
-    Some(bins.least(1e-12, |c| {
+    Some(bins.least(STEPS, 1e-12, |c| {
         let (below, above) = (bins.before[c.from].n, all.n - bins.before[c.to].n);
         if below + above > CLIPPED * all.n {
             return f64::INFINITY;

@@ -4,11 +4,11 @@
 //! or of what it finds for each sample. Methods that other tools have give the numbers of those tools.
 //!
 //! ```
-//! use qc_calibration::{Method, Seen};
+//! use qc_calibration::{Method, Sample, Seen};
 //! let method: Method = "percentile:99".parse()?;
 //! let mut seen = Seen::default();
 //! let values: Vec<f32> = (0..1000).map(|i| i as f32 / 1000.0).chain([50.0]).collect();
-//! seen.observe(method, 0, 1, &values);
+//! seen.observe(method, &Sample::new(0, 1, &values), (0.0, 50.0));
 //! let range = seen.range(method).unwrap();
 //! assert!(range.low == 0.0 && range.high < 1.0);
 //! # Ok::<(), String>(())
@@ -26,7 +26,7 @@ mod tally;
 
 pub use method::{METHODS, Method};
 pub use points::Points;
-pub use seen::Seen;
+pub use seen::{Sample, Seen, WHOLE, ends};
 pub use tally::{EXACT, Tally};
 
 /// A range of values.

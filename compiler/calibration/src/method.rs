@@ -39,6 +39,8 @@ pub(crate) enum How {
     Ends,
     /// All values together, for both ends.
     Range(fn(&Points, f64) -> Option<Interval>),
+    /// All values together, each as often as its channel counts, for a range within the ends of all.
+    Weighed(fn(&Points, (f64, f64)) -> Interval),
     /// All magnitudes together, for a threshold.
     Threshold(fn(&Points, f64) -> Option<f64>),
     /// The values of the first sample.
@@ -61,6 +63,11 @@ const fn share(name: &'static str, about: &'static str, percent: f64, how: How) 
 
 /// All methods.
 pub static METHODS: &[Row] = &[
+    row(
+        "auto",
+        "both ends by the least square error at what reads the tensor: channels count by the weights behind them",
+        How::Weighed(both_ends::least_squares_within),
+    ),
     row("minmax", "the smallest and the largest value", How::Ends),
     row(
         "least-squares",
@@ -142,9 +149,25 @@ fn last(votes: &[Vote]) -> Option<f64> {
 }
 
 impl Method {
+    /// The one that takes ends as they are.
+    pub fn min_max() -> Method {
+        let row = METHODS.iter().find(|row| matches!(row.how, How::Ends));
+        Method { row: row.unwrap_or(&METHODS[0]), percent: 0.0 }
+    }
+
     /// The row of the table.
     pub fn row(&self) -> &'static Row {
         self.row
+    }
+
+    /// Whether it looks at more than the ends of all values.
+    pub fn looks_inside(&self) -> bool {
+        !matches!(self.row.how, How::Ends)
+    }
+
+    /// Whether it asks how much the elements of each channel count.
+    pub fn weighs(&self) -> bool {
+        matches!(self.row.how, How::Weighed(_))
     }
 
     pub(crate) fn how(&self) -> How {

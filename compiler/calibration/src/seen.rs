@@ -8,10 +8,61 @@ use std::collections::BTreeMap;
 /// are those of all values.
 const LOOKED_AT: usize = 1 << 15;
 
-/// The values of a sample that are looked at. A step that is odd meets all channels of a tensor, however these lie.
-fn looked_at(values: &[f32], sample: usize) -> impl Iterator<Item = f32> {
-    let step = (values.len() / LOOKED_AT).max(1) | usize::from(values.len() > LOOKED_AT);
-    values.iter().skip(sample % step).step_by(step).copied()
+/// A tensor of one sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// The number of the sample among all.
+    pub number: usize,
+    /// How many items it holds.
+    pub items: usize,
+    /// The elements.
+    pub values: &'a [f32],
+    /// How much the elements of each channel count, for methods that ask what reads them; if there is none, all the same.
+    pub weights: &'a [u32],
+    /// How many elements of a channel lie side by side.
+    pub beside: usize,
+    /// How much the sample counts, for the same methods: [`WHOLE`] unless it is out of proportion.
+    pub weight: u32,
+}
+
+/// The weight of a sample like others. With weights of channels of up to 20, a bin holds 2^29 values at least.
+pub const WHOLE: u32 = 1 << 16;
+
+impl<'a> Sample<'a> {
+    /// A tensor whose elements count the same.
+    pub fn new(number: usize, items: usize, values: &'a [f32]) -> Sample<'a> {
+        Sample { number, items, values, weights: &[], beside: 1, weight: WHOLE }
+    }
+
+    /// What is looked at, by index. A step that is odd meets all channels of a tensor, however these lie.
+    fn looked_at(&self) -> impl Iterator<Item = usize> + use<> {
+        let n = self.values.len();
+        let step = (n / LOOKED_AT).max(1) | usize::from(n > LOOKED_AT);
+        (self.number % step..n).step_by(step)
+    }
+
+    fn tally(&self, tally: &mut Tally) {
+        tally.observe(self.looked_at().map(|i| self.values[i]));
+    }
+
+    fn tally_weighed(&self, tally: &mut Tally) {
+        let of_channel = |i: usize| match self.weights {
+            [] => 1,
+            weights => weights[i / self.beside.max(1) % weights.len()],
+        };
+        let weight = |i: usize| u64::from(of_channel(i)) * u64::from(self.weight);
+        tally.observe_weighed(self.looked_at().map(|i| (self.values[i], weight(i))));
+    }
+
+    /// The mean square of what is looked at.
+    pub fn mean_square(&self) -> f64 {
+        let add = |(sum, n): (f64, f64), i: usize| {
+            let x = f64::from(self.values[i]);
+            if x.is_finite() { (sum + x * x, n + 1.0) } else { (sum, n) }
+        };
+        let (sum, n) = self.looked_at().fold((0.0, 0.0), add);
+        if n > 0.0 { sum / n } else { 0.0 }
+    }
 }
 
 /// What was seen of one tensor, for one method.
@@ -27,31 +78,33 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Takes in the values of a sample that has `items` items, and what `method` will need of them.
-    pub fn observe(&mut self, method: Method, sample: usize, items: usize, values: &[f32]) {
-        let Some(ends) = ends(values) else { return };
+    /// Takes in a sample whose smallest and largest finite values are `ends`, and what `method` will need of it.
+    pub fn observe(&mut self, method: Method, sample: &Sample<'_>, ends: (f32, f32)) {
         self.ends = Some(self.ends.map_or(ends, |all| (all.0.min(ends.0), all.1.max(ends.1))));
+        let number = sample.number;
         match method.how() {
             How::Ends => {}
-            How::Range(_) | How::Threshold(_) => self.tally.observe(looked_at(values, sample)),
+            How::Range(_) | How::Threshold(_) => sample.tally(&mut self.tally),
+            How::Weighed(_) => sample.tally_weighed(&mut self.tally),
             How::First(_) => {
-                if self.first.first_key_value().is_none_or(|(first, _)| sample < *first) {
+                if self.first.first_key_value().is_none_or(|(first, _)| number < *first) {
                     let mut tally = Tally::default();
-                    tally.observe(looked_at(values, sample));
-                    self.first = BTreeMap::from([(sample, tally)]);
+                    sample.tally(&mut tally);
+                    self.first = BTreeMap::from([(number, tally)]);
                 }
             }
             How::EachSample(vote, _) => {
                 let mut tally = Tally::default();
-                tally.observe(looked_at(values, sample));
-                self.votes.extend(vote(&tally.points()).map(|vote| (sample, vote)));
+                sample.tally(&mut tally);
+                self.votes.extend(vote(&tally.points()).map(|vote| (number, vote)));
             }
-            How::MeanOfEnds => drop(self.samples.insert(sample, ends)),
+            How::MeanOfEnds => drop(self.samples.insert(number, ends)),
             How::MeanOfLargest => {
-                let items: Vec<f64> = values.chunks((values.len() / items.max(1)).max(1)).map(largest).collect();
+                let each = (sample.values.len() / sample.items.max(1)).max(1);
+                let items: Vec<f64> = sample.values.chunks(each).map(largest).collect();
                 // The mean of f32 numbers is one.
                 let mean = (items.iter().sum::<f64>() / items.len() as f64) as f32;
-                self.votes.insert(sample, Vote { threshold: f64::from(mean), loss: 0.0 });
+                self.votes.insert(number, Vote { threshold: f64::from(mean), loss: 0.0 });
             }
         }
     }
@@ -79,7 +132,7 @@ impl Seen {
             How::First(find) => find(&self.first.first_key_value()?.1.points(), method.percent()),
             How::EachSample(_, join) => join(&self.votes.values().copied().collect::<Vec<_>>()),
             How::MeanOfLargest => mean(self.votes.values().map(|vote| vote.threshold)),
-            How::Ends | How::Range(_) | How::MeanOfEnds => None,
+            How::Ends | How::Range(_) | How::Weighed(_) | How::MeanOfEnds => None,
         }
     }
 
@@ -89,6 +142,7 @@ impl Seen {
         match method.how() {
             How::Ends => Some(Interval { low, high }),
             How::Range(find) => find(&self.tally.points(), method.percent()),
+            How::Weighed(find) => Some(find(&self.tally.points(), (low.into(), high.into()))),
             How::MeanOfEnds => {
                 let end = |of: fn(&(f32, f32)) -> f32| mean(self.samples.values().map(|s| f64::from(of(s))));
                 Some(Interval { low: end(|s| s.0)? as f32, high: end(|s| s.1)? as f32 })
@@ -127,8 +181,22 @@ fn largest(values: &[f32]) -> f64 {
 }
 
 /// Smallest and largest finite value; `None` if there is none.
-fn ends(values: &[f32]) -> Option<(f32, f32)> {
+pub fn ends(values: &[f32]) -> Option<(f32, f32)> {
+    const LANES: usize = 16;
+    let (mut lo, mut hi) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lo[i] = lo[i].min(chunk[i]);
+            hi[i] = hi[i].max(chunk[i]);
+        }
+    }
+    let min = lo.iter().chain(rest).fold(f32::INFINITY, |m, x| m.min(*x));
+    let max = hi.iter().chain(rest).fold(f32::NEG_INFINITY, |m, x| m.max(*x));
+    if min.is_finite() && max.is_finite() {
+        return Some((min, max));
+    }
     let finite = || values.iter().copied().filter(|x| x.is_finite());
-    let (low, high) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
-    (low <= high).then_some((low, high))
+    let (min, max) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
+    (min <= max).then_some((min, max))
 }

@@ -51,7 +51,18 @@ impl Tally {
                     self.spill();
                 }
             } else {
-                self.count(x.to_bits());
+                self.count(x.to_bits(), 1);
+            }
+        }
+    }
+
+    /// Takes in values that count more than once, or not at all.
+    pub fn observe_weighed(&mut self, values: impl IntoIterator<Item = (f32, u64)>) {
+        self.spill();
+        for (x, weight) in values {
+            match x.is_finite() {
+                true => self.count(x.to_bits(), weight),
+                false => self.odd += 1,
             }
         }
     }
@@ -61,16 +72,16 @@ impl Tally {
             self.octaves.resize(SIGNS_AND_EXPONENTS, None);
         }
         for bits in std::mem::take(&mut self.kept) {
-            self.count(bits);
+            self.count(bits, 1);
         }
     }
 
     #[inline]
-    fn count(&mut self, bits: u32) {
+    fn count(&mut self, bits: u32, weight: u64) {
         let octave = self.octaves[(bits >> 23) as usize].get_or_insert_default();
         let bin = (bits >> BEHIND) as usize % BINS;
-        octave.counts[bin] += 1;
-        octave.behind[bin] += u64::from(bits % (1 << BEHIND));
+        octave.counts[bin] += weight;
+        octave.behind[bin] = octave.behind[bin].saturating_add(weight * u64::from(bits % (1 << BEHIND)));
     }
 
     /// Takes in what another one saw.
@@ -81,7 +92,7 @@ impl Tally {
             return self.kept.extend(&other.kept);
         }
         self.spill();
-        other.kept.iter().for_each(|&bits| self.count(bits));
+        other.kept.iter().for_each(|&bits| self.count(bits, 1));
         for (to, from) in self.octaves.iter_mut().zip(&other.octaves) {
             let Some(from) = from else { continue };
             let to = to.get_or_insert_default();
@@ -167,6 +178,15 @@ mod tests {
         let (low, high) = points.ends().unwrap();
         assert!((low + 3.0).abs() < 0.01 && (high - 3.0).abs() < 0.01);
         assert!(tally.bytes() < 1 << 20, "{}", tally.bytes());
+    }
+
+    #[test]
+    fn what_has_a_weight_is_there_as_often() {
+        let (mut weighed, mut plain) = (Tally::default(), Tally::default());
+        weighed.observe_weighed([(0.3, 2), (f32::NAN, 7), (5.0, 0), (-1.0, 1)]);
+        plain.observe([0.3, -1.0, 0.3]);
+        assert_eq!(weighed.points(), plain.points());
+        assert_eq!(weighed.odd(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use qc_calibration::{Method, Seen};
+use qc_calibration::{Method, Sample, Seen};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,9 @@ fn seen(method: Method, batches: &[(usize, Vec<f32>)], order: &[usize], parts: u
     let mut all: Vec<Seen> = vec![Seen::default(); parts];
     for (turn, &i) in order.iter().enumerate() {
         let (items, values) = &batches[i];
-        all[turn % parts].observe(method, i, *items, values);
+        if let Some(ends) = qc_calibration::ends(values) {
+            all[turn % parts].observe(method, &Sample::new(i, *items, values), ends);
+        }
     }
     let mut first = all.remove(0);
     all.iter().for_each(|other| first.merge(other));

@@ -17,8 +17,8 @@
 //! # Ok(()) }
 //! ```
 
-use crate::ranges::{MinMax, Range, Ranges, SCHEMA, is_quantized};
-use crate::seen::{Run, Seen};
+use crate::ranges::{MinMax, Ranges, SCHEMA, is_quantized};
+use crate::seen::{Run, Seen, Weights};
 use crate::{CompileError, CompileOptions, Compiler, Inside, ModelFile, Precision, pipeline};
 use qc_calibration::Method;
 use qc_dialects::graph::{Constant, Linear};
@@ -143,13 +143,27 @@ impl Calibrator {
         self.inside.predictor.outputs().len() + self.inside.inputs.len()
     }
 
+    /// How much channels and samples count, judged by what was seen of some runs, each for itself, with [`Method::min_max`]: what a
+    /// method that weighs them wants to know before it sees values. All observers whose findings are merged need the same.
+    pub fn weights(&self, runs: &[Seen]) -> Weights {
+        Weights::of(&self.inside.module, runs)
+    }
+
     /// A caller for one thread, which keeps what `method` has to know.
     ///
     /// # Errors
     /// When memory is short or the environment caps the instruction set below what was compiled.
     pub fn observer(&self, method: Method) -> Result<Observer<'_>, RunError> {
+        self.observer_of(Seen::of(method, Default::default()))
+    }
+
+    /// A caller for one thread, which goes on with what `seen` has.
+    ///
+    /// # Errors
+    /// As [`Calibrator::observer`].
+    pub fn observer_of(&self, seen: Seen) -> Result<Observer<'_>, RunError> {
         let options = ContextOptions { threads: Some(1), ..ContextOptions::default() };
-        Ok(Observer { calibrator: self, context: self.inside.predictor.context(&options)?, seen: Seen::of(method) })
+        Ok(Observer { calibrator: self, context: self.inside.predictor.context(&options)?, seen })
     }
 
     /// The ranges file of what was seen over `samples` samples; `preprocess` says how they were made.
@@ -198,15 +212,14 @@ impl Observer<'_> {
             let values = self.context.output::<f32>(i)?;
             let io = &self.context.outputs()[i];
             let dims = self.calibrator.seen_as.get(&io.name).unwrap_or(&io.shape);
-            self.seen.observe(&io.name, dims, values, range_of(values), run);
+            self.seen.observe(&io.name, dims, values, run);
         }
         // Only now: asking for an input's buffer discards the results.
         for (i, name) in self.calibrator.inside.inputs.iter().enumerate() {
             if self.context.inputs()[i].elem == qc_runtime::Elem::F32 {
                 let dims = self.calibrator.seen_as.get(name).map_or(&[][..], |dims| dims);
                 let values = self.context.input_mut::<f32>(i, 1)?;
-                let range = range_of(values);
-                self.seen.observe(name, dims, values, range, run);
+                self.seen.observe(name, dims, values, run);
             }
         }
         Ok(())
@@ -216,25 +229,10 @@ impl Observer<'_> {
     pub fn seen(self) -> Seen {
         self.seen
     }
-}
 
-/// Smallest and largest finite value; `None` if there is none.
-fn range_of(values: &[f32]) -> Option<Range> {
-    const LANES: usize = 16;
-    let (mut lo, mut hi) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            lo[i] = lo[i].min(chunk[i]);
-            hi[i] = hi[i].max(chunk[i]);
-        }
+    /// What was seen so far, which is forgotten.
+    pub fn take(&mut self) -> Seen {
+        let none = self.seen.of_nothing();
+        std::mem::replace(&mut self.seen, none)
     }
-    let min = lo.iter().chain(rest).fold(f32::INFINITY, |m, x| m.min(*x));
-    let max = hi.iter().chain(rest).fold(f32::NEG_INFINITY, |m, x| m.max(*x));
-    if min.is_finite() && max.is_finite() {
-        return Some(Range::new(min, max));
-    }
-    let finite = || values.iter().copied().filter(|x| x.is_finite());
-    let (min, max) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
-    (min <= max).then_some(Range::new(min, max))
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod arrays;
+mod calibration;
 mod cmd;
 mod config;
 mod crash;

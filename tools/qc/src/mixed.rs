@@ -29,10 +29,10 @@ pub enum Metric {
 #[command(next_help_heading = "Mixed precision")]
 pub struct MixedArgs {
     /// Keep the fewest ops in f32 with which the metric is at most PCT percent below that of the floats
-    #[arg(long, value_name = "PCT", value_parser = percentage)]
+    #[arg(long, value_name = "PCT", requires = "data", value_parser = percentage)]
     pub target_drop: Option<f64>,
     /// Keep the fewest ops in f32 with which outputs have DB decibels between signal and error
-    #[arg(long, value_name = "DB", conflicts_with = "target_drop")]
+    #[arg(long, value_name = "DB", requires = "data", conflicts_with = "target_drop")]
     pub target_snr: Option<f64>,
     /// How results are compared
     #[arg(long, value_enum, default_value_t, requires = "target_drop")]

@@ -23,6 +23,13 @@ pub struct SampleArgs {
     #[arg(long, value_name = "SRC")]
     pub data: PathBuf,
     #[command(flatten)]
+    pub take: TakeArgs,
+}
+
+/// How samples are taken.
+#[derive(Args, Clone, Debug)]
+pub struct TakeArgs {
+    #[command(flatten)]
     pub preset: PresetArg,
     /// The folder a list's files are in; the list's own by default
     #[arg(long, value_name = "DIR", alias = "images")]
@@ -64,15 +71,27 @@ pub struct Part<P> {
     pub samples: Samples,
 }
 
+impl TakeArgs {
+    /// Whether anything is given, which makes sense with samples only.
+    pub fn any(&self) -> bool {
+        self.preset.is_given() || self.image_dir.is_some() || self.n.is_some() || self.threads.is_some()
+    }
+}
+
 impl SampleArgs {
+    /// The first `n` of them.
+    pub fn first(&self, n: u32) -> SampleArgs {
+        SampleArgs { data: self.data.clone(), take: TakeArgs { n: Some(n), ..self.take.clone() } }
+    }
+
     /// The limit on samples.
     pub fn limit(&self) -> usize {
-        self.n.map_or(usize::MAX, |n| n as usize)
+        self.take.n.map_or(usize::MAX, |n| n as usize)
     }
 
     /// Threads that work on samples.
     pub fn threads(&self) -> usize {
-        self.threads.map_or_else(default_threads, usize::from)
+        self.take.threads.map_or_else(default_threads, usize::from)
     }
 
     /// The samples by shape of the model, each with the model compiled for it.
@@ -86,18 +105,18 @@ impl SampleArgs {
             false if is_array(&self.data)? => vec![ArraySet { name: String::new(), files: vec![self.data.clone()] }],
             false => Vec::new(),
         };
-        if !arrays.is_empty() && !self.preset.is_given() {
+        if !arrays.is_empty() && !self.take.preset.is_given() {
             let mut made = Vec::new();
             return arrays.iter().map(|set| arrays_part(options, file, set, &mut made)).collect();
         }
         let is_bin = !is_dir && is_named_bin(&self.data);
-        if is_bin && !self.preset.is_given() {
+        if is_bin && !self.take.preset.is_given() {
             return Ok(vec![bin_part(options, file, PaddleBin::open(&self.data)?)?]);
         }
         if (!arrays.is_empty() || is_bin) && !is_dir {
             return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
         }
-        let Some(preset) = self.preset.get()? else {
+        let Some(preset) = self.take.preset.get()? else {
             return Err(Failure::usage("pictures need --preprocess: how they become numbers; -h lists presets"));
         };
         let recorded = options.ranges.as_ref().and_then(|ranges| ranges.preprocess.as_deref());
@@ -109,7 +128,7 @@ impl SampleArgs {
                 (list, self.data.clone())
             }
             false => {
-                let dir = self.image_dir.clone().unwrap_or_else(|| folder_of_list(&self.data));
+                let dir = self.take.image_dir.clone().unwrap_or_else(|| folder_of_list(&self.data));
                 (read_list(&self.data)?, dir)
             }
         };

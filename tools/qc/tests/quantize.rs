@@ -30,6 +30,45 @@ fn files_compute_what_the_model_does() {
 }
 
 #[test]
+fn samples_are_as_good_as_ranges_that_were_found_on_them() {
+    let shell = Shell::new();
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -n 60 -o ranges.json --method least-squares");
+    shell.ok("quantize D/digits.onnx --ranges ranges.json -o a.onnx");
+    let line =
+        "quantize D/digits.onnx --data D/train.npz -n 60 -o b.onnx --save-ranges saved.json --method least-squares";
+    let said = shell.json(line);
+    assert_eq!(said["calibration"]["method"], "least-squares");
+    assert_eq!(shell.read("a.onnx"), shell.read("b.onnx"));
+    assert_eq!(shell.read("ranges.json"), shell.read("saved.json"));
+    // With a target, ops that have to be floats are part of the file.
+    let said = shell.json("quantize D/digits.onnx --data D/train.npz -n 60 -o c.onnx --target-snr 60");
+    let kept = said["calibration"]["keep_fp32"].as_array().unwrap().len();
+    assert!(kept > 0 && said["integer_products"].as_u64() < said["products"].as_u64(), "{said}");
+}
+
+#[test]
+fn ranges_are_given_or_found() {
+    let shell = Shell::new();
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -n 8 -o ranges.json");
+    for (options, words) in [
+        (
+            "--data D/train.npz --ranges ranges.json",
+            "--ranges are found already, and --data is to find some; leave one of them out",
+        ),
+        ("--data D/train.npz --precision fp32", "--data has no use with --precision fp32; leave one of them out"),
+    ] {
+        let ran = shell.qc(&format!("quantize D/digits.onnx -o out.onnx {options}"));
+        ran.fails(2, &format!("error: {words}"));
+    }
+    for option in ["--method minmax", "--target-drop 1%", "--save-ranges r.json", "-n 3"] {
+        let ran = shell.qc(&format!("quantize D/digits.onnx -o out.onnx --ranges ranges.json {option}"));
+        assert_eq!(ran.status, 2, "{option}: {}", ran.err);
+        assert!(ran.err.contains("--data"), "{option}: {}", ran.err);
+    }
+    assert!(!shell.path("out.onnx").exists() && !shell.path("r.json").exists());
+}
+
+#[test]
 fn sums_can_be_rounded_as_in_the_file() {
     let shell = Shell::new();
     shell.ok("calibrate D/digits.onnx --data D/train.npz -o ranges.json");

@@ -29,11 +29,16 @@ pub fn count(dims: &[usize]) -> usize {
     axis(dims.len()).map_or(1, |axis| dims[axis])
 }
 
+/// How many elements of a channel lie side by side.
+pub fn beside(dims: &[usize]) -> usize {
+    axis(dims.len()).map_or(1, |axis| dims[axis + 1..].iter().product())
+}
+
 impl Channels {
     /// Takes in a tensor of one sample.
     pub fn observe(&mut self, dims: &[usize], values: &[f32]) {
         let channels = count(dims);
-        let behind: usize = axis(dims.len()).map_or(1, |axis| dims[axis + 1..].iter().product());
+        let behind = beside(dims);
         if values.is_empty() {
             return;
         }
@@ -76,6 +81,12 @@ impl Channels {
         let add = |to: &mut [i128], from: &[i128]| to.iter_mut().zip(from).for_each(|(a, b)| *a = a.saturating_add(*b));
         add(&mut self.means, &other.means);
         add(&mut self.squares, &other.squares);
+    }
+
+    /// The mean square over all channels, if it is known.
+    pub fn power(&self) -> Option<f64> {
+        let moments = self.moments()?;
+        Some(moments.iter().map(|(_, square)| square).sum::<f64>() / moments.len().max(1) as f64)
     }
 
     /// Mean and mean square of each channel, if they are known.

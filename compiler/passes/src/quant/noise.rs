@@ -90,19 +90,20 @@ impl Seen {
 pub fn ratios(m: &Module, known: &HashMap<ValueId, Known>) -> HashMap<ValueId, f64> {
     let seen = Seen::of(m);
     let known = &seen.shared(known);
-    let mut gains = Gains { m, seen, known, of: HashMap::new() };
-    for &v in m.returns(m.body()) {
-        gains.result(v);
-    }
-    for op in m.walk(m.body()).into_iter().rev() {
-        gains.read(op);
-    }
+    let gains = Gains::of(m, seen, known);
     let decibels = |v: &ValueId, gain: &[f64]| {
         let noise = gains.noise(*v)?;
         let ratio: f64 = noise.iter().zip(gain).map(|(n, g)| n * g).sum();
         Some((*v, (-10.0 * ratio.max(1e-12).log10()).max(0.0)))
     };
     gains.of.iter().filter_map(|(v, gain)| decibels(v, gain)).collect()
+}
+
+/// Gains of the channels of the tensors that are known and read.
+pub fn gains(m: &Module, known: &HashMap<ValueId, Known>) -> HashMap<ValueId, Vec<f64>> {
+    let seen = Seen::of(m);
+    let known = seen.shared(known);
+    Gains::of(m, seen, &known).of
 }
 
 /// Gains per channel of the tensors that are read.
@@ -123,7 +124,18 @@ fn shared(gains: Vec<f64>, n: usize) -> Vec<f64> {
     if gains.len() == n { gains } else { vec![gains.iter().sum::<f64>() / n.max(1) as f64; n] }
 }
 
-impl Gains<'_> {
+impl<'m> Gains<'m> {
+    fn of(m: &'m Module, seen: Seen, known: &'m HashMap<ValueId, Known>) -> Gains<'m> {
+        let mut gains = Gains { m, seen, known, of: HashMap::new() };
+        for &v in m.returns(m.body()) {
+            gains.result(v);
+        }
+        for op in m.walk(m.body()).into_iter().rev() {
+            gains.read(op);
+        }
+        gains
+    }
+
     fn count(&self, v: ValueId) -> usize {
         count(self.seen.dims(v))
     }

@@ -216,7 +216,7 @@ fn look(data: &SampleArgs, part: &Part<Pair>, (n, alone): (usize, usize), ui: Ui
 /// # Errors
 /// As a comparison.
 pub fn choices(data: &SampleArgs, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Vec<Choice>> {
-    let one = SampleArgs { n: Some(1), ..data.clone() };
+    let one = data.first(1);
     let lines = compared(&one, 1, options, file, ui)?.lines;
     // An op also stands for the conversions that its readers had in front; these are named after the readers.
     let first: BTreeSet<&String> = lines.iter().filter_map(|line| line.nodes.first()).collect();

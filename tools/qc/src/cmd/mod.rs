@@ -5,7 +5,7 @@ mod bench;
 mod bound;
 mod calibrate;
 mod check;
-mod compare;
+pub mod compare;
 mod compile;
 mod completions;
 mod data;

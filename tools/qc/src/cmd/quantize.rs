@@ -1,12 +1,14 @@
 //! `qc quantize`: a model as ONNX with quantize/dequantize pairs, or its optimized floats, for other engines.
 
 use crate::args::{ModelArgs, PrecisionArg};
+use crate::calibration::{Calibrated, CalibrationArgs};
 use crate::failure::{Failure, Outcome};
 use crate::paths::Paths;
+use crate::samples::{SampleArgs, TakeArgs};
 use crate::table::bytes;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
-use qc_compiler::{Compiler, Portable, check_output, write_together};
+use qc_compiler::{CompileOptions, Compiler, ModelFile, Portable, Precision, check_output, write_together};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,8 @@ const SUFFIX: &str = "onnx";
 Examples:
   qc calibrate resnet50.onnx --data pictures/ --preprocess imagenet -o ranges.json
   qc quantize resnet50.onnx --ranges ranges.json -o resnet50_qdq.onnx
+  qc quantize resnet50.onnx --data pictures/ --preprocess imagenet -n 200 -o resnet50_qdq.onnx
+  qc quantize detector.onnx --data samples/ --target-drop 1% -o detector_qdq.onnx     (and the fewest ops in f32 that this takes)
   qc quantize mobilenet/ -o mobilenet.onnx --precision fp32      (floats, without the quantization of the model)")]
 pub struct Quantize {
     /// An .onnx or .pdmodel file, or a Paddle directory
@@ -28,6 +32,16 @@ pub struct Quantize {
     out: PathBuf,
     #[command(flatten)]
     options: ModelArgs,
+    /// Samples to calibrate on, as for `qc calibrate`, instead of --ranges
+    #[arg(long, value_name = "SRC")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    take: TakeArgs,
+    #[command(flatten)]
+    how: CalibrationArgs,
+    /// Write the ranges that were found, too
+    #[arg(long, value_name = "RANGES.json", requires = "data")]
+    save_ranges: Option<PathBuf>,
     /// The batch of the file; without it any, unless items of a batch meet in the model
     #[arg(long, value_name = "N", help_heading = "Compilation", value_parser = clap::value_parser!(u16).range(1..))]
     batch: Option<u16>,
@@ -38,8 +52,9 @@ pub struct Quantize {
 impl Quantize {
     /// What the command reads and writes.
     pub fn paths(&self) -> Paths {
-        let read = std::iter::once(&self.model).chain(self.options.files());
-        Paths::default().reads(read).writes([&self.out, &data_file(&self.out)]).writes(self.json.file())
+        let read = std::iter::once(&self.model).chain(self.options.files()).chain(&self.data);
+        let written = [&self.out, &data_file(&self.out)];
+        Paths::default().reads(read).writes(written).writes(&self.save_ranges).writes(self.json.file())
     }
 
     /// Carries the command out.
@@ -53,16 +68,47 @@ impl Quantize {
         }
         self.options.none_that_compile()?;
         check_output(&self.out)?;
-        let options = self.options.options()?;
+        let mut options = self.options.options()?;
         let file = self.options.open(&self.model, &options)?;
+        let found = self.calibrate(&mut options, &file, ui)?;
         let beside = data_file(&self.out);
         let name = beside.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let portable = Compiler::new(options).portable(&file, self.batch.map(usize::from), &name)?;
         self.paths().reads(&file.files_read()).check()?;
         let model = (self.out.as_path(), &portable.written.model[..]);
         let data = portable.written.data.as_ref().map(|data| (beside.as_path(), &data[..]));
-        write_together(&[model].into_iter().chain(data).collect::<Vec<_>>())?;
-        ui.report(&self.json, || self.json(&portable), || self.text(&portable, &beside))
+        let ranges = found.as_ref().map(|found| found.ranges.to_json());
+        let saved = self.save_ranges.as_deref().zip(ranges.as_ref()).map(|(to, ranges)| (to, ranges.as_bytes()));
+        write_together(&[model].into_iter().chain(data).chain(saved).collect::<Vec<_>>())?;
+        let json = || {
+            let mut value = self.json(&portable);
+            value["calibration"] = found.as_ref().map(|found| found.json()).into();
+            value
+        };
+        ui.report(&self.json, json, || {
+            let calibrated = found.as_ref().map_or(String::new(), |found| found.text(&self.how));
+            calibrated + &self.text(&portable, &beside)
+        })
+    }
+
+    /// Finds ranges on samples, if there are some, and gives them to the options.
+    fn calibrate(&self, options: &mut CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Option<Calibrated>> {
+        let Some(data) = self.data.clone() else {
+            let text = "-n, --preprocess, --threads and their kin are for samples; give --data";
+            return if self.take.any() { Err(Failure::usage(text)) } else { Ok(None) };
+        };
+        if options.ranges.is_some() {
+            return Err(Failure::usage(
+                "--ranges are found already, and --data is to find some; leave one of them out",
+            ));
+        }
+        if options.precision == Precision::Fp32 {
+            return Err(Failure::usage("--data has no use with --precision fp32; leave one of them out"));
+        }
+        let samples = SampleArgs { data, take: self.take.clone() };
+        let found = self.how.find(&samples, options, file, ui)?;
+        options.ranges = Some(found.ranges.clone());
+        Ok(Some(found))
     }
 
     fn json(&self, portable: &Portable) -> Value {

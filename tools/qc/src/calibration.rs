@@ -1,0 +1,246 @@
+//! Calibration as commands do it: ranges of a float model's tensors by a method on samples, and which ops have to stay in f32.
+
+use crate::cmd::compare;
+use crate::failure::{Failure, Outcome};
+use crate::mixed::MixedArgs;
+use crate::pictures::in_parallel;
+use crate::quality::{self, Sample};
+use crate::samples::{Part, Program, SampleArgs};
+use crate::ui::Ui;
+use clap::Args;
+use qc_compiler::ranges::Range;
+use qc_compiler::seen::{Seen, Weights};
+use qc_compiler::{Calibrator, CompileOptions, Compiler, Method, ModelFile, Observer, Ranges, Shapes, mixed};
+use qc_runtime::{Elem, IoInfo};
+use serde_json::{Map, Value, json};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How ranges are found.
+#[derive(Args, Clone, Debug)]
+pub struct CalibrationArgs {
+    /// How ranges are made of values: `auto` unless given; `hist`, `percentile` and `percentile-ends` take a percentage, as
+    /// `percentile:99.9`
+    #[arg(long, value_name = "NAME", requires = "data", value_parser = Method::from_str)]
+    method: Option<Method>,
+    #[command(flatten)]
+    mixed: MixedArgs,
+}
+
+/// The most runs that are looked at before values are counted; of few runs, as large a part.
+const FIRST: usize = 8;
+
+/// Ranges, and what is to be told about them.
+pub struct Calibrated {
+    pub ranges: Ranges,
+    warnings: Vec<String>,
+    /// Shapes of the model that samples were of.
+    shapes: usize,
+    /// Whether some samples were seen twice, to fill a run.
+    filled_up: bool,
+    mixed: Option<mixed::Found>,
+    seconds: f64,
+}
+
+impl CalibrationArgs {
+    /// The ranges of a model on samples. What is told about samples and ranges comes with them.
+    ///
+    /// # Errors
+    /// As running the samples.
+    pub fn find(
+        &self,
+        samples: &SampleArgs,
+        options: &CompileOptions,
+        file: &ModelFile,
+        ui: Ui,
+    ) -> Outcome<Calibrated> {
+        let start = Instant::now();
+        let parts = samples.parts(options, file, ui)?;
+        let mut found = self.observe(samples, &parts, ui)?;
+        drop(parts);
+        if self.mixed.any() {
+            let mixed = self.search(samples, &mut found.ranges, options, file, ui)?;
+            found.mixed = Some(mixed);
+        }
+        found.seconds = start.elapsed().as_secs_f64();
+        found.warnings.iter().for_each(|text| ui.warn(text));
+        Ok(found)
+    }
+
+    fn method(&self) -> Method {
+        self.method.unwrap_or_default()
+    }
+
+    /// Finds which ops have to be floats, and notes them with the ranges.
+    fn search(
+        &self,
+        samples: &SampleArgs,
+        ranges: &mut Ranges,
+        options: &CompileOptions,
+        file: &ModelFile,
+        ui: Ui,
+    ) -> Outcome<mixed::Found> {
+        let options = CompileOptions { ranges: Some(ranges.clone()), ..options.clone() };
+        let choices = compare::choices(samples, &options, file, ui)?;
+        let found = self.mixed.search(samples, &options, file, &choices, ui)?;
+        ranges.keep_fp32.clone_from(&found.kept);
+        Ok(found)
+    }
+
+    fn observe(&self, data: &SampleArgs, parts: &[Part<Calibrator>], ui: Ui) -> Outcome<Calibrated> {
+        let weights = self.weights(data, parts)?;
+        let mut seen = Seen::of(self.method(), weights.clone());
+        let (mut samples, mut shapes, mut filled_up) = (0, 0, false);
+        let (mut looked, mut names) = (Vec::new(), Vec::new());
+        for (i, part) in parts.iter().enumerate() {
+            let n = part.count()?.min(data.limit() - samples);
+            if n == 0 {
+                continue;
+            }
+            looked.extend(observe_part(data, part, (samples, n), &mut seen, ui)?);
+            names.extend((0..n).map(|i| part.samples.name(i)));
+            filled_up |= n.div_ceil(part.rows()) * part.rows() > n;
+            seen.ranges.merge(part.program.constants());
+            let first_of_its_shape = parts[..i].iter().all(|other| !Arc::ptr_eq(&other.program, &part.program));
+            (samples, shapes) = (samples + n, shapes + usize::from(first_of_its_shape));
+        }
+        let warnings = quality::warnings(&looked, |i| names.get(i).cloned().unwrap_or_default());
+        let first = parts.first().ok_or_else(|| Failure::content(&data.data, "holds no samples"))?;
+        let ranges = first.program.ranges(seen, samples, first.samples.preprocess());
+        Ok(Calibrated { ranges, warnings, shapes, filled_up, mixed: None, seconds: 0.0 })
+    }
+
+    /// How much channels and samples count, for methods that ask: by some of the first runs of all.
+    fn weights(&self, data: &SampleArgs, parts: &[Part<Calibrator>]) -> Outcome<Arc<Weights>> {
+        let Some(part) = parts.first().filter(|_| self.method().weighs()) else { return Ok(Arc::default()) };
+        let runs = part.count()?.min(data.limit()).div_ceil(part.rows());
+        let few = (runs / FIRST).clamp(runs.min(1), FIRST);
+        let make = || Ok(part.program.observer(Method::min_max())?);
+        let work = |observer: &mut Observer<'_>, run: usize| {
+            part.samples.fill(observer.context_mut(), run, part.rows())?;
+            observer.observe(run)?;
+            Ok(observer.take())
+        };
+        let (seen, _) = in_parallel(few, data.threads(), make, work)?;
+        Ok(Arc::new(part.program.weights(&seen)))
+    }
+}
+
+impl Calibrated {
+    /// Fields for other programs.
+    pub fn json(&self) -> Map<String, Value> {
+        let (ranges, mixed) = (&self.ranges, self.mixed.as_ref());
+        let fields = json!({
+            "samples": ranges.samples,
+            "shapes": self.shapes,
+            "tensors": ranges.tensors.len(),
+            "method": ranges.method,
+            "preprocess": ranges.preprocess,
+            "always_zero": always_zero(ranges),
+            "keep_fp32": ranges.keep_fp32,
+            "score": mixed.map(|found| found.score),
+            "score_without": mixed.map(|found| found.without),
+            "target_reached": mixed.map(|found| found.reached),
+            "warnings": self.warnings,
+            "seconds": self.seconds,
+        });
+        fields.as_object().cloned().unwrap_or_default()
+    }
+
+    /// What was found, for people, of ranges by `how`.
+    pub fn text(&self, how: &CalibrationArgs) -> String {
+        let ranges = &self.ranges;
+        let (n, rate) = (ranges.samples, ranges.samples as f64 / self.seconds.max(1e-9));
+        let of = if self.shapes > 1 { format!(" of {} shapes", self.shapes) } else { String::new() };
+        let tensors = ranges.tensors.len();
+        let mut text = format!("ranges   {tensors} tensors over {n} samples{of} ({rate:.0}/s), {}\n", ranges.method);
+        if self.filled_up {
+            text += "note     the last run was filled up with samples seen before\n";
+        }
+        text += &notes(ranges);
+        text + &self.mixed.as_ref().map_or(String::new(), |found| how.mixed.text(found))
+    }
+}
+
+/// Runs the model on `n` samples of a part, of which the first is number `from` of all; returns what they are like.
+fn observe_part(
+    data: &SampleArgs,
+    part: &Part<Calibrator>,
+    (from, n): (usize, usize),
+    seen: &mut Seen,
+    ui: Ui,
+) -> Outcome<Vec<Sample>> {
+    let rows = part.rows();
+    let bar = ui.progress(n, "calibrate");
+    let work = |observer: &mut Observer<'_>, run: usize| {
+        part.samples.fill(observer.context_mut(), run, rows)?;
+        let seen = look(observer, from + run * rows, rows)?;
+        observer.observe(from / rows + run)?;
+        bar.inc(rows as u64);
+        Ok(seen)
+    };
+    let none = seen.of_nothing();
+    let make = || Ok(part.program.observer_of(none.clone())?);
+    let (looked, observers) = in_parallel(n.div_ceil(rows), data.threads(), make, work)?;
+    bar.finish_and_clear();
+    observers.into_iter().for_each(|o| seen.merge(&o.seen()));
+    Ok(looked.into_iter().flatten().take(n).collect())
+}
+
+impl Program for Calibrator {
+    fn make(compiler: &Compiler, file: &ModelFile, at: &Shapes) -> Outcome<Calibrator> {
+        Ok(compiler.calibrator_at(file, at)?)
+    }
+
+    fn inputs(&self) -> &[IoInfo] {
+        Calibrator::inputs(self)
+    }
+}
+
+/// Tensors that were nothing but 0.
+fn always_zero(ranges: &Ranges) -> Vec<&str> {
+    ranges.tensors.iter().filter(|(_, r)| r.min == 0.0 && r.max == 0.0).map(|(name, _)| name.as_str()).collect()
+}
+
+/// What the user should know about the ranges.
+fn notes(ranges: &Ranges) -> String {
+    if ranges.tensors.is_empty() {
+        return "note     the model has no float tensors; it compiles with or without this file\n".into();
+    }
+    let text = clipped(ranges);
+    let names = match &always_zero(ranges)[..] {
+        [] => return text,
+        [first, second, rest @ ..] if rest.len() > 1 => format!("{first}, {second} and {} more", rest.len()),
+        few => few.join(", "),
+    };
+    text + &format!(
+        "note     0 in every sample: {names}; ops that read it stay f32, unless the file gets a range for it\n"
+    )
+}
+
+/// The tensors of which a range leaves values out, in words.
+fn clipped(ranges: &Ranges) -> String {
+    let share = |r: &Range| r.seen.map(|[low, high]| (r.max - r.min) / (high - low));
+    let parts = ranges.tensors.iter().filter_map(|(name, r)| Some((share(r)?, name)));
+    let Some((least, name)) = parts.clone().min_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
+    let (n, percent) = (parts.count(), least * 100.0);
+    format!("clipped  {n} tensors; most of all {name}, whose range is {percent:.0} % of what was seen\n")
+}
+
+/// What the samples of a run that is about to begin are like; rows of the leading dimension are samples.
+fn look(observer: &mut Observer<'_>, first: usize, rows: usize) -> Outcome<Vec<Sample>> {
+    let mut samples: Vec<Sample> = (0..rows).map(|row| Sample::new(first + row)).collect();
+    let context = observer.context_mut();
+    for i in 0..context.inputs().len() {
+        let io = &context.inputs()[i];
+        if io.elem != Elem::F32 {
+            continue;
+        }
+        let leading = io.shape.first() == Some(&rows);
+        let values = context.input_mut::<f32>(i, 1)?;
+        let n = values.len().checked_div(rows).filter(|n| leading && *n > 0).unwrap_or(values.len());
+        samples.iter_mut().zip(values.chunks(n.max(1))).for_each(|(sample, values)| sample.see(values));
+    }
+    Ok(samples)
+}
