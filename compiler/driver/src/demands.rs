@@ -39,7 +39,7 @@ fn selections(options: &CompileOptions, account: &Account) -> Result<(), Compile
             None => {
                 let choice = Choice::new(std::slice::from_ref(wanted), &[], &[]);
                 let choice = choice.map_err(|d| CompileError::Option(d.message))?;
-                let node = |o: &OpAccount| choice.reason([(&*o.node, &*o.op_type)].into_iter(), "", false).is_some();
+                let node = |o: &OpAccount| choice.reason([(&*o.node, &*o.op_type)].into_iter(), &[], false).is_some();
                 account.ops.iter().any(node)
             }
         };
@@ -49,7 +49,11 @@ fn selections(options: &CompileOptions, account: &Account) -> Result<(), Compile
             )));
         }
     }
-    match options.quantize_ops.iter().find(|wanted| !known(wanted)) {
+    // A list is for many models: it may name types that this one does not have.
+    let of_formats = |wanted: &str| {
+        qc_frontend::op_types().iter().flat_map(|(_, types)| types).any(|have| have.eq_ignore_ascii_case(wanted))
+    };
+    match options.quantize_ops.iter().find(|wanted| !known(wanted) && !of_formats(wanted)) {
         Some(wanted) => Err(CompileError::Option(format!("--quantize-ops: there is no op type `{wanted}`"))),
         None => Ok(()),
     }

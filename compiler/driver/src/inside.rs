@@ -71,6 +71,15 @@ impl Inside {
 }
 
 impl Compiler {
+    /// Whether a model says itself how its tensors are quantized.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn states_scales(&self, file: &ModelFile) -> Result<bool, CompileError> {
+        let at = self.shapes(file)?.into_iter().next().unwrap_or_default();
+        Ok(ranges::is_quantized(&self.import_at(file, &at, None)?.module))
+    }
+
     /// The inside of a model in integers, at the shapes `at`: with the options' ranges, or its own quantization.
     ///
     /// # Errors

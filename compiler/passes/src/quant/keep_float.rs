@@ -9,7 +9,7 @@
 //! an attribute, so patterns match the same dataflow with it; a pass that takes an op for one with an integer kernel, or
 //! moves a pair past it, asks [`is_kept`] first. `lower-to-quant` removes the marks.
 
-use qc_dialects::graph::{Clamp, Constant, Dequantize, computes_nothing};
+use qc_dialects::graph::{Clamp, Constant, Dequantize, Matmul, computes_nothing};
 use qc_ir::{Attr, Diag, Elem, Keeps, Module, OpId, Pass, PassCx, Traits, ValueId};
 use regex::Regex;
 
@@ -76,17 +76,18 @@ impl Choice {
         Ok(Choice { nodes, types: types.to_vec(), only: only.to_vec() })
     }
 
-    /// Why an op with these names and types stays float, if it does. `follows` is for ops that follow their neighbours.
+    /// Why an op with these names and types stays float, if it does; `own` are the names of its type besides those of the nodes. `follows`
+    /// is for ops that follow their neighbours.
     pub fn reason<'n>(
         &self,
         nodes: impl Iterator<Item = (&'n str, &'n str)>,
-        own: &str,
+        own: &[&str],
         follows: bool,
     ) -> Option<String> {
         let nodes: Vec<(&str, &str)> = nodes.collect();
         let is = |wanted: &String| {
             let same = |have: &str| have.eq_ignore_ascii_case(wanted);
-            same(own) || nodes.iter().any(|(_, op_type)| same(op_type))
+            own.iter().any(|own| same(own)) || nodes.iter().any(|(_, op_type)| same(op_type))
         };
         if self.nodes.iter().any(|p| nodes.iter().any(|(name, _)| p.is_match(name))) || self.types.iter().any(is) {
             return Some(BY_NAME.into());
@@ -108,7 +109,8 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
             continue;
         }
         let follows = m.def(op).traits.has(Traits::MOVEMENT) || Clamp::is(m, op);
-        let own = m.def(op).name.trim_start_matches("graph.");
+        let own = [m.def(op).name.trim_start_matches("graph."), FC];
+        let own = if is_fc(m, op) { &own[..] } else { &own[..1] };
         let nodes = m.locs.nodes(m.loc(op)).into_iter().map(|n| (&*n.name, &*n.op_type));
         if let Some(reason) = choice.reason(nodes, own, follows) {
             cx.remark(m.loc(op), reason.clone());
@@ -117,6 +119,14 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
         }
     }
     Ok(())
+}
+
+/// What Paddle's passes call a product by a constant matrix, with the addition of its bias, before they choose what is quantized.
+pub const FC: &str = "fc";
+
+fn is_fc(m: &Module, op: OpId) -> bool {
+    let constant = |v: ValueId| Constant::producing(m, Dequantize::producing(m, v).map_or(v, |d| d.q(m))).is_some();
+    m.is(op, Matmul::DEF) && m.operand(op, 1).is_some_and(constant)
 }
 
 /// The mark on an op, one of [`qc_ir::MARKS`]; its value is the reason.
@@ -172,11 +182,11 @@ mod tests {
     fn names_are_patterns_and_types_have_any_case() {
         let strings = |v: &[&str]| v.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let choice = Choice::new(&strings(&["head/*", "c?nv(1)"]), &strings(&["softmax"]), &[]).unwrap();
-        let kept = |name, op_type| choice.reason([(name, op_type)].into_iter(), "conv2d", false).is_some();
+        let kept = |name, op_type| choice.reason([(name, op_type)].into_iter(), &["conv2d"], false).is_some();
         assert!(kept("head/fc", "Gemm") && kept("conv(1)", "Conv") && kept("x", "Softmax"));
         assert!(!kept("ahead/fc", "Gemm") && !kept("conv1", "Conv"));
         let only = Choice::new(&[], &[], &strings(&["Conv"])).unwrap();
-        let kept = |op_type, own, follows| only.reason([("n", op_type)].into_iter(), own, follows).is_some();
+        let kept = |op_type, own, follows| only.reason([("n", op_type)].into_iter(), &[own], follows).is_some();
         assert!(!kept("Conv", "conv2d", false) && kept("Gemm", "matmul", false) && !kept("Relu", "relu", true));
     }
 }
