@@ -115,8 +115,8 @@ pub struct ModelArgs {
     #[arg(long, value_enum, default_value_t)]
     pub quantize: QuantizeArg,
     /// Compute every quantize/dequantize pair of the model as written, with floats between them: what an unoptimized
-    /// reference computes, at the speed of floats
-    #[arg(long)]
+    /// reference computes, and Paddle of a graph with fake-quant ops, at the speed of floats
+    #[arg(long, visible_alias = "emulate-qat")]
     pub exact_qdq: bool,
     /// What a residual addition takes of the convolution or product in front: `rounded` is what ONNX Runtime and OpenVINO
     /// compute of the file that `qc quantize` writes
@@ -127,7 +127,8 @@ pub struct ModelArgs {
     #[arg(long, value_name = "GLOB|op:TYPE", alias = "skip-nodes")]
     pub keep_fp32: Vec<String>,
     /// Quantize ops of these types only, as conv2d,Gemm; types are the model's or those of `qc opt`
-    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', alias = "ops-to-quantize")]
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',',
+          aliases = ["ops-to-quantize", "ops_to_quantize", "quantized_ops"])]
     pub quantize_ops: Vec<String>,
     /// Whether ops stay float whose conversions would cost more than integers win
     #[arg(long, value_enum, default_value_t)]
@@ -205,7 +206,7 @@ impl ModelArgs {
             || self.exact_qdq
             || self.sums != none.sums
             || !self.keep_fp32.is_empty()
-            || !self.quantize_ops.is_empty()
+            || !types(&self.quantize_ops).is_empty()
             || self.guard != none.guard
             || self.strict_int8
             || self.min_int8_macs.is_some()
@@ -255,7 +256,7 @@ impl ModelArgs {
             ("--quantize", self.quantize != QuantizeArg::default()),
             ("--sums", self.sums != SumsArg::default()),
             ("--keep-fp32", !self.keep_fp32.is_empty()),
-            ("--quantize-ops", !self.quantize_ops.is_empty()),
+            ("--quantize-ops", !types(&self.quantize_ops).is_empty()),
             ("--guard", self.guard != GuardArg::default()),
             ("--strict-int8", self.strict_int8),
             ("--min-int8-macs", self.min_int8_macs.is_some()),
@@ -315,7 +316,7 @@ impl ModelArgs {
                 SumsArg::Rounded => Sums::Rounded,
             },
             keep_fp32: kept(&self.keep_fp32)?,
-            quantize_ops: self.quantize_ops.clone(),
+            quantize_ops: types(&self.quantize_ops),
             guard: match self.guard {
                 GuardArg::NeverSlower => Guard::NeverSlower,
                 GuardArg::None => Guard::None,
@@ -329,6 +330,22 @@ impl ModelArgs {
             ..CompileOptions::default()
         })
     }
+}
+
+/// Refuses numbers of nodes, which Paddle gives to those of its own graph.
+pub fn no_paddle_ids(given: Option<&str>) -> Outcome {
+    match given.map_or("", str::trim) {
+        "" | "-1" => Ok(()),
+        _ => Err(Failure::usage(
+            "--op_ids_to_skip numbers the nodes of Paddle's graph, which exist there only; name them by --keep-fp32 NODE, as \
+             `qc check -v` lists them",
+        )),
+    }
+}
+
+/// The types of a list; one that is empty names none.
+fn types(given: &[String]) -> Vec<String> {
+    given.iter().map(|item| item.trim().to_string()).filter(|item| !item.is_empty()).collect()
 }
 
 /// The patterns of `--keep-fp32`, with those of files in the place of their names.

@@ -2,27 +2,15 @@
 
 use crate::args::percentage;
 use crate::failure::{Failure, Outcome, USAGE};
+use crate::metric::{Apart, Confusion, Metric, answers};
 use crate::pictures::in_parallel;
 use crate::samples::{Part, Program, SampleArgs, Samples};
 use crate::ui::Ui;
-use clap::{Args, ValueEnum};
-use qc_compiler::compare::{Difference, Differences};
+use clap::Args;
 use qc_compiler::mixed::{Choice, Found, Goal, search};
 use qc_compiler::{CompileOptions, Compiler, Context, ContextOptions, ModelFile, Precision, Predictor, Shapes};
 use qc_runtime::{Elem, IoInfo};
 use std::time::{Duration, Instant};
-
-/// How outputs of both are compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Metric {
-    /// The least cosine of an output, in percent
-    #[default]
-    Cosine,
-    /// Rows of the first output whose largest value is at the same place, in percent
-    Top1,
-    /// The least ratio of signal to error of an output, in decibels
-    Snr,
-}
 
 /// What is asked for.
 #[derive(Args, Clone, Debug, Default)]
@@ -37,6 +25,9 @@ pub struct MixedArgs {
     /// How results are compared
     #[arg(long, value_enum, default_value_t, requires = "target_drop")]
     pub metric: Metric,
+    /// Which score is that of no symbol, for --metric ctc
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "target_drop")]
+    pub blank: usize,
     /// How long to search; what is best then is taken
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub budget: Duration,
@@ -105,12 +96,7 @@ impl MixedArgs {
     pub fn text(&self, found: &Found) -> String {
         let (metric, goal) = self.goal();
         let unit = if metric == Metric::Snr { " dB" } else { " %" };
-        let name = match metric {
-            Metric::Cosine => "cosine",
-            Metric::Top1 => "top-1",
-            Metric::Snr => "snr",
-        };
-        let mut text = format!("{name:<9}{:.2}{unit} with everything in INT8", found.without);
+        let mut text = format!("{:<9}{:.2}{unit} with everything in INT8", metric.name(), found.without);
         if !found.kept.is_empty() {
             text += &format!(", {:.2}{unit} with {} ops in f32", found.score, found.ops);
         }
@@ -138,7 +124,7 @@ impl MixedArgs {
         ui: Ui,
     ) -> Outcome<Found> {
         if self.target_drop.is_some() && self.metric == Metric::Snr {
-            let text = "a drop in percent is for --metric cosine and top1; give --target-snr in decibels";
+            let text = "a drop in percent is for --metric cosine, top1, f1 and ctc; give --target-snr in decibels";
             return Err(Failure::new(USAGE, text));
         }
         let until = Instant::now() + self.budget;
@@ -200,37 +186,36 @@ impl<'a> Judge<'a> {
     fn score(&self, kept: &[String]) -> Outcome<f64> {
         let keep_fp32 = self.options.keep_fp32.iter().chain(kept).cloned().collect();
         let options = CompileOptions { keep_fp32, ..self.options.clone() };
-        let (mut differences, mut same, mut rows) = (Differences::new(), 0, 0);
+        let metric = self.args.goal().0;
+        let (mut apart, mut classes, mut same, mut rows) = (Apart::default(), Confusion::default(), 0, 0);
         for (part, right) in self.parts.iter().zip(&self.right) {
             let whole = Whole::make(&Compiler::new(options.clone()), self.file, &part.program.at)?;
+            let shape = first_of_floats(part.program.predictor.outputs());
             for (got, right) in self.run(&whole.predictor, part, outputs)?.iter().zip(right) {
-                for (i, (right, got)) in right.iter().zip(got).enumerate() {
-                    let name = format!("{i}");
-                    differences.entry(name).or_insert_with(Difference::default).observe(right, got);
+                apart.observe(right, got);
+                if metric.is_of_numbers() {
+                    continue;
                 }
-                let n = part.program.predictor.outputs().first().and_then(|io| io.shape.last().copied()).unwrap_or(1);
-                let (a, b) = (places(right, n), places(got, n));
-                same += a.iter().zip(&b).filter(|(a, b)| a == b).count();
-                rows += a.len();
+                let say = |outputs: &[Vec<f32>]| {
+                    outputs.first().map_or(Vec::new(), |values| answers(metric, values, shape, self.args.blank))
+                };
+                let (right, got) = (say(right), say(got));
+                same += right.iter().zip(&got).filter(|(right, got)| right == got).count();
+                rows += right.len();
+                right.iter().flatten().zip(got.iter().flatten()).for_each(|(right, got)| classes.observe(*right, *got));
             }
         }
-        let least = |of: fn(&Difference) -> f64| differences.values().map(of).fold(f64::INFINITY, f64::min);
-        Ok(match self.args.goal().0 {
-            Metric::Cosine => 100.0 * least(Difference::cosine),
-            Metric::Snr => least(Difference::sqnr),
-            Metric::Top1 => 100.0 * same as f64 / f64::from(u32::try_from(rows.max(1)).unwrap_or(u32::MAX)),
+        Ok(match metric {
+            Metric::Cosine | Metric::Snr => apart.score(metric),
+            Metric::Top1 | Metric::Ctc => 100.0 * same as f64 / rows.max(1) as f64,
+            Metric::F1 => classes.f1(),
         })
     }
 }
 
-/// Places of the largest values in rows of `n` of the first output.
-fn places(outputs: &[Vec<f32>], n: usize) -> Vec<usize> {
-    let largest = |row: &[f32]| {
-        let best =
-            row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
-        best.0
-    };
-    outputs.first().map_or(Vec::new(), |values| values.chunks(n.max(1)).map(largest).collect())
+/// The shape of the first float output.
+fn first_of_floats(outputs: &[IoInfo]) -> &[usize] {
+    outputs.iter().find(|io| io.elem == Elem::F32).map_or(&[], |io| &io.shape)
 }
 
 /// The float outputs of the last run.

@@ -5,7 +5,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use support::{Shell, digits, field, npy};
+use support::{Shell, digits, field, npy, one_op};
 
 /// Pictures with the results of others, which belong to the runtime's tests.
 fn goldens() -> PathBuf {
@@ -40,17 +40,7 @@ fn bin(count: i64, pictures: &[f32], labels: &[i64]) -> Vec<u8> {
 
 /// A model of pictures of 3 x 2 x 2 whose scores are the picture's numbers, as ONNX.
 fn identity() -> Vec<u8> {
-    let dim = |n: u8| field(1, &[8, n]);
-    let value = |name: &str, dims: &[u8]| {
-        let shape: Vec<u8> = dims.iter().flat_map(|n| dim(*n)).collect();
-        let tensor = [vec![8, 1], field(2, &shape)].concat();
-        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
-    };
-    let node = [field(1, b"x"), field(2, b"y"), field(3, b"n"), field(4, b"Flatten")].concat();
-    let graph =
-        [field(1, &node), field(2, b"g"), field(11, &value("x", &[1, 3, 2, 2])), field(12, &value("y", &[1, 12]))]
-            .concat();
-    [vec![8, 8], field(7, &graph), field(8, &[16, 13])].concat()
+    one_op("Flatten", &[1, 3, 2, 2], &[1, 12])
 }
 
 #[test]

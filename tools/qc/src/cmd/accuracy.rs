@@ -1,63 +1,81 @@
-//! `qc accuracy`: top-1 and top-5 over a list of labelled pictures.
+//! `qc accuracy`: how often a model is right on labelled samples, alone or beside its float and its emulated form.
 
-use crate::args::ModelArgs;
-use crate::arrays::{self, Named};
-use crate::failure::{CHECK, Failure, Outcome};
-use crate::given::{Given, Pictures};
-use crate::model::{Model, classes, open, top};
-use crate::paddle_bin::PaddleBin;
+mod answers;
+mod report;
+mod samples;
+mod testers;
+
+use super::profile;
+use crate::args::{ModelArgs, PrecisionArg};
+use crate::failure::{CHECK, Failure, MODEL, Outcome};
+use crate::metric::Metric;
+use crate::model::{Model, classes, is_folder, is_shared_object, open};
 use crate::paths::Paths;
-use crate::pictures::{Listed, default_threads, in_parallel, read_text};
-use crate::preprocess::{self, PresetArg};
+use crate::pictures::{default_threads, read_text};
 use crate::ui::{JsonArgs, Ui};
+use answers::{Best, Form, KEPT, Question};
 use clap::Args;
-use qc_ir::HostTensor;
-use qc_runtime::Context;
-use qc_runtime::pictures::{Preset, Size};
-use serde_json::{Map, Value, json};
+use qc_compiler::batch::Data;
+use qc_compiler::{CompileOptions, Compiler};
+use report::{Against, Judge, Judged, Truth, percent};
+use samples::{DataArgs, Loaded, Samples};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use testers::{Target, Testers};
 
-/// Classes of each picture that are kept.
-const KEPT: usize = 5;
+/// How long each model is profiled.
+const PROFILED: Duration = Duration::from_secs(1);
 
-/// Measure accuracy over labelled pictures.
+/// Measure accuracy over labelled samples, of one model or of several side by side.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   qc accuracy resnet50.so --data val_list.txt --image-dir val/ --preprocess imagenet
   qc accuracy digits.so --data test.npz
   qc accuracy resnet50.so --data int8_full_val.bin
-  qc accuracy int8.so --data val/list.txt --preprocess imagenet --compare float.txt --min-top1 76")]
+  qc accuracy int8.so --ref float.onnx --qat qat_model/ --data val.bin --max-drop 0.5
+  qc accuracy int8.so --data val/list.txt --preprocess imagenet --compare float.txt --min-top1 76
+  qc accuracy --quant_model=qat/ --fp32_model=fp32/ --infer_data=int8_full_val.bin --batch_size=50 --batch_num=1000 \\
+      --acc_diff_threshold=0.01 --ops_to_quantize=conv2d,pool2d
+  qc accuracy --quant_model=ernie_qat/ --infer_data=1.8w.bs1 --labels=label.xnli.dev --batch_size=50 --acc_diff_threshold=0.01
+
+Models that are compared run on the same samples in turns. A drop is that of the metric against the first line of the table, with the 95 %
+interval of matched pairs (Agresti and Min 2005). Latency is the median of runs of -b samples; throughput that of all --threads.")]
 pub struct Accuracy {
     /// A model, compiled in this process, or a compiled .so
-    model: PathBuf,
-    /// Samples with their classes: a list of pictures, lines of `<file> <class>`, a folder with one of pictures for each class,
-    /// Paddle's .bin, or an .npz file with arrays named as inputs and one of classes
-    #[arg(long, value_name = "SRC", alias = "labels")]
-    data: PathBuf,
-    /// The folder a list's files are in; the list's own by default
-    #[arg(long, value_name = "DIR", alias = "images")]
-    image_dir: Option<PathBuf>,
+    #[arg(required_unless_present_any = ["model_option", "quant_model"])]
+    model: Option<PathBuf>,
+    /// The same as an option
+    #[arg(long = "model", id = "model_option", value_name = "MODEL", aliases = ["infer_model", "int8_model"],
+          conflicts_with_all = ["model", "quant_model"])]
+    model_option: Option<PathBuf>,
+    /// Compare with this model in floats: a model, whose quantization is removed, or a compiled .so
+    #[arg(long = "ref", value_name = "MODEL", alias = "fp32_model")]
+    reference: Option<PathBuf>,
+    /// Compare with this model computed as its fake-quant ops or pairs are written, in floats
+    #[arg(long, value_name = "MODEL", conflicts_with = "quant_model")]
+    qat: Option<PathBuf>,
     #[command(flatten)]
-    preset: PresetArg,
-    /// The array of classes in an .npz file
-    #[arg(long, value_name = "NAME", default_value = "label")]
-    label_array: String,
+    data: DataArgs,
+    /// How answers are judged: `top1`, `f1` and `ctc` by labels, `cosine` and `snr` by the outputs of --ref or --qat
+    #[arg(long, value_enum, default_value_t = Metric::Top1)]
+    metric: Metric,
+    /// Which score is that of no symbol, for --metric ctc
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    blank: usize,
     /// Which accuracies to report, up to 5
     #[arg(long, value_name = "K,...", value_delimiter = ',', default_value = "1,5",
           value_parser = clap::value_parser!(u8).range(1..=5))]
     topk: Vec<u8>,
-    /// Pictures per run
-    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Samples per run
+    #[arg(short, long, value_name = "N", default_value_t = 8, aliases = ["batch_size", "batch-size"],
+          value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-    /// Pictures worked on at once
+    /// Samples worked on at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// Use the first N pictures only
-    #[arg(short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    n: Option<u32>,
     /// Number of the first class among the outputs: 1 for models with a background class
     #[arg(long, value_name = "N", default_value_t = 0)]
     class_offset: u32,
@@ -74,249 +92,288 @@ pub struct Accuracy {
     /// Fail with status 1 below this top-1 accuracy in percent
     #[arg(long, value_name = "PERCENT")]
     min_top1: Option<f64>,
-    /// Fail with status 1 below this agreement with --compare in percent
-    #[arg(long, value_name = "PERCENT", requires = "compare")]
+    /// Fail with status 1 below this agreement in percent, with --compare or else with --ref or --qat
+    #[arg(long, value_name = "PERCENT")]
     min_agreement: Option<f64>,
+    /// Fail with status 1 if the metric is more than POINTS below that of --ref, or of --qat where that is not given
+    #[arg(long, value_name = "POINTS")]
+    max_drop: Option<f64>,
     #[command(flatten)]
     options: ModelArgs,
     #[command(flatten)]
+    testers: Testers,
+    #[command(flatten)]
     json: JsonArgs,
-}
-
-/// The best classes of one picture.
-struct Best {
-    /// Best first; equal scores by class.
-    classes: Vec<i64>,
-    /// All classes that have the best score.
-    tied: Vec<i64>,
-}
-
-/// What was found.
-struct Found {
-    /// Right answers among the best k, per entry of `--topk`.
-    right: Vec<(u8, usize)>,
-    /// Pictures.
-    n: usize,
-    /// Agreements and pictures compared.
-    agreement: Option<(usize, usize)>,
-    /// Pictures whose best score several classes have.
-    ties: usize,
-    /// Pictures that are right, each counting by the chance that one of its best classes, drawn blindly, is the right one.
-    drawn: f64,
-    seconds: f64,
 }
 
 impl Accuracy {
     /// What the command reads and writes.
     pub fn paths(&self) -> Paths {
-        let read = std::iter::once(&self.data).chain(&self.image_dir).chain(&self.compare).chain(self.options.files());
-        Paths::default().reads([&self.model]).reads(read).writes(&self.predictions).writes(self.json.file())
+        let models = [&self.model, &self.model_option, &self.reference, &self.qat, &self.testers.quant_model];
+        let read = self.data.files().chain(&self.compare).chain(self.options.files());
+        let read = read.chain(models.into_iter().flatten());
+        Paths::default().reads(read).writes(&self.predictions).writes(self.json.file())
     }
 
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
+        self.testers.check(ui)?;
         let baseline = self.compare.as_deref().map(read_predictions).transpose()?;
-        let model = open(&self.model, &self.options, usize::from(self.batch), Vec::new())?;
-        let (list, source) = self.source(&model, ui)?;
-        self.check_classes(&model, &list)?;
+        let loaded = self.data.load()?;
+        let mut forms = self.forms(&loaded, ui)?;
+        self.check_options(&forms)?;
+        let numbers = self.metric.is_of_numbers();
+        let first = forms.first().ok_or_else(nothing)?;
+        let most = self.testers.most(usize::from(self.batch));
+        let samples = self.data.samples(loaded, &first.model, !numbers, most, ui)?;
+        for form in &mut forms {
+            form.wiring = samples.wiring(&form.model, self.data.path())?;
+            if !numbers {
+                form.output = Some(form.model.scores_output(self.output.as_deref())?);
+                self.check_classes(form, &samples)?;
+            }
+        }
         let start = Instant::now();
-        let best = self.predict(&model, &source, &list, ui)?;
-        let found = self.judge(&list, &best, baseline.as_ref(), start.elapsed().as_secs_f64())?;
-        if let Some(path) = &self.predictions {
-            qc_compiler::write_whole(path, predictions(&list, &best).as_bytes())?;
+        let question = self.question(&samples);
+        let answers = question.ask(&forms, &samples, ui)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let truth = Truth::of(self.metric, &samples);
+        let judge = Judge { metric: self.metric, truth: &truth, topk: &self.topk, workers: question.workers };
+        let all = judge.all(&forms, &answers);
+        let agreement = baseline.map(|known| self.agreement(&samples, &all, &known)).transpose()?;
+        if let (Some(path), Some(last)) = (&self.predictions, all.last()) {
+            qc_compiler::write_whole(path, predictions(&samples, question.answers_each(), last).as_bytes())?;
         }
-        ui.result(&self.json, || found.json(), || found.text())?;
-        self.check(&found)
+        let done = Done { judge: &judge, all: &all, samples: samples.names.len(), agreement, seconds };
+        let lines = || self.testers.lines(&judge, &all, question.threads, self.data.labels_beside().is_some());
+        ui.result(&self.json, || done.json(), || done.text() + &lines())?;
+        if self.testers.profiles() {
+            self.profile(&question, &forms, &samples, ui)?;
+        }
+        self.check(&done)?;
+        self.testers.verdict(&all)
     }
 
-    /// What is to be classified, and how it gets into the model.
-    fn source(&self, model: &Model, ui: Ui) -> Outcome<(Vec<Listed>, Source)> {
-        let given = Given::open(&self.data, self.image_dir.as_deref())?;
-        if self.preset.is_given() && !matches!(given, Given::Pictures(_)) {
-            return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
-        }
-        let (mut list, source) = match given {
-            Given::Arrays(arrays) => self.arrays(model, &self.data, arrays)?,
-            Given::Bin(bin) => of_bin(model, bin)?,
-            Given::Pictures(Pictures { list, dir, .. }) => self.pictures(model, list, dir, ui)?,
+    /// The models, the one that others are compared with first.
+    fn forms(&self, loaded: &Loaded, ui: Ui) -> Outcome<Vec<Form<'_>>> {
+        let main = self.model.as_ref().or(self.model_option.as_ref()).or(self.testers.quant_model.as_ref());
+        let qat = self.qat.as_ref().or(self.testers.quant_model.as_ref());
+        let plain = ModelArgs {
+            shape: self.options.shape.clone(),
+            constant: self.options.constant.clone(),
+            limits: self.options.limits.clone(),
+            ..ModelArgs::default()
         };
-        list.truncate(self.n.map_or(usize::MAX, |n| n as usize));
-        Ok((list, source))
-    }
-
-    /// Refuses classes that the model does not have: no answer could be right.
-    fn check_classes(&self, model: &Model, list: &[Listed]) -> Outcome {
-        let output = model.scores_output(self.output.as_deref())?;
-        let n = classes(&model.predictor.outputs()[output]) as i64;
-        let first = -i64::from(self.class_offset);
-        let beyond = |l: &&Listed| l.label.is_some_and(|class| !(first..first + n).contains(&class));
-        let Some(bad) = list.iter().find(beyond) else { return Ok(()) };
-        let (class, last) = (bad.label.unwrap_or_default(), first + n - 1);
-        let text = format!("`{}` is of class {class}; the model's classes are {first} to {last}", bad.file);
-        Err(Failure::content(&self.data, format!("{text}; --class-offset says where they begin")))
-    }
-
-    fn pictures(&self, model: &Model, list: Vec<Listed>, dir: PathBuf, ui: Ui) -> Outcome<(Vec<Listed>, Source)> {
-        let preset = self.preset.get()?.ok_or_else(unprepared)?;
-        let labels = &self.data;
-        if let Some(bad) = list.iter().find(|l| l.label.is_none()) {
-            return Err(Failure::content(labels, format!("`{}` has no class; lines are `<file> <class>`", bad.file)));
+        let params = if self.testers.quant_model.is_some() { self.options.params.clone() } else { None };
+        let emulated = ModelArgs { exact_qdq: true, params, ..plain.clone() };
+        let floats = ModelArgs { precision: PrecisionArg::Fp32, ..plain };
+        let given = [
+            ("ref", self.reference.as_ref(), &floats, Target::Fp32),
+            ("qat", qat, &emulated, Target::Quant),
+            ("model", main, &self.options, Target::Int8),
+        ];
+        let mut forms = Vec::new();
+        for (name, path, args, target) in given {
+            let Some(path) = path.filter(|_| self.testers.wants(target)) else { continue };
+            let found = compiled_in(path)?;
+            let is_compiled = is_shared_object(&found)?;
+            let none = ModelArgs { skip_weights_check: self.options.skip_weights_check, ..ModelArgs::default() };
+            // Options of the other models are no demand on one that is compiled.
+            let args = if is_compiled && name != "model" { &none } else { args };
+            if name == "qat" && is_compiled {
+                return Err(compiled_already(path));
+            }
+            let (model, shapes) = self.form(&found, args, is_compiled, loaded)?;
+            if name == "qat" && !states_scales(path, args, shapes)? {
+                let text = "states no scale for any tensor, so what is emulated of it are its floats";
+                ui.warn(&format!("{}: {text}", path.display()));
+            }
+            let rows = match model.predictor.inputs() {
+                [io, ..] if !io.batched => io.shape.first().copied().unwrap_or(1).max(1),
+                _ => model.predictor.batch_near(usize::from(self.batch)),
+            };
+            forms.push(Form { name, path, model, output: None, wiring: Vec::new(), rows });
         }
-        preprocess::compare(preprocess::recorded(&model.note), &preset, ui);
-        let size = preset.size_of(&model.picture_input()?.shape)?;
-        Ok((list, Source::Pictures { preset, size, dir }))
+        Ok(forms)
     }
 
-    fn arrays(&self, model: &Model, data: &Path, mut arrays: Vec<Named>) -> Outcome<(Vec<Listed>, Source)> {
-        let at = arrays.iter().position(|(name, _)| name.as_deref() == Some(&self.label_array));
-        let at =
-            at.ok_or_else(|| Failure::content(data, format!("holds no array '{}' of classes", self.label_array)))?;
-        let labels = arrays.swap_remove(at).1;
-        let tensors = arrays::assign(model.predictor.inputs(), vec![(None, arrays)])?;
-        for (io, tensor) in model.predictor.inputs().iter().zip(&tensors) {
-            let n = arrays::batch_of(io, tensor)?;
-            if !io.batched || n != labels.len() {
-                let text = format!("input '{}' gets {n} samples, there are {} classes", io.name, labels.len());
+    /// A model, and the shapes of the data if it leaves open what they say.
+    fn form(&self, path: &Path, args: &ModelArgs, is_compiled: bool, loaded: &Loaded) -> Outcome<(Model, Data)> {
+        let batch = usize::from(self.batch);
+        let alone = open(path, args, batch, Vec::new());
+        match alone {
+            Err(e) if !is_compiled && e.status == MODEL => {
+                let options = args.options()?;
+                let names = Compiler::new(options.clone()).input_names(&args.open(path, &options)?)?;
+                match loaded.shapes(&names, batch) {
+                    shapes if shapes.is_empty() => Err(e),
+                    shapes => Ok((open(path, args, batch, shapes.clone())?, shapes)),
+                }
+            }
+            other => Ok((other?, Data::new())),
+        }
+    }
+
+    /// Refuses options that ask for what is not there.
+    fn check_options(&self, forms: &[Form<'_>]) -> Outcome {
+        if forms.is_empty() {
+            return Err(nothing());
+        }
+        let several = forms.len() > 1 && forms.last().is_some_and(|form| form.name == "model");
+        let refuse = |text: &str| Err(Failure::usage(text));
+        if !several && self.metric.is_of_numbers() {
+            return refuse("--metric cosine and snr compare outputs; give the model to compare with by --ref or --qat");
+        }
+        if !several && self.max_drop.is_some() {
+            return refuse("--max-drop is a drop against another model; give it by --ref or --qat");
+        }
+        if !several && self.testers.acc_diff_threshold.is_some() && self.testers.targets.is_empty() {
+            return refuse("--acc_diff_threshold needs --quant_model, --qat or --ref to compare with");
+        }
+        if self.metric == Metric::Snr && self.max_drop.is_some() {
+            return refuse("--max-drop is in points of a percentage; --metric snr is in decibels");
+        }
+        if !several && self.min_agreement.is_some() && self.compare.is_none() {
+            return refuse("--min-agreement needs --compare, --ref or --qat");
+        }
+        if self.metric != Metric::Top1 && (self.min_top1.is_some() || self.compare.is_some()) {
+            return refuse("--min-top1 and --compare are for --metric top1");
+        }
+        if self.min_top1.is_some() && !self.topk.contains(&1) {
+            return refuse("--min-top1 needs 1 among --topk");
+        }
+        if self.predictions.is_some() && self.metric.is_of_numbers() {
+            return refuse("--predictions writes classes; --metric cosine and snr have none");
+        }
+        Ok(())
+    }
+
+    /// What is asked of all models.
+    fn question<'a>(&'a self, samples: &Samples) -> Question<'a> {
+        let per = samples.labels.as_ref().map_or(1, |labels| labels.per);
+        let workers = match self.testers.num_threads {
+            Some(_) => 1,
+            None => self.threads.map_or_else(default_threads, usize::from),
+        };
+        Question {
+            metric: self.metric,
+            per,
+            offset: i64::from(self.class_offset),
+            blank: self.blank,
+            data: self.data.path(),
+            threads: self.testers.num_threads.unwrap_or(1),
+            workers,
+            skip: self.testers.skip_batch_num.map_or(0, |n| n as usize * usize::from(self.batch)),
+        }
+    }
+
+    /// Refuses labels that the model does not have: no answer could be right.
+    fn check_classes(&self, form: &Form<'_>, samples: &Samples) -> Outcome {
+        let Some((output, labels)) = form.output.zip(samples.labels.as_ref()) else { return Ok(()) };
+        let io = &form.model.predictor.outputs()[output];
+        let data = self.data.path();
+        let n = match self.metric {
+            Metric::Ctc => io.shape.last().copied().unwrap_or(1),
+            _ if classes(io).is_multiple_of(labels.per) => classes(io) / labels.per,
+            _ => {
+                let text = format!("holds {} labels for each sample, output '{}' is {io}", labels.per, io.name);
                 return Err(Failure::content(data, text));
             }
+        };
+        if self.metric == Metric::Ctc && (self.blank >= n || io.shape.len() < 3) {
+            let text = format!(
+                "output '{}' is {io}; --metric ctc needs [n, steps, scores] with --blank below scores",
+                io.name
+            );
+            return Err(Failure::usage(text));
         }
-        let listed = |i: usize| Listed { file: i.to_string(), label: labels.int(i) };
-        Ok(((0..labels.len()).map(listed).collect(), Source::Arrays(tensors)))
-    }
-
-    /// The best classes of every picture.
-    fn predict(&self, model: &Model, source: &Source, list: &[Listed], ui: Ui) -> Outcome<Vec<Best>> {
-        let output = model.scores_output(self.output.as_deref())?;
-        let rows = match model.predictor.inputs() {
-            [io, ..] if !io.batched => io.shape.first().copied().unwrap_or(1),
-            _ => model.predictor.batch_near(usize::from(self.batch)),
-        };
-        let bar = ui.progress(list.len(), "accuracy");
-        let threads = self.threads.map_or_else(default_threads, usize::from);
-        let job = Job { source, output, offset: i64::from(self.class_offset) };
-        let work = |context: &mut Context, chunk: usize| {
-            let from = chunk * rows;
-            let part = &list[from..(from + rows).min(list.len())];
-            let best = job.run(context, part, from, rows)?;
-            bar.inc(part.len() as u64);
-            Ok(best)
-        };
-        let (best, _) = in_parallel(list.len().div_ceil(rows), threads, || model.context(Some(1)), work)?;
-        bar.finish_and_clear();
-        Ok(best.into_iter().flatten().collect())
-    }
-
-    fn judge(
-        &self,
-        list: &[Listed],
-        best: &[Best],
-        baseline: Option<&HashMap<String, i64>>,
-        seconds: f64,
-    ) -> Outcome<Found> {
-        let hits = |k: usize| {
-            let hit = |(l, b): &(&Listed, &Best)| b.classes.iter().take(k).any(|&class| Some(class) == l.label);
-            list.iter().zip(best).filter(hit).count()
-        };
-        let right = self.topk.iter().map(|&k| (k, hits(usize::from(k)))).collect();
-        let agreement = baseline.map(|known| {
-            let known = list.iter().zip(best).filter_map(|(l, b)| Some((known.get(&l.file)?, b)));
-            let pairs: Vec<(&i64, &Best)> = known.collect();
-            (pairs.iter().filter(|(class, b)| b.tied.contains(class)).count(), pairs.len())
-        });
-        if let (Some((_, 0)), Some(path)) = (agreement, &self.compare) {
-            return Err(Failure::content(path, "names no picture of the list"));
-        }
-        let ties = best.iter().filter(|b| b.tied.len() > 1).count();
-        let drawn = drawn(list, best);
-        Ok(Found { right, n: list.len(), agreement, ties, drawn, seconds })
-    }
-
-    fn check(&self, found: &Found) -> Outcome {
-        if let Some(least) = self.min_top1 {
-            let top1 = found.right.iter().find(|(k, _)| *k == 1).map(|(_, n)| percent(*n, found.n));
-            let top1 = top1.ok_or_else(|| Failure::usage("--min-top1 needs 1 among --topk"))?;
-            if top1 < least {
-                return Err(Failure::new(CHECK, format!("FAILED: top-1 {top1:.2} % is below {least} %")));
+        let first = -i64::from(self.class_offset);
+        let known = first..first + n as i64;
+        for (i, name) in samples.names.iter().enumerate() {
+            if let Some(class) = labels.of(i).flatten().find(|class| !known.contains(class)) {
+                let text =
+                    format!("`{name}` is of class {class}; the model's classes are {first} to {}", known.end - 1);
+                return Err(Failure::content(data, format!("{text}; --class-offset says where they begin")));
             }
         }
-        if let (Some(least), Some((same, n))) = (self.min_agreement, found.agreement)
-            && percent(same, n) < least
+        Ok(())
+    }
+
+    /// Agreements of the last model with stored predictions, and pictures compared.
+    fn agreement(
+        &self,
+        samples: &Samples,
+        all: &[Judged<'_>],
+        known: &HashMap<String, i64>,
+    ) -> Outcome<(usize, usize)> {
+        let best = all.last().map_or(&[][..], |judged| &judged.answers.best);
+        let known = samples.names.iter().zip(best).filter_map(|(name, best)| Some((known.get(name)?, best)));
+        let pairs: Vec<(&i64, &Best)> = known.collect();
+        if let (true, Some(path)) = (pairs.is_empty(), &self.compare) {
+            return Err(Failure::content(path, "names no picture of the list"));
+        }
+        Ok((pairs.iter().filter(|(class, best)| best.tied.contains(class)).count(), pairs.len()))
+    }
+
+    /// Steps of every model on the first samples.
+    fn profile(&self, question: &Question<'_>, forms: &[Form<'_>], samples: &Samples, ui: Ui) -> Outcome {
+        for form in forms {
+            let mut context = form.model.context(Some(question.threads))?;
+            let n = form.rows.min(samples.names.len());
+            form.feed(&mut context, &samples.part(0, n, question.data)?, (0, n), n)?;
+            context.run()?;
+            let steps = profile::steps(&mut context, form.model.note.weights_bytes, PROFILED, true)?;
+            ui.note(&format!("\n{}\n{}", form.path.display(), steps.text(ui.verbose)));
+        }
+        Ok(())
+    }
+
+    /// Whether what was found is as good as asked for.
+    fn check(&self, done: &Done<'_>) -> Outcome {
+        let Some(last) = done.all.last() else { return Ok(()) };
+        let failed = |text: String| Err(Failure::new(CHECK, format!("FAILED: {text}")));
+        let top1 = last.right.iter().find(|(k, _)| *k == 1).map(|(_, n)| percent(*n, last.n));
+        if let Some((least, top1)) = self.min_top1.zip(top1).filter(|(least, top1)| top1 < least) {
+            return failed(format!("top-1 {top1:.2} % is below {least} %"));
+        }
+        let stored = done.agreement.map(|(same, n)| percent(same, n));
+        let agreement = stored.or(last.against.and_then(|against| against.agreement));
+        if let Some((least, same)) = self.min_agreement.zip(agreement).filter(|(least, same)| same < least) {
+            return failed(format!("agreement {same:.2} % is below {least} %"));
+        }
+        if let (Some(most), Some(Against { points: Some(points), interval, .. })) = (self.max_drop, last.against)
+            && points > most
         {
-            let text = format!("FAILED: agreement {:.2} % is below {least} %", percent(same, n));
-            return Err(Failure::new(CHECK, text));
+            let within = interval.map_or(String::new(), |[low, high]| format!(" (95 %: {low:.2} to {high:.2})"));
+            return failed(format!("{} drops by {points:.2} points{within}, more than {most}", self.metric.name()));
         }
         Ok(())
     }
 }
 
-/// The refusal of pictures without a preset.
-fn unprepared() -> Failure {
-    Failure::usage("--preprocess is missing: how the model's pictures are prepared; -h lists presets")
+/// Whether there is anything to emulate in a model of these shapes.
+fn states_scales(path: &Path, args: &ModelArgs, data: Data) -> Outcome<bool> {
+    let options = CompileOptions { data, ..args.options()? };
+    let file = args.open(path, &options)?;
+    Ok(Compiler::new(options).states_scales(&file)?)
 }
 
-/// The pictures of Paddle's binary form.
-fn of_bin(model: &Model, bin: PaddleBin) -> Outcome<(Vec<Listed>, Source)> {
-    bin.fits(model.picture_input()?)?;
-    let labels = bin.labels()?.into_iter().enumerate();
-    let list = labels.map(|(i, label)| Listed { file: format!("#{i}"), label: Some(label) }).collect();
-    Ok((list, Source::Bin(bin)))
+/// The refusal of targets without a model.
+fn nothing() -> Failure {
+    Failure::usage("none of the --targets has a model; quant and int8 are of --quant_model, fp32 of --fp32_model")
 }
 
-/// Where samples come from.
-enum Source {
-    /// Files.
-    Pictures { preset: Preset, size: Size, dir: PathBuf },
-    /// Paddle's binary form.
-    Bin(PaddleBin),
-    /// One tensor per input.
-    Arrays(Vec<HostTensor>),
+/// The refusal of a `.so` whose fake-quant graph is wanted.
+fn compiled_already(path: &Path) -> Failure {
+    let text =
+        "is compiled already, so its pairs cannot be computed as written; give the model that it was compiled of";
+    Failure::usage(format!("{} {text}", path.display()))
 }
 
-/// What each thread needs to know.
-struct Job<'a> {
-    source: &'a Source,
-    output: usize,
-    offset: i64,
-}
-
-impl Job<'_> {
-    /// The best classes of the samples of `part`, which begin at `from`; a full run has `rows` of them.
-    fn run(&self, context: &mut Context, part: &[Listed], from: usize, rows: usize) -> Outcome<Vec<Best>> {
-        // A model for one batch only is filled up; the rest of its answers is dropped.
-        let batched = context.inputs().first().is_none_or(|io| io.batched);
-        let batch = if !batched { 1 } else { part.len() };
-        debug_assert!(part.len() <= rows);
-        match self.source {
-            Source::Pictures { preset, size, dir } => {
-                let buffer = context.input_mut::<f32>(0, batch)?;
-                for (listed, to) in part.iter().zip(buffer.chunks_exact_mut(preset.values(*size))) {
-                    preset.load(&dir.join(&listed.file), *size, to)?;
-                }
-            }
-            Source::Bin(bin) => {
-                let buffer = context.input_mut::<f32>(0, batch)?;
-                for (i, to) in buffer.chunks_exact_mut(bin.values).take(part.len()).enumerate() {
-                    bin.load(from + i, to)?;
-                }
-            }
-            Source::Arrays(tensors) => {
-                for (i, tensor) in tensors.iter().enumerate() {
-                    arrays::feed_rows(context, i, tensor, from, batch)?;
-                }
-            }
-        }
-        context.run()?;
-        let n = classes(&context.outputs()[self.output]);
-        let scores = context.output::<f32>(self.output)?;
-        let class = |i: usize| i as i64 - self.offset;
-        let best = |row: &[f32]| {
-            let classes = top(row, KEPT);
-            let best = classes.first().map_or(f32::NAN, |(_, score)| *score);
-            let tied = row.iter().enumerate().filter(|(_, score)| **score == best).map(|(i, _)| class(i)).collect();
-            Best { classes: classes.into_iter().map(|(i, _)| class(i)).collect(), tied }
-        };
-        Ok(scores.chunks_exact(n).take(part.len()).map(best).collect())
-    }
+/// The `.so` of a folder that `qc compile --int8_model_save_path` wrote, or the path itself.
+fn compiled_in(path: &Path) -> Outcome<PathBuf> {
+    let inside = path.join(super::compile::SAVED);
+    Ok(if is_folder(path)? && inside.is_file() { inside } else { path.into() })
 }
 
 /// The best class by file of a file written with `--predictions`.
@@ -331,70 +388,84 @@ fn read_predictions(path: &Path) -> Outcome<HashMap<String, i64>> {
     all.ok_or_else(|| Failure::content(path, "lines must be `<file> <class> <best classes>`"))
 }
 
-fn predictions(list: &[Listed], best: &[Best]) -> String {
-    let line = |(l, b): (&Listed, &Best)| {
-        let classes: Vec<String> = l.label.iter().chain(&b.classes).map(i64::to_string).collect();
-        format!("{} {}\n", l.file, classes.join(" "))
+/// Answers as lines; each sample has `each` of them.
+fn predictions(samples: &Samples, each: usize, judged: &Judged<'_>) -> String {
+    let line = |(i, best): (usize, &Best)| {
+        let (sample, step) = (i / each, i % each);
+        let label = samples.labels.as_ref().and_then(|labels| labels.of(sample).nth(step)).flatten();
+        let classes: Vec<String> = label.iter().chain(best.classes.iter().take(KEPT)).map(i64::to_string).collect();
+        format!("{} {}\n", samples.names[sample], classes.join(" "))
     };
-    list.iter().zip(best).map(line).collect()
+    judged.answers.best.iter().enumerate().map(line).collect()
 }
 
-/// How many pictures are right if one of the best classes of each is drawn blindly.
-fn drawn(list: &[Listed], best: &[Best]) -> f64 {
-    let chance = |(l, b): (&Listed, &Best)| match l.label {
-        Some(class) if b.tied.contains(&class) => 1.0 / b.tied.len() as f64,
-        _ => 0.0,
-    };
-    list.iter().zip(best).map(chance).sum()
+/// What was found.
+struct Done<'a> {
+    judge: &'a Judge<'a>,
+    /// The model that is asked about is the last.
+    all: &'a [Judged<'a>],
+    samples: usize,
+    /// Agreements with stored predictions, and pictures compared.
+    agreement: Option<(usize, usize)>,
+    seconds: f64,
 }
 
-fn percent(part: usize, whole: usize) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
-}
+impl Done<'_> {
+    fn per_second(&self) -> f64 {
+        self.samples as f64 / self.seconds.max(1e-9)
+    }
 
-impl Found {
+    /// The model against the emulated one, where the first is another.
+    fn against_qat(&self) -> Option<Against> {
+        match self.all {
+            [_, qat, model] if qat.form.name == "qat" => Some(self.judge.against(qat, model)),
+            _ => None,
+        }
+    }
+
     fn json(&self) -> Value {
-        let mut all = Map::new();
-        all.insert("schema".into(), json!("qc.accuracy/1"));
-        all.insert("images".into(), json!(self.n));
-        for (k, right) in &self.right {
-            all.insert(format!("top{k}"), json!(percent(*right, self.n)));
+        let Some(last) = self.all.last() else { return Value::Null };
+        let mut all = self.judge.json(last);
+        all["schema"] = json!("qc.accuracy/1");
+        all["images"] = json!(self.samples);
+        if let Truth::Classes(_) = self.judge.truth {
+            all["ties"] = json!(last.ties);
+            all["top1_drawn"] = json!(100.0 * last.drawn / last.n.max(1) as f64);
         }
-        all.insert("ties".into(), json!(self.ties));
-        all.insert("top1_drawn".into(), json!(100.0 * self.drawn / self.n.max(1) as f64));
         if let Some((same, n)) = self.agreement {
-            all.insert("agreement".into(), json!(percent(same, n)));
-            all.insert("compared".into(), json!(n));
+            all["agreement"] = json!(percent(same, n));
+            all["compared"] = json!(n);
         }
-        all.insert("images_per_s".into(), json!(self.n as f64 / self.seconds.max(1e-9)));
-        Value::Object(all)
+        if self.all.len() > 1 {
+            all["models"] = self.all.iter().map(|judged| self.judge.json(judged)).collect();
+            all["against_qat"] = json!(self.against_qat().map(|against| against.json()));
+        }
+        all["images_per_s"] = json!(self.per_second());
+        all
     }
 
     fn text(&self) -> String {
-        let mut text = format!("pictures   {}  ({:.0}/s)\n", self.n, self.n as f64 / self.seconds.max(1e-9));
-        for (k, right) in &self.right {
-            text += &format!("top-{k}      {:.2} %\n", percent(*right, self.n));
+        let mut text = format!("pictures   {}  ({:.0}/s)\n", self.samples, self.per_second());
+        let Some(last) = self.all.last() else { return text };
+        if self.all.len() > 1 {
+            text += "\n";
+            text += &self.judge.table(self.all);
+            if let Some(against) = self.against_qat() {
+                text += &format!("\nmodel against qat: {}\n", against.text());
+            }
+        } else if self.judge.metric == Metric::Top1 {
+            text.extend(last.right.iter().map(|(k, n)| format!("top-{k}      {:.2} %\n", percent(*n, last.n))));
+        } else {
+            text += &format!("{:<9}  {:.2} %\n", self.judge.metric.name(), last.score.unwrap_or(0.0));
         }
         if let Some((same, n)) = self.agreement {
             text += &format!("agreement  {:.2} %  ({} of {n} differ)\n", percent(same, n), n - same);
         }
-        if self.ties > 0 {
-            let drawn = 100.0 * self.drawn / self.n.max(1) as f64;
+        if last.ties > 0 {
+            let drawn = 100.0 * last.drawn / last.n.max(1) as f64;
             let what = "pictures have several best classes, of which the first counts";
-            text += &format!("ties       {} {what}; one drawn at random: top-1 {drawn:.2} %\n", self.ties);
+            text += &format!("ties       {} {what}; one drawn at random: top-1 {drawn:.2} %\n", last.ties);
         }
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tied_classes_share_a_right_answer() {
-        let list = [3, 3, 3].map(|class| Listed { file: "x".into(), label: Some(class) });
-        let best = [vec![3], vec![1, 3], vec![1, 2]].map(|tied| Best { classes: tied.clone(), tied });
-        assert_eq!(drawn(&list, &best), 1.5);
     }
 }

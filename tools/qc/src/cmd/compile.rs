@@ -1,12 +1,15 @@
 //! `qc compile`: a model to a shared object, and the account of what became of its ops.
 
+mod converter;
+
 use crate::args::{DebugArgs, ModelArgs, PrecisionArg};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::paths::Paths;
 use crate::sink::Dumps;
 use crate::table::{bytes, cut, percent, table};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
+use converter::{Converter, Job};
 use qc_compiler::{
     Account, CompileOptions, Compiled, Compiler, Fate, OpAccount, TargetCpu, check_artefact, write_artefact,
 };
@@ -14,6 +17,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub use converter::SAVED;
 
 /// Float ops that are listed without `-v`.
 const LISTED: usize = 12;
@@ -23,13 +28,16 @@ const LISTED: usize = 12;
 #[command(after_help = "\
 Examples:
   qc compile resnet50.onnx -o resnet50.so
-  qc compile mobilenet/ -o mobilenet.so --ranges ranges.json --target-cpu fat")]
+  qc compile mobilenet/ -o mobilenet.so --ranges ranges.json --target-cpu fat
+  qc compile --quant_model_path=qat/ --int8_model_save_path=int8/ --ops_to_quantize=conv2d,pool2d")]
 pub struct Compile {
     /// An .onnx or .pdmodel file, or a Paddle directory
-    model: PathBuf,
+    #[arg(required_unless_present = "quant_model_path")]
+    model: Option<PathBuf>,
     /// The shared object; the header is written beside it
-    #[arg(short, long, value_name = "OUT.so")]
-    out: PathBuf,
+    #[arg(short, long, value_name = "OUT.so",
+          required_unless_present_any = ["int8_model_save_path", "fp32_model_save_path"])]
+    out: Option<PathBuf>,
     #[command(flatten)]
     options: ModelArgs,
     /// Instruction tiers
@@ -45,6 +53,8 @@ pub struct Compile {
     #[command(flatten)]
     debug: DebugArgs,
     #[command(flatten)]
+    converter: Converter,
+    #[command(flatten)]
     json: JsonArgs,
 }
 
@@ -55,42 +65,67 @@ fn target_help() -> String {
 }
 
 impl Compile {
-    /// What the command reads and writes.
+    /// What is compiled to where.
+    fn jobs(&self) -> Vec<Job> {
+        let own = self.out.iter().map(|out| Job { out: out.clone(), said: None, options: self.options.clone() });
+        own.chain(self.converter.jobs(&self.options)).collect()
+    }
+
+    fn model(&self) -> PathBuf {
+        self.model.clone().or_else(|| self.converter.model()).unwrap_or_default()
+    }
+
+    /// What the command reads and writes. Nothing that is read can be in a folder that is not there yet.
     pub fn paths(&self) -> Paths {
-        let header = self.out.with_extension("h");
-        let read = std::iter::once(&self.model).chain(self.options.files());
-        let written = [&self.out, &header].into_iter().chain(self.debug.files()).chain(self.json.file());
-        Paths::default().reads(read).writes(written)
+        let (model, jobs) = (self.model(), self.jobs());
+        let there = |job: &&Job| job.said.is_none() || job.out.parent().is_some_and(Path::is_dir);
+        let files = jobs.iter().filter(there).flat_map(|job| [job.out.clone(), job.out.with_extension("h")]);
+        let files: Vec<PathBuf> = files.collect();
+        let read = std::iter::once(&model).chain(jobs.iter().flat_map(|job| job.options.files()));
+        Paths::default().reads(read).writes(files.iter().chain(self.debug.files()).chain(self.json.file()))
     }
 
     /// Carries the command out.
     pub fn run(&self, ui: Ui) -> Outcome {
+        self.converter.check()?;
+        self.jobs().iter().try_for_each(|job| self.one(job, ui))
+    }
+
+    /// Compiles to one file.
+    fn one(&self, job: &Job, ui: Ui) -> Outcome {
         let start = Instant::now();
-        check_artefact(&self.out)?;
+        let (out, args, model) = (&job.out, &job.options, self.model());
+        if job.said.is_none() || out.parent().is_some_and(Path::is_dir) {
+            check_artefact(out)?;
+        }
         let options = CompileOptions {
             target: self.target_cpu.clone(),
             batches: self.batch.iter().map(|&b| usize::from(b)).collect(),
             name: self.name.clone(),
             manager: self.debug.manager()?,
-            ..self.options.options()?
+            ..args.options()?
         };
-        let file = self.options.open(&self.model, &options)?;
+        let file = args.open(&model, &options)?;
         let mut dumps = Dumps::new(&self.debug);
         let compiled = Compiler::new(options).compile_file(&file, &mut dumps);
         let compiled = dumps.finish(compiled)?;
         self.paths().reads(&file.files_read()).check()?;
-        let header = write_artefact(&compiled, &self.out)?;
-        let can_be_int8 = self.options.ranges.is_none() && self.options.precision == PrecisionArg::Auto;
+        if let (Some(_), Some(folder)) = (job.said, out.parent().filter(|folder| !folder.as_os_str().is_empty())) {
+            std::fs::create_dir_all(folder).map_err(|e| Failure::io(folder, &e))?;
+        }
+        let header = write_artefact(&compiled, out)?;
+        let can_be_int8 = args.ranges.is_none() && args.precision == PrecisionArg::Auto;
         let done = Done {
             compiled: &compiled,
-            model: &self.model,
-            out: &self.out,
+            model: &model,
+            out,
             header: &header,
             time: start.elapsed(),
             can_be_int8: can_be_int8 && compiled.account.macs().0 == 0,
         };
         compiled.account.warnings.iter().for_each(|text| ui.warn(text));
-        ui.report(&self.json, || done.json(), || done.text(ui.verbose))
+        let said = || job.said.map_or(String::new(), |said| format!("{said} {}\n", out.display()));
+        ui.report(&self.json, || done.json(), || done.text(ui.verbose) + &said())
     }
 }
 

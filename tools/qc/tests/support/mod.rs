@@ -22,6 +22,19 @@ pub fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
 }
 
+/// An ONNX model of one op on `x`, whose result is `y`; dims are below 128.
+pub fn one_op(op: &str, x: &[u8], y: &[u8]) -> Vec<u8> {
+    let dim = |n: u8| field(1, &[8, n]);
+    let value = |name: &str, dims: &[u8]| {
+        let shape: Vec<u8> = dims.iter().flat_map(|n| dim(*n)).collect();
+        let tensor = [vec![8, 1], field(2, &shape)].concat();
+        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+    };
+    let node = [field(1, b"x"), field(2, b"y"), field(3, b"n"), field(4, op.as_bytes())].concat();
+    let graph = [field(1, &node), field(2, b"g"), field(11, &value("x", x)), field(12, &value("y", y))].concat();
+    [vec![8, 8], field(7, &graph), field(8, &[16, 13])].concat()
+}
+
 /// A .npy file of elements of this NumPy type, `dims` written as Python does.
 pub fn npy(dtype: &str, dims: &str, elements: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {dims}, }}\n");
