@@ -23,8 +23,9 @@ use crate::{CompileError, CompileOptions, Compiler, Inside, ModelFile, Precision
 use qc_calibration::Method;
 use qc_dialects::graph::{Constant, Linear};
 use qc_frontend::Shapes;
-use qc_ir::{Module, NoSink, RegionId, Use};
+use qc_ir::{Module, NoSink, RegionId, Use, ValueId};
 use qc_passes::quant::noise;
+use qc_passes::quant::quantize::needs_no_range;
 use qc_runtime::{Context, ContextOptions, IoInfo, RunError};
 use std::collections::BTreeMap;
 
@@ -89,11 +90,27 @@ impl Compiler {
                 ),
             });
         }
+        hide_accumulators(&mut imported.module);
         let m = &imported.module;
         let (constants, seen_as) = (constants(m), seen_as(m));
         let inside = compiler.inside_of_floats(file, imported)?;
         Ok(Calibrator { inside, seen_as, sha256: file.sha256(), constants })
     }
+}
+
+/// Takes the names of tensors whose ranges nobody asks for, so that they are not watched: half of the bytes of a network with ReLUs.
+fn hide_accumulators(m: &mut Module) {
+    for op in m.walk(m.body()) {
+        for v in m.results(op).to_vec() {
+            if needs_no_range(m, v) && !is_result(m, v) {
+                m.clear_name(v);
+            }
+        }
+    }
+}
+
+fn is_result(m: &Module, v: ValueId) -> bool {
+    m.uses(v).iter().any(|u| matches!(u, Use::Return(..)))
 }
 
 /// The dims under which products see the named tensors of a module; those of a scan are the ones of a step.
@@ -154,7 +171,7 @@ impl Calibrator {
     /// # Errors
     /// When memory is short or the environment caps the instruction set below what was compiled.
     pub fn observer(&self, method: Method) -> Result<Observer<'_>, RunError> {
-        self.observer_of(Seen::of(method, Default::default()))
+        self.observer_of(Seen::of(&[method], Default::default()))
     }
 
     /// A caller for one thread, which goes on with what `seen` has.
@@ -167,9 +184,15 @@ impl Calibrator {
     }
 
     /// The ranges file of what was seen over `samples` samples; `preprocess` says how they were made.
-    pub fn ranges(&self, mut seen: Seen, samples: usize, preprocess: Option<String>) -> Ranges {
+    pub fn ranges(&self, seen: Seen, samples: usize, preprocess: Option<String>) -> Ranges {
+        let method = seen.methods().first().copied().unwrap_or_default();
+        self.ranges_by(method, seen, samples, preprocess)
+    }
+
+    /// As [`Calibrator::ranges`], by one of the methods for which values were seen.
+    pub fn ranges_by(&self, method: Method, mut seen: Seen, samples: usize, preprocess: Option<String>) -> Ranges {
         seen.ranges.merge(&self.constants);
-        let mut tensors = seen.found();
+        let mut tensors = seen.found(method);
         let snr = seen.ratios(&self.inside.module, &tensors);
         for (name, range) in &mut tensors {
             range.snr = snr.get(name).copied();
@@ -178,7 +201,7 @@ impl Calibrator {
             schema: SCHEMA.into(),
             generator: format!("qc {}", env!("CARGO_PKG_VERSION")),
             model_sha256: self.sha256.iter().map(|b| format!("{b:02x}")).collect(),
-            method: seen.method().to_string(),
+            method: method.to_string(),
             preprocess,
             samples,
             keep_fp32: Vec::new(),

@@ -14,9 +14,10 @@ use std::sync::Arc;
 pub struct Seen {
     /// Smallest and largest values.
     pub ranges: MinMax,
-    method: Method,
+    methods: Vec<Method>,
     weights: Arc<Weights>,
-    values: BTreeMap<String, qc_calibration::Seen>,
+    /// By method.
+    values: BTreeMap<String, Vec<qc_calibration::Seen>>,
     channels: BTreeMap<String, Channels>,
 }
 
@@ -93,14 +94,14 @@ pub struct Run {
 }
 
 impl Seen {
-    /// What `method` has to know, where the channels of tensors have `weights`.
-    pub fn of(method: Method, weights: Arc<Weights>) -> Seen {
-        Seen { method, weights, ..Seen::default() }
+    /// What these methods have to know, where the channels of tensors have `weights`.
+    pub fn of(methods: &[Method], weights: Arc<Weights>) -> Seen {
+        Seen { methods: methods.to_vec(), weights, ..Seen::default() }
     }
 
     /// The same without anything seen.
     pub fn of_nothing(&self) -> Seen {
-        Seen::of(self.method, self.weights.clone())
+        Seen::of(&self.methods, self.weights.clone())
     }
 
     /// Takes in the elements of one tensor over one run.
@@ -108,41 +109,48 @@ impl Seen {
         let ends = qc_calibration::ends(values);
         self.ranges.widen(name, ends.map(|(low, high)| Range::new(low, high)));
         self.channels.entry(name.to_string()).or_default().observe(dims, values);
-        let Some(ends) = ends.filter(|_| self.method.looks_inside()) else { return };
+        let inside = self.methods.iter().any(Method::looks_inside);
+        let Some(ends) = ends.filter(|_| inside) else { return };
         let sample = Sample::new(run.number, run.samples, values);
-        let power = if self.method.weighs() { sample.mean_square() } else { 0.0 };
+        let power = if self.methods.iter().any(Method::weighs) { sample.mean_square() } else { 0.0 };
         let (weights, weight) = self.weights.get(name, channels::count(dims), power);
         let sample = Sample { weights, weight, beside: channels::beside(dims), ..sample };
-        self.values.entry(name.to_string()).or_default().observe(self.method, &sample, ends);
+        let all = self.values.entry(name.to_string()).or_default();
+        all.resize_with(self.methods.len(), Default::default);
+        self.methods.iter().zip(all).for_each(|(method, seen)| seen.observe(*method, &sample, ends));
     }
 
-    /// Takes in what another observer of the same method saw in other runs.
+    /// Takes in what another observer of the same methods saw in other runs.
     pub fn merge(&mut self, other: &Seen) {
         self.ranges.merge(&other.ranges);
-        self.method = other.method;
+        self.methods.clone_from(&other.methods);
         for (name, values) in &other.values {
-            self.values.entry(name.clone()).or_default().merge(values);
+            let all = self.values.entry(name.clone()).or_default();
+            all.resize_with(values.len(), Default::default);
+            all.iter_mut().zip(values).for_each(|(seen, other)| seen.merge(other));
         }
         for (name, channels) in &other.channels {
             self.channels.entry(name.clone()).or_default().merge(channels);
         }
     }
 
-    /// The method.
-    pub fn method(&self) -> Method {
-        self.method
+    /// The methods.
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
     }
 
-    /// Bytes that is takes to remember values.
+    /// Bytes that it takes to remember values.
     pub fn bytes(&self) -> usize {
-        self.values.values().map(qc_calibration::Seen::bytes).sum()
+        self.values.values().flatten().map(qc_calibration::Seen::bytes).sum()
     }
 
-    /// The ranges that the method finds; what no sample changes has that of its values.
-    pub(crate) fn found(&self) -> BTreeMap<String, Range> {
+    /// The ranges that a method finds; what no sample changes has that of its values.
+    pub(crate) fn found(&self, method: Method) -> BTreeMap<String, Range> {
+        let at = self.methods.iter().position(|m| *m == method);
         let mut tensors = self.ranges.clone().into_tensors();
         for (name, range) in &mut tensors {
-            let Some(found) = self.values.get(name).and_then(|values| values.range(self.method)) else { continue };
+            let seen = self.values.get(name).zip(at).and_then(|(values, at)| values.get(at));
+            let Some(found) = seen.and_then(|seen| seen.range(method)) else { continue };
             let clipped = found.low > range.min || found.high < range.max;
             let seen = clipped.then_some([range.min, range.max]);
             *range = Range { min: found.low, max: found.high, snr: None, seen };

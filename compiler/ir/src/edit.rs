@@ -154,6 +154,11 @@ impl Module {
         self.values[v].name = Some(name.into());
     }
 
+    /// Takes a value's name away.
+    pub fn clear_name(&mut self, v: ValueId) {
+        self.values[v].name = None;
+    }
+
     /// Changes the type of a value. The verifier checks afterwards that its users accept it.
     pub fn set_type(&mut self, v: ValueId, ty: Type) {
         self.values[v].ty = ty;

@@ -90,7 +90,7 @@ impl CalibrationArgs {
 
     fn observe(&self, data: &SampleArgs, parts: &[Part<Calibrator>], ui: Ui) -> Outcome<Calibrated> {
         let weights = self.weights(data, parts)?;
-        let mut seen = Seen::of(self.method(), weights.clone());
+        let mut seen = Seen::of(&[self.method()], weights);
         let (mut samples, mut shapes, mut filled_up) = (0, 0, false);
         let (mut looked, mut names) = (Vec::new(), Vec::new());
         for (i, part) in parts.iter().enumerate() {

@@ -19,6 +19,9 @@ const UNIT: f64 = (1u64 << 60) as f64;
 /// The largest mean square, that of amplitudes of 3e6: 2^24 samples of it fit.
 const LARGEST: f64 = (1u64 << 43) as f64;
 
+/// Of larger tensors, about this many elements of a sample are looked at; a mean over thousands of places is one over some of them.
+const LOOKED_AT: usize = 1 << 16;
+
 /// The axis of a tensor's channels: the second of images, the last of everything else.
 pub fn axis(rank: usize) -> Option<usize> {
     if rank == 4 { Some(1) } else { rank.checked_sub(1) }
@@ -43,9 +46,13 @@ impl Channels {
             return;
         }
         let mut sums = vec![(0.0f64, 0.0f64); channels];
+        let mut seen = 0;
+        // An odd step meets what repeats in pairs, or in rows as wide as a power of two.
+        let step = (values.len() / LOOKED_AT).max(1) | 1;
         match behind {
             1 => {
-                for row in values.chunks(channels) {
+                for row in values.chunks(channels).step_by(step) {
+                    seen += 1;
                     for (sum, &x) in sums.iter_mut().zip(row) {
                         let x = f64::from(x);
                         *sum = (sum.0 + x, sum.1 + x * x);
@@ -54,12 +61,13 @@ impl Channels {
             }
             _ => {
                 for (i, plane) in values.chunks(behind).enumerate() {
-                    let (sum, own) = (&mut sums[i % channels], sums_of(plane));
+                    let (sum, (n, own)) = (&mut sums[i % channels], sums_of(plane, step));
+                    seen += if i % channels == 0 { n } else { 0 };
                     *sum = (sum.0 + own.0, sum.1 + own.1);
                 }
             }
         }
-        let n = (values.len() / channels) as f64;
+        let n = seen.max(1) as f64;
         let one = sums.iter().map(|(sum, squares)| (sum / n, squares / n));
         let fits = one.clone().all(|(_, square)| square < LARGEST);
         let fixed = |x: f64| (x * UNIT) as i128;
@@ -97,12 +105,14 @@ impl Channels {
     }
 }
 
-/// The sum of numbers, and that of their squares.
-fn sums_of(values: &[f32]) -> (f64, f64) {
+/// How many numbers are looked at, every `step`th group of eight; their sum, and that of their squares.
+fn sums_of(values: &[f32], step: usize) -> (usize, (f64, f64)) {
     const LANES: usize = 8;
     let (mut sums, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
     let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
+    let looked_at = chunks.iter().step_by(step);
+    let n = looked_at.len() * LANES + rest.len();
+    for chunk in looked_at {
         for i in 0..LANES {
             let x = f64::from(chunk[i]);
             sums[i] += x;
@@ -110,7 +120,7 @@ fn sums_of(values: &[f32]) -> (f64, f64) {
         }
     }
     let rest = rest.iter().map(|&x| f64::from(x)).fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
-    (sums.iter().sum::<f64>() + rest.0, squares.iter().sum::<f64>() + rest.1)
+    (n, (sums.iter().sum::<f64>() + rest.0, squares.iter().sum::<f64>() + rest.1))
 }
 
 #[cfg(test)]
@@ -143,6 +153,24 @@ mod tests {
         let back: Vec<usize> = (0..40).rev().collect();
         assert_eq!(all(&forth), all(&back));
         assert!(all(&forth).moments().is_some());
+    }
+
+    #[test]
+    fn some_places_stand_for_all_of_a_large_image() {
+        let dims = [2, 3, 400, 401];
+        let plane = 400 * 401;
+        let values: Vec<f32> = (0..6 * plane).map(|i| (i / plane % 3) as f32 + (i % 7) as f32 - 3.0).collect();
+        let mut seen = Channels::default();
+        seen.observe(&dims, &values);
+        for (channel, (mean, square)) in seen.moments().unwrap().into_iter().enumerate() {
+            let right = channel as f64;
+            assert!((mean - right).abs() < 0.01, "{mean} {right}");
+            assert!((square - mean * mean - 4.0).abs() < 0.05, "{square} {mean}");
+        }
+        let rows: Vec<f32> = (0..300_000).map(|i| (i % 3) as f32).collect();
+        let mut seen = Channels::default();
+        seen.observe(&[100_000, 3], &rows);
+        assert_eq!(seen.moments(), Some(vec![(0.0, 0.0), (1.0, 1.0), (2.0, 4.0)]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod quantize_dynamic;
 pub mod quantize_weights;
 pub mod raise_dynamic;
 mod read_as_floats;
+mod rectified;
 pub mod sink_dequantize;
 pub mod strip_dynamic;
 pub mod strip_qdq;

@@ -12,10 +12,11 @@
 //! Everything is read backwards: each tensor has, per channel, a *gain* by which noise there counts.
 
 use super::channels::count;
+use super::rectified;
 use crate::graph::{constant, is_constant_f32, is_movement};
 use qc_dialects::graph::{
-    AdaptiveAvgPool, Add, AvgPool, Concat, Constant, Conv2d, GlobalAvgPool, GlobalMaxPool, LayerNorm, Linear, Matmul,
-    Max, MaxPool, Min, Mul, Pad, Resample, Reshape, Softmax, Sub,
+    AdaptiveAvgPool, Add, AvgPool, Clamp, Concat, Constant, Conv2d, GlobalAvgPool, GlobalMaxPool, LayerNorm, Linear,
+    Matmul, Max, MaxPool, Min, Mul, Pad, Resample, Reshape, Softmax, Sub,
 };
 use qc_ir::{DisjointSets, HostTensor, Module, OpId, Traits, ValueId};
 use std::collections::HashMap;
@@ -35,6 +36,8 @@ pub struct Seen {
     dims: HashMap<ValueId, Vec<usize>>,
     /// A number of all values that are the same elements in the same order.
     alike: HashMap<ValueId, ValueId>,
+    /// What only a ReLU reads, and what that leaves.
+    rectified: HashMap<ValueId, ValueId>,
 }
 
 impl Seen {
@@ -52,7 +55,12 @@ impl Seen {
                 by_set.entry(sets.root(v)).or_insert_with(|| m.dims(v).to_vec());
             }
         }
-        let mut seen = Seen { dims: HashMap::new(), alike: HashMap::new() };
+        let relu = |op: &OpId| {
+            let clamp = Clamp::of(m, *op).filter(|clamp| clamp.bounds(m)[0] == 0.0)?;
+            (m.only_user(clamp.x(m)) == Some(*op)).then(|| (clamp.x(m), clamp.out(m)))
+        };
+        let rectified = ops.iter().filter_map(relu).collect();
+        let mut seen = Seen { dims: HashMap::new(), alike: HashMap::new(), rectified };
         for region in m.regions_in(m.body()) {
             let results = m.ops(region).iter().flat_map(|&op| m.results(op));
             for &v in m.args(region).iter().chain(results) {
@@ -70,7 +78,7 @@ impl Seen {
         self.dims.get(&v).map_or(&[], |dims| dims)
     }
 
-    /// `known`, and the same of tensors without a name that a reshape makes of those.
+    /// `known`, the same of tensors without a name that a reshape makes of those, and what was there before a ReLU.
     fn shared(&self, known: &HashMap<ValueId, Known>) -> HashMap<ValueId, Known> {
         let mut named: Vec<(&ValueId, &Known)> = known.iter().collect();
         named.sort_by_key(|(v, _)| **v);
@@ -82,7 +90,14 @@ impl Seen {
             let of = known.get(v).or_else(|| by_set.get(root).copied())?;
             Some((*v, of.clone()))
         };
-        self.alike.iter().filter_map(one).collect()
+        let mut all: HashMap<ValueId, Known> = self.alike.iter().filter_map(one).collect();
+        for (&x, out) in &self.rectified {
+            if let (false, Some(left)) = (all.contains_key(&x), all.get(out)) {
+                let moments = left.moments.iter().map(|of| rectified::before(*of)).collect();
+                all.insert(x, Known { step: left.step, moments });
+            }
+        }
+        all
     }
 }
 

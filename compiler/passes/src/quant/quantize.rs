@@ -224,6 +224,12 @@ fn leading_to_compute(m: &Module) -> HashSet<ValueId> {
     leading
 }
 
+/// Whether no range of `v` is ever asked for: an activation that becomes bounds of the op in front is all that reads it.
+pub fn needs_no_range(m: &Module, v: ValueId) -> bool {
+    let relu = |op| Clamp::of(m, op).is_some_and(|clamp| clamp.bounds(m)[0] == 0.0);
+    m.only_user(v).is_some_and(relu) && inside_epilogue(m, v, true)
+}
+
 /// Whether `v` is an accumulator whose only user becomes part of its kernel's epilogue, an addition only without `sums`.
 fn inside_epilogue(m: &Module, v: ValueId, sums: bool) -> bool {
     let Some(user) = m.only_user(v) else { return false };
