@@ -205,6 +205,7 @@ impl Calibrator {
             preprocess,
             samples,
             keep_fp32: Vec::new(),
+            rescaled: BTreeMap::new(),
             tensors,
         }
     }

@@ -7,9 +7,9 @@
 use crate::CompileError;
 use crate::inside::Inside;
 use qc_dialects::graph::quantize::{dequantize_tensor, quantize_tensor};
-use qc_dialects::graph::{Constant, Quantize};
-use qc_ir::{Elem, HostTensor, Quant};
-use std::collections::BTreeMap;
+use qc_dialects::graph::{Constant, Dequantize, Quantize};
+use qc_ir::{Elem, HostTensor, OpId, Quant, Use, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sums over elements of a tensor and of what it should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -53,12 +53,75 @@ impl Difference {
         if self.noise == 0.0 { f64::INFINITY } else { 10.0 * (self.signal / self.noise).log10() }
     }
 
+    /// Whether anything was seen.
+    pub fn is_empty(&self) -> bool {
+        *self == Difference::default()
+    }
+
     /// The cosine between both; 1 where both are 0.
     pub fn cosine(&self) -> f64 {
         match self.signal * self.other {
             0.0 => f64::from(u8::from(self.signal == self.other)),
             square => self.product / square.sqrt(),
         }
+    }
+}
+
+/// What the format of a tensor makes of its right values, whatever computes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rounding {
+    /// Between the values and their roundings; nothing for floats.
+    pub difference: Difference,
+    /// How many elements were seen.
+    pub elements: u64,
+    /// How many of them lie outside of what the format holds, by more than half a step.
+    pub clipped: u64,
+    /// How many of them are infinite or no number.
+    pub not_finite: u64,
+    /// Smallest and largest finite value.
+    pub seen: Option<[f32; 2]>,
+    /// What the format holds; nothing for floats.
+    pub holds: Option<[f32; 2]>,
+}
+
+impl Rounding {
+    /// Takes in right values of a tensor with this format for all of it, or of floats.
+    pub fn observe(&mut self, format: Option<&Quant>, right: &[f32]) {
+        let step = format.map_or(1.0, |q| q.scale(0));
+        let end = |of: fn(&Quant) -> i32| format.map(|q| (of(q) - q.zero(0)) as f32);
+        let steps = end(|q| q.lo).zip(end(|q| q.hi));
+        self.elements += right.len() as u64;
+        self.holds = steps.map(|(lo, hi)| [lo * step, hi * step]);
+        for &x in right {
+            if !x.is_finite() {
+                self.not_finite += 1;
+                continue;
+            }
+            let [low, high] = self.seen.unwrap_or([x, x]);
+            self.seen = Some([low.min(x), high.max(x)]);
+            let Some((lo, hi)) = steps else { continue };
+            let v = x / step;
+            self.clipped += u64::from(v < lo - 0.5 || v > hi + 0.5);
+            self.difference.observe(&[x], &[v.clamp(lo, hi).round_ties_even() * step]);
+        }
+    }
+
+    /// Takes in what was seen of other samples.
+    pub fn merge(&mut self, other: &Rounding) {
+        self.difference.merge(&other.difference);
+        self.elements += other.elements;
+        self.clipped += other.clipped;
+        self.not_finite += other.not_finite;
+        let wider = |a: [f32; 2], b: [f32; 2]| [a[0].min(b[0]), a[1].max(b[1])];
+        self.seen = self.seen.zip(other.seen).map(|(a, b)| wider(a, b)).or(self.seen).or(other.seen);
+        self.holds = other.holds.or(self.holds);
+    }
+
+    /// How many times as wide what the format holds is as what was seen of its values, 0 included; nothing for floats and zeros.
+    pub fn width(&self) -> Option<f64> {
+        let span = |[low, high]: [f32; 2]| f64::from(high.max(0.0)) - f64::from(low.min(0.0));
+        let (holds, seen) = (span(self.holds?), span(self.seen?));
+        (seen > 0.0).then(|| holds / seen)
     }
 }
 
@@ -77,7 +140,7 @@ pub fn isolated(
     inputs: &[HostTensor],
     right: &BTreeMap<String, HostTensor>,
 ) -> Result<Differences, CompileError> {
-    let formats = formats(integers);
+    let formats = integers.formats();
     let rounded = |name: &str| {
         let (format, wanted) = (formats.get(name)?, right.get(name)?);
         match format {
@@ -114,20 +177,52 @@ pub fn isolated(
     Ok(found)
 }
 
-/// The formats of a model's tensors by their names in the original; none for floats.
-fn formats(integers: &Inside) -> BTreeMap<&str, Option<&Quant>> {
-    let m = &integers.module;
-    let mut found = BTreeMap::new();
-    for op in m.walk(m.body()).into_iter().filter(|&op| !m.is(op, Constant::DEF)) {
-        for &v in m.results(op) {
-            let Some((name, elem)) = m.name(v).zip(m.ty(v).tensor().map(|t| t.elem)) else { continue };
-            let slot = found.entry(integers.float_name(name)).or_insert(None);
-            if let Elem::Quant(id) = elem {
-                *slot = Some(m.quant(id));
+impl Inside {
+    /// The formats of a model's tensors by their names in the original; none for floats.
+    pub fn formats(&self) -> BTreeMap<&str, Option<&Quant>> {
+        let m = &self.module;
+        let mut found = BTreeMap::new();
+        for op in m.walk(m.body()).into_iter().filter(|&op| !m.is(op, Constant::DEF)) {
+            for &v in m.results(op) {
+                let Some((name, elem)) = m.name(v).zip(m.ty(v).tensor().map(|t| t.elem)) else { continue };
+                let slot = found.entry(self.float_name(name)).or_insert(None);
+                if let Elem::Quant(id) = elem {
+                    *slot = Some(m.quant(id));
+                }
             }
         }
+        found
     }
-    found
+
+    /// The nodes that read a tensor in its format, those included that only move it there.
+    pub fn readers(&self, name: &str) -> Vec<String> {
+        let m = &self.module;
+        let results = |op: OpId| m.results(op).iter().copied();
+        let all = m.args(m.body()).iter().copied().chain(m.walk(m.body()).into_iter().flat_map(results));
+        let own = |v: &ValueId| m.name(*v).is_some_and(|n| self.float_name(n) == name);
+        let mut left: Vec<ValueId> = all.filter(own).collect();
+        let mut seen: BTreeSet<ValueId> = left.iter().copied().collect();
+        let mut nodes = Vec::new();
+        while let Some(v) = left.pop() {
+            let stored = m.ty(v).tensor().is_some_and(|t| matches!(t.elem, Elem::Quant(_)));
+            for reader in m.uses(v).iter().filter_map(|u| match u {
+                Use::Operand(op, _) => Some(*op),
+                Use::Return(..) => None,
+            }) {
+                let result = m.results(reader).first().copied();
+                let same = |r: ValueId| m.quant_of(r).is_some() && m.quant_of(r) == m.quant_of(v);
+                if m.is(reader, Quantize::DEF) || (stored && result.is_some_and(same)) {
+                    left.extend(result.filter(|&r| seen.insert(r)));
+                }
+                if stored && !m.is(reader, Dequantize::DEF) {
+                    nodes.extend(m.locs.nodes(m.loc(reader)).first().map(|node| node.name.to_string()));
+                }
+            }
+        }
+        nodes.sort();
+        nodes.dedup();
+        nodes
+    }
 }
 
 /// What the ops of the original make of operands that `rounded` gives by name.
@@ -152,7 +247,28 @@ fn on_rounded(
 
 #[cfg(test)]
 mod tests {
-    use super::Difference;
+    #![allow(clippy::unwrap_used)]
+
+    use super::{Difference, Rounding};
+    use qc_ir::{Quant, Store};
+
+    #[test]
+    fn roundings_say_what_a_format_clips_and_how_wide_it_is() {
+        let format = Quant::per_tensor(Store::U8, 0.5, 2);
+        let mut all = Rounding::default();
+        all.observe(Some(&format), &[-2.0, -1.0, 0.2, f32::NAN, 1.0]);
+        let mut other = Rounding::default();
+        other.observe(Some(&format), &[200.0, 126.6]);
+        all.merge(&other);
+        assert_eq!((all.elements, all.clipped, all.not_finite), (7, 2, 1));
+        assert_eq!((all.seen, all.holds), (Some([-2.0, 200.0]), Some([-1.0, 126.5])));
+        assert!((all.width().unwrap() - 127.5 / 202.0).abs() < 1e-6);
+        assert!((all.difference.largest - 73.5).abs() < 1e-6);
+        let mut floats = Rounding::default();
+        floats.observe(None, &[3.0]);
+        assert_eq!((floats.width(), floats.holds), (None, None));
+        assert!(floats.difference.is_empty());
+    }
 
     #[test]
     fn decibels_and_cosines_are_of_sums() {

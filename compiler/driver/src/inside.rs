@@ -3,7 +3,7 @@
 //!
 //! What is shown is added to a module whose ops are chosen already, so nothing else is computed than without it.
 
-use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Program, pipeline, ports, ranges};
+use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Program, Ranges, pipeline, ports, ranges};
 use qc_codegen::image::Port;
 use qc_dialects::graph::{Constant, Dequantize, Quantize, Scan};
 use qc_frontend::{Imported, Shapes};
@@ -26,12 +26,12 @@ pub struct Inside {
 
 /// Names that tensors have in the float model, by those of their quantized forms.
 #[derive(Clone, Debug, Default)]
-struct Names(BTreeMap<String, String>);
+pub(crate) struct Names(BTreeMap<String, String>);
 
 impl Names {
     /// Those of the pairs of a canonical module. Quantized tensors without a name get one, so that what is made of them is found
     /// again.
-    fn of(m: &mut Module) -> Names {
+    pub(crate) fn of(m: &mut Module) -> Names {
         let mut floats: HashMap<ValueId, String> = HashMap::new();
         let mut names = Names::default();
         for op in m.walk(m.body()) {
@@ -50,7 +50,7 @@ impl Names {
     }
 
     /// The name in the float model; that of what the ranges quantize ends in `.q`.
-    fn float<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(crate) fn float<'a>(&'a self, name: &'a str) -> &'a str {
         let plain = name.strip_suffix(".q").unwrap_or(name);
         self.0.get(plain).map_or(plain, |name| name)
     }
@@ -101,11 +101,29 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::compile`].
     pub fn float_inside(&self, file: &ModelFile, at: &Shapes) -> Result<Inside, CompileError> {
-        let options = CompileOptions { precision: crate::Precision::Fp32, ..self.options.clone() };
-        let compiler = Compiler::new(options);
+        let compiler = self.in_floats();
         let mut imported = compiler.import_at(file, at, None)?;
         compiler.run(&mut imported.module, &pipeline::float(&compiler.options), &mut NoSink)?;
         compiler.inside_of_floats(file, imported)
+    }
+
+    /// Whether a model has quantize/dequantize pairs of its own.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn is_quantized(&self, file: &ModelFile) -> Result<bool, CompileError> {
+        Ok(ranges::is_quantized(&self.canonical(file)?.module))
+    }
+
+    /// A compiler of floats, without quantization.
+    pub(crate) fn in_floats(&self) -> Compiler {
+        Compiler::new(CompileOptions {
+            precision: crate::Precision::Fp32,
+            ranges: None,
+            keep_fp32: Vec::new(),
+            quantize_ops: Vec::new(),
+            ..self.options.clone()
+        })
     }
 
     /// The inside of a canonical float module.
@@ -123,7 +141,15 @@ impl Compiler {
             return Ok(());
         };
         if ranges::is_quantized(m) {
+            // What a search has found for a quantized model is in a file without ranges of tensors.
+            if ranges.tensors.is_empty() {
+                return give_formats(m, ranges);
+            }
             let text = "the model is quantized already, and ranges are for float models; leave --ranges out";
+            return Err(CompileError::Option(text.into()));
+        }
+        if !ranges.rescaled.is_empty() {
+            let text = "the ranges file is of a model that is quantized already, and this one is not; calibrate this very model";
             return Err(CompileError::Option(text.into()));
         }
         let known = ranges::attach(m, ranges).map_err(|d| CompileError::from_diag(&d, m))?;
@@ -136,7 +162,7 @@ impl Compiler {
     }
 
     /// Machine code of a module whose outputs were added to `module`.
-    fn shown(
+    pub(crate) fn shown(
         &self,
         file: &ModelFile,
         imported: Imported,
@@ -172,6 +198,19 @@ impl Compiler {
         };
         let nodes = nodes(&module, &Names::default());
         Ok(Inside { predictor: compiled.jit()?, module, inputs: names, nodes, names: Names::default() })
+    }
+}
+
+/// Gives pairs other formats, as a ranges file says.
+fn give_formats(m: &mut Module, ranges: &Ranges) -> Result<(), CompileError> {
+    let left = ranges::refit(m, ranges).map_err(CompileError::Option)?;
+    match left.first() {
+        None => Ok(()),
+        Some(name) => {
+            let text =
+                format!("`rescaled` of the ranges file: no pair of the model alone rounds \"{name}\"; leave it out");
+            Err(CompileError::Option(text))
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod artefact;
 pub mod batch;
 pub mod calibrate;
 pub mod compare;
+pub mod cut;
 mod demands;
 mod error;
 pub mod inside;
@@ -317,11 +318,12 @@ fn text_of(shapes: &Shapes) -> String {
 }
 
 fn ports(ports: &[qc_frontend::Port]) -> Vec<Port> {
-    let one = |p: &qc_frontend::Port| {
-        let batched = p.batched && !p.dims.is_empty();
-        Port { name: p.name.clone(), elem: p.elem, dims: p.dims.clone(), batched, counted: p.counted }
-    };
-    ports.iter().map(one).collect()
+    ports.iter().map(port).collect()
+}
+
+fn port(p: &qc_frontend::Port) -> Port {
+    let batched = p.batched && !p.dims.is_empty();
+    Port { name: p.name.clone(), elem: p.elem, dims: p.dims.clone(), batched, counted: p.counted }
 }
 
 impl Compiled {

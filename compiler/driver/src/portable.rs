@@ -52,12 +52,23 @@ impl Compiler {
             Ok(imported)
         };
         let Form { model, items, fixed } = timed.form(import, fixed)?;
-        timed.is_quantized(&model.module)?;
+        timed.has_pairs(&model.module)?;
+        timed.written(file, (&model, items.as_ref()), data_file, fixed)
+    }
+
+    /// The files of a module; `items` says how items of a batch go through it, where the batch stays open.
+    pub(crate) fn written(
+        &self,
+        file: &ModelFile,
+        (model, items): (&Imported, Option<&Follow>),
+        data_file: &str,
+        fixed_batch: Option<(usize, String)>,
+    ) -> Result<Portable, CompileError> {
         let names = model.inputs.iter().chain(&model.outputs).map(|port: &Port| port.name.clone()).collect();
-        let interface = Interface { names, items: items.as_ref(), data_file: data_file.into() };
+        let interface = Interface { names, items, data_file: data_file.into() };
         let written = write_onnx(&model.module, &interface).map_err(|all| unwritten(file, &all))?;
         let (pairs, products) = counts(&model.module);
-        Ok(Portable { written, pairs, products, fixed_batch: fixed })
+        Ok(Portable { written, pairs, products, fixed_batch })
     }
 
     /// The module to write.
@@ -98,14 +109,20 @@ impl Compiler {
     /// The form of an imported model that is written.
     fn portable_module(&self, mut model: Imported) -> Result<Imported, CompileError> {
         self.run(&mut model.module, &pipeline::float(&self.options), &mut NoSink)?;
+        self.as_pairs(&mut model)?;
+        Ok(model)
+    }
+
+    /// Makes of a canonical module what is written of it.
+    pub(crate) fn as_pairs(&self, model: &mut Imported) -> Result<(), CompileError> {
         if self.options.precision != Precision::Fp32 {
             self.attach(&mut model.module)?;
             self.run(&mut model.module, &pipeline::portable(&self.options), &mut NoSink)?;
         }
-        Ok(model)
+        Ok(())
     }
 
-    fn is_quantized(&self, m: &Module) -> Result<(), CompileError> {
+    fn has_pairs(&self, m: &Module) -> Result<(), CompileError> {
         if self.options.precision == Precision::Fp32 || ranges::is_quantized(m) {
             return Ok(());
         }

@@ -1,8 +1,10 @@
 //! Ranges of activations, as calibration found them: a small file that people can read, edit and compare.
 
+use crate::inside::Names;
 use crate::{CompileError, ModelFile};
-use qc_dialects::graph::{Conversion, Observe};
-use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Module, Use, ValueId};
+use qc_dialects::graph::{Conversion, Dequantize, Observe, Quantize};
+use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Module, Quant, Store, TensorTy, Type, Use, ValueId};
+use qc_passes::quant::quantize::activation_format;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,6 +51,9 @@ pub struct Ranges {
     /// Nodes that stay in f32, as `--keep-fp32` takes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_fp32: Vec<String>,
+    /// Of a model that is quantized already: ranges of tensors whose own formats do not fit their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rescaled: BTreeMap<String, Range>,
     /// The ranges.
     pub tensors: BTreeMap<String, Range>,
 }
@@ -57,6 +62,21 @@ pub struct Ranges {
 pub const SCHEMA: &str = "qc.ranges/1";
 
 impl Ranges {
+    /// What a search on `samples` samples says of a quantized model: nothing yet.
+    pub fn of_quantized(file: &ModelFile, samples: usize) -> Ranges {
+        Ranges {
+            schema: SCHEMA.into(),
+            generator: format!("qc {}", env!("CARGO_PKG_VERSION")),
+            model_sha256: file.sha256().iter().map(|b| format!("{b:02x}")).collect(),
+            method: "of the model".into(),
+            preprocess: None,
+            samples,
+            keep_fp32: Vec::new(),
+            rescaled: BTreeMap::new(),
+            tensors: BTreeMap::new(),
+        }
+    }
+
     /// The text of the file, ending in a newline.
     pub fn to_json(&self) -> String {
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
@@ -100,12 +120,13 @@ impl Ranges {
         if ranges.schema != SCHEMA {
             return Err(format!("has format `{}`, this version reads `{SCHEMA}`", ranges.schema));
         }
+        let all = || ranges.tensors.iter().chain(&ranges.rescaled);
         let bad = |r: &Range| !(r.min.is_finite() && r.max.is_finite() && r.min <= r.max);
         let no_ratio = |r: &Range| r.snr.is_some_and(|snr| !snr.is_finite());
-        if let Some((name, _)) = ranges.tensors.iter().find(|(_, r)| no_ratio(r)) {
+        if let Some((name, _)) = all().find(|(_, r)| no_ratio(r)) {
             return Err(format!("the `snr` of \"{name}\" is no finite number of decibels"));
         }
-        match ranges.tensors.iter().find(|(_, r)| bad(r)) {
+        match all().find(|(_, r)| bad(r)) {
             Some((name, r)) => Err(format!("the range {}..{} of \"{name}\" is no interval", r.min, r.max)),
             None => Ok(ranges),
         }
@@ -175,6 +196,37 @@ pub fn observe(m: &Module, inputs: &[HostTensor], seen: &mut MinMax) -> Result<(
         }
     })?;
     Ok(())
+}
+
+/// Gives the pairs of a quantized module that round tensors of `ranges.rescaled` formats of those ranges; returns the names of tensors
+/// that no pair rounds, or whose bytes something else reads than the end of the pair.
+///
+/// # Errors
+/// A range that is too small for a format.
+pub fn refit(m: &mut Module, ranges: &Ranges) -> Result<Vec<String>, String> {
+    let names = Names::of(m);
+    let mut left: BTreeMap<&String, &Range> = ranges.rescaled.iter().collect();
+    for op in m.walk(m.body()) {
+        let Some(q) = Quantize::of(m, op) else { continue };
+        let (x, out) = (q.x(m), q.out(m));
+        let name = m.name(x).or(m.name(out)).map(|name| names.float(name).to_string());
+        let Some((name, range)) = name.as_ref().and_then(|name| left.get_key_value(name)).map(|(n, r)| (*n, **r))
+        else {
+            continue;
+        };
+        let ends = |u: &Use| matches!(u, Use::Operand(reader, _) if m.is(*reader, Dequantize::DEF));
+        let Some(own) = m.quant_of(out).cloned().filter(|_| m.uses(out).iter().all(ends)) else { continue };
+        let format = activation_format((range.min, range.max)).ok_or_else(|| {
+            format!("the range {:e}..{:e} of \"{name}\" is too small for a scale", range.min, range.max)
+        })?;
+        let zero = if own.store == Store::I8 { format.zero(0) - 128 } else { format.zero(0) };
+        let id = m.intern_quant(Quant::per_tensor(own.store, format.scale(0), zero));
+        m.set_attr(op, "quant", id);
+        let dims = m.dims(out).to_vec();
+        m.set_type(out, Type::Tensor(TensorTy::new(Elem::Quant(id), dims)));
+        left.remove(name);
+    }
+    Ok(left.into_keys().cloned().collect())
 }
 
 /// Puts a `graph.observe` behind every tensor of a canonical module that has a range and an op behind it; returns how

@@ -1,8 +1,8 @@
 //! Calibration as commands do it: ranges of a float model's tensors by a method on samples, and which ops have to stay in f32.
 
-use crate::cmd::compare;
 use crate::failure::{Failure, Outcome};
-use crate::mixed::MixedArgs;
+use crate::mixed::{Mended, MixedArgs};
+use crate::pair::Compared;
 use crate::pictures::in_parallel;
 use crate::quality::{self, Sample};
 use crate::samples::{Part, Program, SampleArgs};
@@ -13,6 +13,7 @@ use qc_compiler::seen::{Seen, Weights};
 use qc_compiler::{Calibrator, CompileOptions, Compiler, Method, ModelFile, Observer, Ranges, Shapes, mixed};
 use qc_runtime::{Elem, IoInfo};
 use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,7 +41,16 @@ pub struct Calibrated {
     /// Whether some samples were seen twice, to fill a run.
     filled_up: bool,
     mixed: Option<mixed::Found>,
+    /// The score of a quantized model as it is.
+    as_it_is: Option<f64>,
     seconds: f64,
+}
+
+impl From<Mended> for Calibrated {
+    fn from(Mended { ranges, without, found }: Mended) -> Calibrated {
+        let (mixed, as_it_is) = (Some(found), Some(without));
+        Calibrated { ranges, warnings: Vec::new(), shapes: 1, filled_up: false, mixed, as_it_is, seconds: 0.0 }
+    }
 }
 
 impl CalibrationArgs {
@@ -56,16 +66,28 @@ impl CalibrationArgs {
         ui: Ui,
     ) -> Outcome<Calibrated> {
         let start = Instant::now();
-        let parts = samples.parts(options, file, ui)?;
-        let mut found = self.observe(samples, &parts, ui)?;
-        drop(parts);
-        if self.mixed.any() {
+        let is_quantized = self.mixed.any() && Compiler::new(options.clone()).is_quantized(file)?;
+        if let Some(reference) = self.mixed.reference.as_ref().filter(|_| !is_quantized) {
+            let text =
+                "--ref is for a model that is quantized already, with --target-drop or --target-snr; this one is not";
+            return Err(Failure::usage(format!("{}: {text}", reference.display())));
+        }
+        let mut found = match is_quantized {
+            true => self.mixed.mend(samples, options, file, ui)?.into(),
+            false => self.observe(samples, &samples.parts(options, file, ui)?, ui)?,
+        };
+        if self.mixed.any() && !is_quantized {
             let mixed = self.search(samples, &mut found.ranges, options, file, ui)?;
             found.mixed = Some(mixed);
         }
         found.seconds = start.elapsed().as_secs_f64();
         found.warnings.iter().for_each(|text| ui.warn(text));
         Ok(found)
+    }
+
+    /// Files that are read.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.mixed.reference.iter()
     }
 
     fn method(&self) -> Method {
@@ -82,8 +104,8 @@ impl CalibrationArgs {
         ui: Ui,
     ) -> Outcome<mixed::Found> {
         let options = CompileOptions { ranges: Some(ranges.clone()), ..options.clone() };
-        let choices = compare::choices(samples, &options, file, ui)?;
-        let found = self.mixed.search(samples, &options, file, &choices, ui)?;
+        let what = Compared { options: &options, file, reference: None };
+        let found = self.mixed.search(samples, what, &what.choices(samples, ui)?, ui)?;
         ranges.keep_fp32.clone_from(&found.kept);
         Ok(found)
     }
@@ -108,7 +130,7 @@ impl CalibrationArgs {
         let warnings = quality::warnings(&looked, |i| names.get(i).cloned().unwrap_or_default());
         let first = parts.first().ok_or_else(|| Failure::content(&data.data, "holds no samples"))?;
         let ranges = first.program.ranges(seen, samples, first.samples.preprocess());
-        Ok(Calibrated { ranges, warnings, shapes, filled_up, mixed: None, seconds: 0.0 })
+        Ok(Calibrated { ranges, warnings, shapes, filled_up, mixed: None, as_it_is: None, seconds: 0.0 })
     }
 
     /// How much channels and samples count, for methods that ask: by some of the first runs of all.
@@ -140,7 +162,8 @@ impl Calibrated {
             "always_zero": always_zero(ranges),
             "keep_fp32": ranges.keep_fp32,
             "score": mixed.map(|found| found.score),
-            "score_without": mixed.map(|found| found.without),
+            "rescaled": ranges.rescaled,
+            "score_without": self.as_it_is.or(mixed.map(|found| found.without)),
             "target_reached": mixed.map(|found| found.reached),
             "warnings": self.warnings,
             "seconds": self.seconds,
@@ -151,6 +174,10 @@ impl Calibrated {
     /// What was found, for people, of ranges by `how`.
     pub fn text(&self, how: &CalibrationArgs) -> String {
         let ranges = &self.ranges;
+        let mixed = self.mixed.as_ref().map_or(String::new(), |found| how.mixed.text(found));
+        if let Some(score) = self.as_it_is {
+            return how.mixed.rescaled_text(score, ranges) + &mixed;
+        }
         let (n, rate) = (ranges.samples, ranges.samples as f64 / self.seconds.max(1e-9));
         let of = if self.shapes > 1 { format!(" of {} shapes", self.shapes) } else { String::new() };
         let tensors = ranges.tensors.len();
@@ -159,7 +186,7 @@ impl Calibrated {
             text += "note     the last run was filled up with samples seen before\n";
         }
         text += &notes(ranges);
-        text + &self.mixed.as_ref().map_or(String::new(), |found| how.mixed.text(found))
+        text + &mixed
     }
 }
 

@@ -32,6 +32,11 @@ impl Metric {
         }
     }
 
+    /// What a score is counted in.
+    pub fn unit(self) -> &'static str {
+        if self == Metric::Snr { "dB" } else { "%" }
+    }
+
     /// Whether it compares the numbers of outputs rather than what they say.
     pub fn is_of_numbers(self) -> bool {
         matches!(self, Metric::Cosine | Metric::Snr)
@@ -116,6 +121,48 @@ impl Apart {
     pub fn score(&self, metric: Metric) -> f64 {
         let of = |d: &Difference| if metric == Metric::Snr { d.sqnr() } else { 100.0 * d.cosine() };
         self.0.iter().map(of).fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// Outputs of runs beside the right ones, for any metric.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    metric: Metric,
+    blank: usize,
+    apart: Apart,
+    classes: Confusion,
+    same: usize,
+    rows: usize,
+}
+
+impl Tally {
+    /// Nothing seen yet; `blank` is the score that is no symbol, of [`Metric::Ctc`].
+    pub fn new(metric: Metric, blank: usize) -> Tally {
+        Tally { metric, blank, apart: Apart::default(), classes: Confusion::default(), same: 0, rows: 0 }
+    }
+
+    /// Takes in the outputs of a run and the right ones, of which the first has this shape.
+    pub fn observe(&mut self, right: &[Vec<f32>], got: &[Vec<f32>], shape: &[usize]) {
+        self.apart.observe(right, got);
+        if self.metric.is_of_numbers() {
+            return;
+        }
+        let say = |outputs: &[Vec<f32>]| {
+            outputs.first().map_or(Vec::new(), |values| answers(self.metric, values, shape, self.blank))
+        };
+        let (right, got) = (say(right), say(got));
+        self.same += right.iter().zip(&got).filter(|(right, got)| right == got).count();
+        self.rows += right.len();
+        right.iter().flatten().zip(got.iter().flatten()).for_each(|(right, got)| self.classes.observe(*right, *got));
+    }
+
+    /// How good the outputs are.
+    pub fn score(&self) -> f64 {
+        match self.metric {
+            Metric::Cosine | Metric::Snr => self.apart.score(self.metric),
+            Metric::Top1 | Metric::Ctc => 100.0 * self.same as f64 / self.rows.max(1) as f64,
+            Metric::F1 => self.classes.f1(),
+        }
     }
 }
 

@@ -1,15 +1,17 @@
-//! Which ops have to be floats so that a model in INT8 is as good as it is asked to be: measured on samples, against its own floats.
+//! Which ops have to be floats so that a model in INT8 is as good as it is asked to be: measured on samples, against floats.
 
 use crate::args::percentage;
 use crate::failure::{Failure, Outcome, USAGE};
-use crate::metric::{Apart, Confusion, Metric, answers};
-use crate::pictures::in_parallel;
-use crate::samples::{Part, Program, SampleArgs, Samples};
+use crate::judge::Judge;
+use crate::metric::Metric;
+use crate::pair::Compared;
+use crate::samples::SampleArgs;
 use crate::ui::Ui;
 use clap::Args;
 use qc_compiler::mixed::{Choice, Found, Goal, search};
-use qc_compiler::{CompileOptions, Compiler, Context, ContextOptions, ModelFile, Precision, Predictor, Shapes};
-use qc_runtime::{Elem, IoInfo};
+use qc_compiler::ranges::Range;
+use qc_compiler::{CompileOptions, ModelFile, Ranges};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// What is asked for.
@@ -28,6 +30,9 @@ pub struct MixedArgs {
     /// Which score is that of no symbol, for --metric ctc
     #[arg(long, value_name = "N", default_value_t = 0, requires = "target_drop")]
     pub blank: usize,
+    /// The float model that is right, for one that is quantized already; its own floats, without their quantization, by default
+    #[arg(long = "ref", value_name = "MODEL", requires = "data")]
+    pub reference: Option<PathBuf>,
     /// How long to search; what is best then is taken
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub budget: Duration,
@@ -47,37 +52,6 @@ fn time(text: &str) -> Result<Duration, String> {
         .map(|n| Duration::from_secs_f64(n * seconds))
         .ok_or_else(|| format!("`{text}` is no time such as 90s, 10m or 1h"))
 }
-
-/// A model as it is run.
-struct Whole {
-    predictor: Predictor,
-    /// The shape it was compiled for.
-    at: Shapes,
-}
-
-impl Program for Whole {
-    fn make(compiler: &Compiler, file: &ModelFile, at: &Shapes) -> Outcome<Whole> {
-        Ok(Whole { predictor: compiler.jit_at(file, at)?, at: at.clone() })
-    }
-
-    fn inputs(&self) -> &[IoInfo] {
-        self.predictor.inputs()
-    }
-}
-
-/// Results of the floats: of each run, each output.
-type Results = Vec<Vec<Vec<f32>>>;
-
-/// A model in floats with its samples, that models in integers are judged by.
-struct Judge<'a> {
-    args: &'a MixedArgs,
-    samples: &'a SampleArgs,
-    options: &'a CompileOptions,
-    file: &'a ModelFile,
-    parts: Vec<Part<Whole>>,
-    right: Vec<Results>,
-}
-
 impl MixedArgs {
     /// Whether anything is asked for.
     pub fn any(&self) -> bool {
@@ -95,8 +69,8 @@ impl MixedArgs {
     /// What was found, for people.
     pub fn text(&self, found: &Found) -> String {
         let (metric, goal) = self.goal();
-        let unit = if metric == Metric::Snr { " dB" } else { " %" };
-        let mut text = format!("{:<9}{:.2}{unit} with everything in INT8", metric.name(), found.without);
+        let (unit, name) = (format!(" {}", metric.unit()), metric.name());
+        let mut text = format!("{name:<9}{:.2}{unit} with everything in INT8", found.without);
         if !found.kept.is_empty() {
             text += &format!(", {:.2}{unit} with {} ops in f32", found.score, found.ops);
         }
@@ -115,112 +89,81 @@ impl MixedArgs {
     ///
     /// # Errors
     /// As running samples; a target that the metric does not have.
-    pub fn search(
-        &self,
-        samples: &SampleArgs,
-        options: &CompileOptions,
-        file: &ModelFile,
-        choices: &[Choice],
-        ui: Ui,
-    ) -> Outcome<Found> {
-        if self.target_drop.is_some() && self.metric == Metric::Snr {
-            let text = "a drop in percent is for --metric cosine, top1, f1 and ctc; give --target-snr in decibels";
-            return Err(Failure::new(USAGE, text));
-        }
+    pub fn search(&self, samples: &SampleArgs, what: Compared<'_>, choices: &[Choice], ui: Ui) -> Outcome<Found> {
         let until = Instant::now() + self.budget;
-        let judge = Judge::new(self, samples, options, file, ui)?;
+        let judge = self.judge(samples, what, ui)?;
         let bar = ui.progress(choices.len(), "search");
         let mut measure = |kept: &[String]| {
             bar.set_position(kept.len() as u64);
-            judge.score(kept)
+            judge.score(&judge.keeping(kept))
         };
         let found = search(choices, Goal { least: self.goal().1, until }, &mut measure)?;
         bar.finish_and_clear();
         Ok(found)
     }
-}
 
-impl<'a> Judge<'a> {
-    fn new(
-        args: &'a MixedArgs,
-        samples: &'a SampleArgs,
-        options: &'a CompileOptions,
-        file: &'a ModelFile,
-        ui: Ui,
-    ) -> Outcome<Judge<'a>> {
-        let floats = CompileOptions {
-            precision: Precision::Fp32,
-            ranges: None,
-            keep_fp32: Vec::new(),
-            quantize_ops: Vec::new(),
-            ..options.clone()
-        };
-        let parts: Vec<Part<Whole>> = samples.parts(&floats, file, ui)?;
-        let mut judge = Judge { args, samples, options, file, parts, right: Vec::new() };
-        for part in &judge.parts {
-            let right = judge.run(&part.program.predictor, part, outputs)?;
-            judge.right.push(right);
+    /// Who says how good a model is.
+    fn judge<'a>(&self, samples: &'a SampleArgs, what: Compared<'a>, ui: Ui) -> Outcome<Judge<'a>> {
+        if self.target_drop.is_some() && self.metric == Metric::Snr {
+            let text = "a drop in percent is for --metric cosine, top1, f1 and ctc; give --target-snr in decibels";
+            return Err(Failure::new(USAGE, text));
         }
-        Ok(judge)
+        Judge::new((self.goal().0, self.blank), samples, what, ui)
     }
 
-    /// What `look` makes of every run on a part's samples.
-    fn run<R: Send>(
-        &self,
-        predictor: &Predictor,
-        part: &Part<Whole>,
-        look: impl Fn(&mut Context) -> Outcome<R> + Sync,
-    ) -> Outcome<Vec<R>> {
-        let (rows, n) = (part.rows(), part.count()?.min(self.samples.limit()));
-        let make = || Ok(predictor.context(&ContextOptions { threads: Some(1), ..ContextOptions::default() })?);
-        let samples: &Samples = &part.samples;
-        let work = |context: &mut Context, run: usize| {
-            samples.fill(context, run, rows)?;
-            context.run()?;
-            look(context)
-        };
-        Ok(in_parallel(n.div_ceil(rows), self.samples.threads(), make, work)?.0)
+    /// What a quantized model scores as it is, and which tensors got other ranges, for people.
+    pub fn rescaled_text(&self, score: f64, ranges: &Ranges) -> String {
+        let metric = self.goal().0;
+        let mut text = format!("{:<9}{score:.2} {} of the model as it is\n", metric.name(), metric.unit());
+        for (name, range) in &ranges.rescaled {
+            text += &format!("rescaled {name}  {}..{}\n", range.min, range.max);
+        }
+        text
     }
 
-    /// The score of the model with these nodes in f32.
-    fn score(&self, kept: &[String]) -> Outcome<f64> {
-        let keep_fp32 = self.options.keep_fp32.iter().chain(kept).cloned().collect();
-        let options = CompileOptions { keep_fp32, ..self.options.clone() };
-        let metric = self.args.goal().0;
-        let (mut apart, mut classes, mut same, mut rows) = (Apart::default(), Confusion::default(), 0, 0);
-        for (part, right) in self.parts.iter().zip(&self.right) {
-            let whole = Whole::make(&Compiler::new(options.clone()), self.file, &part.program.at)?;
-            let shape = first_of_floats(part.program.predictor.outputs());
-            for (got, right) in self.run(&whole.predictor, part, outputs)?.iter().zip(right) {
-                apart.observe(right, got);
-                if metric.is_of_numbers() {
-                    continue;
-                }
-                let say = |outputs: &[Vec<f32>]| {
-                    outputs.first().map_or(Vec::new(), |values| answers(metric, values, shape, self.args.blank))
-                };
-                let (right, got) = (say(right), say(got));
-                same += right.iter().zip(&got).filter(|(right, got)| right == got).count();
-                rows += right.len();
-                right.iter().flatten().zip(got.iter().flatten()).for_each(|(right, got)| classes.observe(*right, *got));
+    /// Mends a model that is quantized already: tensors whose formats do not fit their values get other ranges, one after the other, from
+    /// that of the op that loses most, while the target is not reached; then ops become floats.
+    ///
+    /// # Errors
+    /// As [`MixedArgs::search`].
+    pub fn mend(&self, samples: &SampleArgs, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Mended> {
+        let until = Instant::now() + self.budget;
+        let (params, limits) = (options.params.as_deref(), &options.limits);
+        let open = |path: &PathBuf| ModelFile::open_within(path, params, limits);
+        let reference = self.reference.as_ref().map(open).transpose()?;
+        let what = Compared { options, file, reference: reference.as_ref() };
+        let (n, lines) = what.lines(samples, 1, ui)?;
+        let judge = self.judge(samples, what, ui)?;
+        let with = |ranges: &Ranges| CompileOptions { ranges: Some(ranges.clone()), ..options.clone() };
+        let mut ranges = Ranges::of_quantized(file, n);
+        let without = judge.score(&with(&ranges))?;
+        let mut best = without;
+        for line in lines.iter().filter(|line| line.misfits()) {
+            let goes_on = best < self.goal().1 && Instant::now() < until;
+            let Some([low, high]) = line.rounding.seen.filter(|_| goes_on) else { continue };
+            let mut tried = ranges.clone();
+            tried.rescaled.insert(line.name.clone(), Range::new(low, high));
+            // A tensor whose bytes are read by something else than its pair keeps its format.
+            let Ok(score) = judge.score(&with(&tried)) else { continue };
+            if score > best {
+                (ranges, best) = (tried, score);
             }
         }
-        Ok(match metric {
-            Metric::Cosine | Metric::Snr => apart.score(metric),
-            Metric::Top1 | Metric::Ctc => 100.0 * same as f64 / rows.max(1) as f64,
-            Metric::F1 => classes.f1(),
-        })
+        let options = with(&ranges);
+        let what = Compared { options: &options, ..what };
+        let choices = what.choices(samples, ui)?;
+        let found = self.search(samples, what, &choices, ui)?;
+        ranges.keep_fp32.clone_from(&found.kept);
+        Ok(Mended { ranges, without, found })
     }
 }
 
-/// The shape of the first float output.
-fn first_of_floats(outputs: &[IoInfo]) -> &[usize] {
-    outputs.iter().find(|io| io.elem == Elem::F32).map_or(&[], |io| &io.shape)
-}
-
-/// The float outputs of the last run.
-fn outputs(context: &mut Context) -> Outcome<Vec<Vec<f32>>> {
-    let float = |i: &usize| context.outputs()[*i].elem == Elem::F32;
-    let one = |i: usize| Ok(context.output::<f32>(i)?.to_vec());
-    (0..context.outputs().len()).filter(float).map(one).collect()
+/// What mends a quantized model.
+pub struct Mended {
+    /// What a compilation is given.
+    pub ranges: Ranges,
+    /// What was measured of the model as it is.
+    pub without: f64,
+    /// What was found behind the ranges that were changed.
+    pub found: Found,
 }

@@ -64,6 +64,9 @@ pub trait Program: Sized {
     fn inputs(&self) -> &[IoInfo];
 }
 
+/// What compiles a program for one shape of a model.
+pub type Make<'a, P> = &'a dyn Fn(&Compiler, &ModelFile, &Shapes) -> Outcome<P>;
+
 /// Samples of one shape of the model, and the program for it.
 pub struct Part<P> {
     /// Parts of one shape share it.
@@ -99,6 +102,20 @@ impl SampleArgs {
     /// # Errors
     /// I/O, data of another kind than the model takes, and what keeps the model from being compiled.
     pub fn parts<P: Program>(&self, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Vec<Part<P>>> {
+        self.parts_by(options, file, &P::make, ui)
+    }
+
+    /// As [`SampleArgs::parts`], of programs that `make` compiles.
+    ///
+    /// # Errors
+    /// As [`SampleArgs::parts`].
+    pub fn parts_by<P: Program>(
+        &self,
+        options: &CompileOptions,
+        file: &ModelFile,
+        make: Make<'_, P>,
+        ui: Ui,
+    ) -> Outcome<Vec<Part<P>>> {
         let is_dir = std::fs::metadata(&self.data).map_err(|e| Failure::io(&self.data, &e))?.is_dir();
         let arrays = match is_dir {
             true => array_sets(&self.data)?,
@@ -107,11 +124,11 @@ impl SampleArgs {
         };
         if !arrays.is_empty() && !self.take.preset.is_given() {
             let mut made = Vec::new();
-            return arrays.iter().map(|set| arrays_part(options, file, set, &mut made)).collect();
+            return arrays.iter().map(|set| arrays_part((options, file), set, make, &mut made)).collect();
         }
         let is_bin = !is_dir && is_named_bin(&self.data);
         if is_bin && !self.take.preset.is_given() {
-            return Ok(vec![bin_part(options, file, PaddleBin::open(&self.data)?)?]);
+            return Ok(vec![bin_part((options, file), PaddleBin::open(&self.data)?, make)?]);
         }
         if (!arrays.is_empty() || is_bin) && !is_dir {
             return Err(Failure::usage("--preprocess is for pictures; arrays are taken as they are"));
@@ -135,7 +152,7 @@ impl SampleArgs {
         let compiler = Compiler::new(options.clone());
         let shapes = compiler.shapes(file)?;
         let one = |(i, at): (usize, &Shapes)| {
-            let program = Arc::new(P::make(&compiler, file, at)?);
+            let program = Arc::new(make(&compiler, file, at)?);
             let size = preset.size_of(&only_input(program.inputs())?.shape)?;
             let preset = Box::new(preset.clone());
             // Shapes take turns; where there are more of them than pictures, each still gets one.
@@ -156,9 +173,9 @@ struct Made<P> {
 
 /// The samples of one set of arrays, perhaps of several, and the model at their shape; that of an earlier set if it fits.
 fn arrays_part<P: Program>(
-    options: &CompileOptions,
-    file: &ModelFile,
+    (options, file): (&CompileOptions, &ModelFile),
     set: &ArraySet,
+    make: Make<'_, P>,
     made: &mut Vec<Made<P>>,
 ) -> Outcome<Part<P>> {
     let mut arrays = arrays::read_set(set)?;
@@ -173,7 +190,7 @@ fn arrays_part<P: Program>(
     let program = match made.iter().find(|m| m.at == at && m.values == values) {
         Some(found) => found.program.clone(),
         None => {
-            let program = Arc::new(P::make(&compiler, file, &at)?);
+            let program = Arc::new(make(&compiler, file, &at)?);
             made.push(Made { at, values, program: program.clone() });
             program
         }
@@ -184,11 +201,15 @@ fn arrays_part<P: Program>(
 }
 
 /// The pictures of Paddle's binary form, and the model at their shape.
-fn bin_part<P: Program>(options: &CompileOptions, file: &ModelFile, bin: PaddleBin) -> Outcome<Part<P>> {
+fn bin_part<P: Program>(
+    (options, file): (&CompileOptions, &ModelFile),
+    bin: PaddleBin,
+    make: Make<'_, P>,
+) -> Outcome<Part<P>> {
     let data = vec![(None, [1].into_iter().chain(bin.dims()?).collect())];
     let compiler = Compiler::new(CompileOptions { data, ..options.clone() });
     let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
-    let program = Arc::new(P::make(&compiler, file, &at)?);
+    let program = Arc::new(make(&compiler, file, &at)?);
     bin.fits(only_input(program.inputs())?)?;
     Ok(Part { program, samples: Samples::Bin(bin) })
 }

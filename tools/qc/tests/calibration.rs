@@ -98,7 +98,8 @@ fn the_fewest_ops_that_have_to_be_floats_are_found_and_kept() {
     let target = without + 3.0;
     let found = shell.json(&format!("{line} --target-snr {target}"));
     let kept = found["keep_fp32"].as_array().unwrap().len();
-    assert!((1..6).contains(&kept) && found["score"].as_f64().unwrap() >= target, "{found}");
+    // One or two ops: the nodes that they stand for, and what reads a tensor whose format is at fault.
+    assert!((1..=6).contains(&kept) && found["score"].as_f64().unwrap() >= target, "{found}");
     // The file says so, and what is compiled with it is that model.
     let file: Value = serde_json::from_slice(&shell.read("r.json")).unwrap();
     assert_eq!(file["keep_fp32"], found["keep_fp32"]);

@@ -21,8 +21,8 @@ fn check(name: &str, text: &str) {
 }
 
 /// The commands that `qc --help` lists.
-fn commands(shell: &Shell) -> Vec<String> {
-    let help = shell.ok("--help");
+fn commands(shell: &Shell, of: &str) -> Vec<String> {
+    let help = shell.ok(&format!("{of} --help"));
     let list = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
     list.filter_map(|l| l.split_whitespace().next()).filter(|name| *name != "help").map(str::to_string).collect()
 }
@@ -31,7 +31,12 @@ fn commands(shell: &Shell) -> Vec<String> {
 fn the_command_reference_is_current() {
     let shell = Shell::new();
     let mut text = String::from("# Commands\n\nWhat `qc --help` and `qc COMMAND --help` print.\n");
-    for command in std::iter::once(String::new()).chain(commands(&shell)) {
+    let nested = |command: String| {
+        let inner = if command.is_empty() { Vec::new() } else { commands(&shell, &command) };
+        let inner = inner.into_iter().map(|name| format!("{command} {name}")).collect::<Vec<_>>();
+        std::iter::once(command).chain(inner)
+    };
+    for command in std::iter::once(String::new()).chain(commands(&shell, "")).flat_map(nested) {
         let help = shell.ok(&format!("{command} --help"));
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
         write!(text, "\n## qc {command}",).unwrap();

@@ -237,6 +237,7 @@ pub fn ranges_of(tensors: BTreeMap<String, Range>) -> Ranges {
         preprocess: None,
         samples: 1,
         keep_fp32: Vec::new(),
+        rescaled: BTreeMap::new(),
         tensors,
     }
 }

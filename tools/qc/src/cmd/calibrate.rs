@@ -18,9 +18,10 @@ Examples:
   qc calibrate resnet50.onnx --data pictures/ --preprocess imagenet -n 200 -o ranges.json
   qc calibrate model.pdmodel --data samples.npz -o ranges.json
   qc calibrate encoder.onnx --data lengths/ -o ranges.json        (a file of samples for each length)
-  qc calibrate detector.onnx --data samples/ -o ranges.json --target-drop 1%     (and which ops have to stay in f32)")]
+  qc calibrate detector.onnx --data samples/ -o ranges.json --target-drop 1%     (and which ops have to stay in f32)
+  qc calibrate qdq.onnx --ref float.onnx --data samples/ -o mended.json --target-snr 30    (of a quantized model: what mends it)")]
 pub struct Calibrate {
-    /// A float model
+    /// A float model, or with a target one that is quantized
     model: PathBuf,
     #[command(flatten)]
     samples: SampleArgs,
@@ -47,6 +48,7 @@ impl Calibrate {
         Paths::default()
             .reads([&self.model, &self.samples.data])
             .reads(&self.params)
+            .reads(self.how.files())
             .writes([&self.out])
             .writes(self.json.file())
     }

@@ -5,10 +5,11 @@ mod bench;
 mod bound;
 mod calibrate;
 mod check;
-pub mod compare;
+mod compare;
 mod compile;
 mod completions;
 mod data;
+mod debug;
 mod doctor;
 mod fuzz;
 mod inspect;
@@ -43,6 +44,8 @@ pub enum Command {
     Accuracy(Box<accuracy::Accuracy>),
     /// Say which ops of a model lose how much in INT8, tensor by tensor
     Compare(Box<compare::Compare>),
+    /// Find which op breaks a model in INT8, make a small model that is still broken, list formats and precision
+    Debug(debug::Debug),
     /// Convert pictures and arrays, and say what files of them hold
     Data(data::Data),
     /// Run passes over a model or a module in text form
@@ -82,6 +85,7 @@ impl Command {
             Command::Accuracy(c) => c.paths(),
             Command::Compare(c) => c.paths(),
             Command::Data(c) => c.paths(),
+            Command::Debug(c) => c.paths(),
             Command::Opt(c) => c.paths(),
             Command::Inspect(c) => c.paths(),
             Command::Doctor(c) => c.paths(),
@@ -102,6 +106,7 @@ impl Command {
             Command::Accuracy(c) => c.run(ui),
             Command::Compare(c) => c.run(ui),
             Command::Data(c) => c.run(ui),
+            Command::Debug(c) => c.run(ui),
             Command::Opt(c) => c.run(ui),
             Command::Inspect(c) => c.run(ui),
             Command::Doctor(c) => c.run(ui),

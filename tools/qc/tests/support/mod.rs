@@ -75,8 +75,19 @@ impl Shell {
     pub fn qc_with(&self, line: &str, variables: &[(&str, &str)]) -> Ran {
         let digits = digits();
         let word = |w: &str| w.replace("D/", &format!("{}/", digits.display()));
+        let words: Vec<String> = line.split_whitespace().map(word).collect();
+        self.words_with(&words, variables)
+    }
+
+    /// Runs words, which may hold spaces.
+    pub fn words(&self, words: &[&str]) -> Ran {
+        self.words_with(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>(), &[])
+    }
+
+    fn words_with(&self, words: &[String], variables: &[(&str, &str)]) -> Ran {
+        let (digits, line) = (digits(), words.join(" "));
         let mut command = Command::new(env!("CARGO_BIN_EXE_qc"));
-        command.current_dir(self.dir.path()).args(line.split_whitespace().map(word)).stdin(Stdio::null());
+        command.current_dir(self.dir.path()).args(words).stdin(Stdio::null());
         for name in ["QC_CPU", "QC_NUM_THREADS", "OMP_NUM_THREADS", "QC_CONFIG"] {
             command.env_remove(name);
         }

@@ -1,0 +1,168 @@
+//! How good a model is on samples, against floats that are right: one place for searches, comparisons and their kin.
+
+use crate::failure::Outcome;
+use crate::metric::{Metric, Tally};
+use crate::pair::Compared;
+use crate::pictures::in_parallel;
+use crate::samples::{Part, Program, SampleArgs, Samples};
+use crate::ui::Ui;
+use qc_compiler::{CompileOptions, Compiler, Context, ContextOptions, ModelFile, Precision, Predictor, Shapes};
+use qc_runtime::{Elem, IoInfo};
+use std::time::Instant;
+
+/// A model as it is run.
+pub struct Whole {
+    pub predictor: Predictor,
+    /// The shape it was compiled for.
+    pub at: Shapes,
+}
+
+impl Program for Whole {
+    fn make(compiler: &Compiler, file: &ModelFile, at: &Shapes) -> Outcome<Whole> {
+        Ok(Whole { predictor: compiler.jit_at(file, at)?, at: at.clone() })
+    }
+
+    fn inputs(&self) -> &[IoInfo] {
+        self.predictor.inputs()
+    }
+}
+
+/// Results of the floats: of each run, each output.
+type Results = Vec<Vec<Vec<f32>>>;
+
+/// Floats that are right, with samples: what models in integers are judged by.
+pub struct Judge<'a> {
+    metric: Metric,
+    /// The score that is no symbol, of [`Metric::Ctc`].
+    blank: usize,
+    samples: &'a SampleArgs,
+    what: Compared<'a>,
+    parts: Vec<Part<Whole>>,
+    right: Vec<Results>,
+}
+impl<'a> Judge<'a> {
+    /// Runs the floats on the samples.
+    ///
+    /// # Errors
+    /// As running samples.
+    pub fn new(
+        (metric, blank): (Metric, usize),
+        samples: &'a SampleArgs,
+        what: Compared<'a>,
+        ui: Ui,
+    ) -> Outcome<Judge<'a>> {
+        let floats = CompileOptions {
+            precision: Precision::Fp32,
+            ranges: None,
+            keep_fp32: Vec::new(),
+            quantize_ops: Vec::new(),
+            ..what.options.clone()
+        };
+        let right = what.reference.unwrap_or(what.file);
+        let make = |compiler: &Compiler, _: &ModelFile, at: &Shapes| Whole::make(compiler, right, at);
+        let parts: Vec<Part<Whole>> = samples.parts_by(&floats, what.file, &make, ui)?;
+        let mut judge = Judge { metric, blank, samples, what, parts, right: Vec::new() };
+        for part in &judge.parts {
+            let right = judge.run(&part.program.predictor, part, outputs)?;
+            judge.right.push(right);
+        }
+        Ok(judge)
+    }
+
+    /// The options of the model, with these nodes in f32.
+    pub fn keeping(&self, kept: &[String]) -> CompileOptions {
+        let keep_fp32 = self.what.options.keep_fp32.iter().chain(kept).cloned().collect();
+        CompileOptions { keep_fp32, ..self.what.options.clone() }
+    }
+
+    /// What `look` makes of every run on a part's samples.
+    fn run<R: Send>(
+        &self,
+        predictor: &Predictor,
+        part: &Part<Whole>,
+        look: impl Fn(&mut Context) -> Outcome<R> + Sync,
+    ) -> Outcome<Vec<R>> {
+        run_on(predictor, (&part.samples, part.rows()), part.count()?.min(self.samples.limit()), self.samples, look)
+    }
+
+    /// The score of the model with these options.
+    ///
+    /// # Errors
+    /// As compiling and running it.
+    pub fn score(&self, options: &CompileOptions) -> Outcome<f64> {
+        let mut tally = Tally::new(self.metric, self.blank);
+        for (part, right) in self.parts.iter().zip(&self.right) {
+            let whole = Whole::make(&Compiler::new(options.clone()), self.what.file, &part.program.at)?;
+            let shape = first_of_floats(part.program.predictor.outputs());
+            for (got, right) in self.run(&whole.predictor, part, outputs)?.iter().zip(right) {
+                tally.observe(right, got, shape);
+            }
+        }
+        Ok(tally.score())
+    }
+
+    /// What the model with these options costs on the first sample, with one thread.
+    ///
+    /// # Errors
+    /// As [`Judge::score`].
+    pub fn cost(&self, options: &CompileOptions) -> Outcome<Cost> {
+        let mut cost = Cost { seconds: f64::INFINITY, steps: Vec::new() };
+        let Some(part) = self.parts.first() else { return Ok(cost) };
+        let whole = Whole::make(&Compiler::new(options.clone()), self.what.file, &part.program.at)?;
+        let mut context = whole.predictor.context(&ContextOptions { threads: Some(1), ..ContextOptions::default() })?;
+        part.samples.fill(&mut context, 0, part.rows())?;
+        for _ in 0..RUNS {
+            let start = Instant::now();
+            context.run()?;
+            cost.seconds = cost.seconds.min(start.elapsed().as_secs_f64());
+        }
+        let mut profile = context.profile();
+        for _ in 0..RUNS {
+            context.run_profiled(&mut profile)?;
+        }
+        let total = profile.total_ns().max(1) as f64;
+        cost.steps = profile.rows().map(|row| (row.name.to_string(), row.ns as f64 / total)).collect();
+        Ok(cost)
+    }
+}
+/// Runs that a time is taken of; the fastest counts.
+const RUNS: usize = 10;
+
+/// What a model costs.
+pub struct Cost {
+    /// Of one run.
+    pub seconds: f64,
+    /// Nodes of each step, separated by `+`, and its share of the time.
+    pub steps: Vec<(String, f64)>,
+}
+
+/// What `look` makes of every run of a model on `n` samples, of which a run has `rows`.
+///
+/// # Errors
+/// As filling and running.
+pub fn run_on<R: Send>(
+    predictor: &Predictor,
+    (samples, rows): (&Samples, usize),
+    n: usize,
+    args: &SampleArgs,
+    look: impl Fn(&mut Context) -> Outcome<R> + Sync,
+) -> Outcome<Vec<R>> {
+    let make = || Ok(predictor.context(&ContextOptions { threads: Some(1), ..ContextOptions::default() })?);
+    let work = |context: &mut Context, run: usize| {
+        samples.fill(context, run, rows)?;
+        context.run()?;
+        look(context)
+    };
+    Ok(in_parallel(n.div_ceil(rows), args.threads(), make, work)?.0)
+}
+/// The shape of the first float output.
+pub fn first_of_floats(outputs: &[IoInfo]) -> &[usize] {
+    outputs.iter().find(|io| io.elem == Elem::F32).map_or(&[], |io| &io.shape)
+}
+
+/// The float outputs of the last run.
+pub fn outputs(context: &mut Context) -> Outcome<Vec<Vec<f32>>> {
+    let float = |i: &usize| context.outputs()[*i].elem == Elem::F32;
+    let one = |i: usize| Ok(context.output::<f32>(i)?.to_vec());
+    (0..context.outputs().len()).filter(float).map(one).collect()
+}
