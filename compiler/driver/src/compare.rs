@@ -235,9 +235,13 @@ fn on_rounded(
     let m = &floats.module;
     let given = |(name, input): (&String, &HostTensor)| rounded(name).unwrap_or_else(|| input.clone());
     let inputs: Vec<HostTensor> = floats.inputs.iter().zip(inputs).map(given).collect();
+    // A pair may have left a clamp behind an op, whose result has the same name: it is part of what the op makes.
+    let named = |v: ValueId| m.name(v).map(|name| integers.float_name(name));
+    let values = m.walk(m.body()).into_iter().flat_map(|op| m.results(op).iter().copied());
+    let last: BTreeMap<&str, ValueId> = values.filter_map(|v| Some((named(v)?, v))).collect();
     let mut made = BTreeMap::new();
     let mut watch = |_, v, tensor: &mut HostTensor| {
-        let Some(name) = m.name(v).map(|name| integers.float_name(name)) else { return };
+        let Some(name) = named(v).filter(|name| last.get(name) == Some(&v)) else { return };
         let Some(read) = rounded(name).filter(|read| read.dims() == tensor.dims()) else { return };
         made.insert(name.to_string(), std::mem::replace(tensor, read));
     };

@@ -100,6 +100,19 @@ fn what_quantize_writes_of_a_mended_model_is_mended() {
 }
 
 #[test]
+fn clamps_that_pairs_stand_for_are_part_of_the_op() {
+    let shell = Shell::new();
+    left_by_8(&shell);
+    // Where a pair clamps, the file has no Relu, and the floats of it have a clamp instead.
+    shell.ok("quantize left.onnx -o written.onnx -q");
+    let report = shell.json("compare written.onnx --data D/test.npz -n 20");
+    let (node, by) = worst(&report);
+    assert!(node.starts_with("c2") && by.contains("x too wide"), "{node} {by}");
+    let alone = |i: usize| report["tensors"][i]["sqnr_alone"].as_f64().unwrap();
+    assert!(alone(0) + 6.0 < alone(1), "{report}");
+}
+
+#[test]
 fn a_bad_weight_channel_is_named_beside_the_original() {
     let shell = Shell::new();
     bad_channel(&shell);
