@@ -12,7 +12,7 @@
 //! let mut observer = calibrator.observer(Default::default())?;
 //! observer.input_mut(0)?.fill(0.5);
 //! observer.observe(0)?;
-//! let ranges = calibrator.ranges(observer.seen(), 1, None);
+//! let ranges = calibrator.ranges(&observer.seen(), 1, None);
 //! std::fs::write("ranges.json", ranges.to_json())?;
 //! # Ok(()) }
 //! ```
@@ -184,15 +184,14 @@ impl Calibrator {
     }
 
     /// The ranges file of what was seen over `samples` samples; `preprocess` says how they were made.
-    pub fn ranges(&self, seen: Seen, samples: usize, preprocess: Option<String>) -> Ranges {
+    pub fn ranges(&self, seen: &Seen, samples: usize, preprocess: Option<String>) -> Ranges {
         let method = seen.methods().first().copied().unwrap_or_default();
         self.ranges_by(method, seen, samples, preprocess)
     }
 
     /// As [`Calibrator::ranges`], by one of the methods for which values were seen.
-    pub fn ranges_by(&self, method: Method, mut seen: Seen, samples: usize, preprocess: Option<String>) -> Ranges {
-        seen.ranges.merge(&self.constants);
-        let mut tensors = seen.found(method);
+    pub fn ranges_by(&self, method: Method, seen: &Seen, samples: usize, preprocess: Option<String>) -> Ranges {
+        let mut tensors = seen.found(method, &self.constants);
         let snr = seen.ratios(&self.inside.module, &tensors);
         for (name, range) in &mut tensors {
             range.snr = snr.get(name).copied();
@@ -206,6 +205,7 @@ impl Calibrator {
             samples,
             keep_fp32: Vec::new(),
             rescaled: BTreeMap::new(),
+            biases: Default::default(),
             tensors,
         }
     }

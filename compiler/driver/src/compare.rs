@@ -149,8 +149,25 @@ pub fn isolated(
         }
     };
     let expected = on_rounded(floats, integers, inputs, &rounded)?;
-    let m = &integers.module;
     let mut found = Differences::new();
+    on_right(integers, inputs, right, &mut |name, wanted, _, got| {
+        let own = expected.get(name).unwrap_or(wanted);
+        if let (Some(own), Some(got)) = (own.as_f32(), got.as_f32()) {
+            found.entry(name.to_string()).or_default().observe(own, got);
+        }
+    })?;
+    Ok(found)
+}
+
+/// Runs a model in integers, each op on right operands in their formats. `each` gets the name of a tensor in the original, what is right,
+/// the same in the tensor's format, and what the op makes.
+pub(crate) fn on_right(
+    integers: &Inside,
+    inputs: &[HostTensor],
+    right: &BTreeMap<String, HostTensor>,
+    each: &mut dyn FnMut(&str, &HostTensor, &HostTensor, &HostTensor),
+) -> Result<(), CompileError> {
+    let m = &integers.module;
     let mut watch = |op, v, tensor: &mut HostTensor| {
         let Some(name) = m.name(v).map(|name| integers.float_name(name)).filter(|_| !m.is(op, Constant::DEF)) else {
             return;
@@ -161,20 +178,17 @@ pub fn isolated(
             Some(Elem::F32) => None,
             _ => return,
         };
-        let got = quant.map_or_else(|| tensor.clone(), |q| dequantize_tensor(q, tensor));
+        let Ok(exact) = quant.map_or_else(|| Ok(wanted.clone()), |q| quantize_tensor(q, wanted)) else { return };
         // What only rounds is no op of the model.
-        let own = expected.get(name).unwrap_or(wanted);
-        if let (Some(own), Some(got)) = (own.as_f32(), got.as_f32().filter(|_| !m.is(op, Quantize::DEF))) {
-            found.entry(name.to_string()).or_default().observe(own, got);
+        if !m.is(op, Quantize::DEF) {
+            let real = |stored: &HostTensor| quant.map_or_else(|| stored.clone(), |q| dequantize_tensor(q, stored));
+            each(name, wanted, &real(&exact), &real(tensor));
         }
         // The ops behind read what is right.
-        let exact = quant.map_or_else(|| Ok(wanted.clone()), |q| quantize_tensor(q, wanted));
-        if let Ok(exact) = exact {
-            *tensor = exact;
-        }
+        *tensor = exact;
     };
     qc_ir::run_region(m, m.body(), inputs, &mut watch).map_err(|d| CompileError::from_diag(&d, m))?;
-    Ok(found)
+    Ok(())
 }
 
 impl Inside {

@@ -18,6 +18,7 @@
 pub mod any_shape;
 mod artefact;
 pub mod batch;
+pub mod biases;
 pub mod calibrate;
 pub mod compare;
 pub mod cut;

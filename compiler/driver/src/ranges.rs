@@ -1,5 +1,6 @@
 //! Ranges of activations, as calibration found them: a small file that people can read, edit and compare.
 
+use crate::biases::{self, Biases};
 use crate::inside::Names;
 use crate::{CompileError, ModelFile};
 use qc_dialects::graph::{Conversion, Dequantize, Observe, Quantize};
@@ -33,7 +34,7 @@ impl Range {
 }
 
 /// Ranges by tensor name, and how they were found.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Ranges {
     /// Version of this format.
     pub schema: String,
@@ -54,6 +55,9 @@ pub struct Ranges {
     /// Of a model that is quantized already: ranges of tensors whose own formats do not fit their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rescaled: BTreeMap<String, Range>,
+    /// What is added to biases, by the tensors that come out right with it.
+    #[serde(default, skip_serializing_if = "Biases::is_empty")]
+    pub biases: Biases,
     /// The ranges.
     pub tensors: BTreeMap<String, Range>,
 }
@@ -73,6 +77,7 @@ impl Ranges {
             samples,
             keep_fp32: Vec::new(),
             rescaled: BTreeMap::new(),
+            biases: Biases::new(),
             tensors: BTreeMap::new(),
         }
     }
@@ -125,6 +130,9 @@ impl Ranges {
         let no_ratio = |r: &Range| r.snr.is_some_and(|snr| !snr.is_finite());
         if let Some((name, _)) = all().find(|(_, r)| no_ratio(r)) {
             return Err(format!("the `snr` of \"{name}\" is no finite number of decibels"));
+        }
+        if let Some((name, _)) = ranges.biases.iter().find(|(_, b)| !b.iter().all(|x| x.is_finite())) {
+            return Err(format!("the bias of \"{name}\" has a number that is infinite or none"));
         }
         match all().find(|(_, r)| bad(r)) {
             Some((name, r)) => Err(format!("the range {}..{} of \"{name}\" is no interval", r.min, r.max)),
@@ -231,10 +239,13 @@ pub fn refit(m: &mut Module, ranges: &Ranges) -> Result<Vec<String>, String> {
 
 /// Puts a `graph.observe` behind every tensor of a canonical module that has a range and an op behind it; returns how
 /// many tensors have one.
+/// Corrects biases, and puts a `graph.observe` behind every tensor of a canonical module that has a range and an op behind it;
+/// returns how many tensors have one.
 ///
 /// # Errors
-/// A defect in the module.
+/// A defect in the module; a correction that does not fit.
 pub fn attach(m: &mut Module, ranges: &Ranges) -> Result<usize, Diag> {
+    biases::correct(m, &ranges.biases)?;
     let mut values: Vec<(ValueId, Option<qc_ir::OpId>)> = Vec::new();
     for region in m.regions_in(m.body()) {
         let ops = m.ops(region).to_vec();

@@ -144,10 +144,12 @@ impl Seen {
         self.values.values().flatten().map(qc_calibration::Seen::bytes).sum()
     }
 
-    /// The ranges that a method finds; what no sample changes has that of its values.
-    pub(crate) fn found(&self, method: Method) -> BTreeMap<String, Range> {
+    /// The ranges that a method finds; what no sample changes has that of its values, `constants`.
+    pub(crate) fn found(&self, method: Method, constants: &MinMax) -> BTreeMap<String, Range> {
         let at = self.methods.iter().position(|m| *m == method);
-        let mut tensors = self.ranges.clone().into_tensors();
+        let mut ranges = self.ranges.clone();
+        ranges.merge(constants);
+        let mut tensors = ranges.into_tensors();
         for (name, range) in &mut tensors {
             let seen = self.values.get(name).zip(at).and_then(|(values, at)| values.get(at));
             let Some(found) = seen.and_then(|seen| seen.range(method)) else { continue };

@@ -93,7 +93,7 @@ fn ranges(file: &ModelFile) -> Vec<u8> {
     let mut observer = calibrator.observer(Default::default()).expect("a caller");
     observer.input_mut(0).expect("it has one input").fill(0.5);
     observer.observe(0).expect("it runs");
-    calibrator.ranges(observer.seen(), 1, None).to_json().into_bytes()
+    calibrator.ranges(&observer.seen(), 1, None).to_json().into_bytes()
 }
 
 fn shared_object(file: &ModelFile) -> Vec<u8> {

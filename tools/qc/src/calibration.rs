@@ -1,13 +1,15 @@
 //! Calibration as commands do it: ranges of a float model's tensors by a method on samples, and which ops have to stay in f32.
 
+use crate::best::{self, Best};
 use crate::failure::{Failure, Outcome};
 use crate::mixed::{Mended, MixedArgs};
 use crate::pair::Compared;
 use crate::pictures::in_parallel;
 use crate::quality::{self, Sample};
-use crate::samples::{Part, Program, SampleArgs};
+use crate::samples::{Part, Program, SampleArgs, Turn, turns};
 use crate::ui::Ui;
 use clap::Args;
+use indicatif::ProgressBar;
 use qc_compiler::ranges::Range;
 use qc_compiler::seen::{Seen, Weights};
 use qc_compiler::{Calibrator, CompileOptions, Compiler, Method, ModelFile, Observer, Ranges, Shapes, mixed};
@@ -25,6 +27,10 @@ pub struct CalibrationArgs {
     /// `percentile:99.9`
     #[arg(long, value_name = "NAME", requires = "data", value_parser = Method::from_str)]
     method: Option<Method>,
+    /// Try several methods, and corrections of biases, and take what is best on the samples: by --metric with a target, else by
+    /// the least ratio of signal to error of an output
+    #[arg(long, requires = "data", conflicts_with = "method")]
+    best: bool,
     #[command(flatten)]
     mixed: MixedArgs,
 }
@@ -40,6 +46,7 @@ pub struct Calibrated {
     shapes: usize,
     /// Whether some samples were seen twice, to fill a run.
     filled_up: bool,
+    best: Option<Best>,
     mixed: Option<mixed::Found>,
     /// The score of a quantized model as it is.
     as_it_is: Option<f64>,
@@ -49,7 +56,8 @@ pub struct Calibrated {
 impl From<Mended> for Calibrated {
     fn from(Mended { ranges, without, found }: Mended) -> Calibrated {
         let (mixed, as_it_is) = (Some(found), Some(without));
-        Calibrated { ranges, warnings: Vec::new(), shapes: 1, filled_up: false, mixed, as_it_is, seconds: 0.0 }
+        let (warnings, best) = (Vec::new(), None);
+        Calibrated { ranges, warnings, shapes: 1, filled_up: false, best, mixed, as_it_is, seconds: 0.0 }
     }
 }
 
@@ -74,7 +82,7 @@ impl CalibrationArgs {
         }
         let mut found = match is_quantized {
             true => self.mixed.mend(samples, options, file, ui)?.into(),
-            false => self.observe(samples, &samples.parts(options, file, ui)?, ui)?,
+            false => self.ranges(samples, options, file, ui)?,
         };
         if self.mixed.any() && !is_quantized {
             let mixed = self.search(samples, &mut found.ranges, options, file, ui)?;
@@ -90,8 +98,19 @@ impl CalibrationArgs {
         self.mixed.reference.iter()
     }
 
-    fn method(&self) -> Method {
-        self.method.unwrap_or_default()
+    fn methods(&self) -> Vec<Method> {
+        if self.best { best::methods() } else { vec![self.method.unwrap_or_default()] }
+    }
+
+    /// The ranges of one method, or the best ones.
+    fn ranges(&self, data: &SampleArgs, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Calibrated> {
+        let (mut all, mut found) = self.observe(data, &data.parts(options, file, ui)?, ui)?;
+        if self.best {
+            let what = Compared { options, file, reference: None };
+            let tried = best::best(self.mixed.judged_by(), data, what, std::mem::take(&mut all), ui)?;
+            (found.ranges, found.best) = (tried.0, Some(tried.1));
+        }
+        Ok(found)
     }
 
     /// Finds which ops have to be floats, and notes them with the ranges.
@@ -110,43 +129,55 @@ impl CalibrationArgs {
         Ok(found)
     }
 
-    fn observe(&self, data: &SampleArgs, parts: &[Part<Calibrator>], ui: Ui) -> Outcome<Calibrated> {
-        let weights = self.weights(data, parts)?;
-        let mut seen = Seen::of(&[self.method()], weights);
-        let (mut samples, mut shapes, mut filled_up) = (0, 0, false);
-        let (mut looked, mut names) = (Vec::new(), Vec::new());
-        for (i, part) in parts.iter().enumerate() {
-            let n = part.count()?.min(data.limit() - samples);
-            if n == 0 {
-                continue;
-            }
-            looked.extend(observe_part(data, part, (samples, n), &mut seen, ui)?);
-            names.extend((0..n).map(|i| part.samples.name(i)));
-            filled_up |= n.div_ceil(part.rows()) * part.rows() > n;
-            seen.ranges.merge(part.program.constants());
-            let first_of_its_shape = parts[..i].iter().all(|other| !Arc::ptr_eq(&other.program, &part.program));
-            (samples, shapes) = (samples + n, shapes + usize::from(first_of_its_shape));
+    /// The ranges of each method, and what is to be told, with those of the first.
+    fn observe(&self, data: &SampleArgs, parts: &[Part<Calibrator>], ui: Ui) -> Outcome<(Vec<Ranges>, Calibrated)> {
+        let methods = self.methods();
+        let groups = turns(parts, data.limit())?;
+        let mut seen = Seen::of(&methods, self.weights(data, &groups)?);
+        let all = || groups.iter().flatten();
+        let samples = all().map(|turn| turn.samples).sum();
+        let bar = ui.progress(samples, "calibrate");
+        let mut looked = Vec::new();
+        for group in &groups {
+            looked.extend(observe_group(data, group, &mut seen, &bar)?);
         }
+        bar.finish_and_clear();
+        looked.sort_by_key(|sample| sample.index);
+        let names: Vec<String> = parts.iter().flat_map(names_of).collect();
+        let (shapes, filled_up) = (groups.len(), all().any(|turn| turn.samples < turn.part.rows()));
         let warnings = quality::warnings(&looked, |i| names.get(i).cloned().unwrap_or_default());
         let first = parts.first().ok_or_else(|| Failure::content(&data.data, "holds no samples"))?;
-        let ranges = first.program.ranges(seen, samples, first.samples.preprocess());
-        Ok(Calibrated { ranges, warnings, shapes, filled_up, mixed: None, as_it_is: None, seconds: 0.0 })
+        let by = |method: &Method| first.program.ranges_by(*method, &seen, samples, first.samples.preprocess());
+        let all: Vec<Ranges> = methods.iter().map(by).collect();
+        let ranges = all.first().cloned().unwrap_or_default();
+        let (best, mixed, as_it_is) = (None, None, None);
+        Ok((all, Calibrated { ranges, warnings, shapes, filled_up, best, mixed, as_it_is, seconds: 0.0 }))
     }
 
     /// How much channels and samples count, for methods that ask: by some of the first runs of all.
-    fn weights(&self, data: &SampleArgs, parts: &[Part<Calibrator>]) -> Outcome<Arc<Weights>> {
-        let Some(part) = parts.first().filter(|_| self.method().weighs()) else { return Ok(Arc::default()) };
-        let runs = part.count()?.min(data.limit()).div_ceil(part.rows());
-        let few = (runs / FIRST).clamp(runs.min(1), FIRST);
-        let make = || Ok(part.program.observer(Method::min_max())?);
-        let work = |observer: &mut Observer<'_>, run: usize| {
-            part.samples.fill(observer.context_mut(), run, part.rows())?;
-            observer.observe(run)?;
+    fn weights(&self, data: &SampleArgs, groups: &[Vec<Turn<'_, Calibrator>>]) -> Outcome<Arc<Weights>> {
+        let asked = self.methods().iter().any(Method::weighs);
+        let Some((group, first)) = groups.first().and_then(|group| Some((group, group.first()?))).filter(|_| asked)
+        else {
+            return Ok(Arc::default());
+        };
+        let few = (group.len() / FIRST).clamp(1, FIRST);
+        let program = &first.part.program;
+        let make = || Ok(program.observer(Method::min_max())?);
+        let work = |observer: &mut Observer<'_>, i: usize| {
+            let Turn { part, run, number, .. } = &group[i];
+            part.samples.fill(observer.context_mut(), *run, part.rows())?;
+            observer.observe(*number)?;
             Ok(observer.take())
         };
         let (seen, _) = in_parallel(few, data.threads(), make, work)?;
-        Ok(Arc::new(part.program.weights(&seen)))
+        Ok(Arc::new(program.weights(&seen)))
     }
+}
+
+/// Names of a part's samples.
+fn names_of(part: &Part<Calibrator>) -> Vec<String> {
+    (0..part.count().unwrap_or(0)).map(|i| part.samples.name(i)).collect()
 }
 
 impl Calibrated {
@@ -161,6 +192,7 @@ impl Calibrated {
             "preprocess": ranges.preprocess,
             "always_zero": always_zero(ranges),
             "keep_fp32": ranges.keep_fp32,
+            "best": self.best.as_ref().map(Best::json),
             "score": mixed.map(|found| found.score),
             "rescaled": ranges.rescaled,
             "score_without": self.as_it_is.or(mixed.map(|found| found.without)),
@@ -186,33 +218,35 @@ impl Calibrated {
             text += "note     the last run was filled up with samples seen before\n";
         }
         text += &notes(ranges);
+        text += &self.best.as_ref().map_or(String::new(), Best::text);
         text + &mixed
     }
 }
 
-/// Runs the model on `n` samples of a part, of which the first is number `from` of all; returns what they are like.
-fn observe_part(
+/// Runs one program on all its samples; returns what they are like.
+fn observe_group(
     data: &SampleArgs,
-    part: &Part<Calibrator>,
-    (from, n): (usize, usize),
+    group: &[Turn<'_, Calibrator>],
     seen: &mut Seen,
-    ui: Ui,
+    bar: &ProgressBar,
 ) -> Outcome<Vec<Sample>> {
-    let rows = part.rows();
-    let bar = ui.progress(n, "calibrate");
-    let work = |observer: &mut Observer<'_>, run: usize| {
-        part.samples.fill(observer.context_mut(), run, rows)?;
-        let seen = look(observer, from + run * rows, rows)?;
-        observer.observe(from / rows + run)?;
-        bar.inc(rows as u64);
-        Ok(seen)
+    let Some(program) = group.first().map(|turn| &turn.part.program) else { return Ok(Vec::new()) };
+    let work = |observer: &mut Observer<'_>, i: usize| {
+        let turn = &group[i];
+        let rows = turn.part.rows();
+        turn.part.samples.fill(observer.context_mut(), turn.run, rows)?;
+        let mut samples = look(observer, turn.first, rows)?;
+        samples.truncate(turn.samples);
+        observer.observe(turn.number)?;
+        bar.inc(turn.samples as u64);
+        Ok(samples)
     };
     let none = seen.of_nothing();
-    let make = || Ok(part.program.observer_of(none.clone())?);
-    let (looked, observers) = in_parallel(n.div_ceil(rows), data.threads(), make, work)?;
-    bar.finish_and_clear();
+    let make = || Ok(program.observer_of(none.clone())?);
+    let (looked, observers) = in_parallel(group.len(), data.threads(), make, work)?;
     observers.into_iter().for_each(|o| seen.merge(&o.seen()));
-    Ok(looked.into_iter().flatten().take(n).collect())
+    seen.ranges.merge(program.constants());
+    Ok(looked.into_iter().flatten().collect())
 }
 
 impl Program for Calibrator {

@@ -2,6 +2,7 @@
 
 mod args;
 mod arrays;
+mod best;
 mod calibration;
 mod checker;
 mod cmd;

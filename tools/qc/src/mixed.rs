@@ -58,6 +58,11 @@ impl MixedArgs {
         self.target_drop.is_some() || self.target_snr.is_some()
     }
 
+    /// What a model is judged by without a target, too.
+    pub fn judged_by(&self) -> (Metric, usize) {
+        (if self.any() { self.goal().0 } else { Metric::Snr }, self.blank)
+    }
+
     /// The score that is asked for, and the metric.
     fn goal(&self) -> (Metric, f64) {
         match self.target_snr {

@@ -4,6 +4,7 @@ use crate::failure::{Failure, MODEL, Outcome};
 use crate::pictures::in_parallel;
 use crate::samples::{Part, Program, SampleArgs};
 use crate::ui::Ui;
+use qc_compiler::biases;
 use qc_compiler::compare::{Difference, Differences, Rounding, isolated};
 use qc_compiler::mixed::Choice;
 use qc_compiler::{CompileOptions, Compiler, Context, ContextOptions, Inside, ModelFile, Shapes};
@@ -141,6 +142,21 @@ impl Pair {
     }
 
     fn alone(&self, floats: &mut Context) -> Outcome<Differences> {
+        let (inputs, right) = self.right(floats)?;
+        Ok(isolated(&self.floats, &self.integers, &inputs, &right)?)
+    }
+
+    /// How far each op shifts the means of channels, on what the floats got in their last run.
+    ///
+    /// # Errors
+    /// A defect of qc.
+    pub fn shifts(&self, floats: &mut Context) -> Outcome<BTreeMap<String, Vec<f64>>> {
+        let (inputs, right) = self.right(floats)?;
+        Ok(biases::shifts(&self.integers, &inputs, &right)?)
+    }
+
+    /// The inputs of the floats' last run, and its tensors.
+    fn right(&self, floats: &mut Context) -> Outcome<(Vec<HostTensor>, BTreeMap<String, HostTensor>)> {
         let mut right = BTreeMap::new();
         for i in 0..floats.outputs().len() {
             let io = floats.outputs()[i].clone();
@@ -153,7 +169,7 @@ impl Pair {
             right.insert(self.floats.inputs[i].clone(), tensor.clone());
             inputs.push(tensor);
         }
-        Ok(isolated(&self.floats, &self.integers, &inputs, &right)?)
+        Ok((inputs, right))
     }
 
     /// What is known of each tensor, from the one whose op loses most.

@@ -74,6 +74,41 @@ pub struct Part<P> {
     pub samples: Samples,
 }
 
+/// One run of a program: some samples of a part.
+pub struct Turn<'a, P> {
+    pub part: &'a Part<P>,
+    /// Its number among the runs of the part, and among all.
+    pub run: usize,
+    pub number: usize,
+    /// The number of its first sample among all, and how many samples it has; what is left of the run is filled up.
+    pub first: usize,
+    pub samples: usize,
+}
+
+/// The runs of all parts, at most `limit` samples, by program: parts of one program share the callers that run it.
+///
+/// # Errors
+/// Tensors that do not fit.
+pub fn turns<P: Program>(parts: &[Part<P>], limit: usize) -> Outcome<Vec<Vec<Turn<'_, P>>>> {
+    let mut groups: Vec<Vec<Turn<'_, P>>> = Vec::new();
+    let (mut first, mut number) = (0, 0);
+    for part in parts {
+        let (n, rows) = (part.count()?.min(limit - first), part.rows());
+        let same = |group: &Vec<Turn<'_, P>>| group.iter().any(|t| Arc::ptr_eq(&t.part.program, &part.program));
+        let at = groups.iter().position(same).unwrap_or(groups.len());
+        if at == groups.len() && n > 0 {
+            groups.push(Vec::new());
+        }
+        for run in 0..n.div_ceil(rows) {
+            let samples = rows.min(n - run * rows);
+            groups[at].push(Turn { part, run, number, first: first + run * rows, samples });
+            number += 1;
+        }
+        first += n;
+    }
+    Ok(groups)
+}
+
 impl TakeArgs {
     /// Whether anything is given, which makes sense with samples only.
     pub fn any(&self) -> bool {

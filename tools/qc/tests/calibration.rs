@@ -110,6 +110,45 @@ fn the_fewest_ops_that_have_to_be_floats_are_found_and_kept() {
 }
 
 #[test]
+fn what_is_best_on_the_samples_is_taken() {
+    let shell = Shell::new();
+    let line = "calibrate D/digits.onnx --data D/train.npz -n 40 -o best.json --best";
+    let found = shell.json(line);
+    let tried = found["best"]["tried"].as_array().unwrap();
+    let best = tried.iter().filter(|t| t["what"] != "corrected biases").map(|t| t["score"].as_f64().unwrap());
+    let best = best.fold(f64::NEG_INFINITY, f64::max);
+    // A method alone is what it is among the others, and what is taken is the best of them or better.
+    let score = |ranges: &str| {
+        let compared = shell.json(&format!("compare D/digits.onnx --ranges {ranges} --data D/train.npz -n 40"));
+        compared["outputs"][0]["sqnr"].as_f64().unwrap()
+    };
+    assert!(score("best.json") >= best - 1e-6, "{found}");
+    for t in tried.iter().filter(|t| t["what"] != "corrected biases") {
+        let method = t["what"].as_str().unwrap();
+        shell.ok(&format!("calibrate D/digits.onnx --data D/train.npz -n 40 -o one.json -q --method {method}"));
+        assert!((score("one.json") - t["score"].as_f64().unwrap()).abs() < 1e-6, "{method}: {found}");
+    }
+    let ran = shell.qc(&format!("{line} --method minmax"));
+    assert_eq!(ran.status, 2, "{}", ran.err);
+}
+
+#[test]
+fn samples_in_files_of_their_own_are_those_of_one_file() {
+    let shell = Shell::new();
+    let arrays = qc_arrays::parse(&std::fs::read(digits().join("train.npz")).unwrap()).unwrap();
+    let (_, x) = arrays.into_iter().find(|(_, t)| t.dims().len() == 4).unwrap();
+    let values = x.as_f32().unwrap();
+    std::fs::create_dir(shell.path("all")).unwrap();
+    for i in 0..12 {
+        let bytes: Vec<u8> = values[i * 64..(i + 1) * 64].iter().flat_map(|x| x.to_le_bytes()).collect();
+        shell.write(&format!("all/{i:02}.npy"), &support::npy("<f4", "(1, 1, 8, 8, )", &bytes));
+    }
+    shell.ok("calibrate D/digits.onnx --data all -o many.json -q --threads 3");
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -n 12 -o one.json -q --threads 1");
+    assert_eq!(shell.read("many.json"), shell.read("one.json"));
+}
+
+#[test]
 fn a_target_that_is_not_reached_in_time_is_said() {
     let shell = Shell::new();
     let said = shell.ok("calibrate D/digits.onnx --data D/train.npz -n 8 -o r.json --target-snr 500 --budget 0s");

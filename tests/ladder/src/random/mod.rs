@@ -238,6 +238,7 @@ pub fn ranges_of(tensors: BTreeMap<String, Range>) -> Ranges {
         samples: 1,
         keep_fp32: Vec::new(),
         rescaled: BTreeMap::new(),
+        biases: Default::default(),
         tensors,
     }
 }
