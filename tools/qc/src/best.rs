@@ -10,7 +10,7 @@ use crate::ui::Ui;
 use qc_compiler::biases::{Biases, correctable};
 use qc_compiler::{CompileOptions, Method, Ranges};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Methods whose ranges are tried. The first is the one that is taken without trying.
 const METHODS: &[&str] =
@@ -66,8 +66,8 @@ pub fn best(
         }
     }
     let Some((mut ranges, score)) = best else { return Ok((Ranges::default(), found)) };
-    let mut corrected = ranges.clone();
-    add(&mut corrected.biases, &shifts(samples, what, &with(&ranges), ui)?);
+    let biases = shifts(samples, what, &with(&ranges), ui)?;
+    let corrected = Ranges { biases, ..ranges.clone() };
     let own = judge.score(&with(&corrected))?;
     found.tried.push(Tried { what: "corrected biases".into(), score: own });
     if own >= score + GAIN {
@@ -78,18 +78,11 @@ pub fn best(
     Ok((ranges, found))
 }
 
-fn add(to: &mut Biases, shifts: &Biases) {
-    for (name, shift) in shifts {
-        let bias = to.entry(name.clone()).or_insert_with(|| vec![0.0; shift.len()]);
-        bias.iter_mut().zip(shift).for_each(|(b, s)| *b += s);
-    }
-}
-
 /// How far the means of the channels of products are from those of the floats.
 fn shifts(samples: &SampleArgs, what: Compared<'_>, options: &CompileOptions, ui: Ui) -> Outcome<Biases> {
     let few = samples.first(SAMPLES);
     let parts: Vec<Part<Pair>> = few.parts(options, what.file, ui)?;
-    let mut sums: std::collections::BTreeMap<String, Vec<f64>> = Default::default();
+    let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut runs = 0;
     for part in &parts {
         let pair = &part.program;

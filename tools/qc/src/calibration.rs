@@ -80,6 +80,10 @@ impl CalibrationArgs {
                 "--ref is for a model that is quantized already, with --target-drop or --target-snr; this one is not";
             return Err(Failure::usage(format!("{}: {text}", reference.display())));
         }
+        if is_quantized && (self.best || self.method.is_some()) {
+            let text = "is quantized already, and --method and --best make ranges of float models; leave them out";
+            return Err(Failure::usage(format!("{} {text}", file.path.display())));
+        }
         let mut found = match is_quantized {
             true => self.mixed.mend(samples, options, file, ui)?.into(),
             false => self.ranges(samples, options, file, ui)?,
@@ -104,10 +108,10 @@ impl CalibrationArgs {
 
     /// The ranges of one method, or the best ones.
     fn ranges(&self, data: &SampleArgs, options: &CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Calibrated> {
-        let (mut all, mut found) = self.observe(data, &data.parts(options, file, ui)?, ui)?;
+        let (all, mut found) = self.observe(data, &data.parts(options, file, ui)?, ui)?;
         if self.best {
             let what = Compared { options, file, reference: None };
-            let tried = best::best(self.mixed.judged_by(), data, what, std::mem::take(&mut all), ui)?;
+            let tried = best::best(self.mixed.judged_by(), data, what, all, ui)?;
             (found.ranges, found.best) = (tried.0, Some(tried.1));
         }
         Ok(found)

@@ -133,6 +133,18 @@ fn what_is_best_on_the_samples_is_taken() {
 }
 
 #[test]
+fn methods_are_refused_for_a_model_that_has_its_ranges() {
+    let shell = Shell::new();
+    for option in ["--best", "--method minmax"] {
+        let line = format!("calibrate D/digits_qdq.onnx --data D/train.npz -n 8 -o r.json --target-snr 20 {option}");
+        let ran = shell.qc(&line);
+        assert_eq!(ran.status, 2, "{}", ran.err);
+        assert!(ran.err.contains("is quantized already, and --method and --best"), "{}", ran.err);
+        assert!(!shell.path("r.json").exists());
+    }
+}
+
+#[test]
 fn samples_in_files_of_their_own_are_those_of_one_file() {
     let shell = Shell::new();
     let arrays = qc_arrays::parse(&std::fs::read(digits().join("train.npz")).unwrap()).unwrap();

@@ -36,8 +36,8 @@ pub struct Seen {
     dims: HashMap<ValueId, Vec<usize>>,
     /// A number of all values that are the same elements in the same order.
     alike: HashMap<ValueId, ValueId>,
-    /// What only a ReLU reads, and what that leaves.
-    rectified: HashMap<ValueId, ValueId>,
+    /// What only a ReLU reads, and what that leaves, in the order of the program.
+    rectified: Vec<(ValueId, ValueId)>,
 }
 
 impl Seen {
@@ -91,8 +91,8 @@ impl Seen {
             Some((*v, of.clone()))
         };
         let mut all: HashMap<ValueId, Known> = self.alike.iter().filter_map(one).collect();
-        for (&x, out) in &self.rectified {
-            if let (false, Some(left)) = (all.contains_key(&x), all.get(out)) {
+        for &(x, out) in self.rectified.iter().rev() {
+            if let (false, Some(left)) = (all.contains_key(&x), all.get(&out)) {
                 let moments = left.moments.iter().map(|of| rectified::before(*of)).collect();
                 all.insert(x, Known { step: left.step, moments });
             }
