@@ -27,7 +27,7 @@ pub struct CalibrationArgs {
     /// `percentile:99.9`
     #[arg(long, value_name = "NAME", requires = "data", value_parser = Method::from_str)]
     method: Option<Method>,
-    /// Try several methods, and corrections of biases, and take what is best on the samples: by --metric with a target, else by
+    /// Try several methods, and corrections of biases, and take what is best on the samples by --metric, or else by
     /// the least ratio of signal to error of an output
     #[arg(long, requires = "data", conflicts_with = "method")]
     best: bool,
@@ -74,7 +74,10 @@ impl CalibrationArgs {
         ui: Ui,
     ) -> Outcome<Calibrated> {
         let start = Instant::now();
-        let is_quantized = self.mixed.any() && Compiler::new(options.clone()).is_quantized(file)?;
+        if self.mixed.metric.is_some() && !self.mixed.any() && !self.best {
+            return Err(Failure::usage("--metric is for --target-drop and --best; give one of them, or leave it out"));
+        }
+        let is_quantized = self.mixed.any() && samples.compiler_of_first(options, file)?.is_quantized(file)?;
         if let Some(reference) = self.mixed.reference.as_ref().filter(|_| !is_quantized) {
             let text =
                 "--ref is for a model that is quantized already, with --target-drop or --target-snr; this one is not";

@@ -24,11 +24,11 @@ pub struct MixedArgs {
     /// Keep the fewest ops in f32 with which outputs have DB decibels between signal and error
     #[arg(long, value_name = "DB", requires = "data", conflicts_with = "target_drop")]
     pub target_snr: Option<f64>,
-    /// How results are compared
-    #[arg(long, value_enum, default_value_t, requires = "target_drop")]
-    pub metric: Metric,
+    /// How results are compared, for --target-drop and --best: by default `cosine`, and without a target `snr`
+    #[arg(long, value_enum, requires = "data", conflicts_with = "target_snr")]
+    pub metric: Option<Metric>,
     /// Which score is that of no symbol, for --metric ctc
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "target_drop")]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "metric")]
     pub blank: usize,
     /// The float model that is right, for one that is quantized already; its own floats, without their quantization, by default
     #[arg(long = "ref", value_name = "MODEL", requires = "data")]
@@ -60,14 +60,14 @@ impl MixedArgs {
 
     /// What a model is judged by without a target, too.
     pub fn judged_by(&self) -> (Metric, usize) {
-        (if self.any() { self.goal().0 } else { Metric::Snr }, self.blank)
+        (if self.any() { self.goal().0 } else { self.metric.unwrap_or(Metric::Snr) }, self.blank)
     }
 
     /// The score that is asked for, and the metric.
     fn goal(&self) -> (Metric, f64) {
         match self.target_snr {
             Some(decibels) => (Metric::Snr, decibels),
-            None => (self.metric, 100.0 - self.target_drop.unwrap_or(0.0)),
+            None => (self.metric.unwrap_or_default(), 100.0 - self.target_drop.unwrap_or(0.0)),
         }
     }
 
@@ -109,7 +109,7 @@ impl MixedArgs {
 
     /// Who says how good a model is.
     fn judge<'a>(&self, samples: &'a SampleArgs, what: Compared<'a>, ui: Ui) -> Outcome<Judge<'a>> {
-        if self.target_drop.is_some() && self.metric == Metric::Snr {
+        if self.target_drop.is_some() && self.metric == Some(Metric::Snr) {
             let text = "a drop in percent is for --metric cosine, top1, f1 and ctc; give --target-snr in decibels";
             return Err(Failure::new(USAGE, text));
         }

@@ -132,6 +132,31 @@ impl SampleArgs {
         self.take.threads.map_or_else(default_threads, usize::from)
     }
 
+    /// A compiler for the shape of the first sample, as far as samples have one; pictures take that of the model.
+    ///
+    /// # Errors
+    /// I/O, and files that hold no arrays.
+    pub fn compiler_of_first(&self, options: &CompileOptions, file: &ModelFile) -> Outcome<Compiler> {
+        let arrays = self.arrays()?;
+        Ok(match arrays.first().filter(|_| !self.take.preset.is_given()) {
+            Some(set) => shaped((options, file), &arrays::read_set(set)?).0,
+            None if is_named_bin(&self.data) && self.data.is_file() => {
+                bin_compiler(options, &PaddleBin::open(&self.data)?)?
+            }
+            None => Compiler::new(options.clone()),
+        })
+    }
+
+    /// The sets of arrays that the samples are, if they are arrays.
+    fn arrays(&self) -> Outcome<Vec<ArraySet>> {
+        let is_dir = std::fs::metadata(&self.data).map_err(|e| Failure::io(&self.data, &e))?.is_dir();
+        Ok(match is_dir {
+            true => array_sets(&self.data)?,
+            false if is_array(&self.data)? => vec![ArraySet { name: String::new(), files: vec![self.data.clone()] }],
+            false => Vec::new(),
+        })
+    }
+
     /// The samples by shape of the model, each with the model compiled for it.
     ///
     /// # Errors
@@ -151,12 +176,7 @@ impl SampleArgs {
         make: Make<'_, P>,
         ui: Ui,
     ) -> Outcome<Vec<Part<P>>> {
-        let is_dir = std::fs::metadata(&self.data).map_err(|e| Failure::io(&self.data, &e))?.is_dir();
-        let arrays = match is_dir {
-            true => array_sets(&self.data)?,
-            false if is_array(&self.data)? => vec![ArraySet { name: String::new(), files: vec![self.data.clone()] }],
-            false => Vec::new(),
-        };
+        let (arrays, is_dir) = (self.arrays()?, self.data.is_dir());
         if !arrays.is_empty() && !self.take.preset.is_given() {
             let mut made = Vec::new();
             return arrays.iter().map(|set| arrays_part((options, file), set, make, &mut made)).collect();
@@ -202,8 +222,24 @@ impl SampleArgs {
 /// A program with what it was made for: shapes, and inputs that are constants of it.
 struct Made<P> {
     at: Shapes,
-    values: Vec<(String, HostTensor)>,
+    values: Named,
     program: Arc<P>,
+}
+
+/// Arrays by the names of inputs.
+type Named = Vec<(String, HostTensor)>;
+
+/// A compiler for the shape of arrays, those that have names, and the names of those whose values the model's shapes or branches
+/// depend on: these are constants of what is compiled.
+fn shaped(
+    (options, file): (&CompileOptions, &ModelFile),
+    arrays: &[(Option<String>, HostTensor)],
+) -> (Compiler, Named, Vec<String>) {
+    let data = arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
+    let mut compiler = Compiler::new(CompileOptions { data, ..options.clone() });
+    let named: Named = arrays.iter().filter_map(|(name, t)| Some((name.clone()?, t.clone()))).collect();
+    let constant = compiler.take_values(file, &named);
+    (compiler, named, constant)
 }
 
 /// The samples of one set of arrays, perhaps of several, and the model at their shape; that of an earlier set if it fits.
@@ -214,11 +250,7 @@ fn arrays_part<P: Program>(
     made: &mut Vec<Made<P>>,
 ) -> Outcome<Part<P>> {
     let mut arrays = arrays::read_set(set)?;
-    let data = arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
-    let mut compiler = Compiler::new(CompileOptions { data, ..options.clone() });
-    let named: Vec<_> = arrays.iter().filter_map(|(name, t)| Some((name.clone()?, t.clone()))).collect();
-    // Arrays whose values the model's shapes or branches depend on are constants of what is compiled here.
-    let constant = compiler.take_values(file, &named);
+    let (compiler, named, constant) = shaped((options, file), &arrays);
     arrays.retain(|(name, _)| name.as_ref().is_none_or(|name| !constant.contains(name)));
     let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
     let values: Vec<_> = named.into_iter().filter(|(name, _)| constant.contains(name)).collect();
@@ -235,14 +267,19 @@ fn arrays_part<P: Program>(
     Ok(Part { program, samples: Samples::Arrays { tensors, name } })
 }
 
+/// A compiler for one picture of Paddle's binary form.
+fn bin_compiler(options: &CompileOptions, bin: &PaddleBin) -> Outcome<Compiler> {
+    let data = vec![(None, [1].into_iter().chain(bin.dims()?).collect())];
+    Ok(Compiler::new(CompileOptions { data, ..options.clone() }))
+}
+
 /// The pictures of Paddle's binary form, and the model at their shape.
 fn bin_part<P: Program>(
     (options, file): (&CompileOptions, &ModelFile),
     bin: PaddleBin,
     make: Make<'_, P>,
 ) -> Outcome<Part<P>> {
-    let data = vec![(None, [1].into_iter().chain(bin.dims()?).collect())];
-    let compiler = Compiler::new(CompileOptions { data, ..options.clone() });
+    let compiler = bin_compiler(options, &bin)?;
     let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
     let program = Arc::new(make(&compiler, file, &at)?);
     bin.fits(only_input(program.inputs())?)?;

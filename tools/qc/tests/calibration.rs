@@ -128,8 +128,16 @@ fn what_is_best_on_the_samples_is_taken() {
         shell.ok(&format!("calibrate D/digits.onnx --data D/train.npz -n 40 -o one.json -q --method {method}"));
         assert!((score("one.json") - t["score"].as_f64().unwrap()).abs() < 1e-6, "{method}: {found}");
     }
-    let ran = shell.qc(&format!("{line} --method minmax"));
-    assert_eq!(ran.status, 2, "{}", ran.err);
+    for (option, why) in
+        [("--method minmax", "cannot be used with"), ("--target-snr 9 --metric top1", "cannot be used")]
+    {
+        let ran = shell.qc(&format!("{line} {option}"));
+        assert!(ran.status == 2 && ran.err.contains(why), "{option}: {}", ran.err);
+    }
+    let by = shell.json(&format!("{line} --metric cosine"));
+    assert_eq!(by["best"]["metric"], "cosine", "{by}");
+    let ran = shell.qc("calibrate D/digits.onnx --data D/train.npz -n 40 -o no.json --metric top1");
+    ran.fails(2, "error: --metric is for --target-drop and --best; give one of them, or leave it out");
 }
 
 #[test]

@@ -8,12 +8,25 @@ use support::{Shell, field};
 
 /// `y = relu(x)`, x f32 [batch, seq, 4].
 fn relu() -> Vec<u8> {
+    let node = [field(1, b"x"), field(2, b"y"), field(4, b"Relu")].concat();
+    model(4, &field(1, &node))
+}
+
+/// `y = x w`, x f32 [batch, seq, 60], w f32 [60, 60].
+fn product() -> Vec<u8> {
+    let values: Vec<u8> = (0..3600).flat_map(|i| ((i * 7 % 16) as f32 - 6.0).to_le_bytes()).collect();
+    let w = [vec![1 << 3, 60, 1 << 3, 60, 2 << 3, 1], field(8, b"w"), field(9, &values)].concat();
+    let node = [field(1, b"x"), field(1, b"w"), field(2, b"y"), field(4, b"MatMul")].concat();
+    model(60, &[field(1, &node), field(5, &w)].concat())
+}
+
+/// A model of these nodes and constants, which makes y of x, f32 [batch, seq, n].
+fn model(n: u8, nodes: &[u8]) -> Vec<u8> {
     let named = |name: &str| field(1, &field(2, name.as_bytes()));
-    let dims = [named("batch"), named("seq"), field(1, &[1 << 3, 4])].concat();
+    let dims = [named("batch"), named("seq"), field(1, &[1 << 3, n])].concat();
     let x = [field(1, b"x"), field(2, &field(1, &[vec![1 << 3, 1], field(2, &dims)].concat()))].concat();
     let y = [field(1, b"y"), field(2, &field(1, &[1 << 3, 1]))].concat();
-    let node = [field(1, b"x"), field(2, b"y"), field(4, b"Relu")].concat();
-    let graph = [field(1, &node), field(2, b"g"), field(11, &x), field(12, &y)].concat();
+    let graph = [nodes.to_vec(), field(2, b"g"), field(11, &x), field(12, &y)].concat();
     [vec![1 << 3, 8], field(7, &graph), field(8, &[2 << 3, 13])].concat()
 }
 
@@ -98,6 +111,21 @@ fn calibration_merges_what_it_sees_at_every_shape() {
     let range = |name: &str| [&ranges["tensors"][name]["min"], &ranges["tensors"][name]["max"]];
     assert_eq!(range("x"), [&serde_json::json!(-5.0), &serde_json::json!(50.0)]);
     assert_eq!(range("y"), [&serde_json::json!(0.0), &serde_json::json!(50.0)]);
+}
+
+#[test]
+fn a_search_takes_the_shapes_of_its_samples() {
+    let shell = shell();
+    shell.write("m.onnx", &product());
+    for (seq, batch) in [(3, 1), (7, 2), (5, 1)] {
+        shell.write(&format!("data/{seq}.npy"), &npy(&format!("({batch}, {seq}, 60)"), batch * seq * 60));
+    }
+    for options in ["--target-drop 1% --metric top1", "--target-snr 20", "--best --metric cosine", "--best"] {
+        let report = shell.json(&format!("calibrate m.onnx --data data -o r.json {options}"));
+        assert_eq!(report["samples"], 4, "{options}: {report}");
+        let measured = if options.contains("best") { &report["best"]["tried"][0]["score"] } else { &report["score"] };
+        assert!(measured.as_f64().is_some_and(|score| score > 20.0), "{options}: {report}");
+    }
 }
 
 #[test]

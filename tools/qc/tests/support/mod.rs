@@ -17,9 +17,11 @@ pub struct Ran {
     pub err: String,
 }
 
-/// A field of bytes in protobuf, all of whose lengths are short here.
+/// A field of bytes in protobuf; they are less than 16 KiB.
 pub fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+    let (low, high) = (bytes.len() % 128, u8::try_from(bytes.len() / 128).unwrap());
+    let length = if high == 0 { vec![low as u8] } else { vec![low as u8 | 128, high] };
+    [&[number << 3 | 2][..], &length, bytes].concat()
 }
 
 /// An ONNX model of one op on `x`, whose result is `y`; dims are below 128.
