@@ -53,16 +53,6 @@ impl<'a> Sample<'a> {
         let weight = |i: usize| u64::from(of_channel(i)) * u64::from(self.weight);
         tally.observe_weighed(self.looked_at().map(|i| (self.values[i], weight(i))));
     }
-
-    /// The mean square of what is looked at.
-    pub fn mean_square(&self) -> f64 {
-        let add = |(sum, n): (f64, f64), i: usize| {
-            let x = f64::from(self.values[i]);
-            if x.is_finite() { (sum + x * x, n + 1.0) } else { (sum, n) }
-        };
-        let (sum, n) = self.looked_at().fold((0.0, 0.0), add);
-        if n > 0.0 { sum / n } else { 0.0 }
-    }
 }
 
 /// What was seen of one tensor, for one method.
@@ -183,13 +173,16 @@ fn largest(values: &[f32]) -> f64 {
 /// Smallest and largest finite value; `None` if there is none.
 pub fn ends(values: &[f32]) -> Option<(f32, f32)> {
     const LANES: usize = 16;
+    const BLOCK: usize = 64;
     let (mut lo, mut hi) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
     let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            // One instruction each; comparisons with NaN are false.
-            lo[i] = if chunk[i] < lo[i] { chunk[i] } else { lo[i] };
-            hi[i] = if chunk[i] > hi[i] { chunk[i] } else { hi[i] };
+    // One instruction each; comparisons with NaN are false. Both in one loop become a dozen.
+    for block in chunks.chunks(BLOCK) {
+        for chunk in block {
+            lo.iter_mut().zip(chunk).for_each(|(lo, &x)| *lo = if x < *lo { x } else { *lo });
+        }
+        for chunk in block {
+            hi.iter_mut().zip(chunk).for_each(|(hi, &x)| *hi = if x > *hi { x } else { *hi });
         }
     }
     let min = lo.iter().chain(rest).fold(f32::INFINITY, |m, x| m.min(*x));

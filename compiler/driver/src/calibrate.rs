@@ -1,8 +1,8 @@
 //! Calibration: runs the float model on samples and keeps what a method has to know of every tensor's values, and how much of its
 //! signal 8 bits in the range that comes out hold.
 //!
-//! The model is compiled in its canonical form with every float tensor as an output, so observing costs little more
-//! than running. Each thread has an [`Observer`] of its own; what they saw is merged in the end.
+//! The model is compiled in its canonical form so that every float tensor can be looked at where it lies, so observing costs little
+//! more than running, in time and in memory. Each thread has an [`Observer`] of its own; what they saw is merged in the end.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,21 +19,23 @@
 
 use crate::ranges::{MinMax, Ranges, SCHEMA, is_quantized};
 use crate::seen::{Run, Seen, Weights};
-use crate::{CompileError, CompileOptions, Compiler, Inside, ModelFile, Precision, pipeline};
+use crate::watched::{Watched, Watcher};
+use crate::{CompileError, CompileOptions, Compiler, ModelFile, Precision, pipeline};
 use qc_calibration::Method;
 use qc_dialects::graph::{Constant, Linear};
 use qc_frontend::Shapes;
 use qc_ir::{Module, NoSink, RegionId, Use, ValueId};
+use qc_passes::quant::channels::Order;
 use qc_passes::quant::noise;
 use qc_passes::quant::quantize::needs_no_range;
-use qc_runtime::{Context, ContextOptions, IoInfo, RunError};
+use qc_runtime::{Context, Elem, IoInfo, RunError};
 use std::collections::BTreeMap;
 
 /// A float model whose tensors can be watched.
 pub struct Calibrator {
-    inside: Inside,
-    /// The dims under which products see its tensors, by name.
-    seen_as: BTreeMap<String, Vec<usize>>,
+    watched: Watched,
+    /// How channels lie in the inputs.
+    inputs: Vec<Order>,
     sha256: [u8; 32],
     /// Ranges that no sample changes: those of constants that data is combined with.
     constants: MinMax,
@@ -42,7 +44,7 @@ pub struct Calibrator {
 /// One caller of a [`Calibrator`], with memory of its own.
 pub struct Observer<'c> {
     calibrator: &'c Calibrator,
-    context: Context,
+    watcher: Watcher<'c>,
     seen: Seen,
 }
 
@@ -93,8 +95,10 @@ impl Compiler {
         hide_accumulators(&mut imported.module);
         let m = &imported.module;
         let (constants, seen_as) = (constants(m), seen_as(m));
-        let inside = compiler.inside_of_floats(file, imported)?;
-        Ok(Calibrator { inside, seen_as, sha256: file.sha256(), constants })
+        let watched = compiler.watched(file, imported, &|name| seen_as.get(name).cloned())?;
+        let own = watched.inputs.iter().zip(watched.predictor.inputs());
+        let inputs = own.map(|(name, io)| Order::rows(seen_as.get(name).unwrap_or(&io.shape))).collect();
+        Ok(Calibrator { watched, inputs, sha256: file.sha256(), constants })
     }
 }
 
@@ -142,7 +146,7 @@ fn constants(m: &Module) -> MinMax {
 impl Calibrator {
     /// Inputs in model order; a sample fills each completely.
     pub fn inputs(&self) -> &[IoInfo] {
-        self.inside.predictor.inputs()
+        self.watched.predictor.inputs()
     }
 
     /// Ranges of what no sample changes, which [`Calibrator::ranges`] adds.
@@ -152,18 +156,18 @@ impl Calibrator {
 
     /// Samples in a run.
     pub fn samples(&self) -> usize {
-        self.inside.predictor.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1)
+        self.watched.predictor.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1)
     }
 
     /// Number of tensors that are watched.
     pub fn tensors(&self) -> usize {
-        self.inside.predictor.outputs().len() + self.inside.inputs.len()
+        self.watched.tensors()
     }
 
     /// How much channels and samples count, judged by what was seen of some runs, each for itself, with [`Method::min_max`]: what a
     /// method that weighs them wants to know before it sees values. All observers whose findings are merged need the same.
     pub fn weights(&self, runs: &[Seen]) -> Weights {
-        Weights::of(&self.inside.module, runs)
+        Weights::of(&self.watched.module, runs)
     }
 
     /// A caller for one thread, which keeps what `method` has to know.
@@ -179,8 +183,7 @@ impl Calibrator {
     /// # Errors
     /// As [`Calibrator::observer`].
     pub fn observer_of(&self, seen: Seen) -> Result<Observer<'_>, RunError> {
-        let options = ContextOptions { threads: Some(1), ..ContextOptions::default() };
-        Ok(Observer { calibrator: self, context: self.inside.predictor.context(&options)?, seen })
+        Ok(Observer { calibrator: self, watcher: self.watched.watcher()?, seen })
     }
 
     /// The ranges file of what was seen over `samples` samples; `preprocess` says how they were made.
@@ -192,7 +195,7 @@ impl Calibrator {
     /// As [`Calibrator::ranges`], by one of the methods for which values were seen.
     pub fn ranges_by(&self, method: Method, seen: &Seen, samples: usize, preprocess: Option<String>) -> Ranges {
         let mut tensors = seen.found(method, &self.constants);
-        let snr = seen.ratios(&self.inside.module, &tensors);
+        let snr = seen.ratios(&self.watched.module, &tensors);
         for (name, range) in &mut tensors {
             range.snr = snr.get(name).copied();
         }
@@ -217,12 +220,12 @@ impl Observer<'_> {
     /// # Errors
     /// Unknown input or one that is not f32.
     pub fn input_mut(&mut self, input: usize) -> Result<&mut [f32], RunError> {
-        self.context.input_mut(input, 1)
+        self.context_mut().input_mut(input, 1)
     }
 
     /// Bytes of any input, to be filled with a sample.
     pub fn context_mut(&mut self) -> &mut Context {
-        &mut self.context
+        self.watcher.context_mut()
     }
 
     /// Runs the model on the inputs and takes in all its tensors; `number` is that of the run among all.
@@ -230,22 +233,15 @@ impl Observer<'_> {
     /// # Errors
     /// When an input has no data.
     pub fn observe(&mut self, number: usize) -> Result<(), RunError> {
-        self.context.run()?;
         let run = Run { number, samples: self.calibrator.samples() };
-        for i in 0..self.context.outputs().len() {
-            let values = self.context.output::<f32>(i)?;
-            let io = &self.context.outputs()[i];
-            let dims = self.calibrator.seen_as.get(&io.name).unwrap_or(&io.shape);
-            self.seen.observe(&io.name, dims, values, run);
-        }
-        // Only now: asking for an input's buffer discards the results.
-        for (i, name) in self.calibrator.inside.inputs.iter().enumerate() {
-            if self.context.inputs()[i].elem == qc_runtime::Elem::F32 {
-                let dims = self.calibrator.seen_as.get(name).map_or(&[][..], |dims| dims);
-                let values = self.context.input_mut::<f32>(i, 1)?;
-                self.seen.observe(name, dims, values, run);
+        let (watched, seen) = (&self.calibrator.watched, &mut self.seen);
+        for (i, name) in watched.inputs.iter().enumerate() {
+            if self.watcher.context_mut().inputs()[i].elem == Elem::F32 {
+                let values = self.watcher.context_mut().input_mut::<f32>(i, 1)?;
+                seen.observe(name, self.calibrator.inputs[i], values, run);
             }
         }
+        self.watcher.run(&mut |name, order, values| seen.observe(name, order, values, run))?;
         Ok(())
     }
 

@@ -172,6 +172,19 @@ impl Compiler {
         let (inputs, mut m) = (ports(&imported.inputs), imported.module);
         let names = m.args(m.body()).iter().map(|&v| m.name(v).unwrap_or_default().to_string()).collect();
         self.run(&mut m, &pipeline::loops(), &mut NoSink)?;
+        let predictor = self.in_process(file, imported.format, (inputs, outputs), m)?;
+        let nodes = nodes(&module, &Names::default());
+        Ok(Inside { predictor, module, inputs: names, nodes, names: Names::default() })
+    }
+
+    /// Machine code of a planned module, for this process.
+    pub(crate) fn in_process(
+        &self,
+        file: &ModelFile,
+        format: String,
+        (inputs, outputs): (Vec<Port>, Vec<Port>),
+        mut m: Module,
+    ) -> Result<Predictor, CompileError> {
         self.check_planned(&m)?;
         let tiers = self.options.target.tiers();
         let shapes: Vec<Vec<usize>> = inputs.iter().chain(&outputs).map(|p: &Port| p.dims.clone()).collect();
@@ -185,7 +198,7 @@ impl Compiler {
         let compiled = Compiled {
             name: "inside".into(),
             account: Default::default(),
-            format: imported.format,
+            format,
             passes: Vec::new(),
             inputs,
             outputs,
@@ -196,8 +209,7 @@ impl Compiler {
             record: Default::default(),
             limits: self.options.limits.clone(),
         };
-        let nodes = nodes(&module, &Names::default());
-        Ok(Inside { predictor: compiled.jit()?, module, inputs: names, nodes, names: Names::default() })
+        compiled.jit()
     }
 }
 
@@ -258,7 +270,7 @@ fn show_steps(m: &mut Module, scan: Scan) {
 }
 
 /// Makes every float tensor that has a name a result of a canonical module; returns them.
-fn show_floats(m: &mut Module) -> Vec<Port> {
+pub(crate) fn show_floats(m: &mut Module) -> Vec<Port> {
     let body = m.body();
     for op in m.ops(body).to_vec() {
         if let Some(scan) = Scan::of(m, op) {

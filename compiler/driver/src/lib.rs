@@ -35,6 +35,7 @@ pub mod report;
 pub mod seen;
 mod source;
 mod variants;
+mod watched;
 
 pub use any_shape::{AnyShape, AnyShapeOptions};
 pub use artefact::{check_artefact, write_artefact};

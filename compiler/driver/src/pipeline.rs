@@ -131,6 +131,14 @@ pub fn loops() -> Vec<Step> {
     plain(LOOPS)
 }
 
+/// The same for results that are watched where they lie.
+pub fn watched() -> Vec<Step> {
+    let mut steps = loops();
+    let lowering = steps.iter_mut().filter(|step| step.pass.name == qc_passes::lower::PASS.name);
+    lowering.for_each(|step| step.options.push((qc_passes::lower::WATCH.into(), "true".into())));
+    steps
+}
+
 /// Chooses the kernels of one instruction tier.
 pub fn select(tier: Tier) -> Vec<Step> {
     vec![Step { pass: select_kernels::PASS, options: vec![("tier".into(), tier.name().into())] }]

@@ -3,7 +3,7 @@
 use crate::ranges::{MinMax, Range};
 use qc_calibration::{Method, Sample, WHOLE};
 use qc_ir::{Module, ValueId};
-use qc_passes::quant::channels::{self, Channels};
+use qc_passes::quant::channels::{Channels, Order};
 use qc_passes::quant::noise::{self, Known};
 use qc_passes::quant::quantize::activation_format;
 use std::collections::{BTreeMap, HashMap};
@@ -105,16 +105,15 @@ impl Seen {
     }
 
     /// Takes in the elements of one tensor over one run.
-    pub fn observe(&mut self, name: &str, dims: &[usize], values: &[f32], run: Run) {
+    pub fn observe(&mut self, name: &str, order: Order, values: &[f32], run: Run) {
         let ends = qc_calibration::ends(values);
         self.ranges.widen(name, ends.map(|(low, high)| Range::new(low, high)));
-        self.channels.entry(name.to_string()).or_default().observe(dims, values);
+        let power = self.channels.entry(name.to_string()).or_default().observe(order, values);
         let inside = self.methods.iter().any(Method::looks_inside);
         let Some(ends) = ends.filter(|_| inside) else { return };
         let sample = Sample::new(run.number, run.samples, values);
-        let power = if self.methods.iter().any(Method::weighs) { sample.mean_square() } else { 0.0 };
-        let (weights, weight) = self.weights.get(name, channels::count(dims), power);
-        let sample = Sample { weights, weight, beside: channels::beside(dims), ..sample };
+        let (weights, weight) = self.weights.get(name, order.channels, power);
+        let sample = Sample { weights, weight, beside: order.beside, ..sample };
         let all = self.values.entry(name.to_string()).or_default();
         all.resize_with(self.methods.len(), Default::default);
         self.methods.iter().zip(all).for_each(|(method, seen)| seen.observe(*method, &sample, ends));
@@ -208,8 +207,8 @@ return(%y)
     fn run(number: usize, x: [f32; 4]) -> Seen {
         let mut seen = Seen::default();
         let run = Run { number, samples: 1 };
-        seen.observe("x", &[2, 2], &x, run);
-        seen.observe("y", &[2, 2], &[x[0], x[1] * 0.001, x[2], x[3] * 0.001], run);
+        seen.observe("x", Order::rows(&[2, 2]), &x, run);
+        seen.observe("y", Order::rows(&[2, 2]), &[x[0], x[1] * 0.001, x[2], x[3] * 0.001], run);
         seen
     }
 

@@ -5,7 +5,7 @@
 
 use super::{
     Arith, Binary, Call, Check, Compare, ConstBuffer, Convert, For, Index, Load, Parallel, Scalar, Select, Store,
-    Ukernel,
+    Ukernel, Watch,
 };
 use crate::graph::IntFunction;
 use qc_ir::{Attr, Data, Diag, Elem, HostTensor, Module, OpId, RegionId, Type, ValueId};
@@ -84,9 +84,10 @@ struct Interp<'m> {
     memory: Buffers,
     places: HashMap<ValueId, u32>,
     numbers: HashMap<ValueId, Num>,
+    watched: Vec<HostTensor>,
 }
 
-/// Runs the main function of a module in the loop dialect.
+/// Runs the main function of a module in the loop dialect; gives its outputs, then the tensors that are watched.
 ///
 /// # Errors
 /// Wrong inputs, an access outside a buffer, or an op that cannot be run.
@@ -99,7 +100,7 @@ pub fn run(m: &Module, inputs: &[HostTensor]) -> Result<Vec<HostTensor>, Diag> {
         return Err(Diag::error(format!("the model takes {wanted} inputs, not {}", inputs.len())));
     }
     let memory = Buffers { bytes: Vec::new(), fault: Cell::new(None) };
-    let mut interp = Interp { m, memory, places: HashMap::new(), numbers: HashMap::new() };
+    let mut interp = Interp { m, memory, places: HashMap::new(), numbers: HashMap::new(), watched: Vec::new() };
     for (i, &arg) in args.iter().enumerate() {
         let ty = m.ty(arg).buffer().ok_or_else(|| Diag::bug("an argument is no buffer"))?;
         let bytes = match inputs.get(i) {
@@ -116,7 +117,8 @@ pub fn run(m: &Module, inputs: &[HostTensor]) -> Result<Vec<HostTensor>, Diag> {
         HostTensor::new(ty.dims.to_vec(), data)
     };
     let results: Option<Vec<_>> = args[inputs.len()..].iter().map(result).collect();
-    results.ok_or_else(|| Diag::bug("an output buffer does not match its type"))
+    let results = results.ok_or_else(|| Diag::bug("an output buffer does not match its type"))?;
+    Ok([results, interp.watched].concat())
 }
 
 impl Interp<'_> {
@@ -190,6 +192,9 @@ impl Interp<'_> {
         if let Some(check) = Check::of(m, op) {
             return self.check(check);
         }
+        if let Some(watch) = Watch::of(m, op) {
+            return self.watch(watch);
+        }
         self.scalar(op)
     }
 
@@ -200,6 +205,19 @@ impl Interp<'_> {
             0 => Ok(()),
             _ => Err(format!("{} holds {value}, which is no {}", op.what(self.m), op.rule(self.m))),
         }
+    }
+
+    fn watch(&mut self, op: Watch) -> Result<(), String> {
+        let (dims, at) = (op.dims(self.m), op.at(self.m));
+        let dims: Vec<usize> = dims.iter().map(|&dim| dim as usize).collect();
+        let first = self.address(op.buf(self.m), at[0], &[], &[])?;
+        let element = |indices: Vec<usize>| {
+            let offset: i64 = indices.iter().zip(&at[1..]).map(|(&i, stride)| i as i64 * stride).sum();
+            self.memory.f32(first.plus(offset))
+        };
+        let values = qc_ir::indices(&dims).map(element).collect();
+        self.watched.push(HostTensor::f32(dims.clone(), values));
+        Ok(())
     }
 
     fn step(&mut self, op: OpId, tasks: i64) -> Result<(), String> {

@@ -60,6 +60,9 @@ qc_ir::ops! { dialect LOOPS = "loop";
     /// What a step found out about its operands, looked at when the program has run. `buf` holds two i64: whether a number broke
     /// the rule, and which. `what` has it, `node` asked for it; `rule` says what it is not, such as `index of a dim of 4`.
     op Check = "loop.check"(buf: Buffer) { rule: Str, what: Str, node: Str } [NONE] verify(verify_check);
+    /// A tensor that whoever runs the program may look at when the steps in front have run: `name`, of `dims`, whose element `[i0, ..]`
+    /// lies at byte `at[0] + sum_d at[1 + d] * i_d` behind the buffer's origin. Nothing is computed.
+    op Watch = "loop.watch"(buf: Buffer) { name: Str, dims: Ints, at: Ints } [NONE] verify(verify_watch);
     /// Converts a scalar; floats are truncated towards zero and saturate.
     op Convert = "loop.convert"(x: Scalar) -> (out) { to: Type } [PURE] infer(infer_convert);
 }
@@ -313,6 +316,18 @@ fn verify_check(m: &Module, op: OpId) -> Result<(), String> {
     match b.elem == Elem::I64 && b.origin == 0 && b.bytes >= 16 {
         true => Ok(()),
         false => Err("needs a buffer of two i64".into()),
+    }
+}
+
+fn verify_watch(m: &Module, op: OpId) -> Result<(), String> {
+    let (view, b) = (Watch(op), buffer(m, Watch(op).buf(m))?);
+    if b.elem != Elem::F32 {
+        return Err("needs a buffer of f32".into());
+    }
+    let dims = view.dims(m);
+    match view.at(m).len() == dims.len() + 1 && dims.iter().all(|&dim| dim >= 0) {
+        true => Ok(()),
+        false => Err("needs an offset and a stride per dim".into()),
     }
 }
 

@@ -7,7 +7,7 @@
 //! not packed yet have another size than kernels see. Nothing may be written into constants.
 
 use super::extent::extent;
-use super::{Arith, ConstBuffer, For, Index, Load, Parallel, Store, Ukernel};
+use super::{Arith, ConstBuffer, For, Index, Load, Parallel, Store, Ukernel, Watch};
 use qc_ir::{Diag, Module, OpId, ValueId};
 use qc_kernels::args::FieldKind;
 use std::collections::HashMap;
@@ -60,8 +60,25 @@ impl Reach<'_> {
             self.writable(store.buf(m))?;
         } else if let Some(call) = Ukernel::of(m, op) {
             self.kernel(call)?;
+        } else if let Some(watch) = Watch::of(m, op) {
+            self.elements(watch)?;
         }
         Ok(())
+    }
+
+    /// All elements of a tensor.
+    fn elements(&self, watch: Watch) -> Result<(), String> {
+        let (m, dims, at) = (self.m, watch.dims(self.m), watch.at(self.m));
+        if dims.contains(&0) {
+            return Ok(());
+        }
+        let bytes = m.elem_bytes(super::buffer(m, watch.buf(m))?.elem) as i64;
+        let last = |(&dim, &stride): (&i64, &i64)| combined("mul", (0, dim - 1), (stride, stride));
+        let mut extent = Some((0, bytes));
+        for moved in dims.iter().zip(&at[1..]).map(last) {
+            extent = extent.zip(moved).and_then(|(a, b)| combined("add", a, b));
+        }
+        self.within(watch.buf(m), &[], &at[..1], extent.ok_or("its address cannot be bounded")?)
     }
 
     fn index(&self, v: ValueId) -> Result<Interval, String> {

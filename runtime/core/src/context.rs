@@ -280,6 +280,29 @@ impl Context {
         self.check(status)
     }
 
+    /// As [`Context::run`], showing `look` the arena, as f32, when a step has run, with the number of the step. Models whose tensors are
+    /// looked at where they lie may have no outputs at all.
+    ///
+    /// # Errors
+    /// As [`Context::run`], and when the model comes from a file.
+    pub fn run_watched(&mut self, look: &mut dyn FnMut(usize, &[f32])) -> Result<(), RunError> {
+        if !self.shared.in_process {
+            let reason = "only models that were compiled in this process can be watched";
+            return Err(RunError::OtherModel { name: self.shared.name.clone(), reason: reason.into() });
+        }
+        self.return_outputs(None)?;
+        self.check_bound(None)?;
+        let mut as_floats = |step: usize, arena: &[u8]| {
+            // SAFETY: every bit pattern is a number.
+            let (_, floats, _) = unsafe { arena.align_to::<f32>() };
+            look(step, floats);
+        };
+        // SAFETY: every tensor is bound to memory of the context's own.
+        let status = unsafe { qc_embed::api::run_watched(self.raw, &mut as_floats) };
+        self.has_result = status == 0;
+        self.check(status)
+    }
+
     /// An empty profile.
     pub fn profile(&self) -> Profile {
         Profile::new(&self.shared, self.info.tier)

@@ -2,7 +2,7 @@
 
 use crate::abi::*;
 use crate::create;
-use crate::executor::{self, Entered};
+use crate::executor::{self, Each, Entered};
 use crate::text::Text;
 use core::ffi::{CStr, c_char, c_void};
 
@@ -276,7 +276,7 @@ pub unsafe extern "C" fn output(context: *mut Context, index: usize) -> *mut c_v
 /// `context` is null or came from [`create`]; what is bound is valid, and inputs do not overlap outputs.
 pub unsafe extern "C" fn run(context: *mut Context) -> i32 {
     // SAFETY: promised by the caller.
-    code(unsafe { Entered::enter(context).and_then(|c| c.inner.run(None)) })
+    code(unsafe { Entered::enter(context).and_then(|c| c.inner.run(Each::Nothing)) })
 }
 
 /// See [`Api::run_profiled`].
@@ -291,8 +291,19 @@ pub unsafe extern "C" fn run_profiled(context: *mut Context, times: *mut StepTim
         }
         c.inner.check_profile(len)?;
         // SAFETY: promised by the caller; the length was just checked.
-        unsafe { c.inner.run(Some(core::slice::from_raw_parts_mut(times, len))) }
+        unsafe { c.inner.run(Each::Time(core::slice::from_raw_parts_mut(times, len))) }
     }))
+}
+
+/// As [`run`], showing the arena to `look` when a step has run, with the number of the step in its variant. For hosts that run models in
+/// the process that compiled them, whose layout they know.
+///
+/// # Safety
+/// As [`run`].
+#[cfg(not(qc_embed))]
+pub unsafe fn run_watched(context: *mut Context, look: &mut dyn FnMut(usize, &[u8])) -> i32 {
+    // SAFETY: promised by the caller.
+    code(unsafe { Entered::enter(context).and_then(|c| c.inner.run(Each::Look(look))) })
 }
 
 /// See [`Api::info`].

@@ -52,6 +52,16 @@ pub(crate) struct Inner {
     pub(crate) error: [u8; 256],
 }
 
+/// What is done when a step has run.
+pub(crate) enum Each<'a> {
+    /// Nothing.
+    Nothing,
+    /// Its time is added to that of the variant's step.
+    Time(&'a mut [StepTime]),
+    /// It is shown the arena, with the number of the step in its variant.
+    Look(&'a mut dyn FnMut(usize, &[u8])),
+}
+
 /// A variant that may run, and where its steps are in a profile.
 #[derive(Clone, Copy)]
 pub(crate) struct Planned {
@@ -209,8 +219,8 @@ impl Inner {
     ///
     /// # Safety
     /// Every pointer bound by the host is valid for its tensor at the bound batch; inputs and outputs do not overlap.
-    /// `times` has [`ContextInfo::profile_len`] entries when there is one.
-    pub(crate) unsafe fn run(&mut self, mut times: Option<&mut [StepTime]>) -> Result<(), Status> {
+    /// Times have [`ContextInfo::profile_len`] entries.
+    pub(crate) unsafe fn run(&mut self, mut each: Each<'_>) -> Result<(), Status> {
         self.check_bindings()?;
         let _rounding = Rounding::enter();
         // SAFETY: promised by the caller.
@@ -230,7 +240,7 @@ impl Inner {
                 *pointer = slot.data.wrapping_add(offset);
             }
             // SAFETY: the pointers cover `items` items from `first` on; the rest is promised by the caller.
-            unsafe { self.run_variant(planned, times.as_deref_mut()) };
+            unsafe { self.run_variant(planned, &mut each) };
             // SAFETY: the steps have run in this arena.
             self.explain(|inner, why| unsafe { checks::look(planned.variant, inner.arena.base, why) })?;
             done = first + items;
@@ -242,28 +252,33 @@ impl Inner {
 
     /// # Safety
     /// `io` covers the variant's batch.
-    unsafe fn run_variant(&mut self, planned: Planned, times: Option<&mut [StepTime]>) {
+    unsafe fn run_variant(&mut self, planned: Planned, each: &mut Each<'_>) {
         let frame = Frame {
             arena: self.arena.base.wrapping_add(SLACK_BYTES),
             weights: self.model.raw().weights,
             io: self.io.as_ptr(),
         };
         let steps = planned.variant.program();
-        let Some(times) = times.and_then(|all| all.get_mut(planned.profile_base..)) else {
-            for step in steps {
-                // SAFETY: promised by the caller.
-                unsafe { run_step(&mut self.pool, step, planned.variant, &frame) };
-            }
-            return;
-        };
-        let mut before = sys::now_ns();
-        for (step, time) in steps.iter().zip(times) {
+        let mut before = if let Each::Time(_) = each { sys::now_ns() } else { 0 };
+        for (i, step) in steps.iter().enumerate() {
             // SAFETY: promised by the caller.
             unsafe { run_step(&mut self.pool, step, planned.variant, &frame) };
-            let now = sys::now_ns();
-            time.ns += now - before;
-            time.calls += 1;
-            before = now;
+            match each {
+                Each::Nothing => {}
+                Each::Time(times) => {
+                    let now = sys::now_ns();
+                    if let Some(time) = times.get_mut(planned.profile_base + i) {
+                        time.ns += now - before;
+                        time.calls += 1;
+                    }
+                    before = now;
+                }
+                Each::Look(look) => {
+                    let bytes = self.arena.bytes.saturating_sub(2 * SLACK_BYTES);
+                    // SAFETY: the arena is memory of the context, zero at first, that no step writes to now.
+                    look(i, unsafe { core::slice::from_raw_parts(frame.arena, bytes) });
+                }
+            }
         }
     }
 }

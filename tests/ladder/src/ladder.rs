@@ -19,7 +19,7 @@ pub use crate::everywhere::{first, item, run, same, shared_object, tiers};
 
 use crate::everywhere::{self, Case, everywhere};
 use crate::stepwise::Noise;
-use crate::{batch, conversions, stepwise};
+use crate::{batch, conversions, stepwise, watched};
 use qc_compiler::{
     CompileError, CompileOptions, Compiled, Compiler, Guard, ModelFile, Precision, Quantize, REGISTRY, TargetCpu,
     interpret, pipeline,
@@ -198,6 +198,11 @@ pub fn climb_with(
     let stripped = options.precision == Precision::Fp32 && has(DynamicQuantize::DEF);
     if own && !stripped && !has(Observe::DEF) {
         compare_written(&made, &r.fused, &items)?;
+    }
+    if let Some(all) = watched::all_floats(&r.fused) {
+        let rung = "watched tensors";
+        let both = watched::both(&compiler(options), &all).map_err(|e| fail(rung, e))?;
+        watched::compare(&both, &items[0]).map_err(|e| fail(rung, e))?;
     }
     let compiled = compile_module(make, options)?;
     let jit = compiled.jit().map_err(|e| fail("jit", e))?;

@@ -9,3 +9,4 @@ pub mod ladder;
 pub mod random;
 pub mod shapes;
 pub mod stepwise;
+pub mod watched;

@@ -10,6 +10,7 @@ mod config;
 mod crash;
 mod failure;
 mod given;
+mod held;
 mod judge;
 mod metric;
 mod mixed;

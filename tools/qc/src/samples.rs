@@ -1,7 +1,8 @@
 //! Samples for commands that run a model on data: arrays or pictures, a run at a time, and programs for their shapes.
 
-use crate::arrays::{self, batch_of, feed_rows};
+use crate::arrays::{self, feed_rows};
 use crate::failure::{Failure, Outcome, USAGE};
+use crate::held::Held;
 use crate::paddle_bin::{PaddleBin, is_named_bin};
 use crate::pictures::{ArraySet, Listed, array_sets, default_threads, folder, folder_of_list, is_array, read_list};
 use crate::preprocess::{self, PresetArg};
@@ -45,7 +46,7 @@ pub struct TakeArgs {
 /// Samples of one shape.
 pub enum Samples {
     /// One tensor per input; items of the leading dimension are samples.
-    Arrays { tensors: Vec<HostTensor>, name: String },
+    Arrays { held: Held, name: String },
     /// Paddle's binary form.
     Bin(PaddleBin),
     /// Files.
@@ -178,8 +179,17 @@ impl SampleArgs {
     ) -> Outcome<Vec<Part<P>>> {
         let (arrays, is_dir) = (self.arrays()?, self.data.is_dir());
         if !arrays.is_empty() && !self.take.preset.is_given() {
-            let mut made = Vec::new();
-            return arrays.iter().map(|set| arrays_part((options, file), set, make, &mut made)).collect();
+            let (mut made, many) = (Vec::new(), arrays.len() > 1);
+            let (mut parts, mut count): (Vec<Part<P>>, usize) = (Vec::new(), 0);
+            for set in arrays {
+                if count >= self.limit() {
+                    break;
+                }
+                let part = arrays_part((options, file), set, make, (&mut made, many))?;
+                count += part.count()?;
+                parts.push(part);
+            }
+            return Ok(parts);
         }
         let is_bin = !is_dir && is_named_bin(&self.data);
         if is_bin && !self.take.preset.is_given() {
@@ -219,52 +229,66 @@ impl SampleArgs {
     }
 }
 
-/// A program with what it was made for: shapes, and inputs that are constants of it.
+/// A program with what it was made for: dims of arrays, the shapes that they stand for, and inputs that are constants of it.
 struct Made<P> {
+    data: Data,
     at: Shapes,
-    values: Named,
+    values: Values,
     program: Arc<P>,
 }
 
 /// Arrays by the names of inputs.
-type Named = Vec<(String, HostTensor)>;
+type Values = Vec<(String, HostTensor)>;
 
-/// A compiler for the shape of arrays, those that have names, and the names of those whose values the model's shapes or branches
-/// depend on: these are constants of what is compiled.
-fn shaped(
-    (options, file): (&CompileOptions, &ModelFile),
-    arrays: &[(Option<String>, HostTensor)],
-) -> (Compiler, Named, Vec<String>) {
-    let data = arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
-    let mut compiler = Compiler::new(CompileOptions { data, ..options.clone() });
-    let named: Named = arrays.iter().filter_map(|(name, t)| Some((name.clone()?, t.clone()))).collect();
+/// Dims of arrays, by the names of inputs.
+type Data = Vec<(Option<String>, Vec<usize>)>;
+
+fn dims_of(arrays: &[arrays::Named]) -> Data {
+    arrays.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect()
+}
+
+/// A compiler for the shape of arrays, and those whose values the model's shapes or branches depend on: these are constants of what is
+/// compiled.
+fn shaped((options, file): (&CompileOptions, &ModelFile), arrays: &[arrays::Named]) -> (Compiler, Values) {
+    let mut compiler = Compiler::new(CompileOptions { data: dims_of(arrays), ..options.clone() });
+    let named: Values = arrays.iter().filter_map(|(name, t)| Some((name.clone()?, t.clone()))).collect();
     let constant = compiler.take_values(file, &named);
-    (compiler, named, constant)
+    (compiler, named.into_iter().filter(|(name, _)| constant.contains(name)).collect())
 }
 
 /// The samples of one set of arrays, perhaps of several, and the model at their shape; that of an earlier set if it fits.
 fn arrays_part<P: Program>(
-    (options, file): (&CompileOptions, &ModelFile),
-    set: &ArraySet,
+    what: (&CompileOptions, &ModelFile),
+    set: ArraySet,
     make: Make<'_, P>,
-    made: &mut Vec<Made<P>>,
+    (made, many): (&mut Vec<Made<P>>, bool),
 ) -> Outcome<Part<P>> {
-    let mut arrays = arrays::read_set(set)?;
-    let (compiler, named, constant) = shaped((options, file), &arrays);
-    arrays.retain(|(name, _)| name.as_ref().is_none_or(|name| !constant.contains(name)));
-    let at = compiler.shapes(file)?.into_iter().next().unwrap_or_default();
-    let values: Vec<_> = named.into_iter().filter(|(name, _)| constant.contains(name)).collect();
-    let program = match made.iter().find(|m| m.at == at && m.values == values) {
-        Some(found) => found.program.clone(),
+    let arrays = arrays::read_set(&set)?;
+    let data = dims_of(&arrays);
+    let holds = |values: &Values| {
+        values.iter().all(|(name, t)| arrays.iter().any(|(n, own)| n.as_ref() == Some(name) && own == t))
+    };
+    let found = match made.iter().position(|m| m.data == data && holds(&m.values)) {
+        Some(found) => found,
         None => {
-            let program = Arc::new(make(&compiler, file, &at)?);
-            made.push(Made { at, values, program: program.clone() });
-            program
+            let (compiler, values) = shaped(what, &arrays);
+            let at = compiler.shapes(what.1)?.into_iter().next().unwrap_or_default();
+            let program = match made.iter().find(|m| m.at == at && m.values == values) {
+                Some(found) => found.program.clone(),
+                None => Arc::new(make(&compiler, what.1, &at)?),
+            };
+            made.push(Made { data, at, values, program });
+            made.len() - 1
         }
     };
-    let tensors = arrays::assign(program.inputs(), vec![(None, arrays)])?;
+    let Made { values, program, .. } = &made[found];
     let name = if set.name.is_empty() { String::new() } else { format!("{} ", set.name) };
-    Ok(Part { program, samples: Samples::Arrays { tensors, name } })
+    let constant = values.iter().map(|(name, _)| name.clone()).collect();
+    let source = many.then_some((set, constant));
+    Ok(Part {
+        program: program.clone(),
+        samples: Samples::Arrays { held: Held::of(arrays, source, program.inputs())?, name },
+    })
 }
 
 /// A compiler for one picture of Paddle's binary form.
@@ -309,23 +333,11 @@ impl<P: Program> Part<P> {
     /// Arrays that do not fit the model, or each other.
     pub fn count(&self) -> Outcome<usize> {
         Ok(match &self.samples {
-            Samples::Arrays { tensors, .. } => runs(self.program.inputs(), tensors)? * self.rows(),
+            Samples::Arrays { held, .. } => held.runs() * self.rows(),
             Samples::Bin(bin) => bin.count,
             Samples::Pictures { list, .. } => list.len(),
         })
     }
-}
-
-/// Runs that the arrays give: the same for every input.
-fn runs(inputs: &[IoInfo], tensors: &[HostTensor]) -> Outcome<usize> {
-    let mut all: Option<usize> = None;
-    for (io, tensor) in inputs.iter().zip(tensors) {
-        let n = batch_of(io, tensor)?;
-        if io.batched && *all.get_or_insert(n) != n {
-            return Err(Failure::usage("the arrays of the inputs hold different numbers of samples"));
-        }
-    }
-    Ok(all.unwrap_or(1))
 }
 
 impl Samples {
@@ -352,11 +364,9 @@ impl Samples {
     /// A picture that cannot be read, or an element type that does not fit.
     pub fn fill(&self, context: &mut Context, run: usize, rows: usize) -> Outcome {
         match self {
-            Samples::Arrays { tensors, .. } => {
-                for (i, tensor) in tensors.iter().enumerate() {
-                    feed_rows(context, i, tensor, run, 1)?;
-                }
-                Ok(())
+            Samples::Arrays { held, .. } => {
+                let tensors = held.read(run)?;
+                tensors.iter().enumerate().try_for_each(|(i, tensor)| feed_rows(context, i, tensor, run, 1))
             }
             Samples::Bin(bin) => {
                 let buffer = context.input_mut::<f32>(0, 1)?;

@@ -3,6 +3,7 @@
 use crate::args::ModelArgs;
 use crate::arrays;
 use crate::failure::{Failure, Outcome};
+use crate::held::Held;
 use crate::judge::{Whole, run_on};
 use crate::model::is_shared_object;
 use crate::pictures::is_array;
@@ -127,13 +128,10 @@ pub fn compare(
                 let text = "without a model on one side, samples are .npy or .npz files; `qc data convert` makes them of pictures";
                 return Err(Failure::content(&args.data, text));
             }
-            let tensors = arrays::assign(predictor.inputs(), vec![(None, arrays::read(&args.data)?)])?;
+            let held = Held::of(arrays::read(&args.data)?, None, predictor.inputs())?;
             let rows = predictor.inputs().first().and_then(|io| io.shape.first().copied()).unwrap_or(1).max(1);
-            let n = match predictor.inputs().first().zip(tensors.first()) {
-                Some((io, tensor)) => arrays::batch_of(io, tensor)? * rows,
-                None => rows,
-            };
-            add(None, &Samples::Arrays { tensors, name: String::new() }, rows, n.min(args.limit()))?;
+            let n = held.runs() * rows;
+            add(None, &Samples::Arrays { held, name: String::new() }, rows, n.min(args.limit()))?;
         }
         _ => {}
     }

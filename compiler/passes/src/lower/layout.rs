@@ -13,6 +13,7 @@
 //! The rules look at what an op is, at its readers and at the layout of its first operand, which is decided before. So the
 //! order of ops does not matter, and lowering only asks. A reader that needs another layout takes a copy: `copies.rs`.
 
+use super::Results;
 use super::conversions::Conversions;
 use super::joined::Scores;
 use super::view::{Base, View, bytes_of, channels_last, row_major};
@@ -110,9 +111,9 @@ fn is_nested(m: &Module, op: OpId) -> bool {
 }
 
 impl Layouts {
-    /// Decides for all tensors of the main function.
-    pub fn of(m: &Module) -> Layouts {
-        let readers = Readers::of(m);
+    /// Decides for all tensors of the main function, whose results are copied or watched.
+    pub fn of(m: &Module, results: Results) -> Layouts {
+        let readers = Readers::of(m, results);
         let mut all = Layouts { conversions: Conversions::of(m), ..Layouts::default() };
         for &v in m.args(m.body()) {
             all.put(m, v, Layout::Rows);
@@ -299,7 +300,7 @@ struct Readers {
 }
 
 impl Readers {
-    fn of(m: &Module) -> Readers {
+    fn of(m: &Module, results: Results) -> Readers {
         let mut readers = Readers::default();
         let all = m.walk(m.body());
         let padded: Vec<(ValueId, [usize; 4])> = all.iter().filter_map(|&op| padded_input(m, op)).collect();
@@ -308,7 +309,9 @@ impl Readers {
             let padding = readers.paddings.entry(readers.root(m, v)).or_default();
             *padding = std::array::from_fn(|i| padding[i].max(pads[i]));
         }
-        readers.place_outputs(m);
+        if results == Results::Copied {
+            readers.place_outputs(m);
+        }
         readers
     }
 

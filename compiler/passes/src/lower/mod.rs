@@ -8,7 +8,7 @@
 //!
 //! A lowering is ordinary code: one function per kind of op, `rules.rs` says which. How each tensor lies is decided before,
 //! by `layout.rs`, and nothing else in the compiler knows; `view.rs` does the arithmetic of strides, `copies.rs` makes the copies
-//! for readers that need another layout, `call.rs` is what kernel calls are made of, `emit.rs` builds steps, `matrix.rs` those
+//! for readers that need another layout, `watch.rs` says where results lie when nobody takes them away, `call.rs` is what kernel calls are made of, `emit.rs` builds steps, `matrix.rs` those
 //! of the matrix kernels, `grain.rs` says how they are cut.
 
 mod along;
@@ -42,6 +42,7 @@ mod scalar;
 mod scan;
 mod stored;
 pub mod view;
+mod watch;
 mod wide;
 
 use emit::Emit;
@@ -55,6 +56,19 @@ use qc_ir::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use view::{Base, View};
+
+/// The option of the pass that leaves results where they lie: `loop.watch` says where, behind the step that makes them. The program
+/// has no outputs then.
+pub const WATCH: &str = "watch";
+
+/// What becomes of the results of the module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Results {
+    /// They go to the caller's memory.
+    Copied,
+    /// They stay where they lie, until the next op.
+    Watched,
+}
 
 /// The pass.
 pub const PASS: Pass = Pass {
@@ -71,8 +85,9 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     out.consts.memo = m.consts.memo.clone();
     out.locs = m.locs.clone();
     let (buffers, dynamic, outputs, loc) = (HashMap::new(), HashMap::new(), Vec::new(), m.locs.unknown());
-    let (place, checks, deadline, repeated) = (Layouts::of(m), Vec::new(), cx.deadline, None);
-    let mut lower = Lower { src: m, place, out, buffers, dynamic, outputs, checks, loc, deadline, repeated };
+    let results = if cx.flag(WATCH) { Results::Watched } else { Results::Copied };
+    let (place, checks, deadline, repeated) = (Layouts::of(m, results), Vec::new(), cx.deadline, None);
+    let mut lower = Lower { src: m, place, out, buffers, dynamic, outputs, results, checks, loc, deadline, repeated };
     lower.signature()?;
     lower.region(m.body())?;
     lower.results()?;
@@ -91,6 +106,7 @@ struct Lower<'s> {
     /// Tensors in formats of a run so far.
     dynamic: HashMap<(ValueId, Over), dynamic::Quantized>,
     outputs: Vec<ValueId>,
+    results: Results,
     checks: Vec<gather::Noted>,
     loc: LocId,
     deadline: Option<Deadline>,
@@ -106,17 +122,26 @@ impl Lower<'_> {
             self.deadline.map_or(Ok(()), |d| d.check()).map_err(|e| Diag::limit(&e))?;
             self.loc = src.loc(op);
             self.op(op).map_err(|d| if d.loc.is_none() { d.at(src.loc(op)) } else { d })?;
+            if self.results == Results::Watched {
+                self.watch(op)?;
+            }
         }
         Ok(())
     }
 
-    /// The main function: inputs, then outputs, all row-major.
+    /// The main function: inputs, then outputs unless results are watched, all row-major.
     fn signature(&mut self) -> Result<(), Diag> {
         let src = self.src;
         let func = src.main().ok_or_else(|| Diag::bug("the module has no function"))?;
-        let (name, outputs) = (func.name.clone(), func.outputs.clone());
         let inputs: Vec<ValueId> = src.args(func.body).to_vec();
-        let values: Vec<ValueId> = inputs.iter().chain(src.returns(func.body)).copied().collect();
+        let (name, (outputs, returns)) = (
+            func.name.clone(),
+            match self.results {
+                Results::Copied => (func.outputs.clone(), src.returns(func.body)),
+                Results::Watched => Default::default(),
+            },
+        );
+        let values: Vec<ValueId> = inputs.iter().chain(returns).copied().collect();
         let types: Vec<Type> = values
             .iter()
             .map(|&v| {
@@ -284,6 +309,9 @@ impl Lower<'_> {
 
     /// Copies what was not written in place into the caller's outputs.
     fn results(&mut self) -> Result<(), Diag> {
+        if self.results == Results::Watched {
+            return Ok(());
+        }
         for (i, &v) in self.src.returns(self.src.body()).iter().enumerate() {
             if self.place.layout(v) != Layout::Output(i) {
                 let (from, to) = (self.view(v)?, self.whole(self.outputs[i]));

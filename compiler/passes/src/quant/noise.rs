@@ -11,7 +11,7 @@
 //! the mean square of that, functions and means keep its ratio to the signal. A result of the model is compared as a whole.
 //! Everything is read backwards: each tensor has, per channel, a *gain* by which noise there counts.
 
-use super::channels::count;
+use super::channels::{Channels, Order, count};
 use super::rectified;
 use crate::graph::{constant, is_constant_f32, is_movement};
 use qc_dialects::graph::{
@@ -160,8 +160,8 @@ impl<'m> Gains<'m> {
             return Some(known.moments.clone());
         }
         let tensor = constant(self.m, v)?;
-        let mut channels = super::channels::Channels::default();
-        channels.observe(tensor.dims(), tensor.as_f32()?);
+        let mut channels = Channels::default();
+        channels.observe(Order::rows(tensor.dims()), tensor.as_f32()?);
         channels.moments()
     }
 

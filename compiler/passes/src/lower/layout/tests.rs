@@ -1,7 +1,7 @@
 //! What is decided for small modules.
 #![allow(clippy::unwrap_used)]
 
-use super::{Layout, Layouts, Part};
+use super::{Layout, Layouts, Part, Results};
 use qc_dialects::REGISTRY;
 use qc_ir::{Module, ValueId, parse};
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ fn value(m: &Module, name: &str) -> ValueId {
 
 /// The layouts of named tensors.
 fn layouts(m: &Module, names: &[&str]) -> Vec<Layout> {
-    let all = Layouts::of(m);
+    let all = Layouts::of(m, Results::Copied);
     names.iter().map(|name| all.layout(value(m, name))).collect()
 }
 
@@ -63,7 +63,7 @@ fn conversions_pass_rows_on() {
     let m = module(body, "%g");
     let rows = Layout::Rows;
     assert_eq!(layouts(&m, &["p", "e", "q", "d", "f"]), [rows, Layout::None, rows, Layout::None, rows]);
-    assert!(Layouts::of(&m).view(value(&m, "e")).is_none());
+    assert!(Layouts::of(&m, Results::Copied).view(value(&m, "e")).is_none());
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn operands_of_concats_are_parts() {
     let part = |whole: &str, start| Layout::PartOf(Part { whole: value(&m, whole), axis: 1, start });
     let wanted = [part("c", 0), part("c", 2), part("d", 2), part("d", 0), padded([1; 4]), Layout::Alias];
     assert_eq!(layouts(&m, &["a", "b", "c", "e", "d", "s"]), wanted);
-    let all = Layouts::of(&m);
+    let all = Layouts::of(&m, Results::Copied);
     let b = all.view(value(&m, "b")).unwrap();
     assert_eq!(
         (b.buf.0, b.offset, b.padding),
@@ -102,7 +102,7 @@ fn what_is_no_part() {
     let m = module(body, "%c, %r");
     // Read twice, a result of the model, an alias, an input.
     assert_eq!(layouts(&m, &["t", "r", "o", "x"]), [PLANES, PLANES, Layout::Alias, Layout::Rows]);
-    assert_eq!(Layouts::of(&m).parts(&m, value(&m, "c")), [[0; 3]; 0]);
+    assert_eq!(Layouts::of(&m, Results::Copied).parts(&m, value(&m, "c")), [[0; 3]; 0]);
     let body = "%a = graph.relu(%x)\n%b = graph.exp(%x)\n%c = graph.concat(%a, %b) {axis = 2}\n%d = graph.conv2d(%a, %w) {pads = [1, 1, 1, 1]}";
     let m = module(body, "%c, %d");
     let part = Layout::PartOf(Part { whole: value(&m, "c"), axis: 2, start: 4 });
