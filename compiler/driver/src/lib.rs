@@ -99,6 +99,11 @@ impl Compiler {
         Compiler { options }
     }
 
+    /// Its options.
+    pub fn options(&self) -> &CompileOptions {
+        &self.options
+    }
+
     /// Imports a model for one batch size, at the first of its shapes.
     ///
     /// # Errors

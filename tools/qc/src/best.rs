@@ -5,7 +5,7 @@ use crate::judge::Judge;
 use crate::metric::Metric;
 use crate::pair::{Compared, Contexts, Pair};
 use crate::pictures::in_parallel;
-use crate::samples::{Part, SampleArgs};
+use crate::samples::{Part, SampleArgs, Turn, turns};
 use crate::ui::Ui;
 use qc_compiler::biases::{Biases, correctable};
 use qc_compiler::{CompileOptions, Method, Ranges};
@@ -84,21 +84,21 @@ fn shifts(samples: &SampleArgs, what: Compared<'_>, options: &CompileOptions, ui
     let parts: Vec<Part<Pair>> = few.parts(options, what.file, ui)?;
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut runs = 0;
-    for part in &parts {
-        let pair = &part.program;
+    for group in turns(&parts, few.limit())? {
+        let Some(pair) = group.first().map(|turn| turn.part.program.clone()) else { continue };
         let names: BTreeSet<String> = correctable(&pair.floats.module).into_iter().collect();
-        let work = |contexts: &mut Contexts, run: usize| {
-            part.samples.fill(&mut contexts.floats, run, part.rows())?;
+        let work = |contexts: &mut Contexts, i: usize| {
+            let Turn { part, run, .. } = &group[i];
+            part.samples.fill(&mut contexts.floats, *run, part.rows())?;
             contexts.floats.run()?;
             pair.shifts(&mut contexts.floats)
         };
-        let n = part.count()?.min(few.limit()).div_ceil(part.rows());
-        let (looked, _) = in_parallel(n, few.threads(), || pair.contexts(), work)?;
+        let (looked, _) = in_parallel(group.len(), few.threads(), || pair.contexts(), work)?;
         for (name, shift) in looked.into_iter().flatten().filter(|(name, _)| names.contains(name)) {
             let sum = sums.entry(name).or_insert_with(|| vec![0.0; shift.len()]);
             sum.iter_mut().zip(shift).for_each(|(sum, s)| *sum += s);
         }
-        runs += n;
+        runs += group.len();
     }
     let mean = |sum: Vec<f64>| sum.into_iter().map(|s| (s / runs.max(1) as f64) as f32).collect();
     Ok(sums.into_iter().map(|(name, sum)| (name, mean(sum))).collect())

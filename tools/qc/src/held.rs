@@ -85,3 +85,43 @@ fn runs(inputs: &[IoInfo], tensors: &[HostTensor]) -> Outcome<usize> {
     }
     Ok(all.unwrap_or(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qc_runtime::Elem;
+
+    /// A set of one file with these samples of two numbers.
+    fn write(path: &std::path::Path, samples: usize) -> Vec<Named> {
+        let values: Vec<f32> = (0..samples * 2).map(|i| i as f32).collect();
+        let x = HostTensor::f32(vec![samples, 2], values);
+        arrays::write_npz(path, &[("x".to_string(), x.clone())]).unwrap();
+        vec![(Some("x".into()), x)]
+    }
+
+    #[test]
+    fn files_are_read_again_and_forgotten_behind_the_last_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npz");
+        let x = IoInfo {
+            name: "x".into(),
+            elem: Elem::F32,
+            shape: vec![1, 2],
+            batched: true,
+            shapes: Vec::new(),
+            choices: Vec::new(),
+            counted: None,
+        };
+        let inputs = [x];
+        let set = || ArraySet { name: "a".into(), files: vec![path.clone()] };
+        let held = Held::of(write(&path, 3), Some((set(), Vec::new())), &inputs).unwrap();
+        let is_held = || held.tensors.lock().unwrap().is_some();
+        assert_eq!((held.runs(), is_held()), (3, false));
+        for run in 0..3 {
+            assert_eq!(held.read(run).unwrap()[0].dims(), [3, 2]);
+            assert_eq!(is_held(), run < 2);
+        }
+        write(&path, 2);
+        assert!(format!("{:?}", held.read(0).unwrap_err()).contains("another number of samples than a moment ago"));
+    }
+}

@@ -4,10 +4,12 @@ use crate::failure::Outcome;
 use crate::metric::{Metric, Tally};
 use crate::pair::Compared;
 use crate::pictures::in_parallel;
-use crate::samples::{Part, Program, SampleArgs, Samples};
+use crate::samples::{Part, Program, SampleArgs, Samples, Turn, turns};
 use crate::ui::Ui;
 use qc_compiler::{CompileOptions, Compiler, Context, ContextOptions, ModelFile, Precision, Predictor, Shapes};
+use qc_ir::HostTensor;
 use qc_runtime::{Elem, IoInfo};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// A model as it is run.
@@ -15,11 +17,25 @@ pub struct Whole {
     pub predictor: Predictor,
     /// The shape it was compiled for.
     pub at: Shapes,
+    /// Inputs that are constants of it.
+    values: BTreeMap<String, HostTensor>,
+}
+
+impl Whole {
+    /// A model with other options, for the same samples.
+    ///
+    /// # Errors
+    /// As the compiler.
+    pub fn with(&self, options: &CompileOptions, file: &ModelFile) -> Outcome<Whole> {
+        let compiler = Compiler::new(CompileOptions { values: self.values.clone(), ..options.clone() });
+        Whole::make(&compiler, file, &self.at)
+    }
 }
 
 impl Program for Whole {
     fn make(compiler: &Compiler, file: &ModelFile, at: &Shapes) -> Outcome<Whole> {
-        Ok(Whole { predictor: compiler.jit_at(file, at)?, at: at.clone() })
+        let values = compiler.options().values.clone();
+        Ok(Whole { predictor: compiler.jit_at(file, at)?, at: at.clone(), values })
     }
 
     fn inputs(&self) -> &[IoInfo] {
@@ -27,7 +43,7 @@ impl Program for Whole {
     }
 }
 
-/// Results of the floats: of each run, each output.
+/// Float outputs of each run.
 type Results = Vec<Vec<Vec<f32>>>;
 
 /// Floats that are right, with samples: what models in integers are judged by.
@@ -38,8 +54,10 @@ pub struct Judge<'a> {
     samples: &'a SampleArgs,
     what: Compared<'a>,
     parts: Vec<Part<Whole>>,
+    /// By program, in the order of [`turns`].
     right: Vec<Results>,
 }
+
 impl<'a> Judge<'a> {
     /// Runs the floats on the samples.
     ///
@@ -62,11 +80,15 @@ impl<'a> Judge<'a> {
         let make = |compiler: &Compiler, _: &ModelFile, at: &Shapes| Whole::make(compiler, right, at);
         let parts: Vec<Part<Whole>> = samples.parts_by(&floats, what.file, &make, ui)?;
         let mut judge = Judge { metric, blank, samples, what, parts, right: Vec::new() };
-        for part in &judge.parts {
-            let right = judge.run(&part.program.predictor, part, outputs)?;
-            judge.right.push(right);
-        }
+        judge.right = judge.by_program(|program, turns| run_turns(&program.predictor, turns, samples))?;
         Ok(judge)
+    }
+
+    /// What `one` makes of each program and its runs.
+    fn by_program<R>(&self, mut one: impl FnMut(&Whole, &[Turn<'_, Whole>]) -> Outcome<R>) -> Outcome<Vec<R>> {
+        let groups = turns(&self.parts, self.samples.limit())?;
+        let program = |group: &[Turn<'_, Whole>]| group.first().map(|turn| turn.part.program.clone());
+        groups.iter().filter_map(|group| Some(one(&*program(group)?, group))).collect()
     }
 
     /// The options of the model, with these nodes in f32.
@@ -75,29 +97,22 @@ impl<'a> Judge<'a> {
         CompileOptions { keep_fp32, ..self.what.options.clone() }
     }
 
-    /// What `look` makes of every run on a part's samples.
-    fn run<R: Send>(
-        &self,
-        predictor: &Predictor,
-        part: &Part<Whole>,
-        look: impl Fn(&mut Context) -> Outcome<R> + Sync,
-    ) -> Outcome<Vec<R>> {
-        run_on(predictor, (&part.samples, part.rows()), part.count()?.min(self.samples.limit()), self.samples, look)
-    }
-
     /// The score of the model with these options.
     ///
     /// # Errors
     /// As compiling and running it.
     pub fn score(&self, options: &CompileOptions) -> Outcome<f64> {
         let mut tally = Tally::new(self.metric, self.blank);
-        for (part, right) in self.parts.iter().zip(&self.right) {
-            let whole = Whole::make(&Compiler::new(options.clone()), self.what.file, &part.program.at)?;
-            let shape = first_of_floats(part.program.predictor.outputs());
-            for (got, right) in self.run(&whole.predictor, part, outputs)?.iter().zip(right) {
+        let mut right = self.right.iter();
+        self.by_program(|program, turns| {
+            let whole = program.with(options, self.what.file)?;
+            let shape = first_of_floats(program.predictor.outputs());
+            let got = run_turns(&whole.predictor, turns, self.samples)?;
+            for (got, right) in got.iter().zip(right.next().into_iter().flatten()) {
                 tally.observe(right, got, shape);
             }
-        }
+            Ok(())
+        })?;
         Ok(tally.score())
     }
 
@@ -108,7 +123,7 @@ impl<'a> Judge<'a> {
     pub fn cost(&self, options: &CompileOptions) -> Outcome<Cost> {
         let mut cost = Cost { seconds: f64::INFINITY, steps: Vec::new() };
         let Some(part) = self.parts.first() else { return Ok(cost) };
-        let whole = Whole::make(&Compiler::new(options.clone()), self.what.file, &part.program.at)?;
+        let whole = part.program.with(options, self.what.file)?;
         let mut context = whole.predictor.context(&ContextOptions { threads: Some(1), ..ContextOptions::default() })?;
         part.samples.fill(&mut context, 0, part.rows())?;
         for _ in 0..RUNS {
@@ -125,6 +140,7 @@ impl<'a> Judge<'a> {
         Ok(cost)
     }
 }
+
 /// Runs that a time is taken of; the fastest counts.
 const RUNS: usize = 10;
 
@@ -155,6 +171,19 @@ pub fn run_on<R: Send>(
     };
     Ok(in_parallel(n.div_ceil(rows), args.threads(), make, work)?.0)
 }
+
+/// The float outputs of a model on runs of a program whose inputs are its own.
+fn run_turns(predictor: &Predictor, turns: &[Turn<'_, Whole>], args: &SampleArgs) -> Outcome<Results> {
+    let make = || Ok(predictor.context(&ContextOptions { threads: Some(1), ..ContextOptions::default() })?);
+    let work = |context: &mut Context, i: usize| {
+        let Turn { part, run, .. } = &turns[i];
+        part.samples.fill(context, *run, part.rows())?;
+        context.run()?;
+        outputs(context)
+    };
+    Ok(in_parallel(turns.len(), args.threads(), make, work)?.0)
+}
+
 /// The shape of the first float output.
 pub fn first_of_floats(outputs: &[IoInfo]) -> &[usize] {
     outputs.iter().find(|io| io.elem == Elem::F32).map_or(&[], |io| &io.shape)

@@ -2,8 +2,9 @@
 
 use crate::failure::{Failure, MODEL, Outcome};
 use crate::pictures::in_parallel;
-use crate::samples::{Part, Program, SampleArgs};
+use crate::samples::{Part, Program, SampleArgs, Turn, turns};
 use crate::ui::Ui;
+use indicatif::ProgressBar;
 use qc_compiler::biases;
 use qc_compiler::compare::{Difference, Differences, Rounding, isolated};
 use qc_compiler::mixed::Choice;
@@ -271,16 +272,14 @@ impl Compared<'_> {
     /// As [`Compared::parts`]; no samples.
     pub fn lines(&self, data: &SampleArgs, alone: usize, ui: Ui) -> Outcome<(usize, Vec<Line>)> {
         let parts = self.parts(data, ui)?;
+        let groups = turns(&parts, data.limit())?;
+        let samples = groups.iter().flatten().map(|turn| turn.samples).sum();
+        let bar = ui.progress(samples, "compare");
         let mut found = Looked::default();
-        let (mut samples, mut runs) = (0, 0);
-        for part in &parts {
-            let n = part.count()?.min(data.limit() - samples);
-            for looked in look(data, part, (n, alone.saturating_sub(runs)), ui)? {
-                found.merge(&looked);
-                runs += 1;
-            }
-            samples += n;
+        for group in &groups {
+            look(data, (group, alone), &bar)?.iter().for_each(|looked| found.merge(looked));
         }
+        bar.finish_and_clear();
         let first = parts.first().filter(|_| samples > 0);
         let first = first.ok_or_else(|| Failure::content(&data.data, "holds no samples"))?;
         Ok((samples, first.program.lines(&found)))
@@ -296,20 +295,18 @@ impl Compared<'_> {
     }
 }
 
-/// Runs both on the first `n` samples of a part, and on the first `alone` runs each op for itself.
-fn look(data: &SampleArgs, part: &Part<Pair>, (n, alone): (usize, usize), ui: Ui) -> Outcome<Vec<Looked>> {
-    let rows = part.rows();
-    let bar = ui.progress(n, "compare");
-    let work = |contexts: &mut Contexts, run: usize| {
-        part.samples.fill(&mut contexts.floats, run, rows)?;
-        part.samples.fill(&mut contexts.integers, run, rows)?;
-        let looked = part.program.look(contexts, run < alone)?;
-        bar.inc(rows as u64);
+/// Runs both on the samples of one program, and on the first `alone` runs of all each op for itself.
+fn look(data: &SampleArgs, (group, alone): (&[Turn<'_, Pair>], usize), bar: &ProgressBar) -> Outcome<Vec<Looked>> {
+    let Some(pair) = group.first().map(|turn| &turn.part.program) else { return Ok(Vec::new()) };
+    let work = |contexts: &mut Contexts, i: usize| {
+        let Turn { part, run, number, samples, .. } = &group[i];
+        part.samples.fill(&mut contexts.floats, *run, part.rows())?;
+        part.samples.fill(&mut contexts.integers, *run, part.rows())?;
+        let looked = pair.look(contexts, *number < alone)?;
+        bar.inc(*samples as u64);
         Ok(looked)
     };
-    let (looked, _) = in_parallel(n.div_ceil(rows), data.threads(), || part.program.contexts(), work)?;
-    bar.finish_and_clear();
-    Ok(looked)
+    Ok(in_parallel(group.len(), data.threads(), || pair.contexts(), work)?.0)
 }
 
 /// The ops of lines as choices of a search, from the one that loses most.

@@ -68,8 +68,11 @@ impl Side {
             Side::Stored(outputs) => return Ok(outputs.clone()),
             Side::Compiled(predictor) => predictor,
             Side::Model(model) => {
-                let at = part.map(|part| part.program.at.clone()).unwrap_or_default();
-                &Whole::make(&Compiler::new(model.1.clone()), &model.0, &at)?.predictor
+                let whole = match part {
+                    Some(part) => part.program.with(&model.1, &model.0)?,
+                    None => Whole::make(&Compiler::new(model.1.clone()), &model.0, &Default::default())?,
+                };
+                &whole.predictor.clone()
             }
         };
         let mut all = Outputs::new();

@@ -163,9 +163,17 @@ fn samples_in_files_of_their_own_are_those_of_one_file() {
         let bytes: Vec<u8> = values[i * 64..(i + 1) * 64].iter().flat_map(|x| x.to_le_bytes()).collect();
         shell.write(&format!("all/{i:02}.npy"), &support::npy("<f4", "(1, 1, 8, 8, )", &bytes));
     }
+    // Files of several samples, the last of which is not needed whole.
+    std::fs::create_dir(shell.path("few")).unwrap();
+    for i in 0..3 {
+        let bytes: Vec<u8> = values[i * 5 * 64..(i + 1) * 5 * 64].iter().flat_map(|x| x.to_le_bytes()).collect();
+        shell.write(&format!("few/{i}.npy"), &support::npy("<f4", "(5, 1, 8, 8, )", &bytes));
+    }
+    shell.ok("calibrate D/digits.onnx --data few -n 12 -o few.json -q --threads 2");
     shell.ok("calibrate D/digits.onnx --data all -o many.json -q --threads 3");
     shell.ok("calibrate D/digits.onnx --data D/train.npz -n 12 -o one.json -q --threads 1");
     assert_eq!(shell.read("many.json"), shell.read("one.json"));
+    assert_eq!(shell.read("few.json"), shell.read("one.json"));
 }
 
 #[test]

@@ -126,6 +126,16 @@ fn a_search_takes_the_shapes_of_its_samples() {
         let measured = if options.contains("best") { &report["best"]["tried"][0]["score"] } else { &report["score"] };
         assert!(measured.as_f64().is_some_and(|score| score > 20.0), "{options}: {report}");
     }
+    let told = shell.ok("debug precision m.onnx --ranges r.json --data data");
+    assert!(told.contains("MatMul"), "{told}");
+    // What is written has the dims of a sample, which is told.
+    let text = shell.ok("quantize m.onnx --data data -o q.onnx");
+    assert!(
+        text.contains("note     for the shape of the first sample only: [1, 3, 60]; --shape states another"),
+        "{text}"
+    );
+    assert!(shell.ok("run q.onnx -i data/3.npy").contains("[1, 3, 60]"));
+    assert!(!shell.ok("quantize m.onnx --ranges r.json -o q.onnx --shape x[1,5,60]").contains("first sample"));
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Quantize {
         let found = self.calibrate(&mut options, &file, ui)?;
         let beside = data_file(&self.out);
         let name = beside.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let portable = Compiler::new(options).portable(&file, self.batch.map(usize::from), &name)?;
+        let (portable, dims) = self.portable(&options, &file, &name)?;
         self.paths().reads(&file.files_read()).check()?;
         let model = (self.out.as_path(), &portable.written.model[..]);
         let data = portable.written.data.as_ref().map(|data| (beside.as_path(), &data[..]));
@@ -82,18 +82,41 @@ impl Quantize {
         write_together(&[model].into_iter().chain(data).chain(saved).collect::<Vec<_>>())?;
         let json = || {
             let mut value = self.json(&portable);
+            value["dims"] = dims.clone().into();
             value["calibration"] = found.as_ref().map(|found| found.json()).into();
             value
         };
         ui.report(&self.json, json, || {
             let calibrated = found.as_ref().map_or(String::new(), |found| found.text(&self.how));
-            calibrated + &self.text(&portable, &beside)
+            calibrated + &self.text(&portable, dims.as_deref(), &beside)
         })
+    }
+
+    /// The model as ONNX; where its own dims are open, at those of the first sample, which are told.
+    fn portable(
+        &self,
+        options: &CompileOptions,
+        file: &ModelFile,
+        data_file: &str,
+    ) -> Outcome<(Portable, Option<String>)> {
+        let batch = self.batch.map(usize::from);
+        let own = Compiler::new(options.clone()).portable(file, batch, data_file);
+        let Some(samples) = self.samples().filter(|_| own.is_err()) else { return Ok((own?, None)) };
+        let compiler = samples.compiler_of_first(options, file)?;
+        let one =
+            |(name, dims): &(Option<String>, Vec<usize>)| format!("{}{dims:?}", name.as_deref().unwrap_or_default());
+        let dims = compiler.options().data.iter().map(one).collect::<Vec<_>>().join(", ");
+        Ok((compiler.portable(file, batch, data_file)?, Some(dims)))
+    }
+
+    /// What ranges are found on.
+    fn samples(&self) -> Option<SampleArgs> {
+        Some(SampleArgs { data: self.data.clone()?, take: self.take.clone() })
     }
 
     /// Finds ranges on samples, if there are some, and gives them to the options.
     fn calibrate(&self, options: &mut CompileOptions, file: &ModelFile, ui: Ui) -> Outcome<Option<Calibrated>> {
-        let Some(data) = self.data.clone() else {
+        let Some(samples) = self.samples() else {
             let text = "-n, --preprocess, --threads and their kin are for samples; give --data";
             return if self.take.any() { Err(Failure::usage(text)) } else { Ok(None) };
         };
@@ -105,7 +128,6 @@ impl Quantize {
         if options.precision == Precision::Fp32 {
             return Err(Failure::usage("--data has no use with --precision fp32; leave one of them out"));
         }
-        let samples = SampleArgs { data, take: self.take.clone() };
         let found = self.how.find(&samples, options, file, ui)?;
         options.ranges = Some(found.ranges.clone());
         Ok(Some(found))
@@ -126,7 +148,7 @@ impl Quantize {
         })
     }
 
-    fn text(&self, portable: &Portable, beside: &Path) -> String {
+    fn text(&self, portable: &Portable, dims: Option<&str>, beside: &Path) -> String {
         let [products, integer] = portable.products;
         let mut text = match self.options.precision {
             PrecisionArg::Fp32 => format!("floats   {products} convolutions and matrix products\n"),
@@ -136,6 +158,9 @@ impl Quantize {
         };
         if let Some((batch, why)) = &portable.fixed_batch {
             text += &format!("note     for batch {batch} only: {why}\n");
+        }
+        if let Some(dims) = dims {
+            text += &format!("note     for the shape of the first sample only: {dims}; --shape states another one\n");
         }
         let size = bytes(portable.written.model.len() as u64);
         text += &format!("wrote    {}  {size}\n", self.out.display());

@@ -10,7 +10,7 @@ use crate::samples::SampleArgs;
 use crate::table::{cut, table};
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
-use qc_compiler::{CompileOptions, Compiler, Fate, ModelFile, OpAccount};
+use qc_compiler::{CompileOptions, Fate, ModelFile, OpAccount};
 use qc_ir::{HostTensor, NoSink};
 use qc_runtime::IoInfo;
 use serde_json::{Value, json};
@@ -58,8 +58,8 @@ impl Precision {
         let (samples, lines) = what.lines(&self.samples, 1, ui)?;
         let parts = what.parts(&self.samples.first(1), ui)?;
         let part = parts.first().ok_or_else(|| Failure::content(&self.samples.data, "holds no samples"))?;
-        let at = Compiler::new(CompileOptions { batches: vec![1], ..options.clone() });
-        let ops = at.compile_file(&file, &mut NoSink)?.account.ops;
+        let single = CompileOptions { batches: vec![1], ..options.clone() };
+        let ops = self.samples.compiler_of_first(&single, &file)?.compile_file(&file, &mut NoSink)?.account.ops;
         if let Some(path) = &self.save_all_tensors {
             let mut contexts = part.program.contexts()?;
             part.samples.fill(&mut contexts.floats, 0, part.rows())?;
