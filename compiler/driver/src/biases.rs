@@ -10,6 +10,7 @@ use crate::{CompileError, Inside};
 use qc_dialects::graph::{Add, Clamp, Constant, Linear};
 use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Module, OpId, TensorTy, Type, ValueId};
 use qc_passes::quant::channels;
+use qc_passes::quant::keep_float::is_kept;
 use std::collections::BTreeMap;
 
 /// What is to be added to biases, by the names of the tensors that come out right with it: results of products, or of the sum or bound
@@ -61,7 +62,7 @@ pub fn correctable(m: &Module) -> Vec<String> {
 pub(crate) fn correct(m: &mut Module, biases: &Biases) -> Result<(), Diag> {
     let mut left = biases.clone();
     for op in m.walk(m.body()) {
-        let Some(mut bias) = constant_bias(m, op) else { continue };
+        let Some(mut bias) = constant_bias(m, op).filter(|_| !is_kept(m, op)) else { continue };
         let name = m.name(shown(m, op)).unwrap_or_default().to_string();
         // Of several products of one sum, one is corrected.
         let Some(added) = left.remove(&name) else { continue };
@@ -138,7 +139,11 @@ return(%z)
 ";
 
     fn corrected(biases: &[(&str, &[f32])]) -> Result<Vec<f32>, Diag> {
-        let mut m = parse(MODEL, &qc_dialects::REGISTRY, &HashMap::new()).unwrap();
+        corrected_of(MODEL, biases)
+    }
+
+    fn corrected_of(model: &str, biases: &[(&str, &[f32])]) -> Result<Vec<f32>, Diag> {
+        let mut m = parse(model, &qc_dialects::REGISTRY, &HashMap::new()).unwrap();
         let biases = biases.iter().map(|(name, b)| (name.to_string(), b.to_vec())).collect();
         correct(&mut m, &biases)?;
         let out = run_region(&m, m.body(), &[HostTensor::f32([1, 2], vec![1.0, 2.0])], &mut |_, _, _| {})?;
@@ -152,6 +157,12 @@ return(%z)
         assert_eq!(corrected(&[("unknown", &[1.0])]).unwrap(), [1.5, 2.0]);
         let said = corrected(&[("r", &[1.0])]).unwrap_err();
         assert!(format!("{said:?}").contains("corrects 1 channels of \\\"r\\\", which has 2"), "{said:?}");
+    }
+
+    #[test]
+    fn what_stays_in_floats_is_right_as_it_is() {
+        let kept = MODEL.replace("%z = graph.matmul(%r, %w)", "%z = graph.matmul(%r, %w) {keep_float = \"asked\"}");
+        assert_eq!(corrected_of(&kept, &[("r", &[0.25, -3.0]), ("z", &[0.0, 8.0])]).unwrap(), [1.75, 0.0]);
     }
 
     #[test]

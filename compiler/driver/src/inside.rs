@@ -7,7 +7,7 @@ use crate::{CompileError, CompileOptions, Compiled, Compiler, ModelFile, Program
 use qc_codegen::image::Port;
 use qc_dialects::graph::{Constant, Dequantize, Quantize, Scan};
 use qc_frontend::{Imported, Shapes};
-use qc_ir::{Attrs, Builder, Diag, Elem, Memo, Module, NoSink, RegionId, TensorTy, Type, ValueId};
+use qc_ir::{Attrs, Builder, Diag, Elem, Memo, Module, NoSink, RegionId, Step, TensorTy, Type, ValueId};
 use qc_runtime::Predictor;
 use std::collections::{BTreeMap, HashMap};
 
@@ -151,6 +151,11 @@ impl Compiler {
         if !ranges.rescaled.is_empty() {
             let text = "the ranges file is of a model that is quantized already, and this one is not; calibrate this very model";
             return Err(CompileError::Option(text.into()));
+        }
+        if !ranges.biases.is_empty() {
+            // What stays in f32 is right without a correction.
+            let marks: Vec<Step> = pipeline::keep_float(&self.options).into_iter().collect();
+            self.run(m, &marks, &mut NoSink)?;
         }
         let known = ranges::attach(m, ranges).map_err(|d| CompileError::from_diag(&d, m))?;
         // A model without float tensors has a file without ranges.

@@ -19,6 +19,7 @@ pub mod any_shape;
 mod artefact;
 pub mod batch;
 pub mod biases;
+pub mod caches;
 pub mod calibrate;
 pub mod compare;
 pub mod cut;

@@ -152,7 +152,7 @@ pub fn around_fusing(steps: &[Step]) -> (&[Step], &[Step], &[Step]) {
 }
 
 /// The pass that marks what the options and the ranges want in f32.
-fn keep_float(options: &CompileOptions) -> Option<Step> {
+pub(crate) fn keep_float(options: &CompileOptions) -> Option<Step> {
     let of_ranges = options.ranges.iter().flat_map(|ranges| &ranges.keep_fp32);
     let kept = options.keep_fp32.iter().chain(of_ranges);
     let (types, nodes): (Vec<&String>, Vec<&String>) = kept.partition(|k| k.starts_with("op:"));

@@ -1,10 +1,12 @@
 //! Ranges of activations, as calibration found them: a small file that people can read, edit and compare.
 
 use crate::biases::{self, Biases};
+use crate::caches;
 use crate::inside::Names;
 use crate::{CompileError, ModelFile};
 use qc_dialects::graph::{Conversion, Dequantize, Observe, Quantize};
 use qc_ir::{Attrs, Builder, Diag, Elem, HostTensor, Module, Quant, Store, TensorTy, Type, Use, ValueId};
+use qc_passes::graph::bounds::{Bounds, known};
 use qc_passes::quant::quantize::activation_format;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,13 +117,16 @@ impl Ranges {
         Err(CompileError::Ranges { path: path.into(), reason })
     }
 
-    /// Reads the bytes of a file.
+    /// Reads the bytes of a file, which may be one of another tool (`caches.rs`).
     ///
     /// # Errors
     /// A sentence: no ranges file, another format, or a range that is no interval.
     pub fn parse(text: &[u8]) -> Result<Ranges, String> {
-        let ranges: Ranges =
-            serde_json::from_slice(text).map_err(|e| format!("not a ranges file of qc calibrate: {e}"))?;
+        if let Some(of_others) = caches::read(text) {
+            return of_others;
+        }
+        let ranges: Ranges = serde_json::from_slice(text)
+            .map_err(|e| format!("not a ranges file of qc calibrate, nor a calibration cache: {e}"))?;
         if ranges.schema != SCHEMA {
             return Err(format!("has format `{}`, this version reads `{SCHEMA}`", ranges.schema));
         }
@@ -237,8 +242,6 @@ pub fn refit(m: &mut Module, ranges: &Ranges) -> Result<Vec<String>, String> {
     Ok(left.into_keys().cloned().collect())
 }
 
-/// Puts a `graph.observe` behind every tensor of a canonical module that has a range and an op behind it; returns how
-/// many tensors have one.
 /// Corrects biases, and puts a `graph.observe` behind every tensor of a canonical module that has a range and an op behind it;
 /// returns how many tensors have one.
 ///
@@ -260,6 +263,7 @@ pub fn attach(m: &mut Module, ranges: &Ranges) -> Result<usize, Diag> {
         let range = m.name(v).and_then(|n| ranges.tensors.get(n)).copied();
         let Some(range) = range.filter(|_| float) else { continue };
         count += 1;
+        let range = signed(range, known(m, v));
         let Some(next) = next else { continue };
         let uses: Vec<Use> = m.uses(v).to_vec();
         let attrs = Attrs::new().with("min", range.min).with("max", range.max);
@@ -272,4 +276,13 @@ pub fn attach(m: &mut Module, ranges: &Ranges) -> Result<usize, Diag> {
         }
     }
     Ok(count)
+}
+
+/// A range that is nothing but a threshold of magnitudes, of a tensor that is known to be of one sign: 0 is an end of it.
+fn signed(range: Range, known: Bounds) -> Range {
+    match range.min == -range.max {
+        true if known.min >= 0.0 => Range { min: 0.0, ..range },
+        true if known.max <= 0.0 => Range { max: 0.0, ..range },
+        _ => range,
+    }
 }

@@ -100,7 +100,8 @@ pub fn percentage(text: &str) -> Result<f64, String> {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Compilation")]
 pub struct ModelArgs {
-    /// Ranges of activations from `qc calibrate`, to compute a float model in INT8
+    /// Ranges of activations from `qc calibrate`, or a calibration cache of ONNX Runtime, TensorRT or Paddle, to compute a float model
+    /// in INT8
     #[arg(long, value_name = "FILE")]
     pub ranges: Option<PathBuf>,
     /// Take ranges that were found on another model: tensors are matched by name alone

@@ -185,3 +185,30 @@ fn a_target_that_is_not_reached_in_time_is_said() {
     assert_eq!(ran.status, 2, "{}", ran.err);
     assert!(!shell.path("s.json").exists());
 }
+
+#[test]
+fn caches_of_other_tools_are_written_and_taken() {
+    let shell = Shell::new();
+    let kinds = ["trt", "ort", "ort-json", "ort-table", "ort-flatbuffers", "paddle"];
+    let caches: Vec<String> = kinds.iter().map(|kind| format!("--write-cache {kind}:{kind}.cache")).collect();
+    let said = shell.ok(&format!("calibrate D/digits.onnx --data D/train.npz -o r.json {}", caches.join(" ")));
+    assert!(said.contains("         paddle.cache"), "{said}");
+    let right = top1(&shell, "r.json");
+    for kind in kinds {
+        // What is known of signs makes a range of a threshold, so no bit is lost behind a ReLU.
+        let found = top1(&shell, &format!("{kind}.cache"));
+        assert!((found - right).abs() <= 0.5, "{kind}: {found} {right}");
+    }
+    let both = ["r.json", "ort.cache"].map(|ranges| {
+        shell.ok(&format!("run D/digits.onnx --ranges {ranges} -i D/test.npz -o {ranges}.npz -q"));
+        shell.read(&format!("{ranges}.npz"))
+    });
+    assert_eq!(both[0], both[1]);
+    shell.write("bad.cache", b"TRT-8XXX-EntropyCalibration2\nconv0: word\n");
+    let text = "error: bad.cache: line 2: the scale is not 8 hex digits";
+    shell.qc("compile D/digits.onnx --ranges bad.cache -o m.so").fails(3, text);
+    for (cache, why) in [("tflite:x.cache", "kinds are trt"), ("trt:", "KIND:FILE"), ("trt:r.json", "r.json")] {
+        let ran = shell.qc(&format!("calibrate D/digits.onnx --data D/train.npz -n 4 -o r.json --write-cache {cache}"));
+        assert!(ran.status == 2 && ran.err.contains(why), "{cache}: {}", ran.err);
+    }
+}

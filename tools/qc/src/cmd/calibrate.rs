@@ -7,7 +7,8 @@ use crate::paths::Paths;
 use crate::samples::SampleArgs;
 use crate::ui::{JsonArgs, Ui};
 use clap::Args;
-use qc_compiler::{ModelFile, ShapeSpec};
+use qc_compiler::caches::Cache;
+use qc_compiler::{ModelFile, ShapeSpec, write_together};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -19,6 +20,7 @@ Examples:
   qc calibrate model.pdmodel --data samples.npz -o ranges.json
   qc calibrate encoder.onnx --data lengths/ -o ranges.json        (a file of samples for each length)
   qc calibrate detector.onnx --data samples/ -o ranges.json --target-drop 1%     (and which ops have to stay in f32)
+  qc calibrate model.onnx --data samples.npz -o ranges.json --write-cache trt:model.cache
   qc calibrate qdq.onnx --ref float.onnx --data samples/ -o mended.json --target-snr 30    (of a quantized model: what mends it)")]
 pub struct Calibrate {
     /// A float model, or with a target one that is quantized
@@ -28,6 +30,10 @@ pub struct Calibrate {
     /// The ranges file
     #[arg(short, long, value_name = "RANGES.json")]
     out: PathBuf,
+    /// Write the ranges for another tool, too: `trt` is TensorRT's table, `ort` and `ort-json`, `ort-table`, `ort-flatbuffers` are
+    /// ONNX Runtime's files, `paddle` is its dictionary of thresholds
+    #[arg(long, value_name = "KIND:FILE", value_parser = CacheFile::from_str)]
+    write_cache: Vec<CacheFile>,
     #[command(flatten)]
     how: CalibrationArgs,
     /// Paddle's combined parameters, if not beside the model
@@ -42,6 +48,22 @@ pub struct Calibrate {
     json: JsonArgs,
 }
 
+/// A file of ranges for another tool.
+#[derive(Clone, Debug)]
+struct CacheFile {
+    kind: Cache,
+    path: PathBuf,
+}
+
+impl FromStr for CacheFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CacheFile, String> {
+        let (kind, path) = text.split_once(':').filter(|(_, path)| !path.is_empty()).ok_or("write KIND:FILE")?;
+        Ok(CacheFile { kind: kind.parse()?, path: path.into() })
+    }
+}
+
 impl Calibrate {
     /// What the command reads and writes.
     pub fn paths(&self) -> Paths {
@@ -50,6 +72,7 @@ impl Calibrate {
             .reads(&self.params)
             .reads(self.how.files())
             .writes([&self.out])
+            .writes(self.write_cache.iter().map(|cache| &cache.path))
             .writes(self.json.file())
     }
 
@@ -61,7 +84,11 @@ impl Calibrate {
         self.paths().reads(&file.files_read()).check()?;
         let found = self.how.find(&self.samples, &options, &file, ui)?;
         self.paths().reads(&file.files_read()).check()?;
-        qc_compiler::write_whole(&self.out, found.ranges.to_json().as_bytes())?;
+        let caches: Vec<(&PathBuf, Vec<u8>)> =
+            self.write_cache.iter().map(|cache| (&cache.path, cache.kind.write(&found.ranges))).collect();
+        let own = (self.out.as_path(), found.ranges.to_json());
+        let all = caches.iter().map(|(path, bytes)| (path.as_path(), &bytes[..])).chain([(own.0, own.1.as_bytes())]);
+        write_together(&all.collect::<Vec<_>>())?;
         let json = || {
             let mut fields = found.json();
             fields.insert("schema".into(), "qc.calibrate/1".into());
@@ -71,7 +98,8 @@ impl Calibrate {
         ui.report(&self.json, json, || {
             let out = self.out.display();
             let next = format!("next     qc compile {} -o OUT.so --ranges {out}\n", self.model.display());
-            found.text(&self.how) + &format!("wrote    {out}\n") + &next
+            let more = self.write_cache.iter().map(|cache| format!("         {}\n", cache.path.display()));
+            found.text(&self.how) + &format!("wrote    {out}\n") + &more.collect::<String>() + &next
         })
     }
 }
