@@ -4,9 +4,11 @@ use crate::method::How;
 use crate::{Interval, Method, Points, Tally, Vote};
 use std::collections::BTreeMap;
 
-/// Of larger tensors, about this many values of a sample are looked at, at places that change from sample to sample; their ends
-/// are those of all values.
+/// Of larger tensors, about this many values of a sample are looked at, at places that change from sample to sample, and as many of large
+/// magnitude; their ends are those of all values.
 const LOOKED_AT: usize = 1 << 14;
+/// Values that are passed over at once where none is large.
+const BLOCK: usize = 32;
 
 /// A tensor of one sample.
 #[derive(Clone, Copy, Debug)]
@@ -34,24 +36,51 @@ impl<'a> Sample<'a> {
         Sample { number, items, values, weights: &[], beside: 1, weight: WHOLE }
     }
 
-    /// What is looked at, by index. A step that is odd meets all channels of a tensor, however these lie.
-    fn looked_at(&self) -> impl Iterator<Item = usize> + use<> {
-        let n = self.values.len();
-        let step = (n / LOOKED_AT).max(1) | usize::from(n > LOOKED_AT);
-        (self.number % step..n).step_by(step)
+    /// Shows `see` the values that are looked at, by index, and for how many each stands. Those of more than half the largest magnitude
+    /// of the sample are all looked at, as long as they are few: what a range clips is among them, and of a hundredth of a tensor it is
+    /// not known. The step through the rest has no common factor with the number of elements, so it meets channels, rows and columns
+    /// evenly, however these lie.
+    fn each(&self, ends: (f32, f32), mut see: impl FnMut(usize, u64)) {
+        let (values, n) = (self.values, self.values.len());
+        let step = ((n / LOOKED_AT).max(1)..).find(|&step| gcd(step, n) == 1).unwrap_or(1);
+        if step == 1 {
+            return (0..n).for_each(|i| see(i, 1));
+        }
+        let edge = ends.0.abs().max(ends.1.abs()) / 2.0;
+        let is_far = |x: &&f32| x.abs() > edge;
+        for i in (self.number % step..n).step_by(step).filter(|&i| !is_far(&&values[i])) {
+            see(i, step as u64);
+        }
+        let every = (values.iter().filter(is_far).count() / LOOKED_AT).max(1);
+        let mut left = self.number % every;
+        for (first, block) in values.chunks(BLOCK).enumerate().map(|(i, block)| (i * BLOCK, block)) {
+            if block.iter().filter(is_far).count() == 0 {
+                continue;
+            }
+            for (i, _) in block.iter().enumerate().filter(|(_, x)| is_far(x)) {
+                if left == 0 {
+                    see(first + i, every as u64);
+                    left = every;
+                }
+                left -= 1;
+            }
+        }
     }
 
-    fn tally(&self, tally: &mut Tally) {
-        tally.observe(self.looked_at().map(|i| self.values[i]));
+    fn tally(&self, tally: &mut Tally, ends: (f32, f32)) {
+        self.each(ends, |i, times| match times {
+            1 => tally.observe([self.values[i]]),
+            _ => tally.observe_weighed([(self.values[i], times)]),
+        });
     }
 
-    fn tally_weighed(&self, tally: &mut Tally) {
+    fn tally_weighed(&self, tally: &mut Tally, ends: (f32, f32)) {
         let of_channel = |i: usize| match self.weights {
             [] => 1,
             weights => weights[i / self.beside.max(1) % weights.len()],
         };
         let weight = |i: usize| u64::from(of_channel(i)) * u64::from(self.weight);
-        tally.observe_weighed(self.looked_at().map(|i| (self.values[i], weight(i))));
+        self.each(ends, |i, times| tally.observe_weighed([(self.values[i], weight(i) * times)]));
     }
 }
 
@@ -74,18 +103,18 @@ impl Seen {
         let number = sample.number;
         match method.how() {
             How::Ends => {}
-            How::Range(_) | How::Threshold(_) => sample.tally(&mut self.tally),
-            How::Weighed(_) => sample.tally_weighed(&mut self.tally),
+            How::Range(_) | How::Threshold(_) => sample.tally(&mut self.tally, ends),
+            How::Weighed(_) => sample.tally_weighed(&mut self.tally, ends),
             How::First(_) => {
                 if self.first.first_key_value().is_none_or(|(first, _)| number < *first) {
                     let mut tally = Tally::default();
-                    sample.tally(&mut tally);
+                    sample.tally(&mut tally, ends);
                     self.first = BTreeMap::from([(number, tally)]);
                 }
             }
             How::EachSample(vote, _) => {
                 let mut tally = Tally::default();
-                sample.tally(&mut tally);
+                sample.tally(&mut tally, ends);
                 self.votes.extend(vote(&tally.points()).map(|vote| (number, vote)));
             }
             How::MeanOfEnds => drop(self.samples.insert(number, ends)),
@@ -161,6 +190,10 @@ impl Seen {
     }
 }
 
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = numbers.fold((0.0, 0usize), |(sum, n), x| (sum + x, n + 1));
     (n > 0).then(|| sum / n as f64)
@@ -193,4 +226,43 @@ pub fn ends(values: &[f32]) -> Option<(f32, f32)> {
     let finite = || values.iter().copied().filter(|x| x.is_finite());
     let (min, max) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
     (min <= max).then_some((min, max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A large tensor of 12 channels that lie side by side, all of them 0.1 but the second, 0.2, and a few places.
+    fn tensor(far: &[(usize, f32)]) -> Vec<f32> {
+        let mut values: Vec<f32> = (0..1_200_000).map(|i| if i % 12 == 1 { 0.2 } else { 0.1 }).collect();
+        far.iter().for_each(|&(i, x)| values[i] = x);
+        values
+    }
+
+    fn counts(values: &[f32], number: usize) -> Vec<(f32, u64)> {
+        let (mut tally, sample) = (Tally::default(), Sample::new(number, 1, values));
+        sample.tally(&mut tally, ends(values).unwrap());
+        tally.points().iter().map(|(x, n)| (x as f32, n)).collect()
+    }
+
+    #[test]
+    fn large_values_are_all_looked_at_and_the_rest_evenly() {
+        let values = tensor(&[(7, 9.0), (400_000, -8.0), (400_001, 9.0), (1_199_999, 5.0)]);
+        for number in [0, 1, 70] {
+            let found = counts(&values, number);
+            let n = |x: f32| found.iter().find(|(y, _)| *y == x).map_or(0, |(_, n)| *n);
+            assert_eq!([n(9.0), n(-8.0), n(5.0)], [2, 1, 1], "{number}");
+            let [most, few] = [n(0.1), n(0.2)].map(|n| n as f64);
+            assert!((most - 1_100_000.0).abs() < 1000.0 && (few - 100_000.0).abs() < 1000.0, "{number}: {most} {few}");
+        }
+    }
+
+    #[test]
+    fn of_many_large_values_some_stand_for_all() {
+        let mut values = tensor(&[]);
+        values[..600_000].fill(3.0);
+        let found = counts(&values, 5);
+        let n = found.iter().find(|(x, _)| *x == 3.0).map_or(0, |(_, n)| *n) as f64;
+        assert!((n - 600_000.0).abs() < 100.0, "{n}");
+    }
 }

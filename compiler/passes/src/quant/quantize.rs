@@ -8,7 +8,8 @@
 //! widened to hold 0 exactly; of what only a function reads, the part that the function tells apart. Tensors that only movement,
 //! max pooling or interpolation separates share a range. Weights get one scale per output channel, `max |w| / 127`, and are
 //! rounded so that their errors add up to nothing (`even_rounding.rs`). The edge between a convolution and the activation
-//! or residual addition of its epilogue stays float, and so does what `read_as_floats.rs` names. Without observed ranges the pass changes nothing.
+//! or residual addition of its epilogue stays float, and so does what `read_as_floats.rs` names, and what only functions or products of two
+//! tensors read whose results are floats: nothing is gained by bytes there. Without observed ranges the pass changes nothing.
 //! With the option `sums` what a residual addition reads is quantized, too: engines that read pairs want them there.
 //!
 //! A tensor that was 0 in every sample has no range: it says nothing about the values of other samples, and any scale
@@ -56,10 +57,22 @@ fn run(m: &mut Module, cx: &mut PassCx) -> Result<(), Diag> {
     }
     read_as_floats::keep(m);
     // Decided on the float graph: a quantized weight is no float constant any more.
-    let mut wanted: Vec<(ValueId, Option<Quant>)> = formats(m, &ranges).into_iter().collect();
-    let leading = leading_to_compute(m);
-    let sums = cx.flag("sums");
-    wanted.retain(|(v, _)| wants_format(m, *v, &leading) && !inside_epilogue(m, *v, sums));
+    let formats = formats(m, &ranges);
+    let (leading, sums) = (leading_to_compute(m), cx.flag("sums"));
+    let (mut tables, asks) = (HashSet::new(), |v: ValueId, tables: &HashSet<OpId>| {
+        wants_format(m, v, &leading, tables) && !inside_epilogue(m, v, sums)
+    });
+    // Those that read others come first.
+    for op in m.walk(m.body()).into_iter().rev().filter(|&op| is_worth_bytes(m, op)) {
+        let v = m.result(op);
+        if formats.get(&v).is_some_and(Option::is_some) && asks(v, &tables) {
+            tables.insert(op);
+        } else if !is_kept(m, op) {
+            cx.remark(m.loc(op), "its result is f32, and bytes would round what it reads for nothing");
+        }
+    }
+    let mut wanted: Vec<(ValueId, Option<Quant>)> = formats.into_iter().collect();
+    wanted.retain(|(v, _)| asks(*v, &tables));
     wanted.sort_by_key(|(v, _)| *v);
     let known: HashSet<ValueId> = wanted.iter().filter(|(_, format)| format.is_some()).map(|(v, _)| *v).collect();
     for op in m.walk(m.body()) {
@@ -191,15 +204,22 @@ fn is_movement(m: &Module, op: OpId) -> bool {
     !is_kept(m, op) && (crate::graph::is_movement(m, op) || m.is(op, MaxPool::DEF))
 }
 
-/// Whether a value should be quantized: read by an op with an integer kernel.
-fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>) -> bool {
+/// Whether an op reads bytes only to make bytes of them: a function, which is a table then, or a product of two tensors.
+fn is_worth_bytes(m: &Module, op: OpId) -> bool {
+    Function::of(m, op).is_some() || m.is(op, Mul::DEF)
+}
+
+/// Whether a value should be quantized: read by an op with an integer kernel. What reads bytes only to make bytes of them has to be one
+/// of `tables`, whose results are quantized as well; else the value would be rounded for nothing but a result in floats.
+fn wants_format(m: &Module, v: ValueId, leading: &HashSet<ValueId>, tables: &HashSet<OpId>) -> bool {
     let is_constant = is_constant_f32(m, v);
     let reads = |u: &Use| match u {
         Use::Operand(op, i) => {
             let data = *i == 0 || !Linear::is(m, *op) || multiplies_computed(m, *op);
             // Sums and products choose the form of their constants themselves.
             let data = data && !(is_constant && (m.is(*op, Add::DEF) || m.is(*op, Mul::DEF)));
-            data && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leading.contains(&m.result(*op)))
+            let table = !is_worth_bytes(m, *op) || tables.contains(op);
+            data && table && has_integer_kernel(m, *op) && (!is_movement(m, *op) || leading.contains(&m.result(*op)))
         }
         Use::Return(..) => false,
     };
