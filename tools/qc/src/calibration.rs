@@ -2,7 +2,7 @@
 
 use crate::best::{self, Best};
 use crate::failure::{Failure, Outcome};
-use crate::mixed::{Mended, MixedArgs};
+use crate::mixed::{Mended, MixedArgs, Searched};
 use crate::pair::Compared;
 use crate::pictures::in_parallel;
 use crate::quality::{self, Sample};
@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use qc_compiler::ranges::Range;
 use qc_compiler::seen::{Seen, Weights};
-use qc_compiler::{Calibrator, CompileOptions, Compiler, Method, ModelFile, Observer, Ranges, Shapes, mixed};
+use qc_compiler::{Calibrator, CompileOptions, Compiler, Method, ModelFile, Observer, Ranges, Shapes};
 use qc_runtime::{Elem, IoInfo};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -47,15 +47,15 @@ pub struct Calibrated {
     /// Whether some samples were seen twice, to fill a run.
     filled_up: bool,
     best: Option<Best>,
-    mixed: Option<mixed::Found>,
+    mixed: Option<Searched>,
     /// The score of a quantized model as it is.
     as_it_is: Option<f64>,
     seconds: f64,
 }
 
 impl From<Mended> for Calibrated {
-    fn from(Mended { ranges, without, found }: Mended) -> Calibrated {
-        let (mixed, as_it_is) = (Some(found), Some(without));
+    fn from(Mended { ranges, without, searched }: Mended) -> Calibrated {
+        let (mixed, as_it_is) = (Some(searched), Some(without));
         let (warnings, best) = (Vec::new(), None);
         Calibrated { ranges, warnings, shapes: 1, filled_up: false, best, mixed, as_it_is, seconds: 0.0 }
     }
@@ -128,11 +128,11 @@ impl CalibrationArgs {
         options: &CompileOptions,
         file: &ModelFile,
         ui: Ui,
-    ) -> Outcome<mixed::Found> {
+    ) -> Outcome<Searched> {
         let options = CompileOptions { ranges: Some(ranges.clone()), ..options.clone() };
         let what = Compared { options: &options, file, reference: None };
         let found = self.mixed.search(samples, what, &what.choices(samples, ui)?, ui)?;
-        ranges.keep_fp32.clone_from(&found.kept);
+        ranges.keep_fp32.clone_from(&found.found.kept);
         Ok(found)
     }
 
@@ -200,10 +200,11 @@ impl Calibrated {
             "always_zero": always_zero(ranges),
             "keep_fp32": ranges.keep_fp32,
             "best": self.best.as_ref().map(Best::json),
-            "score": mixed.map(|found| found.score),
+            "score": mixed.map(|mixed| mixed.found.score),
             "rescaled": ranges.rescaled,
-            "score_without": self.as_it_is.or(mixed.map(|found| found.without)),
-            "target_reached": mixed.map(|found| found.reached),
+            "score_without": self.as_it_is.or(mixed.map(|mixed| mixed.found.without)),
+            "target_reached": mixed.map(|mixed| mixed.found.reached),
+            "ms": mixed.map(Searched::json),
             "warnings": self.warnings,
             "seconds": self.seconds,
         });

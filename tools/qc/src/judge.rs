@@ -69,13 +69,7 @@ impl<'a> Judge<'a> {
         what: Compared<'a>,
         ui: Ui,
     ) -> Outcome<Judge<'a>> {
-        let floats = CompileOptions {
-            precision: Precision::Fp32,
-            ranges: None,
-            keep_fp32: Vec::new(),
-            quantize_ops: Vec::new(),
-            ..what.options.clone()
-        };
+        let floats = in_floats(what.options);
         let right = what.reference.unwrap_or(what.file);
         let make = |compiler: &Compiler, _: &ModelFile, at: &Shapes| Whole::make(compiler, right, at);
         let parts: Vec<Part<Whole>> = samples.parts_by(&floats, what.file, &make, ui)?;
@@ -121,28 +115,70 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// As [`Judge::score`].
     pub fn cost(&self, options: &CompileOptions) -> Outcome<Cost> {
-        let mut cost = Cost { seconds: f64::INFINITY, steps: Vec::new() };
-        let Some(part) = self.parts.first() else { return Ok(cost) };
-        let whole = part.program.with(options, self.what.file)?;
-        let mut context = whole.predictor.context(&ContextOptions { threads: Some(1), ..ContextOptions::default() })?;
-        part.samples.fill(&mut context, 0, part.rows())?;
-        for _ in 0..RUNS {
-            let start = Instant::now();
-            context.run()?;
-            cost.seconds = cost.seconds.min(start.elapsed().as_secs_f64());
-        }
+        let Some((mut context, seconds)) = self.timed(options)? else {
+            return Ok(Cost { seconds: f64::INFINITY, steps: Vec::new() });
+        };
         let mut profile = context.profile();
         for _ in 0..RUNS {
             context.run_profiled(&mut profile)?;
         }
         let total = profile.total_ns().max(1) as f64;
-        cost.steps = profile.rows().map(|row| (row.name.to_string(), row.ns as f64 / total)).collect();
-        Ok(cost)
+        let steps = profile.rows().map(|row| (row.name.to_string(), row.ns as f64 / total)).collect();
+        Ok(Cost { seconds, steps })
+    }
+
+    /// The seconds of [`Judge::cost`] in integers, with some nodes in f32, and in floats.
+    ///
+    /// # Errors
+    /// As [`Judge::score`].
+    pub fn times(&self, kept: &[String]) -> Outcome<Times> {
+        let one = |options: &CompileOptions| -> Outcome<f64> {
+            Ok(self.timed(options)?.map_or(f64::INFINITY, |(_, seconds)| seconds))
+        };
+        let int8 = one(self.what.options)?;
+        let mixed = if kept.is_empty() { int8 } else { one(&self.keeping(kept))? };
+        Ok(Times { int8, mixed, f32: one(&in_floats(self.what.options))? })
+    }
+
+    /// A caller of the model with these options that has run the first sample, and the seconds of the fastest run; nothing without
+    /// samples.
+    fn timed(&self, options: &CompileOptions) -> Outcome<Option<(Context, f64)>> {
+        let Some(part) = self.parts.first() else { return Ok(None) };
+        let whole = part.program.with(options, self.what.file)?;
+        let mut context = whole.predictor.context(&ContextOptions { threads: Some(1), ..ContextOptions::default() })?;
+        part.samples.fill(&mut context, 0, part.rows())?;
+        let mut seconds = f64::INFINITY;
+        for _ in 0..RUNS {
+            let start = Instant::now();
+            context.run()?;
+            seconds = seconds.min(start.elapsed().as_secs_f64());
+        }
+        Ok(Some((context, seconds)))
+    }
+}
+
+/// The options of the floats of a model.
+fn in_floats(options: &CompileOptions) -> CompileOptions {
+    CompileOptions {
+        precision: Precision::Fp32,
+        ranges: None,
+        keep_fp32: Vec::new(),
+        quantize_ops: Vec::new(),
+        ..options.clone()
     }
 }
 
 /// Runs that a time is taken of; the fastest counts.
 const RUNS: usize = 10;
+
+/// Seconds of a model in three forms.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    pub int8: f64,
+    /// With some nodes in f32.
+    pub mixed: f64,
+    pub f32: f64,
+}
 
 /// What a model costs.
 pub struct Cost {

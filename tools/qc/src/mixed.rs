@@ -2,7 +2,7 @@
 
 use crate::args::percentage;
 use crate::failure::{Failure, Outcome, USAGE};
-use crate::judge::Judge;
+use crate::judge::{Judge, Times};
 use crate::metric::Metric;
 use crate::pair::Compared;
 use crate::samples::SampleArgs;
@@ -11,6 +11,7 @@ use clap::Args;
 use qc_compiler::mixed::{Choice, Found, Goal, search};
 use qc_compiler::ranges::Range;
 use qc_compiler::{CompileOptions, ModelFile, Ranges};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -72,7 +73,8 @@ impl MixedArgs {
     }
 
     /// What was found, for people.
-    pub fn text(&self, found: &Found) -> String {
+    pub fn text(&self, searched: &Searched) -> String {
+        let found = &searched.found;
         let (metric, goal) = self.goal();
         let (unit, name) = (format!(" {}", metric.unit()), metric.name());
         let mut text = format!("{name:<9}{:.2}{unit} with everything in INT8", found.without);
@@ -83,6 +85,7 @@ impl MixedArgs {
         if !found.kept.is_empty() {
             text += &format!("f32      {}\n", found.kept.join(" "));
         }
+        text += &searched.cost_text();
         if !found.reached {
             let why = if found.cut_off { "the time was up" } else { "more floats do not help" };
             text += &format!("note     {goal:.2}{unit} was not reached: {why}\n");
@@ -94,7 +97,7 @@ impl MixedArgs {
     ///
     /// # Errors
     /// As running samples; a target that the metric does not have.
-    pub fn search(&self, samples: &SampleArgs, what: Compared<'_>, choices: &[Choice], ui: Ui) -> Outcome<Found> {
+    pub fn search(&self, samples: &SampleArgs, what: Compared<'_>, choices: &[Choice], ui: Ui) -> Outcome<Searched> {
         let until = Instant::now() + self.budget;
         let judge = self.judge(samples, what, ui)?;
         let bar = ui.progress(choices.len(), "search");
@@ -103,8 +106,9 @@ impl MixedArgs {
             judge.score(&judge.keeping(kept))
         };
         let found = search(choices, Goal { least: self.goal().1, until }, &mut measure)?;
+        let times = judge.times(&found.kept)?;
         bar.finish_and_clear();
-        Ok(found)
+        Ok(Searched { found, times })
     }
 
     /// Who says how good a model is.
@@ -157,9 +161,9 @@ impl MixedArgs {
         let options = with(&ranges);
         let what = Compared { options: &options, ..what };
         let choices = what.choices(samples, ui)?;
-        let found = self.search(samples, what, &choices, ui)?;
-        ranges.keep_fp32.clone_from(&found.kept);
-        Ok(Mended { ranges, without, found })
+        let searched = self.search(samples, what, &choices, ui)?;
+        ranges.keep_fp32.clone_from(&searched.found.kept);
+        Ok(Mended { ranges, without, searched })
     }
 }
 
@@ -170,5 +174,59 @@ pub struct Mended {
     /// What was measured of the model as it is.
     pub without: f64,
     /// What was found behind the ranges that were changed.
+    pub searched: Searched,
+}
+
+/// What a search found, and what it costs.
+pub struct Searched {
     pub found: Found,
+    pub times: Times,
+}
+
+/// Integers that take more than this part of the floats' time are not worth their errors.
+const WORTH: f64 = 0.95;
+
+impl Searched {
+    /// What it costs, for people.
+    fn cost_text(&self) -> String {
+        let ms = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
+        let Times { int8, mixed, f32 } = self.times;
+        let kept = if self.found.kept.is_empty() { String::new() } else { format!(", {} so", ms(mixed)) };
+        let mut text =
+            format!("time     {} in INT8{kept}, {} in f32; the first sample, one thread\n", ms(int8), ms(f32));
+        if mixed > f32 * WORTH {
+            text += "note     INT8 is not worth it here: f32 takes no longer; compile without ranges\n";
+        }
+        text
+    }
+
+    /// The milliseconds, for other programs.
+    pub fn json(&self) -> Value {
+        let Times { int8, mixed, f32 } = self.times;
+        json!({ "int8": int8 * 1e3, "mixed": mixed * 1e3, "f32": f32 * 1e3 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(int8: f64, mixed: f64, f32: f64, kept: &[&str]) -> String {
+        let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
+        let found =
+            Found { ops: kept.len(), kept, score: 1.0, without: 1.0, reached: true, cut_off: false, measured: 1 };
+        Searched { found, times: Times { int8, mixed, f32 } }.cost_text()
+    }
+
+    #[test]
+    fn integers_that_save_no_time_are_not_worth_their_errors() {
+        let plain = "time     1.00 ms in INT8, 2.00 ms in f32; the first sample, one thread\n";
+        assert_eq!(text(0.001, 0.001, 0.002, &[]), plain);
+        let mixed = text(0.001, 0.00195, 0.002, &["a"]);
+        assert!(mixed.starts_with("time     1.00 ms in INT8, 1.95 ms so, 2.00 ms in f32;"), "{mixed}");
+        assert!(
+            mixed.ends_with("note     INT8 is not worth it here: f32 takes no longer; compile without ranges\n"),
+            "{mixed}"
+        );
+    }
 }

@@ -99,6 +99,9 @@ fn the_fewest_ops_that_have_to_be_floats_are_found_and_kept() {
     let found = shell.json(&format!("{line} --target-snr {target}"));
     let kept = found["keep_fp32"].as_array().unwrap().len();
     // One or two ops: the nodes that they stand for, and what reads a tensor whose format is at fault.
+    for form in ["int8", "mixed", "f32"] {
+        assert!(found["ms"][form].as_f64().is_some_and(|ms| ms > 0.0), "{form}: {found}");
+    }
     assert!((1..=6).contains(&kept) && found["score"].as_f64().unwrap() >= target, "{found}");
     // The file says so, and what is compiled with it is that model.
     let file: Value = serde_json::from_slice(&shell.read("r.json")).unwrap();
@@ -181,6 +184,10 @@ fn a_target_that_is_not_reached_in_time_is_said() {
     let shell = Shell::new();
     let said = shell.ok("calibrate D/digits.onnx --data D/train.npz -n 8 -o r.json --target-snr 500 --budget 0s");
     assert!(said.contains("note     500.00 dB was not reached: the time was up"), "{said}");
+    assert!(
+        said.contains("time     ") && said.contains(" ms in INT8, ") && said.contains("; the first sample"),
+        "{said}"
+    );
     let ran = shell.qc("calibrate D/digits.onnx --data D/train.npz -n 8 -o s.json --target-drop 1% --metric snr");
     assert_eq!(ran.status, 2, "{}", ran.err);
     assert!(!shell.path("s.json").exists());
