@@ -2,7 +2,7 @@
 
 use crate::failure::Outcome;
 use crate::judge::Judge;
-use crate::metric::Metric;
+use crate::measure::Measure;
 use crate::pair::{Compared, Contexts, Pair};
 use crate::pictures::in_parallel;
 use crate::samples::{Part, SampleArgs, Turn, turns};
@@ -30,7 +30,7 @@ struct Tried {
 
 /// Everything that was tried, and what was taken.
 pub struct Best {
-    metric: Metric,
+    measure: Measure,
     tried: Vec<Tried>,
     /// Whether biases are corrected.
     corrected: bool,
@@ -46,16 +46,16 @@ pub fn methods() -> Vec<Method> {
 /// # Errors
 /// As compiling and running the model.
 pub fn best(
-    (metric, blank): (Metric, usize),
+    (measure, blank): (Measure, usize),
     samples: &SampleArgs,
     what: Compared<'_>,
     candidates: Vec<Ranges>,
     ui: Ui,
 ) -> Outcome<(Ranges, Best)> {
-    let judge = Judge::new((metric, blank), samples, what, ui)?;
+    let judge = Judge::new((measure.clone(), blank), samples, what, ui)?;
     let with = |ranges: &Ranges| CompileOptions { ranges: Some(ranges.clone()), ..what.options.clone() };
     let bar = ui.progress(candidates.len() + 1, "best");
-    let mut found = Best { metric, tried: Vec::new(), corrected: false };
+    let mut found = Best { measure, tried: Vec::new(), corrected: false };
     let mut best: Option<(Ranges, f64)> = None;
     for ranges in candidates {
         let score = judge.score(&with(&ranges))?;
@@ -109,7 +109,7 @@ impl Best {
     pub fn json(&self) -> Value {
         let one = |t: &Tried| json!({ "what": t.what, "score": t.score });
         json!({
-            "metric": self.metric.name(),
+            "metric": self.measure.name(),
             "tried": self.tried.iter().map(one).collect::<Vec<_>>(),
             "biases_corrected": self.corrected,
         })
@@ -117,9 +117,9 @@ impl Best {
 
     /// What was tried, for people.
     pub fn text(&self) -> String {
-        let unit = self.metric.unit();
+        let unit = self.measure.unit();
         let one = |t: &Tried| format!("{} {:.2}", t.what, t.score);
         let tried: Vec<String> = self.tried.iter().map(one).collect();
-        format!("best     {} in {unit}: {}\n", self.metric.name(), tried.join(", "))
+        format!("best     {}{unit}: {}\n", self.measure.name(), tried.join(", "))
     }
 }

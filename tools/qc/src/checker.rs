@@ -20,19 +20,21 @@ pub enum Verdict {
 
 /// A command with words that stand for files.
 pub struct Checker<'a> {
+    /// The option that gave it, for errors.
+    option: &'static str,
     text: &'a str,
 }
 
 impl Checker<'_> {
-    /// The command `text`, for a shell; it has to name one of `words`, which stand for files.
+    /// The command `text` of an option, for a shell; it has to name one of `words`, which stand for files.
     ///
     /// # Errors
     /// A command that names none of them.
-    pub fn new<'a>(text: &'a str, words: &[&str]) -> Outcome<Checker<'a>> {
+    pub fn new<'a>(option: &'static str, text: &'a str, words: &[&str]) -> Outcome<Checker<'a>> {
         match words.iter().any(|word| text.contains(word)) {
-            true => Ok(Checker { text }),
+            true => Ok(Checker { option, text }),
             false => {
-                let text = format!("--check '{text}': the command has to name {}", words.join(" or "));
+                let text = format!("{option} '{text}': the command has to name {}", words.join(" or "));
                 Err(Failure::new(USAGE, text))
             }
         }
@@ -49,18 +51,42 @@ impl Checker<'_> {
     /// # Errors
     /// A command that cannot be run, or that a signal ended.
     pub fn run(&self, files: &[(&str, &Path)]) -> Outcome<Verdict> {
+        Ok(match self.done(files)?.0 {
+            0 => Verdict::Right,
+            UNTESTED => Verdict::Untested,
+            status => Verdict::Wrong(status),
+        })
+    }
+
+    /// Runs it for the number in the last line that it prints.
+    ///
+    /// # Errors
+    /// As [`Checker::run`]; a command that fails, or prints no number.
+    pub fn number(&self, files: &[(&str, &Path)]) -> Outcome<f64> {
+        let (status, printed) = self.done(files)?;
+        if status != 0 {
+            return Err(self.failure(format!("`{}` ended with status {status}", self.line(files))));
+        }
+        let last = printed.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        let number = last.parse().ok().filter(|x: &f64| x.is_finite());
+        number
+            .ok_or_else(|| self.failure(format!("`{}` prints no number in its last line: '{last}'", self.line(files))))
+    }
+
+    /// The status with which the command ends, and what it prints.
+    fn done(&self, files: &[(&str, &Path)]) -> Outcome<(i32, String)> {
         let line = self.line(files);
         let mut command = Command::new("sh");
-        command.args(["-c", &line]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let done = command.status().map_err(|e| Failure::new(USAGE, format!("--check: `sh` cannot be run: {e}")))?;
-        match done.code() {
-            Some(0) => Ok(Verdict::Right),
-            Some(UNTESTED) => Ok(Verdict::Untested),
-            Some(status @ (126 | 127)) => {
-                Err(Failure::new(USAGE, format!("--check: the shell cannot run `{line}` (status {status})")))
-            }
-            Some(status) => Ok(Verdict::Wrong(status)),
-            None => Err(Failure::new(USAGE, format!("--check: a signal ended `{line}`"))),
+        command.args(["-c", &line]).stdin(Stdio::null()).stderr(Stdio::null());
+        let done = command.output().map_err(|e| self.failure(format!("`sh` cannot be run: {e}")))?;
+        match done.status.code() {
+            Some(status @ (126 | 127)) => Err(self.failure(format!("the shell cannot run `{line}` (status {status})"))),
+            Some(status) => Ok((status, String::from_utf8_lossy(&done.stdout).into_owned())),
+            None => Err(self.failure(format!("a signal ended `{line}`"))),
         }
+    }
+
+    fn failure(&self, text: String) -> Failure {
+        Failure::new(USAGE, format!("{}: {text}", self.option))
     }
 }

@@ -1,6 +1,7 @@
 //! How good a model is on samples, against floats that are right: one place for searches, comparisons and their kin.
 
 use crate::failure::Outcome;
+use crate::measure::{Command, Measure};
 use crate::metric::{Metric, Tally};
 use crate::pair::Compared;
 use crate::pictures::in_parallel;
@@ -48,14 +49,19 @@ type Results = Vec<Vec<Vec<f32>>>;
 
 /// Floats that are right, with samples: what models in integers are judged by.
 pub struct Judge<'a> {
-    metric: Metric,
-    /// The score that is no symbol, of [`Metric::Ctc`].
-    blank: usize,
+    by: By,
     samples: &'a SampleArgs,
     what: Compared<'a>,
     parts: Vec<Part<Whole>>,
     /// By program, in the order of [`turns`].
     right: Vec<Results>,
+}
+
+/// What it judges by.
+enum By {
+    /// A metric, and the score that is no symbol, of [`Metric::Ctc`].
+    Metric(Metric, usize),
+    Command(Command),
 }
 
 impl<'a> Judge<'a> {
@@ -64,7 +70,7 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// As running samples.
     pub fn new(
-        (metric, blank): (Metric, usize),
+        (measure, blank): (Measure, usize),
         samples: &'a SampleArgs,
         what: Compared<'a>,
         ui: Ui,
@@ -73,8 +79,13 @@ impl<'a> Judge<'a> {
         let right = what.reference.unwrap_or(what.file);
         let make = |compiler: &Compiler, _: &ModelFile, at: &Shapes| Whole::make(compiler, right, at);
         let parts: Vec<Part<Whole>> = samples.parts_by(&floats, what.file, &make, ui)?;
-        let mut judge = Judge { metric, blank, samples, what, parts, right: Vec::new() };
+        let by = By::Metric(Metric::default(), blank);
+        let mut judge = Judge { by, samples, what, parts, right: Vec::new() };
         judge.right = judge.by_program(|program, turns| run_turns(&program.predictor, turns, samples))?;
+        judge.by = match &measure {
+            Measure::Metric(metric) => By::Metric(*metric, blank),
+            Measure::Command(text) => By::Command(Command::new(text, &judge.arrays(&judge.right)?)?),
+        };
         Ok(judge)
     }
 
@@ -91,23 +102,59 @@ impl<'a> Judge<'a> {
         CompileOptions { keep_fp32, ..self.what.options.clone() }
     }
 
+    /// The score of the floats themselves.
+    ///
+    /// # Errors
+    /// A command that fails.
+    pub fn of_floats(&self) -> Outcome<f64> {
+        match &self.by {
+            By::Metric(..) => Ok(100.0),
+            By::Command(command) => command.score(None),
+        }
+    }
+
     /// The score of the model with these options.
     ///
     /// # Errors
-    /// As compiling and running it.
+    /// As compiling and running it; a command that fails.
     pub fn score(&self, options: &CompileOptions) -> Outcome<f64> {
-        let mut tally = Tally::new(self.metric, self.blank);
-        let mut right = self.right.iter();
-        self.by_program(|program, turns| {
-            let whole = program.with(options, self.what.file)?;
+        let got = self.by_program(|program, turns| {
+            run_turns(&program.with(options, self.what.file)?.predictor, turns, self.samples)
+        })?;
+        let (metric, blank) = match &self.by {
+            By::Metric(metric, blank) => (*metric, *blank),
+            By::Command(command) => return command.score(Some(&self.arrays(&got)?)),
+        };
+        let (mut tally, mut both) = (Tally::new(metric, blank), got.iter().zip(&self.right));
+        self.by_program(|program, _| {
             let shape = first_of_floats(program.predictor.outputs());
-            let got = run_turns(&whole.predictor, turns, self.samples)?;
-            for (got, right) in got.iter().zip(right.next().into_iter().flatten()) {
+            for (got, right) in both.next().into_iter().flat_map(|(got, right)| got.iter().zip(right)) {
                 tally.observe(right, got, shape);
             }
             Ok(())
         })?;
         Ok(tally.score())
+    }
+
+    /// The float outputs of all runs as arrays: one for each output, with the runs in its first dim, where their shapes allow that, else
+    /// one for each run, whose name ends in its number.
+    fn arrays(&self, all: &[Results]) -> Outcome<Vec<(String, HostTensor)>> {
+        let mut programs = all.iter();
+        let mut runs: Vec<Vec<(String, HostTensor)>> = Vec::new();
+        self.by_program(|program, _| {
+            let floats = program.predictor.outputs().iter().filter(|io| io.elem == Elem::F32);
+            let ios: Vec<&IoInfo> = floats.collect();
+            for run in programs.next().into_iter().flatten() {
+                let named = ios.iter().zip(run);
+                runs.push(
+                    named
+                        .map(|(io, values)| (io.name.clone(), HostTensor::f32(io.shape.clone(), values.clone())))
+                        .collect(),
+                );
+            }
+            Ok(())
+        })?;
+        Ok(stacked(&runs))
     }
 
     /// What the model with these options costs on the first sample, with one thread.
@@ -155,6 +202,24 @@ impl<'a> Judge<'a> {
         }
         Ok(Some((context, seconds)))
     }
+}
+
+/// Arrays of runs, joined along the first dim where the others agree.
+fn stacked(runs: &[Vec<(String, HostTensor)>]) -> Vec<(String, HostTensor)> {
+    let mut all = Vec::new();
+    for (i, (name, first)) in runs.first().into_iter().flatten().enumerate() {
+        let own = || runs.iter().filter_map(|run| run.get(i)).map(|(_, t)| t);
+        let inner = first.dims().get(1..).unwrap_or_default();
+        if !first.dims().is_empty() && own().all(|t| t.dims().get(1..) == Some(inner)) {
+            let rows = own().map(|t| t.dims()[0]).sum();
+            let dims: Vec<usize> = std::iter::once(rows).chain(inner.iter().copied()).collect();
+            let values = own().filter_map(HostTensor::as_f32).flatten().copied().collect();
+            all.push((name.clone(), HostTensor::f32(dims, values)));
+        } else {
+            all.extend(own().enumerate().map(|(run, t)| (format!("{name}.{run}"), t.clone())));
+        }
+    }
+    all
 }
 
 /// The options of the floats of a model.

@@ -12,6 +12,7 @@ mod failure;
 mod given;
 mod held;
 mod judge;
+mod measure;
 mod metric;
 mod mixed;
 mod model;

@@ -3,6 +3,7 @@
 use crate::args::percentage;
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::judge::{Judge, Times};
+use crate::measure::Measure;
 use crate::metric::Metric;
 use crate::pair::Compared;
 use crate::samples::SampleArgs;
@@ -13,6 +14,7 @@ use qc_compiler::ranges::Range;
 use qc_compiler::{CompileOptions, ModelFile, Ranges};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// What is asked for.
@@ -25,9 +27,11 @@ pub struct MixedArgs {
     /// Keep the fewest ops in f32 with which outputs have DB decibels between signal and error
     #[arg(long, value_name = "DB", requires = "data", conflicts_with = "target_drop")]
     pub target_snr: Option<f64>,
-    /// How results are compared, for --target-drop and --best: by default `cosine`, and without a target `snr`
-    #[arg(long, value_enum, requires = "data", conflicts_with = "target_snr")]
-    pub metric: Option<Metric>,
+    /// How results are compared, for --target-drop and --best: `cosine` (least of an output), `top1`, `snr`, `f1`, `ctc`, or `cmd:COMMAND` for
+    /// one that prints a number, larger ones being better; {outputs} and {right} in it are .npz files of all samples. By default
+    /// `cosine`, and without a target `snr`
+    #[arg(long, value_name = "METRIC", value_parser = Measure::from_str, requires = "data", conflicts_with = "target_snr")]
+    pub metric: Option<Measure>,
     /// Which score is that of no symbol, for --metric ctc
     #[arg(long, value_name = "N", default_value_t = 0, requires = "metric")]
     pub blank: usize,
@@ -59,24 +63,26 @@ impl MixedArgs {
         self.target_drop.is_some() || self.target_snr.is_some()
     }
 
-    /// What a model is judged by without a target, too.
-    pub fn judged_by(&self) -> (Metric, usize) {
-        (if self.any() { self.goal().0 } else { self.metric.unwrap_or(Metric::Snr) }, self.blank)
+    /// What models are judged by, with or without a target.
+    pub fn judged_by(&self) -> (Measure, usize) {
+        let usual = if self.target_drop.is_some() { Metric::Cosine } else { Metric::Snr };
+        (self.metric.clone().unwrap_or(Measure::Metric(usual)), self.blank)
     }
 
-    /// The score that is asked for, and the metric.
-    fn goal(&self) -> (Metric, f64) {
+    /// The least score that is good enough.
+    fn least(&self, judge: &Judge<'_>) -> Outcome<f64> {
+        let drop = self.target_drop.unwrap_or(0.0) / 100.0;
         match self.target_snr {
-            Some(decibels) => (Metric::Snr, decibels),
-            None => (self.metric.unwrap_or_default(), 100.0 - self.target_drop.unwrap_or(0.0)),
+            Some(decibels) => Ok(decibels),
+            None => judge.of_floats().map(|top| top - top.abs() * drop),
         }
     }
 
     /// What was found, for people.
     pub fn text(&self, searched: &Searched) -> String {
         let found = &searched.found;
-        let (metric, goal) = self.goal();
-        let (unit, name) = (format!(" {}", metric.unit()), metric.name());
+        let measure = self.judged_by().0;
+        let (unit, name, goal) = (measure.unit(), measure.name(), searched.least);
         let mut text = format!("{name:<9}{:.2}{unit} with everything in INT8", found.without);
         if !found.kept.is_empty() {
             text += &format!(", {:.2}{unit} with {} ops in f32", found.score, found.ops);
@@ -100,30 +106,31 @@ impl MixedArgs {
     pub fn search(&self, samples: &SampleArgs, what: Compared<'_>, choices: &[Choice], ui: Ui) -> Outcome<Searched> {
         let until = Instant::now() + self.budget;
         let judge = self.judge(samples, what, ui)?;
+        let least = self.least(&judge)?;
         let bar = ui.progress(choices.len(), "search");
         let mut measure = |kept: &[String]| {
             bar.set_position(kept.len() as u64);
             judge.score(&judge.keeping(kept))
         };
-        let found = search(choices, Goal { least: self.goal().1, until }, &mut measure)?;
+        let found = search(choices, Goal { least, until }, &mut measure)?;
         let times = judge.times(&found.kept)?;
         bar.finish_and_clear();
-        Ok(Searched { found, times })
+        Ok(Searched { found, least, times })
     }
 
     /// Who says how good a model is.
     fn judge<'a>(&self, samples: &'a SampleArgs, what: Compared<'a>, ui: Ui) -> Outcome<Judge<'a>> {
-        if self.target_drop.is_some() && self.metric == Some(Metric::Snr) {
+        if self.target_drop.is_some() && self.metric == Some(Measure::Metric(Metric::Snr)) {
             let text = "a drop in percent is for --metric cosine, top1, f1 and ctc; give --target-snr in decibels";
             return Err(Failure::new(USAGE, text));
         }
-        Judge::new((self.goal().0, self.blank), samples, what, ui)
+        Judge::new(self.judged_by(), samples, what, ui)
     }
 
     /// What a quantized model scores as it is, and which tensors got other ranges, for people.
     pub fn rescaled_text(&self, score: f64, ranges: &Ranges) -> String {
-        let metric = self.goal().0;
-        let mut text = format!("{:<9}{score:.2} {} of the model as it is\n", metric.name(), metric.unit());
+        let measure = self.judged_by().0;
+        let mut text = format!("{:<9}{score:.2}{} of the model as it is\n", measure.name(), measure.unit());
         for (name, range) in &ranges.rescaled {
             text += &format!("rescaled {name}  {}..{}\n", range.min, range.max);
         }
@@ -143,12 +150,13 @@ impl MixedArgs {
         let what = Compared { options, file, reference: reference.as_ref() };
         let (n, lines) = what.lines(samples, 1, ui)?;
         let judge = self.judge(samples, what, ui)?;
+        let least = self.least(&judge)?;
         let with = |ranges: &Ranges| CompileOptions { ranges: Some(ranges.clone()), ..options.clone() };
         let mut ranges = Ranges::of_quantized(file, n);
         let without = judge.score(&with(&ranges))?;
         let mut best = without;
         for line in lines.iter().filter(|line| line.misfits()) {
-            let goes_on = best < self.goal().1 && Instant::now() < until;
+            let goes_on = best < least && Instant::now() < until;
             let Some([low, high]) = line.rounding.seen.filter(|_| goes_on) else { continue };
             let mut tried = ranges.clone();
             tried.rescaled.insert(line.name.clone(), Range::new(low, high));
@@ -180,6 +188,8 @@ pub struct Mended {
 /// What a search found, and what it costs.
 pub struct Searched {
     pub found: Found,
+    /// The score that was asked for.
+    pub least: f64,
     pub times: Times,
 }
 
@@ -215,7 +225,7 @@ mod tests {
         let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
         let found =
             Found { ops: kept.len(), kept, score: 1.0, without: 1.0, reached: true, cut_off: false, measured: 1 };
-        Searched { found, times: Times { int8, mixed, f32 } }.cost_text()
+        Searched { found, least: 0.0, times: Times { int8, mixed, f32 } }.cost_text()
     }
 
     #[test]

@@ -219,3 +219,29 @@ fn caches_of_other_tools_are_written_and_taken() {
         assert!(ran.status == 2 && ran.err.contains(why), "{cache}: {}", ran.err);
     }
 }
+
+#[test]
+fn a_command_may_be_the_judge() {
+    let shell = Shell::new();
+    let [model, data] = ["digits.onnx", "train.npz"].map(|name| digits().join(name).display().to_string());
+    let run = |command: &str, options: &[&str]| {
+        let command = format!("cmd:{command}");
+        let words = ["calibrate", &model, "--data", &data, "-n", "4", "-o", "r.json", "--metric", &command];
+        shell.words(&[&words, options].concat())
+    };
+    // Nothing but the floats themselves is right, to the bit.
+    let same = "cmp -s {outputs} {right} && echo 100 || echo 50";
+    let ran = run(same, &["--target-drop", "1"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(ran.out.contains("cmd      50.00 with everything in INT8, 100.00 with "), "{}", ran.out);
+    assert!(!ran.out.contains("was not reached"), "{}", ran.out);
+    let ran = run(same, &["--best"]);
+    assert!(ran.out.contains("best     cmd: auto 50.00, minmax 50.00"), "{}", ran.out);
+    std::fs::remove_file(shell.path("r.json")).unwrap();
+    for (command, why) in [("echo 1", "has to name {outputs}"), ("echo {outputs}", "prints no number in its last line")]
+    {
+        let ran = run(command, &["--target-drop", "1"]);
+        assert!(ran.status == 2 && ran.err.contains(why), "{}", ran.err);
+        assert!(!shell.path("r.json").exists());
+    }
+}

@@ -3,6 +3,7 @@
 use crate::args::ModelArgs;
 use crate::failure::{CHECK, Failure, Outcome};
 use crate::judge::{Cost, Judge};
+use crate::measure::Measure;
 use crate::metric::Metric;
 use crate::pair::{Cause, Compared, Line, choices};
 use crate::paths::Paths;
@@ -173,7 +174,7 @@ impl Compare {
 
 /// What each of the `k` worst ops gains, which are measured one by one on the whole model.
 fn gains(what: Compared<'_>, data: &SampleArgs, lines: &[Line], k: usize, ui: Ui) -> Outcome<Gains> {
-    let judge = Judge::new((Metric::Snr, 0), data, what, ui)?;
+    let judge = Judge::new((Measure::Metric(Metric::Snr), 0), data, what, ui)?;
     let (score, cost) = (judge.score(what.options)?, judge.cost(what.options)?);
     let mut worst = choices(lines);
     worst.truncate(k);

@@ -101,7 +101,7 @@ impl Bisect {
         let reference = self.reference.as_ref().map(open).transpose()?;
         let what = Compared { options: &options, file: &file, reference: reference.as_ref() };
         let data = if self.samples.take.n.is_some() { self.samples.clone() } else { self.samples.first(FEW) };
-        let checker = self.check.as_deref().map(|text| Checker::new(text, &[OUTPUTS])).transpose()?;
+        let checker = self.check.as_deref().map(|text| Checker::new("--check", text, &[OUTPUTS])).transpose()?;
         let parts = what.parts(&data, ui)?;
         let count = parts.first().map_or(0, |part| part.program.common.len());
         let dir = tempfile::tempdir().map_err(|e| Failure::io(&std::env::temp_dir(), &e))?;

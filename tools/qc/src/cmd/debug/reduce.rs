@@ -73,7 +73,7 @@ impl Reduce {
     pub fn run(&self, ui: Ui) -> Outcome {
         let options = self.options.options()?;
         let file = self.options.open(&self.model, &options)?;
-        let checker = Checker::new(&self.check, &WORDS)?;
+        let checker = Checker::new("--check", &self.check, &WORDS)?;
         let what = Compared { options: &options, file: &file, reference: None };
         let data = self.samples.first(1);
         let parts = what.parts(&data, ui)?;
