@@ -17,7 +17,7 @@ use answers::{Best, Form, KEPT, Question};
 use clap::Args;
 use qc_compiler::batch::Data;
 use qc_compiler::{CompileOptions, Compiler};
-use report::{Against, Judge, Judged, Truth, percent};
+use report::{Against, Graded, Grader, Truth, percent};
 use samples::{DataArgs, Loaded, Samples};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ pub struct Accuracy {
     qat: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
-    /// How answers are judged: `top1`, `f1` and `ctc` by labels, `cosine` and `snr` by the outputs of --ref or --qat
+    /// How answers are graded: `top1`, `f1` and `ctc` by labels, `cosine` and `snr` by the outputs of --ref or --qat
     #[arg(long, value_enum, default_value_t = Metric::Top1)]
     metric: Metric,
     /// Which score is that of no symbol, for --metric ctc
@@ -138,14 +138,14 @@ impl Accuracy {
         let answers = question.ask(&forms, &samples, ui)?;
         let seconds = start.elapsed().as_secs_f64();
         let truth = Truth::of(self.metric, &samples);
-        let judge = Judge { metric: self.metric, truth: &truth, topk: &self.topk, workers: question.workers };
-        let all = judge.all(&forms, &answers);
+        let grader = Grader { metric: self.metric, truth: &truth, topk: &self.topk, workers: question.workers };
+        let all = grader.all(&forms, &answers);
         let agreement = baseline.map(|known| self.agreement(&samples, &all, &known)).transpose()?;
         if let (Some(path), Some(last)) = (&self.predictions, all.last()) {
             qc_compiler::write_whole(path, predictions(&samples, question.answers_each(), last).as_bytes())?;
         }
-        let done = Done { judge: &judge, all: &all, samples: samples.names.len(), agreement, seconds };
-        let lines = || self.testers.lines(&judge, &all, question.threads, self.data.labels_beside().is_some());
+        let done = Done { grader: &grader, all: &all, samples: samples.names.len(), agreement, seconds };
+        let lines = || self.testers.lines(&grader, &all, question.threads, self.data.labels_beside().is_some());
         ui.result(&self.json, || done.json(), || done.text() + &lines())?;
         if self.testers.profiles() {
             self.profile(&question, &forms, &samples, ui)?;
@@ -303,10 +303,10 @@ impl Accuracy {
     fn agreement(
         &self,
         samples: &Samples,
-        all: &[Judged<'_>],
+        all: &[Graded<'_>],
         known: &HashMap<String, i64>,
     ) -> Outcome<(usize, usize)> {
-        let best = all.last().map_or(&[][..], |judged| &judged.answers.best);
+        let best = all.last().map_or(&[][..], |graded| &graded.answers.best);
         let known = samples.names.iter().zip(best).filter_map(|(name, best)| Some((known.get(name)?, best)));
         let pairs: Vec<(&i64, &Best)> = known.collect();
         if let (true, Some(path)) = (pairs.is_empty(), &self.compare) {
@@ -389,21 +389,21 @@ fn read_predictions(path: &Path) -> Outcome<HashMap<String, i64>> {
 }
 
 /// Answers as lines; each sample has `each` of them.
-fn predictions(samples: &Samples, each: usize, judged: &Judged<'_>) -> String {
+fn predictions(samples: &Samples, each: usize, graded: &Graded<'_>) -> String {
     let line = |(i, best): (usize, &Best)| {
         let (sample, step) = (i / each, i % each);
         let label = samples.labels.as_ref().and_then(|labels| labels.of(sample).nth(step)).flatten();
         let classes: Vec<String> = label.iter().chain(best.classes.iter().take(KEPT)).map(i64::to_string).collect();
         format!("{} {}\n", samples.names[sample], classes.join(" "))
     };
-    judged.answers.best.iter().enumerate().map(line).collect()
+    graded.answers.best.iter().enumerate().map(line).collect()
 }
 
 /// What was found.
 struct Done<'a> {
-    judge: &'a Judge<'a>,
+    grader: &'a Grader<'a>,
     /// The model that is asked about is the last.
-    all: &'a [Judged<'a>],
+    all: &'a [Graded<'a>],
     samples: usize,
     /// Agreements with stored predictions, and pictures compared.
     agreement: Option<(usize, usize)>,
@@ -418,17 +418,17 @@ impl Done<'_> {
     /// The model against the emulated one, where the first is another.
     fn against_qat(&self) -> Option<Against> {
         match self.all {
-            [_, qat, model] if qat.form.name == "qat" => Some(self.judge.against(qat, model)),
+            [_, qat, model] if qat.form.name == "qat" => Some(self.grader.against(qat, model)),
             _ => None,
         }
     }
 
     fn json(&self) -> Value {
         let Some(last) = self.all.last() else { return Value::Null };
-        let mut all = self.judge.json(last);
+        let mut all = self.grader.json(last);
         all["schema"] = json!("qc.accuracy/1");
         all["images"] = json!(self.samples);
-        if let Truth::Classes(_) = self.judge.truth {
+        if let Truth::Classes(_) = self.grader.truth {
             all["ties"] = json!(last.ties);
             all["top1_drawn"] = json!(100.0 * last.drawn / last.n.max(1) as f64);
         }
@@ -437,7 +437,7 @@ impl Done<'_> {
             all["compared"] = json!(n);
         }
         if self.all.len() > 1 {
-            all["models"] = self.all.iter().map(|judged| self.judge.json(judged)).collect();
+            all["models"] = self.all.iter().map(|graded| self.grader.json(graded)).collect();
             all["against_qat"] = json!(self.against_qat().map(|against| against.json()));
         }
         all["images_per_s"] = json!(self.per_second());
@@ -449,14 +449,14 @@ impl Done<'_> {
         let Some(last) = self.all.last() else { return text };
         if self.all.len() > 1 {
             text += "\n";
-            text += &self.judge.table(self.all);
+            text += &self.grader.table(self.all);
             if let Some(against) = self.against_qat() {
                 text += &format!("\nmodel against qat: {}\n", against.text());
             }
-        } else if self.judge.metric == Metric::Top1 {
+        } else if self.grader.metric == Metric::Top1 {
             text.extend(last.right.iter().map(|(k, n)| format!("top-{k}      {:.2} %\n", percent(*n, last.n))));
         } else {
-            text += &format!("{:<9}  {:.2} %\n", self.judge.metric.name(), last.score.unwrap_or(0.0));
+            text += &format!("{:<9}  {:.2} %\n", self.grader.metric.name(), last.score.unwrap_or(0.0));
         }
         if let Some((same, n)) = self.agreement {
             text += &format!("agreement  {:.2} %  ({} of {n} differ)\n", percent(same, n), n - same);

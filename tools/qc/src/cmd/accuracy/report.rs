@@ -90,7 +90,7 @@ pub struct Against {
 }
 
 /// What the answers of one model are worth.
-pub struct Judged<'a> {
+pub struct Graded<'a> {
     pub form: &'a Form<'a>,
     pub answers: &'a Answers,
     /// Right answers among the best k.
@@ -107,8 +107,8 @@ pub struct Judged<'a> {
     pub against: Option<Against>,
 }
 
-/// Judges all models.
-pub struct Judge<'a> {
+/// Grades all models.
+pub struct Grader<'a> {
     pub metric: Metric,
     pub truth: &'a Truth,
     /// Which accuracies to report.
@@ -117,16 +117,16 @@ pub struct Judge<'a> {
     pub workers: usize,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Grader<'a> {
     /// What the answers of each of the forms are worth; the first is what the others are compared with.
-    pub fn all(&self, forms: &'a [Form<'a>], answers: &'a [Answers]) -> Vec<Judged<'a>> {
-        let mut all: Vec<Judged<'a>> = Vec::new();
+    pub fn all(&self, forms: &'a [Form<'a>], answers: &'a [Answers]) -> Vec<Graded<'a>> {
+        let mut all: Vec<Graded<'a>> = Vec::new();
         for (form, answers) in forms.iter().zip(answers) {
             let right = |k: u8| {
                 let held = |(i, best): &(usize, &Best)| self.truth.holds(*i, best, usize::from(k));
                 (k, answers.best.iter().enumerate().filter(held).count())
             };
-            let mut judged = Judged {
+            let mut graded = Graded {
                 form,
                 answers,
                 right: self.topk.iter().map(|&k| right(k)).collect(),
@@ -136,8 +136,8 @@ impl<'a> Judge<'a> {
                 drawn: self.truth.drawn(&answers.best),
                 against: None,
             };
-            judged.against = all.first().map(|first| self.against(first, &judged));
-            all.push(judged);
+            graded.against = all.first().map(|first| self.against(first, &graded));
+            all.push(graded);
         }
         all
     }
@@ -153,7 +153,7 @@ impl<'a> Judge<'a> {
     }
 
     /// One model against another.
-    pub fn against(&self, base: &Judged<'_>, other: &Judged<'_>) -> Against {
+    pub fn against(&self, base: &Graded<'_>, other: &Graded<'_>) -> Against {
         let pairs =
             || base.answers.best.iter().zip(&other.answers.best).enumerate().filter(|(i, _)| self.truth.counts(*i));
         // Scores of integers are often equal: the same class is among the best of both.
@@ -182,8 +182,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Median of the runs in milliseconds, and samples per second of all runs at once.
-    pub fn speed(&self, judged: &Judged<'_>) -> [f64; 2] {
-        let runs = &judged.answers.runs;
+    pub fn speed(&self, graded: &Graded<'_>) -> [f64; 2] {
+        let runs = &graded.answers.runs;
         let mut times: Vec<f64> = runs.iter().map(|(_, seconds)| *seconds).collect();
         times.sort_by(f64::total_cmp);
         let (samples, seconds): (usize, f64) = runs.iter().fold((0, 0.0), |(n, s), (m, t)| (n + m, s + t));
@@ -192,7 +192,7 @@ impl<'a> Judge<'a> {
     }
 
     /// All models side by side.
-    pub fn table(&self, all: &[Judged<'_>]) -> String {
+    pub fn table(&self, all: &[Graded<'_>]) -> String {
         let show = |x: Option<f64>, unit: &str| x.map_or("-".to_string(), |x| format!("{x:.2}{unit}"));
         let mut headings = vec!["".to_string()];
         let is_top = self.metric == Metric::Top1;
@@ -201,15 +201,15 @@ impl<'a> Judge<'a> {
             false => headings.push(format!(">{}", self.metric.name())),
         }
         headings.extend([">agreement", ">drop", ">95 % interval", ">ms/run", ">samples/s", "file"].map(String::from));
-        let row = |judged: &Judged<'_>| {
-            let mut cells = vec![judged.form.name.to_string()];
+        let row = |graded: &Graded<'_>| {
+            let mut cells = vec![graded.form.name.to_string()];
             match is_top {
-                true => cells.extend(judged.right.iter().map(|(_, n)| show(Some(percent(*n, judged.n)), " %"))),
-                false => cells.push(show(judged.score, if self.metric == Metric::Snr { " dB" } else { " %" })),
+                true => cells.extend(graded.right.iter().map(|(_, n)| show(Some(percent(*n, graded.n)), " %"))),
+                false => cells.push(show(graded.score, if self.metric == Metric::Snr { " dB" } else { " %" })),
             }
-            cells.extend(against_cells(judged.against));
-            let [median, speed] = self.speed(judged);
-            cells.extend([format!("{median:.3}"), format!("{speed:.0}"), judged.form.path.display().to_string()]);
+            cells.extend(against_cells(graded.against));
+            let [median, speed] = self.speed(graded);
+            cells.extend([format!("{median:.3}"), format!("{speed:.0}"), graded.form.path.display().to_string()]);
             cells
         };
         let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
@@ -217,20 +217,20 @@ impl<'a> Judge<'a> {
     }
 
     /// One model, for programs.
-    pub fn json(&self, judged: &Judged<'_>) -> Value {
+    pub fn json(&self, graded: &Graded<'_>) -> Value {
         let mut all = Map::new();
-        all.insert("name".into(), json!(judged.form.name));
-        all.insert("file".into(), json!(judged.form.path));
+        all.insert("name".into(), json!(graded.form.name));
+        all.insert("file".into(), json!(graded.form.path));
         if matches!(self.truth, Truth::Classes(_)) {
-            all.extend(judged.right.iter().map(|(k, right)| (format!("top{k}"), json!(percent(*right, judged.n)))));
+            all.extend(graded.right.iter().map(|(k, right)| (format!("top{k}"), json!(percent(*right, graded.n)))));
         }
-        all.insert(self.metric.name().replace('-', ""), json!(judged.score.filter(|score| score.is_finite())));
-        if let Some(against) = judged.against {
+        all.insert(self.metric.name().replace('-', ""), json!(graded.score.filter(|score| score.is_finite())));
+        if let Some(against) = graded.against {
             all.insert("against".into(), against.json());
         }
-        let [median, speed] = self.speed(judged);
+        let [median, speed] = self.speed(graded);
         all.extend([
-            ("batch".into(), json!(judged.form.rows)),
+            ("batch".into(), json!(graded.form.rows)),
             ("median_ms".into(), json!(median)),
             ("samples_per_s".into(), json!(speed)),
         ]);

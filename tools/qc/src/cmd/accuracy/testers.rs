@@ -2,7 +2,7 @@
 //! `quant2_int8_nlp_comparison.py`, their predecessors and the testers in C++.
 
 use super::answers::Best;
-use super::report::{Judge, Judged};
+use super::report::{Graded, Grader};
 use crate::args::no_paddle_ids;
 use crate::failure::{CHECK, Failure, Outcome};
 use crate::metric::Metric;
@@ -123,35 +123,35 @@ impl Testers {
     }
 
     /// The lines that scripts look for, figures as the testers write them; those of language models have labels beside the samples.
-    pub fn lines(&self, judge: &Judge<'_>, all: &[Judged<'_>], threads: u32, is_language: bool) -> String {
-        if !self.any() || !matches!(judge.metric, Metric::Top1) {
+    pub fn lines(&self, grader: &Grader<'_>, all: &[Graded<'_>], threads: u32, is_language: bool) -> String {
+        if !self.any() || !matches!(grader.metric, Metric::Top1) {
             return String::new();
         }
-        let fraction = |judged: &Judged<'_>, k: usize| {
-            let held = |(i, best): &(usize, &Best)| judge.truth.holds(*i, best, k);
-            judged.answers.best.iter().enumerate().filter(held).count() as f64 / judged.n.max(1) as f64
+        let fraction = |graded: &Graded<'_>, k: usize| {
+            let held = |(i, best): &(usize, &Best)| grader.truth.holds(*i, best, k);
+            graded.answers.best.iter().enumerate().filter(held).count() as f64 / graded.n.max(1) as f64
         };
         match all {
-            [one] if self.quant_model.is_none() => sample_lines(judge, one, threads, fraction),
-            all => self.comparison_lines(judge, all, is_language, fraction),
+            [one] if self.quant_model.is_none() => sample_lines(grader, one, threads, fraction),
+            all => self.comparison_lines(grader, all, is_language, fraction),
         }
     }
 
     /// As the comparison scripts.
     fn comparison_lines(
         &self,
-        judge: &Judge<'_>,
-        all: &[Judged<'_>],
+        grader: &Grader<'_>,
+        all: &[Graded<'_>],
         is_language: bool,
-        fraction: impl Fn(&Judged<'_>, usize) -> f64,
+        fraction: impl Fn(&Graded<'_>, usize) -> f64,
     ) -> String {
         let of = if is_language { "predictions per sec" } else { "fps" };
         let (what, short) = if is_language { ("accuracy", "acc") } else { ("top1 accuracy", "top1_acc") };
         let mut text = "\n--- Performance summary ---\n".to_string();
-        for judged in all {
-            let [batch_ms, speed] = judge.speed(judged);
-            let each = batch_ms / judged.form.rows as f64;
-            text += &format!("{}: avg {of}: {speed:.2}, avg latency: {each:.4} ms\n", label(judged.form.name));
+        for graded in all {
+            let [batch_ms, speed] = grader.speed(graded);
+            let each = batch_ms / graded.form.rows as f64;
+            text += &format!("{}: avg {of}: {speed:.2}, avg latency: {each:.4} ms\n", label(graded.form.name));
         }
         text += "--- Accuracy summary ---\n";
         if let Some(most) = self.acc_diff_threshold {
@@ -160,8 +160,8 @@ impl Testers {
                  && INT8_{short} > 0.5)\n"
             );
         }
-        for judged in all {
-            let (name, one, five) = (label(judged.form.name), fraction(judged, 1), fraction(judged, 5));
+        for graded in all {
+            let (name, one, five) = (label(graded.form.name), fraction(graded, 1), fraction(graded, 5));
             text += &match is_language {
                 true => format!("{name}: avg accuracy: {one:.6}\n"),
                 false => format!("{name}: avg top1 accuracy: {one:.4}, avg top5 accuracy: {five:.4}\n"),
@@ -174,9 +174,9 @@ impl Testers {
     ///
     /// # Errors
     /// When the difference is larger than asked for.
-    pub fn verdict(&self, all: &[Judged<'_>]) -> Outcome {
+    pub fn verdict(&self, all: &[Graded<'_>]) -> Outcome {
         let Some(most) = self.acc_diff_threshold else { return Ok(()) };
-        let find = |name: &str| all.iter().find(|judged| judged.form.name == name);
+        let find = |name: &str| all.iter().find(|graded| graded.form.name == name);
         // A selection of targets without both has nothing to assert.
         let (Some(base), Some(int8)) = (find("qat").or(find("ref")), find("model")) else { return Ok(()) };
         let Some((a, b)) = base.score.zip(int8.score).map(|(a, b)| (a / 100.0, b / 100.0)) else { return Ok(()) };
@@ -193,19 +193,19 @@ impl Testers {
 
 /// As `sample_tester`.
 fn sample_lines(
-    judge: &Judge<'_>,
-    judged: &Judged<'_>,
+    grader: &Grader<'_>,
+    graded: &Graded<'_>,
     threads: u32,
-    fraction: impl Fn(&Judged<'_>, usize) -> f64,
+    fraction: impl Fn(&Graded<'_>, usize) -> f64,
 ) -> String {
-    let [batch_ms, _] = judge.speed(judged);
-    let each = batch_ms / judged.form.rows as f64;
-    let (rows, n) = (judged.form.rows, judged.answers.best.len());
-    let mut text = format!("\nModel: {}\n====== num of threads: {threads} ======\n", judged.form.path.display());
+    let [batch_ms, _] = grader.speed(graded);
+    let each = batch_ms / graded.form.rows as f64;
+    let (rows, n) = (graded.form.rows, graded.answers.best.len());
+    let mut text = format!("\nModel: {}\n====== num of threads: {threads} ======\n", graded.form.path.display());
     text += &format!("====== batch size: {rows}, iterations: {}\n", n.div_ceil(rows));
     text += &format!("====== batch latency: {batch_ms:.4}ms, number of samples: {n}\n");
     text += &format!(", sample latency: {each:.4}ms, fps: {:.2} ======\n", 1e3 / each.max(1e-9));
-    text + &format!("Top1 accuracy: {:6.4}\nTop5 accuracy: {:6.4}\n", fraction(judged, 1), fraction(judged, 5))
+    text + &format!("Top1 accuracy: {:6.4}\nTop5 accuracy: {:6.4}\n", fraction(graded, 1), fraction(graded, 5))
 }
 
 /// What the testers call a model.
