@@ -88,6 +88,8 @@ pub enum GuardArg {
     NeverSlower,
     /// No: INT8 wherever it is possible
     None,
+    /// Yes, by times on this machine; for `qc compile`, which tells the ops as rules for other machines
+    Measured,
 }
 
 /// Reads `0.5` or `0.5%`.
@@ -287,6 +289,16 @@ impl ModelArgs {
 
     /// The options of the compiler; reads the ranges file.
     pub fn options(&self) -> Outcome<CompileOptions> {
+        if self.guard == GuardArg::Measured {
+            let text =
+                "--guard measured is for `qc compile`; give the ops that it tells with --keep-fp32, and --guard none";
+            return Err(Failure::usage(text));
+        }
+        self.options_to_measure()
+    }
+
+    /// As [`ModelArgs::options`], for a command that does what `--guard measured` asks for.
+    pub fn options_to_measure(&self) -> Outcome<CompileOptions> {
         if self.skip_weights_check {
             return Err(Failure::usage("--skip-weights-check is for a compiled .so"));
         }
@@ -320,7 +332,8 @@ impl ModelArgs {
             quantize_ops: types(&self.quantize_ops),
             guard: match self.guard {
                 GuardArg::NeverSlower => Guard::NeverSlower,
-                GuardArg::None => Guard::None,
+                // What is measured decides instead of the model of costs.
+                GuardArg::None | GuardArg::Measured => Guard::None,
             },
             strict_int8: self.strict_int8,
             min_int8_macs: self.min_int8_macs,

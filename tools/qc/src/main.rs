@@ -13,6 +13,7 @@ mod given;
 mod held;
 mod judge;
 mod measure;
+mod measured;
 mod metric;
 mod mixed;
 mod model;

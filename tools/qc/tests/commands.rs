@@ -350,3 +350,19 @@ fn a_tensor_of_which_8_bits_hold_too_little_is_not_quantized_and_the_table_says_
     let refused = shell.qc("compile D/digits.onnx --ranges other.json -o no.so");
     assert!(refused.err.contains("the `snr` of \"image\" is no finite number"), "{}", refused.err);
 }
+
+#[test]
+fn islands_are_timed_on_this_machine() {
+    let shell = Shell::new();
+    shell.ok("calibrate D/digits.onnx --data D/train.npz -o r.json -q");
+    let text = shell.ok("compile D/digits.onnx --ranges r.json --guard measured -o m.so");
+    assert!(text.contains("guard    ") && text.contains(" islands of integer ops"), "{text}");
+    let found = shell.json("compile D/digits.onnx --ranges r.json --guard measured -o m.so")["measured"].clone();
+    assert!(found["islands"].as_u64() >= Some(1) && found["ms"].as_f64() > Some(0.0), "{found}");
+    // What is kept is kept, and never slower than without.
+    assert!(found["ms"].as_f64() <= found["int8_ms"].as_f64(), "{found}");
+    assert_eq!(found["slower"].as_u64() == Some(0), found["keep_fp32"].as_array().unwrap().is_empty(), "{found}");
+    let text =
+        "error: --guard measured is for `qc compile`; give the ops that it tells with --keep-fp32, and --guard none";
+    shell.qc("run D/digits.onnx --guard measured -i D/test.npz").fails(2, text);
+}

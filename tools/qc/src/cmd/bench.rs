@@ -181,7 +181,10 @@ impl Bench {
 
 /// Fills inputs with the same numbers on every machine: floats from -1 to 1; 0 and 1 as integers, which are
 /// indices of the smallest tables, and what masks hold. Offsets of sequences deal the rows out evenly.
-fn fill_random(context: &mut Context, batch: usize, shape: usize) -> Outcome {
+///
+/// # Errors
+/// Inputs that cannot be bound.
+pub fn fill_random(context: &mut Context, batch: usize, shape: usize) -> Outcome {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

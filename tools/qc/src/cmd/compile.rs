@@ -2,8 +2,9 @@
 
 mod converter;
 
-use crate::args::{DebugArgs, ModelArgs, PrecisionArg};
+use crate::args::{DebugArgs, GuardArg, ModelArgs, PrecisionArg};
 use crate::failure::{Failure, Outcome};
+use crate::measured::{Measured, measured};
 use crate::paths::Paths;
 use crate::sink::Dumps;
 use crate::table::{bytes, cut, percent, table};
@@ -98,14 +99,19 @@ impl Compile {
         if job.said.is_none() || out.parent().is_some_and(Path::is_dir) {
             check_artefact(out)?;
         }
-        let options = CompileOptions {
+        let mut options = CompileOptions {
             target: self.target_cpu.clone(),
             batches: self.batch.iter().map(|&b| usize::from(b)).collect(),
             name: self.name.clone(),
             manager: self.debug.manager()?,
-            ..args.options()?
+            ..args.options_to_measure()?
         };
         let file = args.open(&model, &options)?;
+        let measured = match args.guard {
+            GuardArg::Measured => Some(measured(&options, &file)?),
+            GuardArg::NeverSlower | GuardArg::None => None,
+        };
+        options.keep_fp32.extend(measured.iter().flat_map(|found| found.kept.iter().cloned()));
         let mut dumps = Dumps::new(&self.debug);
         let compiled = Compiler::new(options).compile_file(&file, &mut dumps);
         let compiled = dumps.finish(compiled)?;
@@ -116,6 +122,7 @@ impl Compile {
         let header = write_artefact(&compiled, out)?;
         let can_be_int8 = args.ranges.is_none() && args.precision == PrecisionArg::Auto;
         let done = Done {
+            measured,
             compiled: &compiled,
             model: &model,
             out,
@@ -131,6 +138,7 @@ impl Compile {
 
 /// What a compilation has to say.
 struct Done<'a> {
+    measured: Option<Measured>,
     compiled: &'a Compiled,
     model: &'a Path,
     out: &'a Path,
@@ -153,6 +161,7 @@ impl Done<'_> {
             "tiers": note.tiers,
             "batches": note.batches,
             "whole_batches": note.whole_batches,
+            "measured": self.measured.as_ref().map(Measured::json),
             "file_bytes": size_of_file(self.out),
             "weights_bytes": note.weights_bytes,
             "time_ms": self.time.as_secs_f64() * 1e3,
@@ -170,6 +179,7 @@ impl Done<'_> {
         let out = self.out.display();
         let mut text = format!("import   {}\n", self.compiled.format);
         text += &summary(&self.compiled.account);
+        text += &self.measured.as_ref().map_or(String::new(), Measured::text);
         text += &format!("runs     {}\n", note.runs());
         text += &shapes_text(&note);
         text += "\n";

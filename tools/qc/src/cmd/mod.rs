@@ -1,7 +1,7 @@
 //! The commands.
 
 mod accuracy;
-mod bench;
+pub mod bench;
 mod bound;
 mod calibrate;
 mod check;
