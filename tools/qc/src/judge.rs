@@ -1,8 +1,8 @@
 //! How good a model is on samples, against floats that are right: one place for searches, comparisons and their kin.
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::measure::{Command, Measure};
-use crate::metric::{Metric, Tally};
+use crate::metric::{Metric, Tally, answers, of_scores};
 use crate::pair::Compared;
 use crate::pictures::in_parallel;
 use crate::samples::{Part, Program, SampleArgs, Samples, Turn, turns};
@@ -61,6 +61,8 @@ pub struct Judge<'a> {
 enum By {
     /// A metric, and the score that is no symbol, of [`Metric::Ctc`].
     Metric(Metric, usize),
+    /// The classes of samples, in the order of all.
+    Classes(Vec<i64>),
     Command(Command),
 }
 
@@ -83,10 +85,49 @@ impl<'a> Judge<'a> {
         let mut judge = Judge { by, samples, what, parts, right: Vec::new() };
         judge.right = judge.by_program(|program, turns| run_turns(&program.predictor, turns, samples))?;
         judge.by = match &measure {
-            Measure::Metric(metric) => By::Metric(*metric, blank),
+            Measure::Metric(metric) => match judge.classes()?.filter(|_| *metric == Metric::Top1) {
+                Some(classes) => By::Classes(classes),
+                None => By::Metric(*metric, blank),
+            },
             Measure::Command(text) => By::Command(Command::new(text, &judge.arrays(&judge.right)?)?),
         };
         Ok(judge)
+    }
+
+    /// The classes of all samples, if each has one and the first output is a row of scores for each.
+    fn classes(&self) -> Outcome<Option<Vec<i64>>> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            let Some(labels) = part.samples.labels()? else { return Ok(None) };
+            let shape = of_scores(first_of_floats(part.program.predictor.outputs()));
+            let Some((&scores, _)) =
+                shape.split_last().filter(|(_, items)| items.iter().product::<usize>() == part.rows())
+            else {
+                return Ok(None);
+            };
+            if let Some(label) = labels.iter().find(|&&label| usize::try_from(label).map_or(true, |l| l >= scores)) {
+                let text = format!("has class {label}, and the model scores classes 0 to {}", scores.saturating_sub(1));
+                return Err(Failure::content(&self.samples.data, text));
+            }
+            all.extend(labels.into_iter().take(part.count()?));
+        }
+        Ok(Some(all))
+    }
+
+    /// The part of samples whose largest score is that of their class, in percent.
+    fn accuracy(&self, classes: &[i64], got: &[Results]) -> Outcome<f64> {
+        let (mut right, mut n, mut results) = (0, 0, got.iter());
+        self.by_program(|program, turns| {
+            let shape = first_of_floats(program.predictor.outputs());
+            for (turn, outputs) in turns.iter().zip(results.next().into_iter().flatten()) {
+                let Some(values) = outputs.first() else { continue };
+                let given = answers(Metric::Top1, values, shape, 0).into_iter().flatten().take(turn.samples);
+                right += given.zip(&classes[turn.first..]).filter(|(got, class)| got == *class).count();
+                n += turn.samples;
+            }
+            Ok(())
+        })?;
+        Ok(100.0 * right as f64 / n.max(1) as f64)
     }
 
     /// What `one` makes of each program and its runs.
@@ -102,6 +143,11 @@ impl<'a> Judge<'a> {
         CompileOptions { keep_fp32, ..self.what.options.clone() }
     }
 
+    /// Whether scores are counted in the command's own unit rather than in percent.
+    pub fn is_command(&self) -> bool {
+        matches!(self.by, By::Command(_))
+    }
+
     /// The score of the floats themselves.
     ///
     /// # Errors
@@ -109,6 +155,7 @@ impl<'a> Judge<'a> {
     pub fn of_floats(&self) -> Outcome<f64> {
         match &self.by {
             By::Metric(..) => Ok(100.0),
+            By::Classes(classes) => self.accuracy(classes, &self.right),
             By::Command(command) => command.score(None),
         }
     }
@@ -123,6 +170,7 @@ impl<'a> Judge<'a> {
         })?;
         let (metric, blank) = match &self.by {
             By::Metric(metric, blank) => (*metric, *blank),
+            By::Classes(classes) => return self.accuracy(classes, &got),
             By::Command(command) => return command.score(Some(&self.arrays(&got)?)),
         };
         let (mut tally, mut both) = (Tally::new(metric, blank), got.iter().zip(&self.right));

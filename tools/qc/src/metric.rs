@@ -62,9 +62,20 @@ pub fn greedy<'a>(rows: impl Iterator<Item = &'a [f32]>, blank: usize) -> Vec<i6
     sequence
 }
 
+/// The shape of rows of scores: classifiers give theirs as images of one pixel, too.
+pub fn of_scores(mut shape: &[usize]) -> &[usize] {
+    while let [inner @ .., 1] = shape
+        && inner.len() > 1
+    {
+        shape = inner;
+    }
+    shape
+}
+
 /// What an output of this shape says: the class of each row of the last dim; of [`Metric::Ctc`] the sequence of each item of the first,
 /// whose last dims are steps and scores.
 pub fn answers(metric: Metric, values: &[f32], shape: &[usize], blank: usize) -> Vec<Vec<i64>> {
+    let shape = if metric == Metric::Ctc { shape } else { of_scores(shape) };
     let scores = shape.last().copied().unwrap_or(1).max(1);
     if metric != Metric::Ctc {
         return values.chunks_exact(scores).map(|row| vec![largest(row) as i64]).collect();
@@ -206,6 +217,15 @@ mod tests {
         assert_eq!(greedy(rows.iter().map(|row| &row[..]), 0), [1, 1, 2]);
         assert_eq!(greedy(rows.iter().map(|row| &row[..]), 2), [1, 0, 1, 0]);
         assert_eq!(greedy(std::iter::empty(), 0), [0; 0]);
+    }
+
+    #[test]
+    fn scores_may_be_images_of_one_pixel() {
+        let values = [0.0, 2.0, 1.0, 5.0, 3.0, 4.0];
+        for shape in [&[2, 3][..], &[2, 3, 1, 1], &[1, 2, 3]] {
+            assert_eq!(answers(Metric::Top1, &values, shape, 0), [[1], [0]], "{shape:?}");
+        }
+        assert_eq!(of_scores(&[6, 1]), [6, 1]);
     }
 
     #[test]

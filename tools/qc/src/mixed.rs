@@ -21,13 +21,14 @@ use std::time::{Duration, Instant};
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Mixed precision")]
 pub struct MixedArgs {
-    /// Keep the fewest ops in f32 with which the metric is at most PCT percent below that of the floats
+    /// Keep the fewest ops in f32 with which the metric is at most PCT points below that of the floats, of a command's number PCT percent
     #[arg(long, value_name = "PCT", requires = "data", value_parser = percentage)]
     pub target_drop: Option<f64>,
     /// Keep the fewest ops in f32 with which outputs have DB decibels between signal and error
     #[arg(long, value_name = "DB", requires = "data", conflicts_with = "target_drop")]
     pub target_snr: Option<f64>,
-    /// How results are compared, for --target-drop and --best: `cosine` (least of an output), `top1`, `snr`, `f1`, `ctc`, or `cmd:COMMAND` for
+    /// How results are compared, for --target-drop and --best: `cosine` (least of an output), `top1` (by the classes of a list, else by those
+    /// of the floats), `snr`, `f1`, `ctc`, or `cmd:COMMAND` for
     /// one that prints a number, larger ones being better; {outputs} and {right} in it are .npz files of all samples. By default
     /// `cosine`, and without a target `snr`
     #[arg(long, value_name = "METRIC", value_parser = Measure::from_str, requires = "data", conflicts_with = "target_snr")]
@@ -71,10 +72,10 @@ impl MixedArgs {
 
     /// The least score that is good enough.
     fn least(&self, judge: &Judge<'_>) -> Outcome<f64> {
-        let drop = self.target_drop.unwrap_or(0.0) / 100.0;
+        let drop = self.target_drop.unwrap_or(0.0);
         match self.target_snr {
             Some(decibels) => Ok(decibels),
-            None => judge.of_floats().map(|top| top - top.abs() * drop),
+            None => judge.of_floats().map(|top| top - if judge.is_command() { top.abs() * drop / 100.0 } else { drop }),
         }
     }
 

@@ -350,6 +350,18 @@ impl Samples {
         }
     }
 
+    /// The classes of all samples, if they have some.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn labels(&self) -> Outcome<Option<Vec<i64>>> {
+        Ok(match self {
+            Samples::Arrays { .. } => None,
+            Samples::Bin(bin) => Some(bin.labels()?),
+            Samples::Pictures { list, .. } => list.iter().map(|listed| listed.label).collect(),
+        })
+    }
+
     /// How pictures become numbers; nothing for numbers.
     pub fn preprocess(&self) -> Option<String> {
         match self {

@@ -245,3 +245,30 @@ fn a_command_may_be_the_judge() {
         assert!(!shell.path("r.json").exists());
     }
 }
+
+#[test]
+fn classes_of_samples_are_what_top1_goes_by() {
+    let shell = Shell::new();
+    let search = |list: &str| {
+        shell.write("list.txt", list.as_bytes());
+        let options = "--preprocess digits --target-drop 0 --metric top1 --budget 0s";
+        format!("calibrate D/digits.onnx --data list.txt --image-dir D/pictures -o r.json {options}")
+    };
+    let score = |list: &str| {
+        let found = shell.json(&search(list));
+        assert_eq!(found["target_reached"], true, "{found}");
+        found["score_without"].as_f64().unwrap()
+    };
+    let own = String::from_utf8(std::fs::read(digits().join("pictures/list.txt")).unwrap()).unwrap();
+    let with = |of: fn(usize) -> usize| -> String {
+        let one = |line: &str| {
+            let (file, class) = line.rsplit_once(' ').unwrap();
+            format!("{file} {}\n", of(class.parse().unwrap()))
+        };
+        own.lines().map(one).collect()
+    };
+    assert_eq!(score(&with(|class| class)), 100.0);
+    // Classes that no model gives: the floats are as far below as the integers, so nothing is dropped.
+    assert_eq!(score(&with(|class| (class + 1) % 10)), 0.0);
+    shell.qc(&search("eight.png 10\n")).fails(4, "error: list.txt: has class 10, and the model scores classes 0 to 9");
+}
