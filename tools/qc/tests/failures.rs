@@ -36,7 +36,7 @@ const TRANSCRIPTS: &[(&str, i32, &str)] = &[
     (
         "compile D/digits.onnx -o x.so --ranges text",
         3,
-        "error: text: not a ranges file of qc calibrate: expected ident at line 1 column 2",
+        "error: text: not a ranges file of qc calibrate, nor a calibration cache: expected ident at line 1 column 2",
     ),
     (
         "compile D/digits_qdq.onnx -o x.so --exact-qdq --keep-fp32 op:Conv",
