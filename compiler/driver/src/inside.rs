@@ -116,7 +116,7 @@ impl Compiler {
     }
 
     /// A compiler of floats, without quantization.
-    pub(crate) fn in_floats(&self) -> Compiler {
+    pub fn in_floats(&self) -> Compiler {
         Compiler::new(CompileOptions {
             precision: crate::Precision::Fp32,
             ranges: None,

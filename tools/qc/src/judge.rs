@@ -7,7 +7,7 @@ use crate::pair::Compared;
 use crate::pictures::in_parallel;
 use crate::samples::{Part, Program, SampleArgs, Samples, Turn, turns};
 use crate::ui::Ui;
-use qc_compiler::{CompileOptions, Compiler, Context, ContextOptions, ModelFile, Precision, Predictor, Shapes};
+use qc_compiler::{CompileOptions, Compiler, Context, ContextOptions, ModelFile, Predictor, Shapes};
 use qc_ir::HostTensor;
 use qc_runtime::{Elem, IoInfo};
 use std::collections::BTreeMap;
@@ -272,13 +272,7 @@ fn stacked(runs: &[Vec<(String, HostTensor)>]) -> Vec<(String, HostTensor)> {
 
 /// The options of the floats of a model.
 fn in_floats(options: &CompileOptions) -> CompileOptions {
-    CompileOptions {
-        precision: Precision::Fp32,
-        ranges: None,
-        keep_fp32: Vec::new(),
-        quantize_ops: Vec::new(),
-        ..options.clone()
-    }
+    Compiler::new(options.clone()).in_floats().options().clone()
 }
 
 /// Runs that a time is taken of; the fastest counts.

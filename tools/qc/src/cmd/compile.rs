@@ -4,7 +4,7 @@ mod converter;
 
 use crate::args::{DebugArgs, GuardArg, ModelArgs, PrecisionArg};
 use crate::failure::{Failure, Outcome};
-use crate::measured::{Measured, measured};
+use crate::islands::{Measured, measured};
 use crate::paths::Paths;
 use crate::sink::Dumps;
 use crate::table::{bytes, cut, percent, table};

@@ -7,7 +7,7 @@
 
 use crate::cmd::bench::fill_random;
 use crate::failure::Outcome;
-use qc_compiler::{CompileOptions, Compiler, ContextOptions, Guard, ModelFile, Precision, Shapes};
+use qc_compiler::{CompileOptions, Compiler, ContextOptions, Guard, ModelFile, Shapes};
 use qc_dialects::graph::Constant;
 use qc_ir::{DisjointSets, Elem, Module, ValueId};
 use serde_json::{Value, json};
@@ -40,15 +40,8 @@ pub fn measured(options: &CompileOptions, file: &ModelFile) -> Outcome<Measured>
     let integers = Compiler::new(CompileOptions { guard: Guard::None, ..options.clone() });
     let at = integers.shapes(file)?.into_iter().next().unwrap_or_default();
     let islands = islands(&integers.inside(file, &at)?.module);
-    let floats = CompileOptions {
-        precision: Precision::Fp32,
-        ranges: None,
-        keep_fp32: Vec::new(),
-        quantize_ops: Vec::new(),
-        ..options.clone()
-    };
     let int8 = steps(&integers, file, &at)?;
-    let slower = slower(&islands, &int8, &steps(&Compiler::new(floats), file, &at)?);
+    let slower = slower(&islands, &int8, &steps(&integers.in_floats(), file, &at)?);
     let kept: Vec<String> = slower.iter().flat_map(|island| island.iter().cloned()).collect();
     let ns = total(&int8);
     let none = Measured { kept: Vec::new(), islands: [0, islands.len()], ns: [ns; 2] };
